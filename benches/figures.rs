@@ -1,0 +1,3 @@
+//! Prints `figure NAME VALUE UNIT` lines; see `make bench`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! class → ruleset (plain data) → nft messages.

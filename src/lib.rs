@@ -1,0 +1,7 @@
+//! hubwarden keeps a JupyterHub node fair and clean.
+//!
+//! Data runs one way: kernel → [`hub`], [`cgroup`] → [`judge`] → [`act`], [`egress`], [`report`].
+//! Nothing to the right is imported by anything to its left; `daemon` is the only room that
+//! knows all of them. See `docs/architecture.md`.
+
+pub mod egress;
