@@ -1,7 +1,10 @@
 //! hubwarden keeps a JupyterHub node fair and clean.
 //!
-//! Data runs one way: kernel → [`hub`], [`cgroup`] → [`judge`] → [`act`], [`egress`], [`report`].
-//! Nothing to the right is imported by anything to its left; `daemon` is the only room that
-//! knows all of them. See `docs/architecture.md`.
+//! Data runs one way: kernel → `hub`, `cgroup` → `judge` → `act`, `egress`, `report`. Nothing to
+//! the right is imported by anything to its left; `daemon` is the only room that knows all of
+//! them. See `docs/architecture.md`.
 
+pub mod cgroup;
+pub mod config;
 pub mod egress;
+pub mod units;

@@ -1,0 +1,386 @@
+//! Who appeared in the watched slices and who is gone.
+//!
+//! inotify gives speed, a rescan each tick gives the truth: a new subtree is invisible to its
+//! parent's watch, a full queue drops events, and either is mended by the next rescan.
+
+use super::{CgroupError, CgroupId, CgroupPath};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// What a rescan or an event found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A cgroup is there that was not.
+    Appeared(CgroupPath, CgroupId),
+    /// A cgroup is gone; another may stand at its path with another id.
+    Gone(CgroupPath, CgroupId),
+}
+
+/// The children of some slices, of those that pass a filter.
+pub struct Tree {
+    root: PathBuf,
+    inotify: Inotify,
+    /// Slices to look into; nested ones join while they exist.
+    roots: Vec<CgroupPath>,
+    interesting: Box<dyn Fn(&CgroupPath, &str) -> Interest>,
+    watches: HashMap<WatchDescriptor, CgroupPath>,
+    watched: BTreeMap<CgroupPath, (WatchDescriptor, CgroupId)>,
+    members: BTreeMap<CgroupPath, CgroupId>,
+    buffer: Box<[u8; 64 * 1024]>,
+}
+
+/// What a name in a watched slice is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Neither.
+    None,
+    /// It may be a server.
+    Member,
+    /// A slice that may hold servers.
+    Slice,
+}
+
+impl Tree {
+    /// Watches `slices` below `root`; `interesting` sorts the names found in a slice.
+    ///
+    /// # Errors
+    /// inotify is not to be had.
+    pub fn new(
+        root: &Path,
+        slices: &[CgroupPath],
+        interesting: impl Fn(&CgroupPath, &str) -> Interest + 'static,
+    ) -> Result<Tree, CgroupError> {
+        let inotify = Inotify::init().map_err(|source| CgroupError::io(root, source))?;
+        Ok(Tree {
+            root: root.to_owned(),
+            inotify,
+            roots: slices.to_vec(),
+            interesting: Box::new(interesting),
+            watches: HashMap::new(),
+            watched: BTreeMap::new(),
+            members: BTreeMap::new(),
+            buffer: Box::new([0; 64 * 1024]),
+        })
+    }
+
+    /// The members known now.
+    pub fn members(&self) -> &BTreeMap<CgroupPath, CgroupId> {
+        &self.members
+    }
+
+    /// Reads every watched slice anew and tells the differences.
+    ///
+    /// # Errors
+    /// Something other than "gone" happened to a slice; what was found stays valid.
+    pub fn rescan(&mut self) -> Result<Vec<Change>, CgroupError> {
+        let mut found = BTreeMap::new();
+        let mut alive = BTreeSet::new();
+        let mut queue = self.roots.clone();
+        // The root itself is watched so that a slice that appears is seen at once.
+        self.watch(&CgroupPath::new(""))?;
+        alive.insert(CgroupPath::new(""));
+        while let Some(slice) = queue.pop() {
+            if !self.watch(&slice)? {
+                continue;
+            }
+            for (name, id, interest) in self.list(&slice)? {
+                match interest {
+                    Interest::None => {}
+                    Interest::Slice => queue.push(slice.join(&name)),
+                    Interest::Member => drop(found.insert(slice.join(&name), id)),
+                }
+            }
+            alive.insert(slice);
+        }
+        self.unwatch_all_but(&alive);
+        let mut changes = Vec::new();
+        for (path, id) in &self.members {
+            if found.get(path) != Some(id) {
+                changes.push(Change::Gone(path.clone(), *id));
+            }
+        }
+        for (path, id) in &found {
+            if self.members.get(path) != Some(id) {
+                changes.push(Change::Appeared(path.clone(), *id));
+            }
+        }
+        self.members = found;
+        Ok(changes)
+    }
+
+    /// Takes in what inotify has to tell, without waiting.
+    ///
+    /// # Errors
+    /// As for [`Tree::rescan`], which it falls back to when events were lost or a slice came up.
+    pub fn poll(&mut self) -> Result<Vec<Change>, CgroupError> {
+        let mut changes = Vec::new();
+        let mut lost = false;
+        loop {
+            let events = match self.inotify.read_events(self.buffer.as_mut_slice()) {
+                Ok(events) => events,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(source) => return Err(CgroupError::io(&self.root, source)),
+            };
+            for event in events {
+                if event.mask.contains(EventMask::Q_OVERFLOW) {
+                    lost = true;
+                    continue;
+                }
+                let (Some(slice), Some(name)) = (
+                    self.watches.get(&event.wd),
+                    event.name.and_then(OsStr::to_str),
+                ) else {
+                    continue;
+                };
+                let path = slice.join(name);
+                let within = self.roots.contains(slice) || slice.level() > 1;
+                match (self.interesting)(slice, name) {
+                    Interest::Member if within => {
+                        if let Some(id) = self.members.remove(&path) {
+                            changes.push(Change::Gone(path.clone(), id));
+                        }
+                        if !event.mask.contains(EventMask::CREATE) {
+                            continue;
+                        }
+                        if let Ok(metadata) = std::fs::metadata(self.root.join(path.as_str())) {
+                            let id = CgroupId(metadata.ino());
+                            self.members.insert(path.clone(), id);
+                            changes.push(Change::Appeared(path, id));
+                        }
+                    }
+                    Interest::Slice if within => lost = true,
+                    _ if self.roots.contains(&path) => lost = true,
+                    _ => {}
+                }
+            }
+        }
+        if lost {
+            changes.extend(self.rescan()?);
+        }
+        Ok(changes)
+    }
+
+    /// The descriptor to wait on for [`Tree::poll`].
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    /// Makes sure a slice is watched; false when it does not exist.
+    fn watch(&mut self, slice: &CgroupPath) -> Result<bool, CgroupError> {
+        let path = self.root.join(slice.as_str());
+        let id = match std::fs::metadata(&path) {
+            Ok(metadata) => CgroupId(metadata.ino()),
+            Err(source) => {
+                return match CgroupError::io(&path, source) {
+                    error if error.is_gone() => Ok(false),
+                    error => Err(error),
+                };
+            }
+        };
+        if self
+            .watched
+            .get(slice)
+            .is_some_and(|(_, known)| *known == id)
+        {
+            return Ok(true);
+        }
+        self.unwatch(slice);
+        let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::ONLYDIR;
+        match self.inotify.watches().add(&path, mask) {
+            Ok(descriptor) => {
+                self.watches.insert(descriptor.clone(), slice.clone());
+                self.watched.insert(slice.clone(), (descriptor, id));
+                Ok(true)
+            }
+            Err(source) => match CgroupError::io(&path, source) {
+                error if error.is_gone() => Ok(false),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// A removed cgroup sends no IN_IGNORED: its watch would pin it for ever (Linux 6.18).
+    fn unwatch(&mut self, slice: &CgroupPath) {
+        if let Some((descriptor, _)) = self.watched.remove(slice) {
+            self.watches.remove(&descriptor);
+            // An error means that the kernel dropped the watch already.
+            let _ = self.inotify.watches().remove(descriptor);
+        }
+    }
+
+    fn unwatch_all_but(&mut self, alive: &BTreeSet<CgroupPath>) {
+        let dead: Vec<CgroupPath> = self
+            .watched
+            .keys()
+            .filter(|slice| !alive.contains(*slice))
+            .cloned()
+            .collect();
+        for slice in dead {
+            self.unwatch(&slice);
+        }
+    }
+
+    /// The interesting directories in a slice. kernfs gives the cgroup's id as the entry's inode
+    /// number, so that no `stat` is needed (fs/kernfs/dir.c, `kernfs_fop_readdir`).
+    fn list(&self, slice: &CgroupPath) -> Result<Vec<(String, CgroupId, Interest)>, CgroupError> {
+        let path = self.root.join(slice.as_str());
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(source) => {
+                return match CgroupError::io(&path, source) {
+                    error if error.is_gone() => Ok(Vec::new()),
+                    error => Err(error),
+                };
+            }
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            // The slice may go while it is read; the next rescan tells.
+            let Ok(entry) = entry else { break };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let interest = (self.interesting)(slice, &name);
+            if interest != Interest::None && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                found.push((name, CgroupId(entry.ino()), interest));
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interest(_slice: &CgroupPath, name: &str) -> Interest {
+        match name {
+            name if name.starts_with("system-jupyter") => Interest::Slice,
+            name if name.starts_with("jupyter-") => Interest::Member,
+            _ => Interest::None,
+        }
+    }
+
+    struct Bed {
+        directory: tempfile::TempDir,
+        tree: Tree,
+    }
+
+    impl Bed {
+        fn new(existing: &[&str]) -> Bed {
+            let directory = tempfile::tempdir().unwrap();
+            for path in existing {
+                std::fs::create_dir_all(directory.path().join(path)).unwrap();
+            }
+            let slices = ["system.slice", "jupyter.slice"].map(CgroupPath::new);
+            let tree = Tree::new(directory.path(), &slices, interest).unwrap();
+            Bed { directory, tree }
+        }
+
+        fn make(&self, path: &str) {
+            std::fs::create_dir_all(self.directory.path().join(path)).unwrap();
+        }
+
+        fn remove(&self, path: &str) {
+            std::fs::remove_dir(self.directory.path().join(path)).unwrap();
+        }
+    }
+
+    fn told(changes: Vec<Change>) -> Vec<String> {
+        changes
+            .into_iter()
+            .map(|change| match change {
+                Change::Appeared(path, _) => format!("+{path}"),
+                Change::Gone(path, _) => format!("-{path}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn members_already_there_are_found() {
+        let mut bed = Bed::new(&[
+            "system.slice/jupyter-a.service",
+            "system.slice/cron.service",
+        ]);
+        assert_eq!(
+            told(bed.tree.rescan().unwrap()),
+            ["+/system.slice/jupyter-a.service"]
+        );
+        assert!(told(bed.tree.rescan().unwrap()).is_empty());
+    }
+
+    #[test]
+    fn events_tell_who_came_and_went() {
+        let mut bed = Bed::new(&["system.slice"]);
+        bed.tree.rescan().unwrap();
+        bed.make("system.slice/jupyter-a.service");
+        assert_eq!(
+            told(bed.tree.poll().unwrap()),
+            ["+/system.slice/jupyter-a.service"]
+        );
+        bed.remove("system.slice/jupyter-a.service");
+        assert_eq!(
+            told(bed.tree.poll().unwrap()),
+            ["-/system.slice/jupyter-a.service"]
+        );
+        assert!(told(bed.tree.rescan().unwrap()).is_empty());
+    }
+
+    #[test]
+    fn a_slice_that_comes_later_is_looked_into() {
+        let mut bed = Bed::new(&[]);
+        bed.tree.rescan().unwrap();
+        bed.make("jupyter.slice/jupyter-b.service");
+        assert_eq!(
+            told(bed.tree.poll().unwrap()),
+            ["+/jupyter.slice/jupyter-b.service"]
+        );
+    }
+
+    #[test]
+    fn instance_units_in_a_slice_of_their_own_are_found() {
+        let mut bed = Bed::new(&["system.slice"]);
+        bed.tree.rescan().unwrap();
+        bed.make("system.slice/system-jupyter\\x2dc.slice/jupyter-c@d.service");
+        assert_eq!(
+            told(bed.tree.poll().unwrap()),
+            ["+/system.slice/system-jupyter\\x2dc.slice/jupyter-c@d.service"]
+        );
+        bed.remove("system.slice/system-jupyter\\x2dc.slice/jupyter-c@d.service");
+        bed.remove("system.slice/system-jupyter\\x2dc.slice");
+        assert_eq!(
+            told(bed.tree.poll().unwrap()),
+            ["-/system.slice/system-jupyter\\x2dc.slice/jupyter-c@d.service"]
+        );
+    }
+
+    #[test]
+    fn a_path_made_again_is_another_member() {
+        let mut bed = Bed::new(&["system.slice/jupyter-a.service"]);
+        bed.tree.rescan().unwrap();
+        let old = bed.directory.path().join("system.slice/jupyter-a.service");
+        // Keep the old inode busy so that the file system cannot give its number again.
+        std::fs::rename(&old, bed.directory.path().join("system.slice/old")).unwrap();
+        bed.make("system.slice/jupyter-a.service");
+        assert_eq!(
+            told(bed.tree.rescan().unwrap()),
+            [
+                "-/system.slice/jupyter-a.service",
+                "+/system.slice/jupyter-a.service"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_that_do_not_concern_us_say_nothing() {
+        let mut bed = Bed::new(&["system.slice"]);
+        bed.tree.rescan().unwrap();
+        bed.make("system.slice/cron.service");
+        bed.make("jupyter-x.service");
+        assert!(told(bed.tree.poll().unwrap()).is_empty());
+    }
+}

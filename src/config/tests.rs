@@ -1,0 +1,146 @@
+use super::*;
+
+fn problems(text: &str) -> Vec<String> {
+    Config::parse(text)
+        .expect_err("has problems")
+        .iter()
+        .map(Problem::to_string)
+        .collect()
+}
+
+#[test]
+fn empty_file_gives_the_defaults() {
+    assert_eq!(Config::parse("").unwrap(), Config::default());
+}
+
+#[test]
+fn example_file_states_the_defaults() {
+    let text = include_str!("../../config.example.toml");
+    assert_eq!(Config::parse(text).unwrap(), Config::default());
+}
+
+/// Removing any one key from the example must not leave a key unknown to the example: a key that
+/// the code reads and the example lacks shows up as a suggestion list.
+#[test]
+fn example_file_has_every_key() {
+    let text = include_str!("../../config.example.toml");
+    for section in ["", "hub", "cpu", "egress", "egress.classes.standard"] {
+        let header = if section.is_empty() {
+            String::new()
+        } else {
+            format!("[{section}]\n")
+        };
+        let found = problems(&format!("{header}zzzzzzzzzzzzzzzzzzzzzzzz = 1\n"));
+        let (_, known) = found[0].split_once("known here: ").unwrap();
+        for key in known.split(", ") {
+            let shown = text
+                .lines()
+                .any(|line| line.starts_with(&format!("{key} = ")))
+                || text.contains(&format!("[{key}]"))
+                || text.contains(&format!("[{section}.{key}"));
+            assert!(shown, "config.example.toml lacks `{key}` of [{section}]");
+        }
+    }
+}
+
+#[test]
+fn every_problem_is_named_with_its_place() {
+    let found = problems(concat!(
+        "mode = \"enforced\"\n",
+        "tick = \"5\"\n",
+        "[cpu]\n",
+        "  baselin = \"1 core\"\n",
+        "limit = \"200 %\"\n",
+        "weight = 20000\n",
+        "[egress.classes.Bad-Name]\n",
+        "services = [\"https\", \"tcp/0\",\n",
+        "   \"gopher\"]\n",
+    ));
+    assert_eq!(
+        found,
+        [
+            "1:8: mode is \"enforced\", expected \"observe\" or \"enforce\"",
+            "2:8: tick is \"5\", expected a time such as \"500ms\", \"5s\", \"10m\", \"2h\" or \"3d\" (the unit is missing)",
+            "4:3: unknown key `cpu.baselin`; did you mean `baseline`?",
+            "5:9: cpu.limit is \"200 %\", expected a number of cores such as \"2 cores\", or \"none\" (write \"2 cores\" for 200 %)",
+            "6:10: cpu.weight is 20000, expected a value from 1 to 100",
+            "7:17: class name `Bad-Name` must be a lower-case letter, then up to 19 of a-z, 0-9 and _",
+            "8:22: egress.classes.Bad-Name.services is \"tcp/0\", expected a service: dns, http, https, git, rsync, ssh, or such as \"tcp/8443\", \"udp/6000-6100\" (`0` is no port from 1 to 65535)",
+            "9:4: egress.classes.Bad-Name.services is \"gopher\", expected a service: dns, http, https, git, rsync, ssh, or such as \"tcp/8443\", \"udp/6000-6100\" (unknown name)",
+        ]
+    );
+}
+
+#[test]
+fn broken_syntax_is_named_with_its_place() {
+    let found = problems("mode = \n[cpu\nlimit = \"2 cores\"\n");
+    assert!(found.len() >= 2, "{found:?}");
+    assert!(found[0].starts_with("1:8: "), "{found:?}");
+}
+
+#[test]
+fn duplicate_keys_are_refused() {
+    let found = problems("tick = \"5s\"\ntick = \"6s\"\n");
+    assert!(
+        found.iter().any(|line| line.starts_with("2:1: ")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn values_out_of_range_name_the_range() {
+    let found = problems("tick = \"10ms\"\n[cpu]\nperiod = \"1s\"\n");
+    assert_eq!(
+        found,
+        [
+            "1:8: tick is 10ms, expected a value from 1s to 1m",
+            "3:10: cpu.period is 1s, expected a value from 10ms to 100ms",
+        ]
+    );
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_refused() {
+    let found = problems("[cpu]\nlimit = \"1 core\"\nbaseline = \"2 cores\"\n");
+    assert_eq!(
+        found,
+        ["2:9: cpu.limit is below cpu.baseline; a server could never burst"]
+    );
+    let found = problems("[egress]\nclass = \"lab\"\n");
+    assert_eq!(
+        found,
+        ["2:9: egress.class names no class; there are: standard"]
+    );
+    let found = problems("[hub]\nslice = \"a-b.slice\"\n");
+    assert!(found[0].starts_with("2:9: hub.slice must be"), "{found:?}");
+    let found = problems("[hub]\nslice = \"system.slice\"\n");
+    assert!(found[0].contains("would lose its network"), "{found:?}");
+}
+
+#[test]
+fn hostile_values_are_shown_escaped_and_short() {
+    let text = format!("mode = \"\\u001b[2J{}\"\n", "x".repeat(5000));
+    let found = problems(&text);
+    assert!(found[0].contains("\\u{1b}[2J"), "{found:?}");
+    assert!(found[0].len() < 200, "{found:?}");
+}
+
+#[test]
+fn a_class_of_ones_own_can_be_chosen() {
+    let config = Config::parse(
+        "[egress]\nclass = \"lab\"\n[egress.classes.lab]\nservices = [\"ssh\", \"udp/60000-61000\"]\n",
+    )
+    .unwrap();
+    let lab = &config.egress.classes[&ClassName::parse("lab").unwrap()];
+    assert_eq!(lab.services.len(), 2);
+    assert_eq!(config.egress.class.as_str(), "lab");
+}
+
+#[test]
+fn templates_take_names_out_and_put_them_in() {
+    let template = Template::new("jupyter-", "-singleuser");
+    assert_eq!(template.extract("jupyter-alice-singleuser"), Some("alice"));
+    assert_eq!(template.extract("jupyter--singleuser"), None);
+    assert_eq!(template.extract("jupyter-singleuser"), None);
+    assert_eq!(template.expand("bob"), "jupyter-bob-singleuser");
+}

@@ -1,0 +1,131 @@
+//! Quantities that cross the borders between wings, one type each, so that no bare number does.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// Whether verdicts are only reported or also carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Decide and report, change nothing: the mode after installation.
+    Observe,
+    /// Decide, report and act.
+    Enforce,
+}
+
+impl Mode {
+    /// The word used in configuration, journal fields and `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Observe => "observe",
+            Mode::Enforce => "enforce",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A rate of CPU use: 1.0 is one core kept busy.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cores(pub f64);
+
+impl Cores {
+    /// Converts to systemd's `CPUQuotaPerSecUSec`: microseconds of CPU per second of wall time.
+    pub fn quota_per_sec_usec(self) -> u64 {
+        (self.0 * 1e6).round() as u64
+    }
+
+    /// Converts from systemd's `CPUQuotaPerSecUSec`; `u64::MAX` means no limit.
+    pub fn from_quota_per_sec_usec(usec: u64) -> Option<Cores> {
+        (usec != u64::MAX).then(|| Cores(usec as f64 / 1e6))
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.0 == 1.0 { "core" } else { "cores" };
+        write!(f, "{} {word}", trimmed(self.0))
+    }
+}
+
+/// An amount of CPU use: 1.0 is one core kept busy for one second.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CoreSeconds(pub f64);
+
+impl CoreSeconds {
+    /// What a steady rate amounts to over a time.
+    pub fn of(rate: Cores, time: Duration) -> CoreSeconds {
+        CoreSeconds(rate.0 * time.as_secs_f64())
+    }
+}
+
+impl fmt::Display for CoreSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (amount, word) = match self.0 {
+            s if s >= 3600.0 => (s / 3600.0, "core-hour"),
+            s if s >= 120.0 => (s / 60.0, "core-minute"),
+            s => (s, "core-second"),
+        };
+        let plural = if amount == 1.0 { "" } else { "s" };
+        write!(f, "{} {word}{plural}", trimmed(amount))
+    }
+}
+
+/// At most two decimals, none of them a trailing zero.
+fn trimmed(number: f64) -> String {
+    let text = format!("{number:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A duration in words a person would use: `45 s`, `12 min`, `3 h 20 min`.
+pub fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", (seconds + 30) / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// A point on the kernel's monotonic clock, as time since boot. It does not count suspension,
+/// and nobody can set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Time(pub Duration);
+
+impl Time {
+    /// How long ago `earlier` was; zero when it lies in the future.
+    pub fn since(self, earlier: Time) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_read_as_a_person_would_say_them() {
+        assert_eq!(Cores(1.0).to_string(), "1 core");
+        assert_eq!(Cores(0.25).to_string(), "0.25 cores");
+        assert_eq!(CoreSeconds(3600.0).to_string(), "1 core-hour");
+        assert_eq!(CoreSeconds(5400.0).to_string(), "1.5 core-hours");
+        assert_eq!(CoreSeconds(600.0).to_string(), "10 core-minutes");
+        assert_eq!(CoreSeconds(20.0).to_string(), "20 core-seconds");
+        assert_eq!(in_words(Duration::from_secs(1440)), "24 min");
+    }
+
+    #[test]
+    fn systemd_quota_converts_both_ways() {
+        assert_eq!(Cores(1.5).quota_per_sec_usec(), 1_500_000);
+        assert_eq!(Cores::from_quota_per_sec_usec(1_500_000), Some(Cores(1.5)));
+        assert_eq!(Cores::from_quota_per_sec_usec(u64::MAX), None);
+    }
+}
