@@ -1,0 +1,149 @@
+//! What can go wrong, with the object, the kernel's answer and what to do about it.
+
+use nix::errno::Errno;
+
+use super::{CgroupId, ClassName};
+
+/// An egress operation that failed. A failed transaction has changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A class name with something in it that a rule must not hold.
+    #[error("class name {name:?}: use 1 to 32 of a-z, 0-9 and '-', the first a letter")]
+    ClassName {
+        /// The name as given.
+        name: String,
+    },
+    /// A policy no table can be built from.
+    #[error("egress policy, {what}: {why}")]
+    Policy {
+        /// The class, service or set.
+        what: String,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
+    /// A server whose class the loaded policy does not have.
+    #[error("cgroup {cgroup}: no class {class} in the loaded policy; define it or choose another")]
+    UnknownClass {
+        /// The server's cgroup.
+        cgroup: CgroupId,
+        /// The class asked for.
+        class: ClassName,
+    },
+    /// A server at a cgroup level that the table does not look at.
+    #[error(
+        "cgroup {cgroup}: at level {level} below the root; egress looks at levels 2 and 3 only"
+    )]
+    Level {
+        /// The server's cgroup.
+        cgroup: CgroupId,
+        /// Its level.
+        level: u8,
+    },
+    /// A server number outside 1..2²⁴, or another server's.
+    #[error("cgroup {cgroup}: number {number} {why}")]
+    Number {
+        /// The server's cgroup.
+        cgroup: CgroupId,
+        /// The number.
+        number: u32,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A cgroup that was never admitted.
+    #[error("cgroup {cgroup}: not admitted, so it has no class to change; admit it first")]
+    NotAdmitted {
+        /// The cgroup.
+        cgroup: CgroupId,
+    },
+    /// An operation that needs the table before `load`.
+    #[error("cannot {attempt}: the egress table is not loaded; call load first")]
+    NotLoaded {
+        /// What was attempted.
+        attempt: &'static str,
+    },
+    /// The netlink socket itself failed.
+    #[error("cannot {attempt}: {errno}; {}", remedy(*errno))]
+    Socket {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The kernel refused a message; the whole transaction was undone.
+    #[error("kernel refused to {message}: {errno}{}; {}", more(said), remedy(*errno))]
+    Refused {
+        /// The first message refused, in words ("add rule 3 of chain output").
+        message: String,
+        /// The kernel's answer.
+        errno: Errno,
+        /// The kernel's own words, where it had any.
+        said: String,
+    },
+    /// A name, list or rule too long for its netlink attribute (64 KiB).
+    #[error("cannot {message}: {length} bytes do not fit a netlink attribute; shorten it")]
+    TooLong {
+        /// The message, in words.
+        message: String,
+        /// Its attribute's length, bytes.
+        length: usize,
+    },
+    /// An answer that is not what the kernel's headers describe.
+    #[error(
+        "cannot {attempt}: the kernel's answer is malformed ({what}); report this with the kernel's version"
+    )]
+    Malformed {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What is wrong with the answer.
+        what: &'static str,
+    },
+    /// The kernel neither confirmed nor refused; the state is unknown until verified.
+    #[error("cannot tell whether {attempt} succeeded: the kernel's answers were lost; load again")]
+    NoAnswer {
+        /// What was attempted.
+        attempt: &'static str,
+    },
+    /// Others change rules faster than they can be read.
+    #[error("cannot {attempt}: the rules changed during each of {tries} readings; try again later")]
+    Unsettled {
+        /// What was attempted.
+        attempt: &'static str,
+        /// How many times.
+        tries: u32,
+    },
+}
+
+impl Error {
+    /// The kernel's errno, where it gave one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Socket { errno, .. } | Self::Refused { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+fn more(said: &str) -> String {
+    if more.is_empty() {
+        String::new()
+    } else {
+        format!(" ({more})")
+    }
+}
+
+fn remedy(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EPERM | Errno::EACCES => "run as root or with CAP_NET_ADMIN",
+        Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT => {
+            "this kernel has no nf_tables; load the module nf_tables"
+        }
+        Errno::EOPNOTSUPP | Errno::ENOENT => {
+            "something it names is gone, or the kernel lacks a module \
+             (nft_socket, nft_ct, nft_reject_inet, nft_log, nft_limit, nfnetlink_log; 5.15 or later)"
+        }
+        Errno::EBUSY => "another program holds it; see what else writes this table",
+        Errno::ENOMEM | Errno::ENOBUFS => "the kernel is short of memory; try again",
+        _ => "hubwarden check names what this kernel lacks",
+    }
+}

@@ -1,0 +1,153 @@
+//! The power to let a server's packets out, and to refuse them.
+
+use std::fmt;
+
+use super::{Admitted, CgroupId, ClassName, Error, Policy};
+
+/// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
+/// blocks; none waits for anything but the kernel.
+///
+/// All changes are transactions: they happen whole or not at all, and no packet meets half of
+/// one. The driver remembers what it installed, so nothing is deleted that is not there; when
+/// the kernel's table proves to be another than remembered (someone flushed it), the change is
+/// made by installing the whole table again.
+pub trait Firewall: Send {
+    /// Whether this kernel can hold the table: made and taken back within one transaction.
+    ///
+    /// # Errors
+    /// What the kernel refused, and the module that is likely missing.
+    fn probe(&mut self) -> Result<(), Error>;
+
+    /// Replace the whole table by this policy, these guarded slices and these servers. There is
+    /// no moment with neither the old nor the new one. Works whatever stood there before.
+    ///
+    /// # Errors
+    /// A policy or server that cannot be, or the kernel's refusal: the old table stands.
+    fn load(
+        &mut self,
+        policy: &Policy,
+        guarded: &[CgroupId],
+        servers: &[Admitted],
+    ) -> Result<(), Error>;
+
+    /// Let these servers out by their classes. One already admitted is changed to what is said
+    /// now.
+    ///
+    /// # Errors
+    /// As `load`, and [`Error::NotLoaded`]. On error, none is admitted.
+    fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error>;
+
+    /// Forget these servers: in a guarded slice they are pending again, elsewhere untouched.
+    /// Cgroups that were never admitted are passed over.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], or the kernel's refusal.
+    fn forget(&mut self, cgroups: &[CgroupId]) -> Result<(), Error>;
+
+    /// Judge these servers by other classes from the next packet on, established flows
+    /// included.
+    ///
+    /// # Errors
+    /// [`Error::NotAdmitted`], [`Error::UnknownClass`], or the kernel's refusal.
+    fn reclass(&mut self, changes: &[(CgroupId, ClassName)]) -> Result<(), Error>;
+
+    /// Guard exactly these level-1 slices: what is in them and not admitted reaches nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], or the kernel's refusal.
+    fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error>;
+
+    /// Take the table away, if it is there.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    fn remove(&mut self) -> Result<(), Error>;
+
+    /// Read the table back and say how it differs from what was installed. Empty is well.
+    /// A few tens of milliseconds at 5,000 servers.
+    ///
+    /// # Errors
+    /// The rules could not be read.
+    fn verify(&mut self) -> Result<Vec<Difference>, Error>;
+
+    /// The kernel's number of the present ruleset, raised by every transaction of anyone in
+    /// this network namespace (`NFT_MSG_GETGEN`). Two equal readings mean nothing was changed
+    /// between them.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    fn generation(&mut self) -> Result<u32, Error>;
+}
+
+/// How what the kernel holds differs from what was installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The object: a table, chain, set, rule or element, in words.
+    pub object: String,
+    /// What is wrong with it.
+    pub kind: DifferenceKind,
+}
+
+/// In what way an object differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DifferenceKind {
+    /// Installed, and not there any more.
+    Missing,
+    /// There, and never installed.
+    Foreign,
+    /// There, but not as installed.
+    Altered,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.kind {
+            DifferenceKind::Missing => "is gone",
+            DifferenceKind::Foreign => "was added by another",
+            DifferenceKind::Altered => "was changed by another",
+        };
+        write!(f, "{} {how}", self.object)
+    }
+}
+
+/// The driver that does nothing: for nodes whose admin wants no packet rules.
+#[derive(Debug, Default)]
+pub struct NoFirewall;
+
+impl Firewall for NoFirewall {
+    fn probe(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: &Policy, _: &[CgroupId], _: &[Admitted]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn admit(&mut self, _: &[Admitted]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn forget(&mut self, _: &[CgroupId]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn reclass(&mut self, _: &[(CgroupId, ClassName)]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<Vec<Difference>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn generation(&mut self) -> Result<u32, Error> {
+        Ok(0)
+    }
+}

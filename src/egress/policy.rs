@@ -1,0 +1,109 @@
+//! A policy: all that the table is built from, bar the servers of the moment.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{CgroupId, Class, ClassName, Error, Mode, Service};
+
+/// What the table is built from. Change it and `load` again: the swap is atomic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Refuse, or only count and log what would be refused.
+    pub mode: Mode,
+    /// The classes by name. [`ClassName::exempt`] is built in and may not be among them.
+    pub classes: BTreeMap<ClassName, Class>,
+    /// TCP ports of the hub's own API on loopback: every server may reach them.
+    pub hub_ports: Vec<u16>,
+    /// Networks, besides loopback, from which the proxy or hub reaches servers: answers to
+    /// them pass.
+    pub proxies: Vec<IpNet>,
+    /// The resolvers that classes with `dns` may ask.
+    pub resolvers: Vec<IpAddr>,
+    /// Networks no class reaches, whatever the port.
+    pub denied: Vec<IpNet>,
+    /// NFLOG group that refusals are told to.
+    pub log_group: u16,
+}
+
+impl Policy {
+    /// The NFLOG group used when nothing else is asked for ("HW" in ASCII).
+    pub const LOG_GROUP: u16 = 0x4857;
+
+    /// Where clouds serve credentials to whoever asks: EC2, GCP, Azure, OpenStack, … over IPv4,
+    /// EC2 and GCP over IPv6, Azure's host agent, Alibaba.
+    pub fn metadata() -> Vec<IpNet> {
+        [
+            "169.254.169.254",
+            "168.63.129.16",
+            "100.100.100.200",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+        ]
+        .iter()
+        .filter_map(|address| address.parse::<IpAddr>().ok())
+        .map(IpNet::from)
+        .collect()
+    }
+
+    /// One class `standard`, metadata denied, nobody to answer beyond loopback.
+    pub fn standard(mode: Mode) -> Self {
+        let mut classes = BTreeMap::new();
+        if let Ok(name) = "standard".parse() {
+            classes.insert(name, Class::standard());
+        }
+        Self {
+            mode,
+            classes,
+            hub_ports: vec![8081, 15001],
+            proxies: Vec::new(),
+            resolvers: Vec::new(),
+            denied: Self::metadata(),
+            log_group: Self::LOG_GROUP,
+        }
+    }
+
+    /// Refuse what no table can be built from, naming the class or service at fault.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] for a class called `exempt`, or a service with no ports in it.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.classes.contains_key(&ClassName::exempt()) {
+            return Err(Error::Policy {
+                what: "class exempt".to_owned(),
+                why: "the name is built in: call the class something else",
+            });
+        }
+        for (name, class) in &self.classes {
+            for Service { ports, .. } in &class.services {
+                if ports.is_empty() {
+                    return Err(Error::Policy {
+                        what: format!("class {name}, ports {}-{}", ports.start(), ports.end()),
+                        why: "the first port must not be above the last",
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A server whose packets are judged by a class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The server's cgroup.
+    pub cgroup: CgroupId,
+    /// The cgroup's level, the root's being 0: 2 for `system.slice/x.service`, 3 for an
+    /// instance unit in its own slice. Others are refused.
+    pub level: u8,
+    /// The class that judges it.
+    pub class: ClassName,
+    /// What refusals name it by: 1 to 2²⁴−1, held by no other admitted cgroup. Two servers
+    /// under one number would reach each other's loopback listeners.
+    pub number: u32,
+}
+
+impl Admitted {
+    /// The largest number: 24 bits, the rest of the packet mark says that it is ours.
+    pub const NUMBER_MAX: u32 = (1 << 24) - 1;
+}
