@@ -4,7 +4,12 @@
 //! the right is imported by anything to its left; `daemon` is the only room that knows all of
 //! them. See `docs/architecture.md`.
 
+pub mod act;
 pub mod cgroup;
 pub mod config;
 pub mod egress;
+pub mod hub;
+pub mod judge;
+pub mod report;
+pub mod sd_bus;
 pub mod units;

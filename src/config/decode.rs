@@ -135,10 +135,13 @@ impl<'a, 's> Section<'a, 's> {
 
     /// A list; each wrong entry is reported at its own place.
     pub(super) fn list<T: FromToml>(&mut self, key: &str, default: Vec<T>) -> Vec<T> {
+        self.optional_list(key).unwrap_or(default)
+    }
+
+    /// As [`Section::list`], where it is there.
+    pub(super) fn optional_list<T: FromToml>(&mut self, key: &str) -> Option<Vec<T>> {
         let name = self.full(key);
-        let Some(value) = self.find(key) else {
-            return default;
-        };
+        let value = self.find(key)?;
         let Some(entries) = value.get_ref().as_array() else {
             let seen = describe(value.get_ref());
             let message = format!(
@@ -146,12 +149,10 @@ impl<'a, 's> Section<'a, 's> {
                 T::EXPECTED
             );
             self.document.report(value.span(), message);
-            return default;
+            return None;
         };
-        entries
-            .iter()
-            .filter_map(|entry| self.read(&name, entry))
-            .collect()
+        let read = entries.iter().filter_map(|entry| self.read(&name, entry));
+        Some(read.collect())
     }
 
     fn read<T: FromToml>(&self, name: &str, value: &Spanned<DeValue<'s>>) -> Option<T> {

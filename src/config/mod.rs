@@ -8,9 +8,10 @@ mod names;
 mod values;
 
 pub use decode::Problem;
-pub use names::{ClassName, Service, ServiceName, Template};
+pub use names::{ServiceName, Template};
 pub use values::Share;
 
+use crate::egress::{Class, ClassName, Policy};
 use crate::units::{CoreSeconds, Cores, Mode};
 use decode::{Document, FromToml, Section};
 use ipnet::IpNet;
@@ -92,15 +93,6 @@ pub struct Egress {
     pub classes: BTreeMap<ClassName, Class>,
 }
 
-/// `[egress.classes.NAME]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Class {
-    /// What it may reach.
-    pub services: Vec<ServiceName>,
-    /// Ports of this node's loopback it may reach besides its own server and the hub's API.
-    pub loopback_ports: Vec<u16>,
-}
-
 /// The resolvers that servers may ask.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resolvers {
@@ -165,39 +157,35 @@ impl Default for Config {
                 min_stay: Duration::from_secs(30),
             },
             egress: Egress {
-                class: ClassName::standard(),
+                class: standard(),
                 resolvers: Resolvers::Auto,
                 denied: default_denied(),
                 log_group: 4814,
-                classes: BTreeMap::from([(ClassName::standard(), Class::default())]),
+                classes: BTreeMap::from([(standard(), Class::standard())]),
             },
         }
     }
 }
 
-impl Default for Class {
-    fn default() -> Self {
-        Class {
-            services: ["dns", "http", "https", "git", "rsync"]
-                .into_iter()
-                .filter_map(|name| ServiceName::parse(name).ok())
-                .collect(),
-            loopback_ports: Vec::new(),
-        }
-    }
+/// The class every installation has.
+fn standard() -> ClassName {
+    // "standard" is a good name by the test that loads the defaults; `exempt` would refuse nothing.
+    "standard".parse().unwrap_or_else(|_| ClassName::pending())
 }
 
-/// Metadata services of clouds (AWS and most others, its IPv6 form, Alibaba) and link-local.
+/// Where clouds serve credentials, and link-local networks.
 fn default_denied() -> Vec<IpNet> {
-    [
-        "169.254.0.0/16",
-        "100.100.100.200/32",
-        "fd00:ec2::254/128",
-        "fe80::/10",
-    ]
-    .into_iter()
-    .filter_map(|net| net.parse().ok())
-    .collect()
+    let link_local = ["169.254.0.0/16", "fe80::/10"];
+    let mut denied: Vec<IpNet> = link_local
+        .iter()
+        .filter_map(|net| net.parse().ok())
+        .collect();
+    for address in Policy::metadata() {
+        if !denied.iter().any(|net| net.contains(&address)) {
+            denied.push(address);
+        }
+    }
+    denied
 }
 
 impl Config {
@@ -362,19 +350,29 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
     };
     let mut classes = section.section("classes");
     for (name, span, mut class) in classes.sections() {
-        let default = Class::default();
-        let read = Class {
-            services: class.list("services", default.services),
-            loopback_ports: class.list("loopback_ports", default.loopback_ports),
+        let mut read = Class {
+            loopback_ports: class.list("loopback_ports", Vec::new()),
+            ..Class::standard()
         };
-        match ClassName::parse(&name) {
+        if let Some(services) = class.optional_list::<ServiceName>("services") {
+            read.dns = services.contains(&ServiceName::Dns);
+            read.services = services
+                .into_iter()
+                .filter_map(ServiceName::ports)
+                .collect();
+        }
+        match name.parse::<ClassName>() {
+            Ok(name) if name.is_built_in() => {
+                let message = format!("class `{name}` is built in; choose another name");
+                class.complain_at(span, message);
+            }
             Ok(name) => drop(egress.classes.insert(name, read)),
-            Err(why) => class.complain_at(span, why),
+            Err(why) => class.complain_at(span, why.to_string()),
         }
         class.finish();
     }
     if let Some(text) = section.optional::<String>("class") {
-        match ClassName::parse(&text) {
+        match text.parse::<ClassName>() {
             Ok(name) if egress.classes.contains_key(&name) => egress.class = name,
             _ => section.complain(
                 "class",

@@ -1,8 +1,7 @@
-//! Names with a shape: templates with `{USERNAME}`, services, egress classes.
+//! Names with a shape: templates with `{USERNAME}`, services.
 
-use serde::{Deserialize, Serialize};
+use crate::egress::{Service, Transport};
 use std::fmt;
-use std::ops::RangeInclusive;
 
 /// A spawner's template with `{USERNAME}` in it once, as `jupyter-{USERNAME}-singleuser`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,15 +70,6 @@ impl fmt::Display for Template {
     }
 }
 
-/// A transport protocol and the ports it may go to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
-    /// TCP, or else UDP.
-    pub tcp: bool,
-    /// Destination ports.
-    pub ports: RangeInclusive<u16>,
-}
-
 /// A service as configured: by name, or protocol and ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceName {
@@ -90,17 +80,20 @@ pub enum ServiceName {
 }
 
 impl ServiceName {
+    /// The ports, unless it is `dns`.
+    pub fn ports(self) -> Option<Service> {
+        match self {
+            ServiceName::Dns => None,
+            ServiceName::Ports(service) => Some(service),
+        }
+    }
+
     /// Reads `"https"`, `"tcp/8443"` or `"udp/6000-6100"`.
     ///
     /// # Errors
     /// What does not fit, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let tcp = |port| {
-            Ok(ServiceName::Ports(Service {
-                tcp: true,
-                ports: port..=port,
-            }))
-        };
+        let tcp = |port| Ok(ServiceName::Ports(Service::tcp(port)));
         match text {
             "dns" => return Ok(ServiceName::Dns),
             "http" => return tcp(80),
@@ -111,9 +104,9 @@ impl ServiceName {
             _ => {}
         }
         let (protocol, ports) = text.split_once('/').ok_or("unknown name")?;
-        let is_tcp = match protocol {
-            "tcp" => true,
-            "udp" => false,
+        let transport = match protocol {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
             _ => return Err(format!("`{protocol}` is neither tcp nor udp")),
         };
         let port = |text: &str| match text.parse::<u16>() {
@@ -128,67 +121,8 @@ impl ServiceName {
             return Err(format!("{first} is above {last}"));
         }
         Ok(ServiceName::Ports(Service {
-            tcp: is_tcp,
+            transport,
             ports: first..=last,
         }))
-    }
-}
-
-/// The name of an egress class; short and plain, since the kernel carries it in chain names and
-/// log prefixes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ClassName(String);
-
-impl ClassName {
-    /// The class every installation has.
-    pub fn standard() -> Self {
-        ClassName("standard".to_owned())
-    }
-
-    /// Servers not known yet: nothing is reached.
-    pub fn pending() -> Self {
-        ClassName("pending".to_owned())
-    }
-
-    /// Units in the guarded slice that are no servers: nothing is refused.
-    pub fn exempt() -> Self {
-        ClassName("exempt".to_owned())
-    }
-
-    /// Reads an admin's name.
-    ///
-    /// # Errors
-    /// What does not fit, in words.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text == "pending" || text == "exempt" {
-            return Err(format!("class `{text}` is built in; choose another name"));
-        }
-        let mut chars = text.chars();
-        let good = chars.next().is_some_and(|c| c.is_ascii_lowercase())
-            && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-            && text.len() <= 20;
-        if good {
-            Ok(ClassName(text.to_owned()))
-        } else {
-            Err(format!(
-                "class name `{}` must be a lower-case letter, then up to 19 of a-z, 0-9 and _",
-                text.chars()
-                    .take(40)
-                    .flat_map(char::escape_debug)
-                    .collect::<String>()
-            ))
-        }
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ClassName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

@@ -64,7 +64,7 @@ fn every_problem_is_named_with_its_place() {
             "4:3: unknown key `cpu.baselin`; did you mean `baseline`?",
             "5:9: cpu.limit is \"200 %\", expected a number of cores such as \"2 cores\", or \"none\" (write \"2 cores\" for 200 %)",
             "6:10: cpu.weight is 20000, expected a value from 1 to 100",
-            "7:17: class name `Bad-Name` must be a lower-case letter, then up to 19 of a-z, 0-9 and _",
+            "7:17: class name \"Bad-Name\": use 1 to 32 of a-z, 0-9 and '-', the first a letter",
             "8:22: egress.classes.Bad-Name.services is \"tcp/0\", expected a service: dns, http, https, git, rsync, ssh, or such as \"tcp/8443\", \"udp/6000-6100\" (`0` is no port from 1 to 65535)",
             "9:4: egress.classes.Bad-Name.services is \"gopher\", expected a service: dns, http, https, git, rsync, ssh, or such as \"tcp/8443\", \"udp/6000-6100\" (unknown name)",
         ]
@@ -131,8 +131,9 @@ fn a_class_of_ones_own_can_be_chosen() {
         "[egress]\nclass = \"lab\"\n[egress.classes.lab]\nservices = [\"ssh\", \"udp/60000-61000\"]\n",
     )
     .unwrap();
-    let lab = &config.egress.classes[&ClassName::parse("lab").unwrap()];
+    let lab = &config.egress.classes[&"lab".parse::<ClassName>().unwrap()];
     assert_eq!(lab.services.len(), 2);
+    assert!(!lab.dns);
     assert_eq!(config.egress.class.as_str(), "lab");
 }
 

@@ -7,7 +7,10 @@ use super::Error;
 /// A class's name: 1 to 32 of `a-z`, `0-9` and `-`, the first a letter.
 ///
 /// It becomes part of chain and set names and of the log prefix, so nothing else may be in it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
 pub struct ClassName(String);
 
 impl ClassName {
@@ -18,6 +21,16 @@ impl ClassName {
     /// servers. A policy cannot define it.
     pub fn exempt() -> Self {
         Self("exempt".to_owned())
+    }
+
+    /// What stands for "not known yet": nothing is reached. A policy cannot define it.
+    pub fn pending() -> Self {
+        Self("pending".to_owned())
+    }
+
+    /// Whether a policy may not define it.
+    pub fn is_built_in(&self) -> bool {
+        [Self::exempt(), Self::pending()].contains(self)
     }
 
     /// The name as text.

@@ -124,7 +124,7 @@ impl Error {
     }
 }
 
-fn more(said: &str) -> String {
+fn more(more: &str) -> String {
     if more.is_empty() {
         String::new()
     } else {

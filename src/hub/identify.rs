@@ -1,0 +1,236 @@
+//! From a unit and what systemd knows of it to a server.
+//!
+//! A unit's name alone never decides: `jupyter-alice-singleuser` is alice's under JupyterHub's
+//! default template and alice-singleuser's under TLJH's. The Unix user that the unit runs as
+//! does, and no hub user can start a system unit as somebody else.
+
+use super::{HubUser, Server, Spawner, UnitName, matches_unix_user, unescape};
+use crate::config::Hub;
+use std::collections::BTreeSet;
+
+/// What systemd knows of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitFacts {
+    /// Made by `systemd-run` or its like, as every spawned server is.
+    pub transient: bool,
+    /// The Unix user it runs as, by name; `None` where the uid has no account.
+    pub user: Option<String>,
+    /// Its uid, where it is known already.
+    pub uid: Option<u32>,
+    /// Runs as a user made up for it: the name proves nothing then.
+    pub dynamic_user: bool,
+}
+
+/// What a unit is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// One hub user's server.
+    Server(Server),
+    /// A unit of the admin's: never acted on, and not held back by the guarded slice.
+    NotAServer(String),
+    /// Perhaps a server, but whose cannot be told: never acted on, and in the guarded slice it
+    /// reaches nothing.
+    Unknown(String),
+}
+
+/// Tells what a unit is; pure, so that every odd name is a test.
+pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub) -> Finding {
+    let Some(stem) = unit.as_str().strip_suffix(".service") else {
+        return Finding::Unknown("it is no service, as every server of SystemdSpawner is".into());
+    };
+    if !facts.transient {
+        return Finding::NotAServer(
+            "it has a unit file, so an admin set it up and no spawner did".into(),
+        );
+    }
+    let mut candidates = BTreeSet::new();
+    let mut doubt = None;
+    for text in hub.unit_names.iter().filter_map(|name| name.extract(stem)) {
+        match unescape(text) {
+            Ok(name) => drop(candidates.insert(name)),
+            Err(why) => doubt = Some(why),
+        }
+    }
+    if candidates.is_empty() {
+        return Finding::Unknown(match doubt {
+            Some(why) => format!("its name cannot be read back to one user: {why}"),
+            None => "its name fits none of hub.unit_names".into(),
+        });
+    }
+    let proven: Vec<&String> = match &facts.user {
+        _ if facts.dynamic_user => candidates.iter().collect(),
+        Some(unix_user) => candidates
+            .iter()
+            .filter(|name| {
+                hub.unix_users
+                    .iter()
+                    .any(|template| matches_unix_user(template, name, unix_user))
+            })
+            .collect(),
+        None => Vec::new(),
+    };
+    match proven[..] {
+        [name] => Finding::Server(Server {
+            user: HubUser(name.clone()),
+            name: String::new(),
+            spawner: Spawner::Systemd,
+            unit: unit.clone(),
+            uid: facts.uid,
+        }),
+        [] => Finding::Unknown(format!(
+            "it runs as {}, which hub.unix_users makes of none of the names it may carry ({})",
+            match &facts.user {
+                Some(user) => format!("Unix user {}", HubUser(user.clone())),
+                None => "a uid without an account".to_owned(),
+            },
+            listed(&candidates)
+        )),
+        _ => Finding::Unknown(format!(
+            "it may belong to more than one user ({}); leave only the template your hub uses in \
+             hub.unit_names",
+            listed(&candidates)
+        )),
+    }
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    let shown: Vec<String> = names
+        .iter()
+        .map(|name| HubUser(name.clone()).to_string())
+        .collect();
+    shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Template};
+
+    fn facts(user: &str) -> UnitFacts {
+        UnitFacts {
+            transient: true,
+            user: Some(user.to_owned()),
+            uid: Some(1001),
+            dynamic_user: false,
+        }
+    }
+
+    fn found(unit: &str, facts: &UnitFacts) -> Finding {
+        identify(&UnitName(unit.to_owned()), facts, &Config::default().hub)
+    }
+
+    fn user_of(unit: &str, unix_user: &str) -> String {
+        match found(unit, &facts(unix_user)) {
+            Finding::Server(server) => server.user.0,
+            other => panic!("{unit}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_unix_user_tells_the_templates_apart() {
+        assert_eq!(
+            user_of("jupyter-alice-singleuser.service", "alice"),
+            "alice"
+        );
+        assert_eq!(
+            user_of(
+                "jupyter-alice-singleuser.service",
+                "jupyter-alice-singleuser"
+            ),
+            "alice-singleuser"
+        );
+        assert_eq!(user_of("jupyter-alice.service", "jupyter-alice"), "alice");
+    }
+
+    #[test]
+    fn odd_names_map_to_their_user() {
+        for name in [
+            "a@b.org",
+            "a b",
+            "zoë",
+            "a-2db",
+            "jupyterhub",
+            "root",
+            "$(id)",
+            "a;b",
+            "..",
+            "-x",
+        ] {
+            let unit = format!("jupyter-{}.service", crate::hub::escape(name));
+            assert_eq!(user_of(&unit, &format!("jupyter-{name}")), name);
+        }
+        let long = "x".repeat(200);
+        let unix = "jupyter-xxxxxxxxxxxxxxxxxx-7597c";
+        assert_eq!(user_of(&format!("jupyter-{long}.service"), unix), long);
+    }
+
+    #[test]
+    fn somebody_elses_unix_user_proves_nothing() {
+        let Finding::Unknown(why) = found("jupyter-alice.service", &facts("jupyter-bob")) else {
+            panic!("mapped");
+        };
+        assert!(why.contains("jupyter-bob"), "{why}");
+    }
+
+    #[test]
+    fn admins_units_are_no_servers() {
+        let facts = UnitFacts {
+            transient: false,
+            ..facts("root")
+        };
+        let Finding::NotAServer(_) = found("jupyter-lab.service", &facts) else {
+            panic!("taken for a server");
+        };
+    }
+
+    #[test]
+    fn dynamic_users_are_told_by_an_unambiguous_template_only() {
+        let facts = UnitFacts {
+            dynamic_user: true,
+            user: None,
+            ..facts("")
+        };
+        let Finding::Server(server) = found("jupyter-alice.service", &facts) else {
+            panic!("not mapped");
+        };
+        assert_eq!(server.user.as_str(), "alice");
+        let Finding::Unknown(why) = found("jupyter-alice-singleuser.service", &facts) else {
+            panic!("guessed");
+        };
+        assert!(
+            why.contains("more than one user (alice, alice-singleuser)"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn names_that_could_be_two_users_are_refused() {
+        let Finding::Unknown(why) = found("jupyter-a\\x41.service", &facts("jupyter-aA")) else {
+            panic!("guessed");
+        };
+        assert!(why.contains("backslash"), "{why}");
+    }
+
+    #[test]
+    fn a_custom_unix_user_template_is_followed() {
+        let mut hub = Config::default().hub;
+        hub.unix_users = vec![Template::new("stud_", "")];
+        let unit = UnitName("jupyter-alice.service".into());
+        assert!(matches!(
+            identify(&unit, &facts("stud_alice"), &hub),
+            Finding::Server(_)
+        ));
+        assert!(matches!(
+            identify(&unit, &facts("jupyter-alice"), &hub),
+            Finding::Unknown(_)
+        ));
+    }
+
+    #[test]
+    fn a_scope_in_the_slice_is_unknown() {
+        assert!(matches!(
+            found("jupyter-alice.scope", &facts("jupyter-alice")),
+            Finding::Unknown(_)
+        ));
+    }
+}

@@ -1,0 +1,81 @@
+//! Who is this? From a cgroup to one hub user's server, or a clear reason why not.
+
+mod identify;
+mod systemd;
+mod unit_name;
+mod unix_user;
+
+pub use identify::{Finding, UnitFacts, identify};
+pub use systemd::unit_facts;
+pub use unit_name::{escape, unescape};
+pub use unix_user::{matches_unix_user, name_of};
+
+pub use crate::sd_bus::UnitName;
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A user's name as JupyterHub has it: any text, chosen by people. It is data: shown escaped,
+/// never part of a path, a command or a rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HubUser(pub String);
+
+impl HubUser {
+    /// The name as it is.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HubUser {
+    /// Control characters and the like are escaped, so that no name can paint on a terminal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() || is_invisible(c) {
+                write!(f, "{}", c.escape_unicode())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Characters that change how the text around them is shown: bidirectional controls and
+/// zero-width ones.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// What started a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spawner {
+    /// SystemdSpawner: a transient unit.
+    Systemd,
+}
+
+impl Spawner {
+    /// The word used in the journal and in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Spawner::Systemd => "systemd",
+        }
+    }
+}
+
+/// JupyterHub's single-user server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Whose it is.
+    pub user: HubUser,
+    /// Its name; empty for the default server, as JupyterHub has it.
+    pub name: String,
+    /// What started it.
+    pub spawner: Spawner,
+    /// The unit it runs in.
+    pub unit: UnitName,
+    /// The Unix user it runs as, where it has a fixed one.
+    pub uid: Option<u32>,
+}

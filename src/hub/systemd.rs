@@ -1,0 +1,43 @@
+//! Asks systemd what it knows of a unit.
+
+use super::{UnitFacts, UnitName, name_of};
+use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT};
+
+/// The facts that tell whose a unit is.
+///
+/// # Errors
+/// The unit is gone, or systemd does not answer.
+pub async fn unit_facts(bus: &SdBus, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
+    let object = bus.unit(unit).await?;
+    let transient = bus.property(unit, &object, UNIT, "Transient").await?;
+    if !unit.as_str().ends_with(".service") {
+        return Ok(UnitFacts {
+            transient,
+            user: None,
+            uid: None,
+            dynamic_user: false,
+        });
+    }
+    let dynamic_user = bus.property(unit, &object, SERVICE, "DynamicUser").await?;
+    let user: String = bus.property(unit, &object, SERVICE, "User").await?;
+    // SystemdSpawner gives `--uid` as a number; without any a service runs as root.
+    let uid = match user.as_str() {
+        "" => Some(0),
+        digits => digits.parse::<u32>().ok(),
+    };
+    let (name, uid) = tokio::task::spawn_blocking(move || match uid {
+        Some(uid) => (name_of(uid), Some(uid)),
+        None => {
+            let uid = super::unix_user::uid_of(&user);
+            (Some(user), uid)
+        }
+    })
+    .await
+    .unwrap_or((None, None));
+    Ok(UnitFacts {
+        transient,
+        user: name,
+        uid,
+        dynamic_user,
+    })
+}

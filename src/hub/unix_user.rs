@@ -1,0 +1,61 @@
+//! The Unix user behind a hub user.
+
+use crate::config::Template;
+use nix::unistd::{Uid, User};
+use sha2::{Digest, Sha256};
+
+/// Whether `unix_user` is what a template makes of a hub name, in full or as TLJH shortens it.
+pub fn matches_unix_user(template: &Template, hub_name: &str, unix_user: &str) -> bool {
+    let full = template.expand(hub_name);
+    unix_user == full || unix_user == shortened(&full)
+}
+
+/// TLJH's `generate_system_username`: from 26 characters on, the first 26, a dash and the first
+/// five hex digits of the whole name's SHA-256.
+fn shortened(name: &str) -> String {
+    if name.chars().count() < 26 {
+        return name.to_owned();
+    }
+    let hash = Sha256::digest(name.as_bytes());
+    let head: String = name.chars().take(26).collect();
+    let [a, b, c, ..] = hash[..] else {
+        return name.to_owned();
+    };
+    format!("{head}-{a:02x}{b:02x}{:x}", c >> 4)
+}
+
+/// The account of a uid. May ask LDAP and the like: not to be called on the loop's thread.
+pub fn name_of(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid))
+        .ok()
+        .flatten()
+        .map(|user| user.name)
+}
+
+/// The uid of an account. The same caution holds.
+pub(super) fn uid_of(name: &str) -> Option<u32> {
+    User::from_name(name)
+        .ok()
+        .flatten()
+        .map(|user| user.uid.as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_shortened_as_tljh_does() {
+        // python3 -c 'import hashlib; n="jupyter-"+"a"*40; print(n[:26]+"-"+hashlib.sha256(n.encode()).hexdigest()[:5])'
+        let name = format!("jupyter-{}", "a".repeat(40));
+        assert_eq!(shortened(&name), "jupyter-aaaaaaaaaaaaaaaaaa-60483");
+        assert_eq!(shortened("jupyter-alice"), "jupyter-alice");
+        assert_eq!(shortened(&"b".repeat(25)), "b".repeat(25));
+        assert_ne!(shortened(&"b".repeat(26)), "b".repeat(26));
+    }
+
+    #[test]
+    fn root_has_a_name() {
+        assert_eq!(name_of(0).as_deref(), Some("root"));
+    }
+}

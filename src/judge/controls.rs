@@ -1,0 +1,110 @@
+//! What a rung means in systemd's terms, given what stood there before.
+
+use super::{Policy, Rung};
+use crate::units::Cores;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The CPU properties of a unit; `None` is systemd's "not set".
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CpuSettings {
+    /// `CPUQuotaPerSecUSec`.
+    pub quota: Option<Cores>,
+    /// `CPUQuotaPeriodUSec`.
+    pub period: Option<Duration>,
+    /// `CPUWeight`.
+    pub weight: Option<u64>,
+}
+
+/// systemd's and the kernel's weight where none is set.
+const DEFAULT_WEIGHT: u64 = 100;
+
+/// The settings for a rung. Never looser than `before`, whoever set that; equal to it where we
+/// have nothing to add.
+pub fn wanted(rung: Rung, policy: &Policy, before: &CpuSettings) -> CpuSettings {
+    let mut settings = *before;
+    if let Some(limit) = policy.limit {
+        tighten(&mut settings, limit, None);
+    }
+    if rung >= Rung::Deprioritised {
+        let weight = before.weight.unwrap_or(DEFAULT_WEIGHT).min(policy.weight);
+        if before.weight != Some(weight) {
+            settings.weight = Some(weight);
+        }
+    }
+    if rung >= Rung::Throttled {
+        tighten(&mut settings, policy.baseline, Some(policy.period));
+    }
+    settings
+}
+
+/// Lowers the quota; a quota of ours comes with a period of ours.
+fn tighten(settings: &mut CpuSettings, quota: Cores, period: Option<Duration>) {
+    if settings.quota.is_none_or(|standing| quota < standing) {
+        settings.quota = Some(quota);
+        if period.is_some() {
+            settings.period = period;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::tests::policy;
+
+    const NOTHING: CpuSettings = CpuSettings {
+        quota: None,
+        period: None,
+        weight: None,
+    };
+
+    #[test]
+    fn free_server_has_just_the_limit() {
+        let settings = wanted(Rung::Free, &policy(), &NOTHING);
+        assert_eq!(
+            settings,
+            CpuSettings {
+                quota: Some(Cores(2.0)),
+                ..NOTHING
+            }
+        );
+    }
+
+    #[test]
+    fn lower_limit_of_the_admin_stands() {
+        let before = CpuSettings {
+            quota: Some(Cores(1.5)),
+            period: Some(Duration::from_millis(50)),
+            weight: Some(10),
+        };
+        assert_eq!(wanted(Rung::Free, &policy(), &before), before);
+        assert_eq!(wanted(Rung::Deprioritised, &policy(), &before), before);
+        let throttled = wanted(Rung::Throttled, &policy(), &before);
+        assert_eq!(throttled.quota, Some(Cores(0.25)));
+        assert_eq!(throttled.period, Some(policy().period));
+        assert_eq!(throttled.weight, Some(10));
+    }
+
+    #[test]
+    fn limit_below_the_baseline_is_never_raised() {
+        let before = CpuSettings {
+            quota: Some(Cores(0.1)),
+            ..NOTHING
+        };
+        assert_eq!(
+            wanted(Rung::Throttled, &policy(), &before).quota,
+            Some(Cores(0.1))
+        );
+        assert_eq!(wanted(Rung::Throttled, &policy(), &before).period, None);
+    }
+
+    #[test]
+    fn without_a_limit_of_ours_a_free_server_is_left_alone() {
+        let policy = Policy {
+            limit: None,
+            ..policy()
+        };
+        assert_eq!(wanted(Rung::Free, &policy, &NOTHING), NOTHING);
+    }
+}

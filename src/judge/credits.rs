@@ -1,0 +1,74 @@
+//! Credits: core-seconds a server may use above its baseline.
+//!
+//! Over a time `t` with CPU use `u` the account changes by `baseline × t − u`, and stays between
+//! nothing and its size. A server that uses just its baseline keeps what it has; one that rests
+//! fills up in `size / baseline`.
+
+use super::Policy;
+use crate::units::{CoreSeconds, Cores, Time};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// One server's account.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Credits {
+    /// What is left; from zero to the policy's size.
+    pub left: CoreSeconds,
+    /// The rate of use between the last two readings.
+    pub rate: Cores,
+    last: Option<Reading>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Reading {
+    at: Time,
+    usage: Duration,
+}
+
+impl Credits {
+    /// A rested server's account.
+    pub fn full(policy: &Policy) -> Credits {
+        Credits {
+            left: policy.size,
+            rate: Cores(0.0),
+            last: None,
+        }
+    }
+
+    /// Books a reading of `usage` (CPU time since the cgroup was made) at `now`.
+    ///
+    /// The first reading only sets the starting point, and so does one that went backwards (the
+    /// cgroup was made anew) or whose time did not advance: without a span there is nothing to
+    /// book, and guessing would charge an innocent.
+    pub(super) fn book(&mut self, usage: Duration, now: Time, policy: &Policy) {
+        let reading = Reading { at: now, usage };
+        let Some(last) = self.last.replace(reading) else {
+            return;
+        };
+        let span = now.since(last.at);
+        if let (Some(used), false) = (usage.checked_sub(last.usage), span.is_zero()) {
+            let earned = CoreSeconds::of(policy.baseline, span);
+            self.left.0 += earned.0 - used.as_secs_f64();
+            self.rate = Cores(used.as_secs_f64() / span.as_secs_f64());
+        }
+        // Also when the policy's size was lowered meanwhile.
+        self.left.0 = self.left.0.clamp(0.0, policy.size.0);
+    }
+
+    /// Forgets the starting point, for a cgroup whose counter begins anew.
+    pub fn restart(&mut self) {
+        self.last = None;
+        self.rate = Cores(0.0);
+    }
+
+    /// What is left as a share of the size, 0.0 to 1.0.
+    pub fn share(&self, policy: &Policy) -> f64 {
+        self.left.0 / policy.size.0
+    }
+
+    /// How long a resting server takes to hold `share` of its size.
+    pub fn rest_until(&self, share: f64, policy: &Policy) -> Duration {
+        let missing = (policy.size.0 * share - self.left.0).max(0.0);
+        Duration::try_from_secs_f64(missing / policy.baseline.0).unwrap_or(Duration::MAX)
+    }
+}

@@ -1,0 +1,21 @@
+//! Facts, time and policy in; verdicts out. No I/O, no clock, no async.
+//!
+//! [`step`] is the one function that the daemon, the tests and `replay` share. What it promises,
+//! and `tests.rs` checks for any sequence of events:
+//! - credits are never negative and never above their size;
+//! - two opposite verdicts are at least the minimum stay apart;
+//! - rest leads back to [`Rung::Free`];
+//! - the same events give the same verdicts.
+
+mod controls;
+mod credits;
+mod ladder;
+mod policy;
+
+pub use controls::{CpuSettings, wanted};
+pub use credits::Credits;
+pub use ladder::{Case, Event, Reason, Rung, Verdict, step};
+pub use policy::Policy;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+use super::*;
+use crate::units::{CoreSeconds, Cores, Time};
+use proptest::prelude::*;
+use std::time::Duration;
+
+pub(super) fn policy() -> Policy {
+    Policy {
+        limit: Some(Cores(2.0)),
+        baseline: Cores(0.25),
+        size: CoreSeconds(3600.0),
+        deprioritise_below: 0.05,
+        free_above: 0.10,
+        weight: 20,
+        period: Duration::from_millis(20),
+        min_stay: Duration::from_secs(30),
+    }
+}
+
+/// A server under simulation: it wants some cores and gets what its rung allows.
+struct Server {
+    case: Case,
+    policy: Policy,
+    now: Time,
+    usage: Duration,
+    verdicts: Vec<(Time, Verdict)>,
+}
+
+impl Server {
+    fn new(policy: Policy) -> Server {
+        let mut server = Server {
+            case: Case::new(&policy),
+            policy,
+            now: Time(Duration::from_secs(1000)),
+            usage: Duration::ZERO,
+            verdicts: Vec::new(),
+        };
+        server.sample();
+        server
+    }
+
+    fn sample(&mut self) {
+        if let Some(verdict) = step(
+            &mut self.case,
+            &Event::Sampled(self.usage),
+            self.now,
+            &self.policy,
+        ) {
+            self.verdicts.push((self.now, verdict));
+        }
+    }
+
+    fn run(&mut self, cores: f64, time: Duration) {
+        let allowed = match self.case.rung {
+            Rung::Throttled => self.policy.baseline.0,
+            _ => self.policy.limit.map_or(f64::MAX, |limit| limit.0),
+        };
+        self.usage += time.mul_f64(cores.min(allowed));
+        self.now.0 += time;
+        self.sample();
+    }
+
+    fn run_for(&mut self, cores: f64, time: Duration, tick: Duration) {
+        for _ in 0..time.as_millis() / tick.as_millis() {
+            self.run(cores, tick);
+        }
+    }
+
+    fn rungs(&self) -> Vec<Rung> {
+        self.verdicts
+            .iter()
+            .map(|(_, verdict)| verdict.to)
+            .collect()
+    }
+}
+
+const TICK: Duration = Duration::from_secs(5);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn spinner_bursts_for_as_long_as_promised_then_yields_then_is_throttled() {
+    let mut server = Server::new(policy());
+    server.run_for(2.0, HOUR, TICK);
+    assert_eq!(server.rungs(), [Rung::Deprioritised, Rung::Throttled]);
+    // 3600 core-seconds at 2 − 0.25 cores last 2057 s; the verdict falls on the next tick.
+    let lasted = server.verdicts[1].0.0.as_secs() - 1000;
+    assert!((2057..=2062).contains(&lasted), "{lasted}");
+}
+
+#[test]
+fn throttled_server_stays_so_while_it_keeps_asking() {
+    let mut server = Server::new(policy());
+    server.run_for(2.0, 5 * HOUR, TICK);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.verdicts.len(), 2);
+}
+
+#[test]
+fn throttled_server_is_released_after_the_rest_it_was_told() {
+    let mut server = Server::new(policy());
+    server.run_for(2.0, HOUR, TICK);
+    let Reason::CreditsSpent { rest, .. } = server.verdicts[1].1.reason else {
+        panic!("not throttled: {:?}", server.verdicts);
+    };
+    assert_eq!(rest, Duration::from_secs(1440));
+    server.run_for(0.0, rest - TICK, TICK);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    server.run_for(0.0, 2 * TICK, TICK);
+    assert_eq!(server.case.rung, Rung::Free);
+}
+
+#[test]
+fn server_at_its_baseline_is_never_touched() {
+    let mut server = Server::new(policy());
+    server.run_for(0.25, 100 * HOUR, TICK);
+    assert!(server.verdicts.is_empty());
+    assert_eq!(server.case.credits.left, CoreSeconds(3600.0));
+}
+
+#[test]
+fn counters_running_backwards_charge_nobody() {
+    let mut server = Server::new(policy());
+    server.run_for(2.0, Duration::from_secs(600), TICK);
+    let left = server.case.credits.left;
+    server.usage = Duration::ZERO;
+    server.now.0 += TICK;
+    server.sample();
+    assert_eq!(server.case.credits.left, left);
+}
+
+#[test]
+fn a_gap_between_samples_is_booked_exactly() {
+    let mut ticked = Server::new(policy());
+    let mut gapped = Server::new(policy());
+    ticked.run_for(1.0, Duration::from_secs(600), TICK);
+    gapped.run(1.0, Duration::from_secs(600));
+    assert!((ticked.case.credits.left.0 - gapped.case.credits.left.0).abs() < 1e-6);
+}
+
+#[test]
+fn lowered_size_takes_effect_at_the_next_sample() {
+    let mut server = Server::new(policy());
+    server.policy.size = CoreSeconds(100.0);
+    server.run(0.0, TICK);
+    assert_eq!(server.case.credits.left, CoreSeconds(100.0));
+}
+
+#[test]
+fn reasons_read_as_sentences() {
+    let mut server = Server::new(policy());
+    server.run_for(2.0, HOUR, TICK);
+    assert_eq!(
+        server.verdicts[1].1.reason.to_string(),
+        "its 1 core-hour of CPU credits are spent, and it uses 2 cores; it is free again after 24 min of rest"
+    );
+}
+
+/// What can happen between two looks: work, rest, a counter that starts anew, a clock that stands
+/// still or jumps.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Run { cores: f64, seconds: u32 },
+    Recreated,
+    ClockJumps { seconds: i32 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        8 => (0.0..8.0f64, 1u32..600).prop_map(|(cores, seconds)| Happening::Run { cores, seconds }),
+        1 => Just(Happening::Recreated),
+        1 => (-100_000..100_000i32).prop_map(|seconds| Happening::ClockJumps { seconds }),
+    ]
+}
+
+fn some_policy() -> impl Strategy<Value = Policy> {
+    (
+        0.01..4.0f64,
+        1.0..10_000.0f64,
+        0.0..0.5f64,
+        0.01..0.5f64,
+        0u64..300,
+        0.0..8.0f64,
+    )
+        .prop_map(|(baseline, size, below, gap, stay, above)| Policy {
+            limit: Some(Cores(baseline + above)),
+            baseline: Cores(baseline),
+            size: CoreSeconds(size),
+            deprioritise_below: below,
+            free_above: below + gap,
+            min_stay: Duration::from_secs(stay),
+            ..policy()
+        })
+}
+
+fn live(server: &mut Server, happenings: &[Happening]) {
+    for happening in happenings {
+        match *happening {
+            Happening::Run { cores, seconds } => {
+                server.run(cores, Duration::from_secs(seconds.into()));
+            }
+            Happening::Recreated => {
+                server.usage = Duration::ZERO;
+                server.sample();
+            }
+            Happening::ClockJumps { seconds } => {
+                let jump = Duration::from_secs(seconds.unsigned_abs().into());
+                server.now.0 = if seconds < 0 {
+                    server.now.0.saturating_sub(jump)
+                } else {
+                    server.now.0 + jump
+                };
+                server.sample();
+            }
+        }
+        let left = server.case.credits.left.0;
+        assert!(
+            (0.0..=server.policy.size.0).contains(&left),
+            "credits {left}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn opposite_verdicts_are_the_minimum_stay_apart(
+        policy in some_policy(),
+        happenings in prop::collection::vec(happening(), 0..200),
+    ) {
+        let mut server = Server::new(policy);
+        live(&mut server, &happenings);
+        for pair in server.verdicts.windows(2) {
+            let [(t0, a), (t1, b)] = pair else { unreachable!() };
+            if (a.to > a.from) != (b.to > b.from) {
+                prop_assert!(t1.since(*t0) >= server.policy.min_stay, "{pair:?}");
+            }
+            prop_assert_eq!(a.to, b.from);
+        }
+    }
+
+    #[test]
+    fn rest_leads_back_to_free(
+        policy in some_policy(),
+        happenings in prop::collection::vec(happening(), 0..100),
+    ) {
+        let mut server = Server::new(policy);
+        live(&mut server, &happenings);
+        let rest = server.case.credits.rest_until(1.0, &server.policy) + server.policy.min_stay;
+        // A clock that was set back has to catch up with the last verdict first.
+        server.now.0 += Duration::from_secs(200 * 100_000);
+        server.sample();
+        server.run(0.0, rest);
+        server.run(0.0, server.policy.min_stay + TICK);
+        prop_assert_eq!(server.case.rung, Rung::Free);
+    }
+
+    #[test]
+    fn suspension_and_clock_jumps_raise_nobody(
+        policy in some_policy(),
+        jumps in prop::collection::vec(-100_000..100_000i32, 0..50),
+    ) {
+        let mut server = Server::new(policy);
+        for seconds in jumps {
+            live(&mut server, &[Happening::ClockJumps { seconds }]);
+        }
+        prop_assert!(server.verdicts.is_empty());
+    }
+
+    #[test]
+    fn the_same_events_give_the_same_verdicts(
+        policy in some_policy(),
+        happenings in prop::collection::vec(happening(), 0..100),
+    ) {
+        let mut first = Server::new(policy.clone());
+        let mut second = Server::new(policy);
+        live(&mut first, &happenings);
+        live(&mut second, &happenings);
+        prop_assert_eq!(first.verdicts, second.verdicts);
+    }
+}

@@ -1,0 +1,291 @@
+//! The sentences of a server's story, so that `journalctl HUB_USER=alice` reads as one.
+
+use super::{Entry, Kind, Level};
+use crate::cgroup::{CgroupId, CgroupPath};
+use crate::egress::{Refusal, RefusedBy};
+use crate::hub::Server;
+use crate::judge::{CpuSettings, Rung, Verdict};
+use crate::units::{CoreSeconds, Cores, Mode};
+
+/// What every entry on one server has in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Story<'a> {
+    /// Whose server.
+    pub server: &'a Server,
+    /// Where it runs.
+    pub cgroup: &'a CgroupPath,
+    /// Its cgroup's id, which is the case's number too.
+    pub id: CgroupId,
+    /// Whether verdicts are carried out.
+    pub mode: Mode,
+}
+
+impl Story<'_> {
+    fn entry(&self, kind: Kind, level: Level, message: String) -> Entry {
+        Entry::new(kind, level, message)
+            .with("HUB_USER", self.server.user.as_str())
+            .with("HUB_SERVER", &self.server.name)
+            .with("HUB_SPAWNER", self.server.spawner.as_str())
+            .with("UNIT_NAME", self.server.unit.as_str())
+            .with("CGROUP", self.cgroup)
+            .with("CASE_ID", self.id)
+            .with("VERDICT_MODE", self.mode)
+    }
+
+    fn user(&self) -> String {
+        self.server.user.to_string()
+    }
+
+    /// The server was found.
+    pub fn found(&self, class: &str, credits: CoreSeconds, known: bool) -> Entry {
+        let how = if known {
+            "is still there after our restart"
+        } else {
+            "was found"
+        };
+        let message = format!(
+            "{}'s server {how} in {}: egress class {class}, {credits} of CPU credits.",
+            self.user(),
+            self.server.unit
+        );
+        self.entry(Kind::ServerFound, Level::Notice, message)
+            .with("EGRESS_CLASS", class)
+    }
+
+    /// The server stopped.
+    pub fn gone(&self) -> Entry {
+        let message = format!("{}'s server in {} stopped.", self.user(), self.server.unit);
+        self.entry(Kind::ServerGone, Level::Notice, message)
+    }
+
+    /// A verdict, carried out or only decided.
+    pub fn verdict(&self, verdict: &Verdict, now: &CpuSettings, before: &CpuSettings) -> Entry {
+        let limit = limit_in_words(now);
+        let (kind, done, would) = match verdict.to {
+            Rung::Throttled => (
+                Kind::Throttled,
+                format!("is throttled to {limit}"),
+                format!("would be throttled to {limit}"),
+            ),
+            Rung::Deprioritised => (
+                Kind::Deprioritised,
+                "now yields to others when the CPU is contended".to_owned(),
+                "would yield to others when the CPU is contended".to_owned(),
+            ),
+            Rung::Free => (
+                Kind::Freed,
+                format!("is free again, with {limit}"),
+                "would be free again".to_owned(),
+            ),
+        };
+        let what = match self.mode {
+            Mode::Enforce => done,
+            Mode::Observe => format!("{would} (observe mode: nothing is changed)"),
+        };
+        let message = format!("{}'s server {what}: {}.", self.user(), verdict.reason);
+        self.entry(kind, Level::Notice, message)
+            .with("VERDICT", verdict.to)
+            .with("VERDICT_FROM", verdict.from)
+            .with("REASON", &verdict.reason)
+            .with("EVIDENCE", "cpu credits")
+            .with("CPU_LIMIT_NOW", limit_in_words(now))
+            .with("CPU_LIMIT_BEFORE", limit_in_words(before))
+    }
+
+    /// The limit that everybody has was set.
+    pub fn limited(&self, now: &CpuSettings, before: &CpuSettings) -> Entry {
+        let message = format!(
+            "{}'s server may use up to {} (before: {}), as every server here.",
+            self.user(),
+            limit_in_words(now),
+            limit_in_words(before)
+        );
+        self.entry(Kind::Limited, Level::Notice, message)
+            .with("CPU_LIMIT_NOW", limit_in_words(now))
+            .with("CPU_LIMIT_BEFORE", limit_in_words(before))
+    }
+
+    /// Somebody else set a limit while ours stood.
+    pub fn limit_changed(&self, theirs: &CpuSettings, ours: &CpuSettings) -> Entry {
+        let message = format!(
+            "Somebody set {}'s server to {}; that is remembered and put back when our limit of {} \
+             ends.",
+            self.user(),
+            limit_in_words(theirs),
+            limit_in_words(ours)
+        );
+        self.entry(Kind::LimitChanged, Level::Notice, message)
+            .with("CPU_LIMIT_BEFORE", limit_in_words(theirs))
+            .with("CPU_LIMIT_NOW", limit_in_words(ours))
+    }
+
+    /// A connection was refused.
+    pub fn refused(&self, refusal: &Refusal) -> Entry {
+        let protocol = match refusal.protocol {
+            1 | 58 => "ICMP",
+            6 => "TCP",
+            17 => "UDP",
+            132 => "SCTP",
+            _ => "another protocol",
+        };
+        let target = match refusal.port {
+            Some(port) => format!(
+                "{protocol} port {port} of {}",
+                refusal.destination.to_canonical()
+            ),
+            None => format!("{protocol} to {}", refusal.destination.to_canonical()),
+        };
+        let why = match &refusal.by {
+            RefusedBy::Class(class) => format!("egress class {class} does not allow it"),
+            RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
+            RefusedBy::Pending => "the server was not known yet".to_owned(),
+        };
+        let message = match self.mode {
+            Mode::Enforce => format!("{}'s server was refused {target}: {why}.", self.user()),
+            Mode::Observe => format!(
+                "{}'s server would have been refused {target} (observe mode: it was let through): \
+                 {why}.",
+                self.user()
+            ),
+        };
+        let entry = self
+            .entry(Kind::EgressRefused, Level::Notice, message)
+            .with("REASON", why)
+            .with("DESTINATION", refusal.destination.to_canonical())
+            .with("PROTOCOL", protocol);
+        let entry = match &refusal.by {
+            RefusedBy::Class(class) => entry.with("EGRESS_CLASS", class),
+            RefusedBy::Loopback | RefusedBy::Pending => entry,
+        };
+        match refusal.port {
+            Some(port) => entry.with("PORT", port),
+            None => entry,
+        }
+    }
+
+    /// Something about this server did not work.
+    pub fn trouble(&self, what: &str, error: &dyn std::error::Error) -> Entry {
+        let message = format!(
+            "{what} of {}'s server failed and is tried again: {error}.",
+            self.user()
+        );
+        self.entry(Kind::Trouble, Level::Error, message)
+    }
+}
+
+/// A quota in words.
+pub(super) fn limit_in_words(settings: &CpuSettings) -> String {
+    match settings.quota {
+        Some(Cores(quota)) => Cores(quota).to_string(),
+        None => "no limit".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{HubUser, Spawner, UnitName};
+    use crate::judge::Reason;
+    use std::time::Duration;
+
+    fn server() -> Server {
+        Server {
+            user: HubUser("alice".into()),
+            name: String::new(),
+            spawner: Spawner::Systemd,
+            unit: UnitName("jupyter-alice.service".into()),
+            uid: Some(1001),
+        }
+    }
+
+    fn told(mode: Mode, tell: impl Fn(&Story<'_>) -> Entry) -> Entry {
+        let (server, cgroup) = (
+            server(),
+            CgroupPath::new("jupyter.slice/jupyter-alice.service"),
+        );
+        tell(&Story {
+            server: &server,
+            cgroup: &cgroup,
+            id: CgroupId(42),
+            mode,
+        })
+    }
+
+    fn settings(quota: Option<f64>) -> CpuSettings {
+        CpuSettings {
+            quota: quota.map(Cores),
+            period: None,
+            weight: None,
+        }
+    }
+
+    fn throttled() -> Verdict {
+        Verdict {
+            from: Rung::Deprioritised,
+            to: Rung::Throttled,
+            reason: Reason::CreditsSpent {
+                size: CoreSeconds(3600.0),
+                rate: Cores(2.0),
+                rest: Duration::from_secs(1440),
+            },
+        }
+    }
+
+    #[test]
+    fn a_verdict_says_what_why_and_when_it_ends() {
+        let entry = told(Mode::Enforce, |story| {
+            story.verdict(&throttled(), &settings(Some(0.25)), &settings(Some(1.5)))
+        });
+        assert_eq!(
+            entry.message,
+            "alice's server is throttled to 0.25 cores: its 1 core-hour of CPU credits are spent, \
+             and it uses 2 cores; it is free again after 24 min of rest."
+        );
+        let field = |key| {
+            entry
+                .fields
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, v)| v.as_str())
+        };
+        assert_eq!(field("HUB_USER"), Some("alice"));
+        assert_eq!(field("VERDICT"), Some("throttled"));
+        assert_eq!(field("VERDICT_MODE"), Some("enforce"));
+        assert_eq!(field("CPU_LIMIT_BEFORE"), Some("1.5 cores"));
+    }
+
+    #[test]
+    fn observe_mode_never_claims_to_have_acted() {
+        let entry = told(Mode::Observe, |story| {
+            story.verdict(&throttled(), &settings(Some(0.25)), &settings(None))
+        });
+        assert!(
+            entry.message.contains("would be throttled to 0.25 cores"),
+            "{}",
+            entry.message
+        );
+        assert!(
+            entry.message.contains("nothing is changed"),
+            "{}",
+            entry.message
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_target_and_class() {
+        let refusal = Refusal {
+            number: Some(1),
+            by: RefusedBy::Class("standard".parse().unwrap()),
+            uid: Some(1001),
+            protocol: 6,
+            destination: "192.0.2.7".parse().unwrap(),
+            port: Some(22),
+        };
+        let entry = told(Mode::Enforce, |story| story.refused(&refusal));
+        assert_eq!(
+            entry.message,
+            "alice's server was refused TCP port 22 of 192.0.2.7: egress class standard does not \
+             allow it."
+        );
+    }
+}
