@@ -360,6 +360,9 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
                 .into_iter()
                 .filter_map(ServiceName::ports)
                 .collect();
+            // A set, so that the order in the file means nothing.
+            read.services
+                .sort_by_key(|service| (service.transport, *service.ports.start()));
         }
         match name.parse::<ClassName>() {
             Ok(name) if name.is_built_in() => {
