@@ -6,10 +6,14 @@
 
 pub mod act;
 pub mod cgroup;
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod egress;
 pub mod hub;
 pub mod judge;
+pub mod readiness;
 pub mod report;
 pub mod sd_bus;
 pub mod units;

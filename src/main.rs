@@ -1,3 +1,8 @@
 //! Arguments in, exit code out.
 
-fn main() {}
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hubwarden::cli::main(hubwarden::cli::Arguments::parse())
+}

@@ -17,14 +17,15 @@ pub trait CpuControl {
     /// [`ActError::Gone`] when the unit stopped, which is no failure.
     fn read(&self, unit: &UnitName) -> impl Future<Output = Result<CpuSettings, ActError>>;
 
-    /// Changes what stands from `from` to `to`; what is equal in both is not touched.
+    /// Changes what stands from `from` to `to`; what is equal in both is not touched. Without
+    /// `from` everything is set, for when something else than the owner says stands in the kernel.
     ///
     /// # Errors
     /// [`ActError::Gone`] when the unit stopped, which is no failure.
     fn apply(
         &self,
         unit: &UnitName,
-        from: &CpuSettings,
+        from: Option<&CpuSettings>,
         to: &CpuSettings,
     ) -> impl Future<Output = Result<(), ActError>>;
 }

@@ -44,7 +44,7 @@ impl CpuControl for SystemdCpu {
     async fn apply(
         &self,
         unit: &UnitName,
-        from: &CpuSettings,
+        from: Option<&CpuSettings>,
         to: &CpuSettings,
     ) -> Result<(), ActError> {
         let properties = difference(from, to);
@@ -56,7 +56,10 @@ impl CpuControl for SystemdCpu {
 }
 
 /// The properties to set, as `SetUnitProperties` takes them.
-fn difference(from: &CpuSettings, to: &CpuSettings) -> Vec<(&'static str, Variant<'static>)> {
+fn difference(
+    from: Option<&CpuSettings>,
+    to: &CpuSettings,
+) -> Vec<(&'static str, Variant<'static>)> {
     let quota = |settings: &CpuSettings| settings.quota.map_or(UNSET, Cores::quota_per_sec_usec);
     let period = |settings: &CpuSettings| {
         settings
@@ -66,12 +69,12 @@ fn difference(from: &CpuSettings, to: &CpuSettings) -> Vec<(&'static str, Varian
     let weight = |settings: &CpuSettings| settings.weight.unwrap_or(UNSET);
     [
         // The period first: at a low quota the kernel refuses one below 1 ms of run time.
-        ("CPUQuotaPeriodUSec", period(from), period(to)),
-        ("CPUQuotaPerSecUSec", quota(from), quota(to)),
-        ("CPUWeight", weight(from), weight(to)),
+        ("CPUQuotaPeriodUSec", from.map(period), period(to)),
+        ("CPUQuotaPerSecUSec", from.map(quota), quota(to)),
+        ("CPUWeight", from.map(weight), weight(to)),
     ]
     .into_iter()
-    .filter(|(_, from, to)| from != to)
+    .filter(|(_, from, to)| *from != Some(*to))
     .map(|(name, _, to)| (name, Variant::U64(to)))
     .collect()
 }
@@ -93,14 +96,19 @@ mod tests {
             period: Some(Duration::from_millis(20)),
             weight: None,
         };
-        assert!(difference(&throttled, &throttled).is_empty());
+        assert!(difference(Some(&throttled), &throttled).is_empty());
         assert_eq!(
-            difference(&NOTHING, &throttled),
+            difference(Some(&NOTHING), &throttled),
             [
                 ("CPUQuotaPeriodUSec", Variant::U64(20_000)),
                 ("CPUQuotaPerSecUSec", Variant::U64(250_000)),
             ]
         );
+    }
+
+    #[test]
+    fn everything_is_set_where_nothing_is_known() {
+        assert_eq!(difference(None, &NOTHING).len(), 3);
     }
 
     #[test]
@@ -110,7 +118,7 @@ mod tests {
             ..NOTHING
         };
         assert_eq!(
-            difference(&weighted, &NOTHING),
+            difference(Some(&weighted), &NOTHING),
             [("CPUWeight", Variant::U64(u64::MAX))]
         );
     }

@@ -67,6 +67,16 @@ impl Tree {
         })
     }
 
+    /// Watches other slices, or sorts names otherwise, from the next rescan on.
+    pub fn retarget(
+        &mut self,
+        slices: &[CgroupPath],
+        interesting: impl Fn(&CgroupPath, &str) -> Interest + 'static,
+    ) {
+        self.roots = slices.to_vec();
+        self.interesting = Box::new(interesting);
+    }
+
     /// The members known now.
     pub fn members(&self) -> &BTreeMap<CgroupPath, CgroupId> {
         &self.members

@@ -6,7 +6,7 @@ mod unit_name;
 mod unix_user;
 
 pub use identify::{Finding, UnitFacts, identify};
-pub use systemd::unit_facts;
+pub use systemd::Units;
 pub use unit_name::{escape, unescape};
 pub use unix_user::{matches_unix_user, name_of};
 

@@ -3,11 +3,22 @@
 use super::{UnitFacts, UnitName, name_of};
 use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT};
 
-/// The facts that tell whose a unit is.
-///
-/// # Errors
-/// The unit is gone, or systemd does not answer.
-pub async fn unit_facts(bus: &SdBus, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
+/// Whoever can tell what a unit is.
+pub trait Units {
+    /// The facts that tell whose a unit is.
+    ///
+    /// # Errors
+    /// The unit is gone, or systemd does not answer.
+    fn facts(&self, unit: &UnitName) -> impl Future<Output = Result<UnitFacts, SdBusError>>;
+}
+
+impl Units for SdBus {
+    async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
+        unit_facts(self, unit).await
+    }
+}
+
+async fn unit_facts(bus: &SdBus, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
     let object = bus.unit(unit).await?;
     let transient = bus.property(unit, &object, UNIT, "Transient").await?;
     if !unit.as_str().ends_with(".service") {

@@ -16,6 +16,20 @@ pub struct CpuSettings {
     pub weight: Option<u64>,
 }
 
+impl CpuSettings {
+    /// These settings, with what somebody else changed since we set `ours`.
+    pub fn with_changes(mut self, ours: &CpuSettings, found: &CpuSettings) -> CpuSettings {
+        if found.quota != ours.quota {
+            self.quota = found.quota;
+            self.period = found.period;
+        }
+        if found.weight != ours.weight {
+            self.weight = found.weight;
+        }
+        self
+    }
+}
+
 /// systemd's and the kernel's weight where none is set.
 const DEFAULT_WEIGHT: u64 = 100;
 
@@ -41,7 +55,8 @@ pub fn wanted(rung: Rung, policy: &Policy, before: &CpuSettings) -> CpuSettings 
 /// Lowers the quota; a quota of ours comes with a period of ours.
 fn tighten(settings: &mut CpuSettings, quota: Cores, period: Option<Duration>) {
     if settings.quota.is_none_or(|standing| quota < standing) {
-        settings.quota = Some(quota);
+        // As systemd will hold it, so that reading it back compares equal.
+        settings.quota = Cores::from_quota_per_sec_usec(quota.quota_per_sec_usec());
         if period.is_some() {
             settings.period = period;
         }
@@ -97,6 +112,22 @@ mod tests {
             Some(Cores(0.1))
         );
         assert_eq!(wanted(Rung::Throttled, &policy(), &before).period, None);
+    }
+
+    #[test]
+    fn what_somebody_else_changed_is_put_back_later() {
+        let ours = CpuSettings {
+            quota: Some(Cores(0.25)),
+            weight: Some(20),
+            ..NOTHING
+        };
+        let found = CpuSettings {
+            quota: Some(Cores(0.5)),
+            ..ours
+        };
+        let before = NOTHING.with_changes(&ours, &found);
+        assert_eq!(before.quota, Some(Cores(0.5)));
+        assert_eq!(before.weight, None);
     }
 
     #[test]

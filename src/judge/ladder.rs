@@ -107,6 +107,8 @@ pub enum Reason {
         /// How long it must rest to be free.
         rest: Duration,
     },
+    /// It was decided before, and could not be or was not carried out until now.
+    DecidedBefore,
     /// Credits came back.
     Rested {
         /// What is left.
@@ -129,6 +131,7 @@ impl fmt::Display for Reason {
                  {} of rest",
                 crate::units::in_words(*rest)
             ),
+            Reason::DecidedBefore => f.write_str("that was decided before, and takes effect now"),
             Reason::Rested { left, size } => {
                 write!(f, "it has {left} of {size} of CPU credits again")
             }

@@ -105,6 +105,19 @@ impl Story<'_> {
             .with("CPU_LIMIT_BEFORE", limit_in_words(before))
     }
 
+    /// What stood there before is back, because supervision is off or only observes.
+    pub fn restored(&self, why: &str, now: &CpuSettings) -> Entry {
+        let message = format!(
+            "{}'s server has {} again, as before hubwarden: {why}.",
+            self.user(),
+            limit_in_words(now)
+        );
+        self.entry(Kind::Freed, Level::Notice, message)
+            .with("VERDICT", Rung::Free)
+            .with("REASON", why)
+            .with("CPU_LIMIT_NOW", limit_in_words(now))
+    }
+
     /// Somebody else set a limit while ours stood.
     pub fn limit_changed(&self, theirs: &CpuSettings, ours: &CpuSettings) -> Entry {
         let message = format!(

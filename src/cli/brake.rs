@@ -1,0 +1,74 @@
+//! `hubwarden off` and `on`, with a daemon and without one.
+
+use super::{Failure, runtime};
+use crate::act::SystemdCpu;
+use crate::control::{Client, ClientError};
+use crate::daemon::{Store, lift};
+use crate::egress::NftFirewall;
+use crate::sd_bus::SdBus;
+use std::path::Path;
+
+pub(super) fn off(state: &Path) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let connection = crate::sd_bus::connect().await.ok();
+        if let Some(connection) = &connection {
+            let client = Client::new(connection).await.map_err(Failure::new)?;
+            match client.off().await {
+                Ok(words) => {
+                    println!("{words}");
+                    return Ok(());
+                }
+                Err(ClientError::Refused(words)) => return Err(Failure::new(words)),
+                Err(ClientError::NotRunning) => {}
+                // A daemon that hangs is as good as none: lift everything beside it.
+                Err(error) => eprintln!("hubwarden: {error}; lifting everything without it"),
+            }
+        }
+        off_without_daemon(state, connection).await
+    })
+}
+
+async fn off_without_daemon(
+    state: &Path,
+    connection: Option<zbus::Connection>,
+) -> Result<(), Failure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new(
+            "the daemon is not running, and without it only root can switch off; use sudo",
+        ));
+    }
+    let store = Store::new(state).map_err(Failure::new)?;
+    let cpu = connection.map(|connection| SystemdCpu::new(SdBus::new(connection)));
+    let mut firewall = NftFirewall::new().map_err(Failure::new)?;
+    let complaints = lift(&store, cpu.as_ref(), &mut firewall).await;
+    if complaints.is_empty() {
+        println!(
+            "hubwarden was switched off (its daemon is not running): no packet rule and no limit \
+             of ours is left. `hubwarden on` resumes."
+        );
+        return Ok(());
+    }
+    Err(Failure::new(complaints.join("\nhubwarden: ")))
+}
+
+pub(super) fn on(state: &Path) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
+        let client = Client::new(&connection).await.map_err(Failure::new)?;
+        match client.on().await {
+            Ok(words) => {
+                println!("{words}");
+                Ok(())
+            }
+            Err(ClientError::NotRunning) => {
+                let store = Store::new(state).map_err(Failure::new)?;
+                let mut book = store.load().map_err(Failure::new)?;
+                book.off = false;
+                store.save(&book).map_err(Failure::new)?;
+                println!("hubwarden will supervise as soon as it runs: systemctl start hubwarden");
+                Ok(())
+            }
+            Err(error) => Err(Failure::new(error)),
+        }
+    })
+}

@@ -1,0 +1,109 @@
+//! The command line: one file a verb.
+
+mod brake;
+mod check_config;
+mod reload;
+mod run;
+mod status;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Keeps a JupyterHub node fair and clean.
+#[derive(Debug, Parser)]
+#[command(name = "hubwarden", version, about, long_about = None, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Supervise this node (systemd starts this; see systemctl status hubwarden)
+    Run {
+        /// Configuration file
+        #[arg(long, default_value = crate::config::PATH)]
+        config: PathBuf,
+        /// Directory for what must survive a restart
+        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        state: PathBuf,
+    },
+    /// Show servers with their user, CPU, credits, rung and egress class
+    Status {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a configuration file and name every problem with line and column
+    CheckConfig {
+        /// The file
+        #[arg(default_value = crate::config::PATH)]
+        file: PathBuf,
+    },
+    /// Have the running daemon read its configuration again
+    Reload,
+    /// Lift every verdict and rule at once and put back what stood there, until `on`
+    Off {
+        /// Directory of the daemon's state, for when it is not running
+        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        state: PathBuf,
+    },
+    /// Resume after `off`
+    On {
+        /// Directory of the daemon's state, for when it is not running
+        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        state: PathBuf,
+    },
+}
+
+/// What went wrong, for people; the exit code is 1, or 2 where the input was at fault.
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(error: impl ToString) -> Failure {
+        Failure {
+            message: error.to_string(),
+            code: 1,
+        }
+    }
+
+    fn input(error: impl ToString) -> Failure {
+        Failure {
+            message: error.to_string(),
+            code: 2,
+        }
+    }
+}
+
+/// Runs the verb; errors go to standard error.
+pub fn main(arguments: Arguments) -> ExitCode {
+    let result = match arguments.verb {
+        Verb::Run { config, state } => run::run(config, &state),
+        Verb::Status { json } => status::status(json),
+        Verb::CheckConfig { file } => check_config::check_config(&file),
+        Verb::Reload => reload::reload(),
+        Verb::Off { state } => brake::off(&state),
+        Verb::On { state } => brake::on(&state),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("hubwarden: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// A runtime for one thread, which is all that anything here needs.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Account look-ups only; each thread costs memory.
+        .max_blocking_threads(4)
+        .build()
+        .map_err(Failure::new)
+}

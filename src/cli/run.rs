@@ -1,0 +1,125 @@
+//! `hubwarden run`: the daemon.
+
+use super::{Failure, runtime};
+use crate::act::SystemdCpu;
+use crate::config::Config;
+use crate::daemon::{self, Parts, Store};
+use crate::egress::{Firewall, NftFirewall, Refusal};
+use crate::report::{Entry, Journal, Kind, Level};
+use crate::sd_bus::SdBus;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Where systemd's `StateDirectory=` puts it.
+pub(super) const STATE_DIRECTORY: &str = "/var/lib/hubwarden";
+
+pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
+    let config = Config::load(&config_path).map_err(Failure::input)?;
+    let root = crate::cgroup::find_root().map_err(Failure::new)?;
+    let store = Store::new(state).map_err(Failure::new)?;
+    let journal = Journal::start().map_err(Failure::new)?;
+    runtime()?.block_on(async {
+        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
+        let (ask, commands) = mpsc::channel(16);
+        let bus = SdBus::new(connection.clone());
+        let parts = Parts {
+            root,
+            store,
+            cpu: SystemdCpu::new(bus.clone()),
+            units: bus,
+            firewall: firewall(&journal)?,
+            refusals: refusals(config.egress.log_group, &journal),
+            journal,
+            commands,
+            config,
+            config_path,
+        };
+        crate::control::serve(&connection, ask)
+            .await
+            .map_err(|error| {
+                Failure::new(format!(
+                    "the name org.hubwarden cannot be had on the system bus (is another daemon \
+                     running?): {error}"
+                ))
+            })?;
+        let mut term = signal(SignalKind::terminate()).map_err(Failure::new)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
+        let lost = watch_bus(connection);
+        let shutdown = async {
+            tokio::select! {
+                _ = term.recv() => true,
+                _ = interrupt.recv() => true,
+                () = lost => false,
+            }
+        };
+        let mut asked_to = true;
+        let result = daemon::run(parts, async { asked_to = shutdown.await }).await;
+        result.map_err(Failure::new)?;
+        if asked_to {
+            return Ok(());
+        }
+        Err(Failure::new(
+            "the connection to the system bus was lost; what is enforced stays",
+        ))
+    })
+}
+
+/// Ends when the bus hangs up.
+async fn watch_bus(connection: zbus::Connection) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        let ping = connection
+            .call_method(
+                Some("org.freedesktop.DBus"),
+                "/org/freedesktop/DBus",
+                Some("org.freedesktop.DBus.Peer"),
+                "Ping",
+                &(),
+            )
+            .await;
+        if let Err(zbus::Error::InputOutput(_)) = ping {
+            return;
+        }
+    }
+}
+
+/// The packet rules' driver, proven able to do its work.
+fn firewall(journal: &Journal) -> Result<Box<dyn Firewall>, Failure> {
+    let mut firewall = NftFirewall::new().map_err(Failure::new)?;
+    if let Err(error) = firewall.probe() {
+        // CPU supervision goes on; every tick tries again, and `status` shows it.
+        let message = format!("This kernel refuses the packet rules: {error}.");
+        journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
+    }
+    Ok(Box::new(firewall))
+}
+
+/// Refused packets, as the kernel tells of them.
+fn refusals(group: u16, journal: &Journal) -> mpsc::Receiver<Refusal> {
+    let (sender, refusals) = mpsc::channel(256);
+    match crate::egress::RefusalLog::open(group) {
+        Ok(mut log) => {
+            tokio::spawn(async move {
+                loop {
+                    match log.next().await {
+                        Ok(refusal) => {
+                            if sender.send(refusal).await.is_err() {
+                                return;
+                            }
+                        }
+                        Err(error) => {
+                            eprintln!("hubwarden: refusals are not told any more: {error}");
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        Err(error) => {
+            let message = format!("Refusals cannot be told, though they happen: {error}.");
+            journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
+        }
+    }
+    refusals
+}

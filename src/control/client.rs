@@ -1,0 +1,103 @@
+//! Asks a running daemon.
+
+use super::{NodeStatus, ServerStatus};
+use zbus::{Connection, proxy};
+
+#[proxy(
+    interface = "org.hubwarden.Manager1",
+    default_service = "org.hubwarden",
+    default_path = "/org/hubwarden"
+)]
+trait Manager {
+    async fn status(&self) -> zbus::Result<NodeStatus>;
+    async fn list_servers(&self) -> zbus::Result<Vec<ServerStatus>>;
+    async fn reload(&self) -> zbus::Result<String>;
+    async fn off(&self) -> zbus::Result<String>;
+    async fn on(&self) -> zbus::Result<String>;
+}
+
+/// A connection to the daemon.
+pub struct Client {
+    proxy: ManagerProxy<'static>,
+}
+
+/// Why the daemon gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody has the service's name: the daemon is not running.
+    #[error("hubwarden is not running (systemctl status hubwarden says why)")]
+    NotRunning,
+    /// It refused, in its own words.
+    #[error("{0}")]
+    Refused(String),
+    /// The bus failed.
+    #[error("no answer over the system bus: {0}")]
+    Bus(zbus::Error),
+}
+
+impl Client {
+    /// Speaks over a connection to the system bus.
+    ///
+    /// # Errors
+    /// The bus failed.
+    pub async fn new(connection: &Connection) -> Result<Client, ClientError> {
+        let proxy = ManagerProxy::builder(connection)
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build()
+            .await
+            .map_err(ClientError::Bus)?;
+        Ok(Client { proxy })
+    }
+
+    /// The node as a whole.
+    ///
+    /// # Errors
+    /// The daemon is not running, or refuses.
+    pub async fn status(&self) -> Result<NodeStatus, ClientError> {
+        self.proxy.status().await.map_err(plain)
+    }
+
+    /// The servers that the caller may see.
+    ///
+    /// # Errors
+    /// The daemon is not running, or refuses.
+    pub async fn servers(&self) -> Result<Vec<ServerStatus>, ClientError> {
+        self.proxy.list_servers().await.map_err(plain)
+    }
+
+    /// Has the configuration read again; the daemon's words on it.
+    ///
+    /// # Errors
+    /// The new configuration is bad, or the daemon is not running.
+    pub async fn reload(&self) -> Result<String, ClientError> {
+        self.proxy.reload().await.map_err(plain)
+    }
+
+    /// Switches off; the daemon's words on it.
+    ///
+    /// # Errors
+    /// Something could not be lifted, or the daemon is not running.
+    pub async fn off(&self) -> Result<String, ClientError> {
+        self.proxy.off().await.map_err(plain)
+    }
+
+    /// Switches on; the daemon's words on it.
+    ///
+    /// # Errors
+    /// The daemon refuses, or is not running.
+    pub async fn on(&self) -> Result<String, ClientError> {
+        self.proxy.on().await.map_err(plain)
+    }
+}
+
+fn plain(error: zbus::Error) -> ClientError {
+    use zbus::fdo::Error::{AccessDenied, Failed, InvalidArgs, NameHasNoOwner, ServiceUnknown};
+    match error {
+        zbus::Error::FDO(error) => match *error {
+            ServiceUnknown(_) | NameHasNoOwner(_) => ClientError::NotRunning,
+            AccessDenied(words) | Failed(words) | InvalidArgs(words) => ClientError::Refused(words),
+            other => ClientError::Bus(other.into()),
+        },
+        error => ClientError::Bus(error),
+    }
+}

@@ -1,0 +1,75 @@
+//! The D-Bus service `org.hubwarden` and its client.
+
+mod client;
+mod service;
+
+pub use client::{Client, ClientError};
+pub use service::{Manager, serve};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// The service's well-known name.
+pub const NAME: &str = "org.hubwarden";
+/// The one object it has.
+pub const PATH: &str = "/org/hubwarden";
+
+/// A request to the daemon's loop, with where to send the answer.
+pub enum Command {
+    /// The node as a whole.
+    Status(oneshot::Sender<NodeStatus>),
+    /// Every server.
+    Servers(oneshot::Sender<Vec<ServerStatus>>),
+    /// Read the configuration again.
+    Reload(oneshot::Sender<Result<String, String>>),
+    /// Lift everything; said by this person.
+    Off(String, oneshot::Sender<Result<String, String>>),
+    /// Resume; said by this person.
+    On(String, oneshot::Sender<Result<String, String>>),
+}
+
+/// The node as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
+pub struct NodeStatus {
+    /// The daemon's version.
+    pub version: String,
+    /// `observe` or `enforce`.
+    pub mode: String,
+    /// Switched off by an admin.
+    pub off: bool,
+    /// The packet rules are in the kernel.
+    pub egress_loaded: bool,
+    /// CPU limits have an effect.
+    pub cpu_controller: bool,
+    /// Units that may be servers and are not known, with the reason.
+    pub unknown: Vec<(String, String)>,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
+pub struct ServerStatus {
+    /// The hub user's name, as the hub has it.
+    pub user: String,
+    /// The server's name; empty for the default one.
+    pub server: String,
+    /// What started it.
+    pub spawner: String,
+    /// Its unit.
+    pub unit: String,
+    /// Its cgroup.
+    pub cgroup: String,
+    /// The Unix user it runs as; 2³²−1 where it has none of its own.
+    pub uid: u32,
+    /// CPU use between the last two samples, in cores.
+    pub cpu_cores: f64,
+    /// Credits left, in core-seconds.
+    pub credits_core_seconds: f64,
+    /// Credits of a rested server, in core-seconds.
+    pub credits_size_core_seconds: f64,
+    /// Its rung.
+    pub rung: String,
+    /// Its egress class.
+    pub class: String,
+    /// The limit we set, in cores; 0 where none of ours stands.
+    pub limit_cores: f64,
+}

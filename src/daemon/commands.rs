@@ -1,0 +1,250 @@
+//! What people ask of the daemon over D-Bus.
+
+use super::entries::Entry;
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::cgroup::CgroupId;
+use crate::config::Config;
+use crate::control::{Command, NodeStatus, ServerStatus};
+use crate::hub::Units;
+use crate::judge::Policy;
+use crate::report::{Entry as Told, Kind, Level};
+use std::rc::Rc;
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Answers one request; what takes long goes on beside the loop.
+    pub(super) fn command(self: &Rc<Self>, command: Command) {
+        // Whoever hung up does not want the answer.
+        match command {
+            Command::Status(reply) => drop(reply.send(self.inner.borrow().status())),
+            Command::Servers(reply) => drop(reply.send(self.inner.borrow().servers())),
+            Command::Reload(reply) => drop(reply.send(self.reload())),
+            Command::Off(who, reply) => {
+                let daemon = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    let _ = reply.send(daemon.switch_off(&who).await);
+                });
+            }
+            Command::On(who, reply) => {
+                let daemon = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    let _ = reply.send(daemon.switch_on(&who).await);
+                });
+            }
+        }
+    }
+
+    fn reload(self: &Rc<Self>) -> Result<String, String> {
+        let path = self.config_path.clone();
+        match Config::load(&path) {
+            Ok(config) => Ok(self.adopt(config)),
+            Err(error) => {
+                let message =
+                    format!("The configuration was refused, and the one in force stays: {error}");
+                let told = Told::new(Kind::ConfigRejected, Level::Error, message);
+                self.inner.borrow().tell(told.with("REASON", &error));
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Puts a configuration in force.
+    fn adopt(self: &Rc<Self>, config: Config) -> String {
+        let mut inner = self.inner.borrow_mut();
+        let hub_changed = config.hub != inner.config.hub;
+        let message = if config == inner.config {
+            "The configuration was read again; nothing in it changed.".to_owned()
+        } else {
+            format!("A new configuration is in force, in {} mode.", config.mode)
+        };
+        inner.policy = policy(&config);
+        let class = config.egress.class.clone();
+        inner.config = config;
+        for entry in inner.entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry {
+                guarded.class = class.clone();
+            }
+        }
+        if !inner.off {
+            inner.load_egress();
+        }
+        inner.dirty = true;
+        inner.tell(Told::new(
+            Kind::ConfigReloaded,
+            Level::Notice,
+            message.clone(),
+        ));
+        drop(inner);
+        if hub_changed {
+            self.identify_anew();
+        }
+        for id in self.inner.borrow().guarded_ids() {
+            self.enforce(id);
+        }
+        self.reloaded.notify_one();
+        message
+    }
+
+    /// Lifts every verdict and rule and puts back what stood there.
+    async fn switch_off(self: &Rc<Self>, who: &str) -> Result<String, String> {
+        let ids = {
+            let mut inner = self.inner.borrow_mut();
+            if inner.off {
+                return Ok("hubwarden is off already.".to_owned());
+            }
+            inner.off = true;
+            // The packet rules first: they are what locks people out.
+            if let Err(error) = inner.unload_egress() {
+                inner.off = false;
+                return Err(format!("the packet rules could not be removed: {error}"));
+            }
+            inner.guarded_ids()
+        };
+        let count = ids.len();
+        for id in ids {
+            self.enforce_now(id).await;
+        }
+        self.settle_down().await;
+        if let Err(error) = self.persist().await {
+            return Err(format!(
+                "everything is lifted, but a restart will not know of it: {error}"
+            ));
+        }
+        let left = self.inner.borrow().still_changed();
+        let message = format!(
+            "hubwarden was switched off by {who}: no packet rule, no limit of ours on any of \
+             {count} servers. It goes on watching; `hubwarden on` resumes."
+        );
+        self.inner
+            .borrow()
+            .tell(Told::new(Kind::Off, Level::Warning, message.clone()).with("ADMIN", who));
+        match left {
+            0 => Ok(message),
+            left => Err(format!(
+                "the packet rules are gone, but the limits of {left} servers could not be put \
+                 back yet; this is tried again every tick (journalctl -u hubwarden says why)"
+            )),
+        }
+    }
+
+    /// Waits for actions that were under way, for half a minute at most.
+    async fn settle_down(&self) {
+        for _ in 0..300 {
+            if !self.inner.borrow().busy() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn switch_on(self: &Rc<Self>, who: &str) -> Result<String, String> {
+        let ids = {
+            let mut inner = self.inner.borrow_mut();
+            if !inner.off {
+                return Ok("hubwarden is on already.".to_owned());
+            }
+            inner.off = false;
+            inner.load_egress();
+            inner.guarded_ids()
+        };
+        if let Err(error) = self.persist().await {
+            return Err(format!(
+                "hubwarden is on, but a restart will not know of it: {error}"
+            ));
+        }
+        let mode = self.inner.borrow().config.mode;
+        let message = format!("hubwarden was switched on by {who}, in {mode} mode.");
+        self.inner
+            .borrow()
+            .tell(Told::new(Kind::On, Level::Notice, message.clone()).with("ADMIN", who));
+        for id in ids {
+            self.enforce_now(id).await;
+        }
+        Ok(message)
+    }
+}
+
+impl Inner {
+    pub(super) fn guarded_ids(&self) -> Vec<CgroupId> {
+        let guarded = |(id, entry): (&CgroupId, &Entry)| match entry {
+            Entry::Guarded(_) => Some(*id),
+            _ => None,
+        };
+        self.entries.iter().filter_map(guarded).collect()
+    }
+
+    fn still_changed(&self) -> usize {
+        let changed = |entry: &&Entry| matches!(entry, Entry::Guarded(g) if g.changed.is_some());
+        self.entries.values().filter(changed).count()
+    }
+
+    fn busy(&self) -> bool {
+        let acting = |entry: &Entry| matches!(entry, Entry::Guarded(g) if g.acting);
+        self.entries.values().any(acting)
+    }
+
+    fn status(&self) -> NodeStatus {
+        let mut unknown = Vec::new();
+        for entry in self.entries.values() {
+            if let Entry::Other {
+                cgroup,
+                why,
+                exempt: false,
+            } = entry
+            {
+                unknown.push((cgroup.to_string(), why.clone()));
+            }
+        }
+        NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: self.config.mode.as_str().to_owned(),
+            off: self.off,
+            egress_loaded: self.loaded,
+            cpu_controller: crate::cgroup::has_cpu_controller(&self.root),
+            unknown,
+        }
+    }
+
+    fn servers(&self) -> Vec<ServerStatus> {
+        let mut servers = Vec::new();
+        for entry in self.entries.values() {
+            let Entry::Guarded(guarded) = entry else {
+                continue;
+            };
+            servers.push(ServerStatus {
+                user: guarded.server.user.as_str().to_owned(),
+                server: guarded.server.name.clone(),
+                spawner: guarded.server.spawner.as_str().to_owned(),
+                unit: guarded.server.unit.as_str().to_owned(),
+                cgroup: guarded.cgroup.to_string(),
+                uid: guarded.server.uid.unwrap_or(u32::MAX),
+                cpu_cores: guarded.case.credits.rate.0,
+                credits_core_seconds: guarded.case.credits.left.0,
+                credits_size_core_seconds: self.policy.size.0,
+                rung: guarded.case.rung.as_str().to_owned(),
+                class: guarded.class.as_str().to_owned(),
+                limit_cores: guarded
+                    .changed
+                    .and_then(|changed| changed.ours.quota)
+                    .map_or(0.0, |quota| quota.0),
+            });
+        }
+        servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));
+        servers
+    }
+}
+
+/// What the judge needs of a configuration.
+pub(super) fn policy(config: &Config) -> Policy {
+    let cpu = &config.cpu;
+    Policy {
+        limit: cpu.limit,
+        baseline: cpu.baseline,
+        size: cpu.credits,
+        deprioritise_below: cpu.deprioritise_below.0,
+        free_above: cpu.free_above.0,
+        weight: cpu.weight,
+        period: cpu.period,
+        min_stay: cpu.min_stay,
+    }
+}

@@ -1,0 +1,279 @@
+//! Egress as the daemon drives it: classes in, refusals out, repairs.
+
+use super::entries::{Entry, Guarded};
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::cgroup::CgroupId;
+use crate::config::{Egress, Resolvers};
+use crate::egress::{Admitted, Policy, Refusal};
+use crate::hub::{Server, Units};
+use crate::report::{Entry as Told, Kind, Level};
+use crate::units::{Mode, Time};
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The same refusal of the same server is told again after this long.
+const TELL_AGAIN: Duration = Duration::from_secs(3600);
+/// Different refusals told per server within that time.
+const MOST_TOLD: usize = 64;
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Tells a refusal, once an hour for the same server and destination.
+    pub(super) fn refused(self: &Rc<Self>, refusal: &Refusal, now: Time) {
+        let mut inner = self.inner.borrow_mut();
+        let mode = inner.config.mode;
+        let id = refusal
+            .number
+            .and_then(|number| inner.numbers.get(&number).copied());
+        let journal = inner.journal.clone();
+        match id.and_then(|id| inner.guarded(id)) {
+            Some(guarded) => {
+                if worth_telling(guarded, refusal, now) {
+                    journal.tell(guarded.story(mode).refused(refusal));
+                }
+            }
+            None => inner.refused_unknown(refusal, now),
+        }
+    }
+
+    /// Once a tick: follows what the rules depend on, and mends them if somebody changed them.
+    pub(super) fn check_egress(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.off {
+            return;
+        }
+        let resolvers = resolvers(&inner.config.egress);
+        if !inner.loaded || resolvers != inner.resolvers {
+            inner.load_egress();
+            return;
+        }
+        let guarded = inner.guarded_slices();
+        if guarded != inner.slices {
+            match inner.firewall.set_guarded(&guarded) {
+                Ok(()) => inner.slices = guarded,
+                Err(error) => inner.egress_trouble("Guarding the slice", &error),
+            }
+            inner.note_generation();
+        }
+        match inner.firewall.generation() {
+            Ok(generation) if Some(generation) == inner.generation => {}
+            Ok(_) => inner.repair_egress(),
+            Err(error) => inner.egress_trouble("Asking for the rules' generation", &error),
+        }
+    }
+}
+
+impl Inner {
+    /// Replaces the whole table by what it should be now.
+    pub(super) fn load_egress(&mut self) {
+        let resolvers = resolvers(&self.config.egress);
+        let policy = policy(self.config.mode, &self.config, &resolvers);
+        let slices = self.guarded_slices();
+        let mut admitted = Vec::new();
+        for entry in self.entries.values() {
+            if let Entry::Guarded(guarded) = entry {
+                admitted.push(guarded.admitted());
+            }
+        }
+        admitted.extend(self.exempt.values().cloned());
+        match self.firewall.load(&policy, &slices, &admitted) {
+            Ok(()) => {
+                self.loaded = true;
+                self.resolvers = resolvers;
+                self.slices = slices;
+                self.trouble_told = None;
+            }
+            Err(error) => {
+                self.loaded = false;
+                self.egress_trouble("Loading the packet rules", &error);
+            }
+        }
+        self.note_generation();
+    }
+
+    /// Takes the rules away.
+    pub(super) fn unload_egress(&mut self) -> Result<(), crate::egress::Error> {
+        self.firewall.remove()?;
+        self.loaded = false;
+        Ok(())
+    }
+
+    pub(super) fn let_in(&mut self, admitted: &Admitted, server: &Server) {
+        if !self.loaded {
+            return;
+        }
+        if let Err(error) = self.firewall.admit(std::slice::from_ref(admitted)) {
+            // The next check loads everything anew.
+            self.loaded = false;
+            let what = format!("Letting {}'s server out", super::watch::user_of(server));
+            self.egress_trouble(&what, &error);
+        }
+        self.note_generation();
+    }
+
+    pub(super) fn admit_exempt(&mut self, admitted: &Admitted) {
+        self.numbers.insert(admitted.number, admitted.cgroup);
+        self.exempt.insert(admitted.cgroup, admitted.clone());
+        if self.loaded {
+            if let Err(error) = self.firewall.admit(std::slice::from_ref(admitted)) {
+                self.loaded = false;
+                self.egress_trouble("Leaving a unit's network alone", &error);
+            }
+            self.note_generation();
+        }
+    }
+
+    pub(super) fn shut_out(&mut self, id: CgroupId) {
+        if let Some(exempt) = self.exempt.remove(&id) {
+            self.numbers.remove(&exempt.number);
+        }
+        if !self.loaded {
+            return;
+        }
+        if let Err(error) = self.firewall.forget(&[id]) {
+            self.loaded = false;
+            self.egress_trouble("Forgetting a server that stopped", &error);
+        }
+        self.note_generation();
+    }
+
+    fn repair_egress(&mut self) {
+        match self.firewall.verify() {
+            Ok(differences) if differences.is_empty() => {}
+            Ok(differences) => {
+                let shown: Vec<String> = differences
+                    .iter()
+                    .take(5)
+                    .map(ToString::to_string)
+                    .collect();
+                let more = match differences.len().saturating_sub(5) {
+                    0 => String::new(),
+                    more => format!(", and {more} more"),
+                };
+                let message = format!(
+                    "Somebody changed the packet rules of hubwarden, and they are put back: \
+                     {}{more}. To lift them on purpose: hubwarden off.",
+                    shown.join(", ")
+                );
+                self.tell(Told::new(Kind::EgressRepaired, Level::Warning, message));
+                self.load_egress();
+            }
+            Err(error) => self.egress_trouble("Reading the packet rules back", &error),
+        }
+        self.note_generation();
+    }
+
+    fn note_generation(&mut self) {
+        self.generation = self.firewall.generation().ok();
+    }
+
+    /// The slices whose unknown members reach nothing, of those that exist.
+    fn guarded_slices(&self) -> Vec<CgroupId> {
+        let path = self.root.join(&self.config.hub.slice);
+        std::fs::metadata(path)
+            .map(|metadata| CgroupId(metadata.ino()))
+            .into_iter()
+            .collect()
+    }
+
+    fn egress_trouble(&mut self, what: &str, error: &crate::egress::Error) {
+        let text = format!("{what} failed and is tried again: {error}.");
+        if self.trouble_told.as_ref() != Some(&text) {
+            self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));
+            self.trouble_told = Some(text);
+        }
+    }
+
+    /// A refusal of a unit in the guarded slice that nobody knows; once an hour for all of them.
+    fn refused_unknown(&mut self, refusal: &Refusal, now: Time) {
+        if self
+            .unknown_refused
+            .is_some_and(|told| now.since(told) < TELL_AGAIN)
+        {
+            return;
+        }
+        self.unknown_refused = Some(now);
+        let (was, mode) = match self.config.mode {
+            Mode::Enforce => ("was refused", Mode::Enforce),
+            Mode::Observe => ("would have been refused", Mode::Observe),
+        };
+        let uid = match refusal.uid {
+            Some(uid) => format!("of uid {uid}"),
+            None => "of an unknown uid".to_owned(),
+        };
+        let message = format!(
+            "A process {uid} in {} {was} its network: its unit is not known as a user's server.",
+            self.config.hub.slice
+        );
+        self.tell(
+            Told::new(Kind::EgressRefused, Level::Notice, message)
+                .with("VERDICT_MODE", mode)
+                .with("DESTINATION", refusal.destination.to_canonical()),
+        );
+    }
+}
+
+fn worth_telling(guarded: &mut Guarded, refusal: &Refusal, now: Time) -> bool {
+    let told = &mut guarded.refusals;
+    told.retain(|_, at| now.since(*at) < TELL_AGAIN);
+    let target = (refusal.protocol, refusal.destination, refusal.port);
+    if told.contains_key(&target) || told.len() >= MOST_TOLD {
+        return false;
+    }
+    told.insert(target, now);
+    true
+}
+
+fn policy(mode: Mode, config: &crate::config::Config, resolvers: &[IpAddr]) -> Policy {
+    Policy {
+        mode,
+        classes: config.egress.classes.clone(),
+        hub_ports: config.hub.api_ports.clone(),
+        proxies: config.hub.proxies.clone(),
+        resolvers: resolvers.to_vec(),
+        denied: config.egress.denied.clone(),
+        log_group: config.egress.log_group,
+    }
+}
+
+/// Whom servers may ask for names now.
+fn resolvers(egress: &Egress) -> Vec<IpAddr> {
+    match &egress.resolvers {
+        Resolvers::Fixed(addresses) => addresses.clone(),
+        Resolvers::Auto => std::fs::read_to_string(Path::new(RESOLV_CONF))
+            .map(|text| nameservers(&text))
+            .unwrap_or_default(),
+    }
+}
+
+/// The `nameserver` lines of resolv.conf(5); without any the C library asks this node itself.
+fn nameservers(text: &str) -> Vec<IpAddr> {
+    let found: Vec<IpAddr> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        // A zone as in fe80::1%eth0 says which link, not who.
+        .filter_map(|rest| rest.trim().split(['%', ' ', '\t']).next()?.parse().ok())
+        .collect();
+    if found.is_empty() {
+        return vec![IpAddr::from([127, 0, 0, 1])];
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nameservers_are_read_as_the_c_library_does() {
+        let text = "# nameserver 192.0.2.1\nsearch lab\nnameserver 127.0.0.53\n\
+                    nameserver\tfe80::1%eth0\nnameserver x\n";
+        let expected: Vec<IpAddr> = vec!["127.0.0.53".parse().unwrap(), "fe80::1".parse().unwrap()];
+        assert_eq!(nameservers(text), expected);
+        assert_eq!(nameservers(""), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+    }
+}

@@ -1,0 +1,354 @@
+//! From a rung to what stands in the kernel, and back.
+//!
+//! Everything goes through [`Daemon::settle`]: read what stands, work out what should, write the
+//! intent to disk, change it, read it back. It is the same for a verdict, its undo, a reload,
+//! `off`, and somebody else's change.
+
+use super::entries::{Entry, Guarded};
+use super::state::{Changed, StateError};
+use super::{Daemon, Inner};
+use crate::act::{ActError, CpuControl};
+use crate::cgroup::{CgroupId, stat::CpuMax};
+use crate::hub::{UnitName, Units};
+use crate::judge::{CpuSettings, Event, Policy, Reason, Rung, Verdict, step, wanted};
+use crate::units::{Cores, Mode, Time};
+use std::rc::Rc;
+use tokio::sync::oneshot;
+
+/// Why a server could not be brought to where it should be.
+#[derive(Debug, thiserror::Error)]
+enum SettleError {
+    #[error(transparent)]
+    Act(#[from] ActError),
+    #[error("what stands there could not be noted first, so nothing was changed: {0}")]
+    State(String),
+    #[error("systemd took {wanted:?} and holds {found:?}")]
+    NotTaken {
+        wanted: CpuSettings,
+        found: CpuSettings,
+    },
+}
+
+/// What settling came to.
+struct Settled {
+    before: CpuSettings,
+    now: CpuSettings,
+    did: bool,
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Samples every server and carries out what the judge says.
+    pub(super) fn sweep(self: &Rc<Self>, now: Time) {
+        let mut due = Vec::new();
+        {
+            let mut inner = self.inner.borrow_mut();
+            let Inner {
+                entries,
+                policy,
+                journal,
+                config,
+                off,
+                dirty,
+                ..
+            } = &mut *inner;
+            for (id, entry) in entries {
+                let Entry::Guarded(guarded) = entry else {
+                    continue;
+                };
+                if *off {
+                    // What is used while supervision is off is charged to nobody.
+                    guarded.case.credits.restart();
+                    continue;
+                }
+                match sample(guarded, now, policy) {
+                    Ok(None) => {}
+                    Ok(Some(verdict)) => {
+                        guarded.verdicts.push_back(verdict);
+                        *dirty = true;
+                        due.push(*id);
+                    }
+                    Err(error) if error.is_gone() => {}
+                    Err(error) => {
+                        let text = error.to_string();
+                        if guarded.trouble.as_ref() != Some(&text) {
+                            let story = guarded.story(config.mode);
+                            journal.tell(story.trouble("Reading the counters", &error));
+                            guarded.trouble = Some(text);
+                        }
+                    }
+                }
+                if guarded.unsettled || overwritten(guarded) {
+                    due.push(*id);
+                }
+            }
+        }
+        for id in due {
+            self.enforce(id);
+        }
+    }
+
+    /// Brings a server to where it should be and tells its waiting verdicts.
+    pub(super) fn enforce(self: &Rc<Self>, id: CgroupId) {
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move { daemon.enforce_now(id).await });
+    }
+
+    /// As [`Daemon::enforce`], to be waited for.
+    pub(super) async fn enforce_now(self: &Rc<Self>, id: CgroupId) {
+        match self.inner.borrow_mut().guarded(id) {
+            Some(guarded) if guarded.acting => {
+                guarded.unsettled = true;
+                return;
+            }
+            Some(guarded) => guarded.acting = true,
+            None => return,
+        }
+        loop {
+            if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
+                guarded.unsettled = false;
+            }
+            let result = self.settle(id).await;
+            let mut inner = self.inner.borrow_mut();
+            let again = inner.settled(id, result);
+            let Some(guarded) = inner.guarded(id) else {
+                return;
+            };
+            if !again {
+                guarded.acting = false;
+                return;
+            }
+        }
+    }
+
+    async fn settle(&self, id: CgroupId) -> Result<Option<Settled>, SettleError> {
+        let Some(unit) = self
+            .inner
+            .borrow_mut()
+            .guarded(id)
+            .map(|g| g.server.unit.clone())
+        else {
+            return Ok(None);
+        };
+        let found = self.cpu.read(&unit).await?;
+        let Some((before, target, forced)) = self.inner.borrow_mut().intend(id, &found) else {
+            return Ok(None);
+        };
+        let did = target != found || forced;
+        if did {
+            self.persist()
+                .await
+                .map_err(|error| SettleError::State(error.to_string()))?;
+            let from = (!forced).then_some(&found);
+            self.change(&unit, from, &target).await?;
+        }
+        if let Some(guarded) = self.inner.borrow_mut().guarded(id)
+            && guarded
+                .changed
+                .is_some_and(|changed| changed.ours == changed.before)
+        {
+            guarded.changed = None;
+        }
+        Ok(Some(Settled {
+            before,
+            now: target,
+            did,
+        }))
+    }
+
+    async fn change(
+        &self,
+        unit: &UnitName,
+        from: Option<&CpuSettings>,
+        target: &CpuSettings,
+    ) -> Result<(), SettleError> {
+        self.cpu.apply(unit, from, target).await?;
+        let found = self.cpu.read(unit).await?;
+        if found == *target {
+            return Ok(());
+        }
+        Err(SettleError::NotTaken {
+            wanted: *target,
+            found,
+        })
+    }
+
+    /// Returns when all that is known now is on disk.
+    pub(super) async fn persist(&self) -> Result<(), Rc<StateError>> {
+        let (sender, saved) = oneshot::channel();
+        self.savers.borrow_mut().push(sender);
+        self.save_wanted.notify_one();
+        // The saver lives as long as the daemon; a hang-up means that both go down.
+        saved.await.unwrap_or(Ok(()))
+    }
+
+    /// Writes the book whenever somebody waits for that, once for all who wait.
+    pub(super) async fn save_forever(self: Rc<Self>) {
+        loop {
+            self.save_wanted.notified().await;
+            // Whoever is about to ask may join.
+            tokio::task::yield_now().await;
+            self.save();
+        }
+    }
+
+    /// Writes the book now and answers those who wait.
+    pub(super) fn save(&self) {
+        let waiting = std::mem::take(&mut *self.savers.borrow_mut());
+        let mut inner = self.inner.borrow_mut();
+        inner.dirty = false;
+        let book = inner.book();
+        drop(inner);
+        let result = self.store.save(&book).map_err(Rc::new);
+        if let Err(error) = &result {
+            self.inner.borrow_mut().state_trouble(error);
+        }
+        for sender in waiting {
+            // Whoever hung up is gone.
+            let _ = sender.send(result.clone());
+        }
+    }
+}
+
+impl Inner {
+    /// Whether verdicts are carried out.
+    pub(super) fn acts(&self) -> bool {
+        !self.off && self.config.mode == Mode::Enforce
+    }
+
+    /// Works out what should stand, notes it, and says whether it must be written even though
+    /// systemd says that it stands.
+    fn intend(
+        &mut self,
+        id: CgroupId,
+        found: &CpuSettings,
+    ) -> Option<(CpuSettings, CpuSettings, bool)> {
+        let acts = self.acts();
+        let policy = self.policy.clone();
+        let mode = self.config.mode;
+        let journal = self.journal.clone();
+        let guarded = self.guarded(id)?;
+        let acts = acts && !guarded.released;
+        let mut before = guarded.changed.map_or(*found, |changed| changed.before);
+        let mut forced = false;
+        if let Some(changed) = guarded.changed {
+            if *found == changed.before {
+                // We noted an intent and were killed before carrying it out, or the unit was
+                // reset: nothing of ours stands.
+            } else if *found != changed.ours {
+                before = before.with_changes(&changed.ours, found);
+                let story = guarded.story(mode);
+                journal.tell(story.limit_changed(found, &changed.ours));
+            } else {
+                forced = overwritten(guarded);
+            }
+        }
+        let rung = guarded.case.rung;
+        let target = if acts {
+            wanted(rung, &policy, &before)
+        } else {
+            before
+        };
+        guarded.changed = (target != before || target != *found || guarded.changed.is_some())
+            .then_some(Changed {
+                before,
+                ours: target,
+            });
+        if !acts {
+            // What would stand, for the journal; what does stand is `before`.
+            return Some((before, target, false));
+        }
+        Some((before, target, forced))
+    }
+
+    /// Tells what came of it; true if there is more to do.
+    fn settled(&mut self, id: CgroupId, result: Result<Option<Settled>, SettleError>) -> bool {
+        let acts = self.acts();
+        let (mode, off) = (self.config.mode, self.off);
+        let policy = self.policy.clone();
+        let journal = self.journal.clone();
+        let Some(guarded) = self.guarded(id) else {
+            return false;
+        };
+        match result {
+            Ok(None) => return false,
+            Ok(Some(settled)) => {
+                guarded.trouble = None;
+                let verdicts: Vec<Verdict> = guarded.verdicts.drain(..).collect();
+                let rung = guarded.case.rung;
+                let story = guarded.story(mode);
+                if verdicts.is_empty() && settled.did {
+                    journal.tell(match rung {
+                        _ if off => story.restored("supervision is off", &settled.now),
+                        _ if !acts => story.restored("hubwarden only observes", &settled.now),
+                        Rung::Free => story.limited(&settled.now, &settled.before),
+                        to => {
+                            let reason = Reason::DecidedBefore;
+                            let verdict = Verdict {
+                                from: to,
+                                to,
+                                reason,
+                            };
+                            story.verdict(&verdict, &settled.now, &settled.before)
+                        }
+                    });
+                }
+                for verdict in &verdicts {
+                    let shown = wanted(verdict.to, &policy, &settled.before);
+                    journal.tell(story.verdict(verdict, &shown, &settled.before));
+                }
+            }
+            Err(SettleError::Act(error)) if error.is_gone() => return false,
+            Err(error) => {
+                let text = error.to_string();
+                if guarded.trouble.as_ref() != Some(&text) {
+                    let story = guarded.story(mode);
+                    journal.tell(story.trouble("Setting the CPU limit", &error));
+                    guarded.trouble = Some(text);
+                }
+                // Not at once: whatever it is needs time to pass.
+                guarded.unsettled = true;
+                return false;
+            }
+        }
+        guarded.unsettled
+    }
+}
+
+/// Takes one reading and lets the judge look at it.
+fn sample(
+    guarded: &mut Guarded,
+    now: Time,
+    policy: &Policy,
+) -> Result<Option<Verdict>, crate::cgroup::CgroupError> {
+    let Some(reader) = &guarded.reader else {
+        return Ok(None);
+    };
+    let sample = reader.sample()?;
+    let event = Event::Sampled(sample.cpu.usage);
+    Ok(step(&mut guarded.case, &event, now, policy))
+}
+
+/// Whether the kernel holds another quota than the one we set. Without data the answer is no.
+fn overwritten(guarded: &mut Guarded) -> bool {
+    let Some(ours) = guarded.changed.and_then(|changed| changed.ours.quota) else {
+        return false;
+    };
+    if guarded.acting {
+        return false;
+    }
+    let max = guarded.reader.as_mut().map(|reader| reader.cpu_max());
+    match max {
+        Some(Ok(Some(max))) => !same_rate(ours, &max),
+        _ => false,
+    }
+}
+
+/// systemd rounds to whole microseconds a period and lengthens a period in which a low quota
+/// would be under 1 ms; the rate stays.
+fn same_rate(ours: Cores, max: &CpuMax) -> bool {
+    let Some(quota) = max.quota_usec else {
+        return false;
+    };
+    let rate = quota as f64 / max.period_usec.max(1) as f64;
+    (rate - ours.0).abs() <= 0.02 * ours.0 + 0.001
+}

@@ -1,0 +1,109 @@
+//! What the daemon knows of each cgroup it was told of.
+
+use super::state::{Changed, Record};
+use crate::cgroup::{CgroupId, CgroupPath, Reader};
+use crate::egress::{Admitted, ClassName};
+use crate::hub::{Server, UnitName};
+use crate::judge::{Case, Verdict};
+use crate::report::Story;
+use crate::units::{Mode, Time};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+/// One cgroup that is or may be a server.
+pub(super) enum Entry {
+    /// systemd was asked what it is; `asking` is false when the answer has to be sought again.
+    Asked { cgroup: CgroupPath, asking: bool },
+    /// Not a server, or nobody can tell whose; in words.
+    Other {
+        cgroup: CgroupPath,
+        why: String,
+        exempt: bool,
+    },
+    /// A hub user's server.
+    Guarded(Box<Guarded>),
+}
+
+/// A server under supervision.
+pub(super) struct Guarded {
+    pub server: Server,
+    pub cgroup: CgroupPath,
+    pub id: CgroupId,
+    pub class: ClassName,
+    /// What refusals name it by; unique among the living.
+    pub number: u32,
+    pub case: Case,
+    pub changed: Option<Changed>,
+    pub reader: Option<Reader>,
+    /// An action is under way: a second one must not overtake it.
+    pub acting: bool,
+    /// Verdicts to carry out and tell, oldest first.
+    pub verdicts: VecDeque<Verdict>,
+    /// Something has to be tried again at the next tick.
+    pub unsettled: bool,
+    /// It turned out to be somebody else's or nobody's: what we changed is being put back.
+    pub released: bool,
+    /// The last trouble told, so that a lasting one is told once.
+    pub trouble: Option<String>,
+    /// What was refused and told lately.
+    pub refusals: BTreeMap<(u8, IpAddr, Option<u16>), Time>,
+}
+
+impl Guarded {
+    pub fn new(record: Record, number: u32) -> Guarded {
+        Guarded {
+            server: record.server,
+            cgroup: record.cgroup,
+            id: record.id,
+            class: record.class,
+            number,
+            case: record.case,
+            changed: record.changed,
+            reader: None,
+            acting: false,
+            verdicts: VecDeque::new(),
+            unsettled: false,
+            released: false,
+            trouble: None,
+            refusals: BTreeMap::new(),
+        }
+    }
+
+    pub fn record(&self) -> Record {
+        Record {
+            server: self.server.clone(),
+            cgroup: self.cgroup.clone(),
+            id: self.id,
+            class: self.class.clone(),
+            case: self.case,
+            changed: self.changed,
+        }
+    }
+
+    pub fn admitted(&self) -> Admitted {
+        Admitted {
+            cgroup: self.id,
+            level: level(&self.cgroup),
+            class: self.class.clone(),
+            number: self.number,
+        }
+    }
+
+    pub fn story(&self, mode: Mode) -> Story<'_> {
+        Story {
+            server: &self.server,
+            cgroup: &self.cgroup,
+            id: self.id,
+            mode,
+        }
+    }
+}
+
+/// The level as the packet rules count it; one they do not look at is refused by them.
+pub(super) fn level(cgroup: &CgroupPath) -> u8 {
+    u8::try_from(cgroup.level()).unwrap_or(u8::MAX)
+}
+
+pub(super) fn unit_of(cgroup: &CgroupPath) -> UnitName {
+    UnitName(cgroup.name().to_owned())
+}

@@ -1,0 +1,375 @@
+//! Wires the wings together and owns the loop; the only room that knows all of them.
+//!
+//! Everything runs on one thread. What has to wait for systemd runs as a local task beside the
+//! loop, so that one server's slow answer holds up nobody; shared state is never borrowed across
+//! an await.
+
+mod brake;
+mod commands;
+mod egress;
+mod enforce;
+mod entries;
+mod state;
+mod watch;
+
+pub use brake::lift;
+pub use state::{Book, StateError, Store};
+
+use crate::act::CpuControl;
+use crate::cgroup::{CgroupError, CgroupId, CgroupPath, Tree};
+use crate::config::Config;
+use crate::control::Command;
+use crate::egress::{Admitted, Firewall, Refusal};
+use crate::hub::Units;
+use crate::judge::Policy;
+use crate::report::{Entry as Told, Journal, Kind, Level};
+use crate::units::{Mode, Time};
+use entries::{Entry, Guarded};
+use nix::time::{ClockId, clock_gettime};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Credits are written at least this often, so that a crash loses no more.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Everything the daemon is made of, so that tests and benches can exchange any part.
+pub struct Parts<C, U> {
+    /// The configuration in force at start.
+    pub config: Config,
+    /// Where a reload finds it.
+    pub config_path: PathBuf,
+    /// Where cgroup v2 is mounted.
+    pub root: PathBuf,
+    /// Where the state is kept.
+    pub store: Store,
+    /// The power over CPU.
+    pub cpu: C,
+    /// Who knows units.
+    pub units: U,
+    /// The power over packets.
+    pub firewall: Box<dyn Firewall>,
+    /// Where everything is told.
+    pub journal: Journal,
+    /// What packets were refused.
+    pub refusals: mpsc::Receiver<Refusal>,
+    /// What people ask.
+    pub commands: mpsc::Receiver<Command>,
+}
+
+/// Why the daemon could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The cgroup tree cannot be watched.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The clock or the event queue failed.
+    #[error("the system refuses what a daemon needs: {0}")]
+    System(#[from] std::io::Error),
+    /// Whoever serves D-Bus requests has gone.
+    #[error("the connection to the system bus was lost; what is enforced stays")]
+    BusLost,
+}
+
+/// The daemon's shared state; see the module's text.
+struct Daemon<C, U> {
+    inner: RefCell<Inner>,
+    cpu: C,
+    units: U,
+    store: Store,
+    config_path: PathBuf,
+    savers: RefCell<Vec<oneshot::Sender<Result<(), Rc<StateError>>>>>,
+    save_wanted: Notify,
+    reloaded: Notify,
+    tree_reads: Cell<bool>,
+}
+
+struct Inner {
+    config: Config,
+    policy: Policy,
+    root: PathBuf,
+    tree: Tree,
+    entries: BTreeMap<CgroupId, Entry>,
+    numbers: BTreeMap<u32, CgroupId>,
+    next_number: u32,
+    exempt: BTreeMap<CgroupId, Admitted>,
+    firewall: Box<dyn Firewall>,
+    /// The table in the kernel is ours and as we think.
+    loaded: bool,
+    generation: Option<u32>,
+    slices: Vec<CgroupId>,
+    resolvers: Vec<IpAddr>,
+    trouble_told: Option<String>,
+    unknown_refused: Option<Time>,
+    journal: Journal,
+    off: bool,
+    /// Something changed that should be on disk soon.
+    dirty: bool,
+    store: Store,
+}
+
+/// Runs until `shutdown` comes; what is enforced then stays.
+///
+/// # Errors
+/// Something the daemon cannot do without is missing.
+pub async fn run<C, U>(
+    parts: Parts<C, U>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), DaemonError>
+where
+    C: CpuControl + 'static,
+    U: Units + 'static,
+{
+    let local = tokio::task::LocalSet::new();
+    local.run_until(run_local(parts, shutdown)).await
+}
+
+async fn run_local<C, U>(
+    parts: Parts<C, U>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), DaemonError>
+where
+    C: CpuControl + 'static,
+    U: Units + 'static,
+{
+    let Parts {
+        mut refusals,
+        mut commands,
+        ..
+    } = parts;
+    let daemon = Rc::new(Daemon {
+        inner: RefCell::new(Inner {
+            policy: commands::policy(&parts.config),
+            tree: Tree::new(
+                &parts.root,
+                &watch::slices(&parts.config.hub),
+                watch::filter(&parts.config.hub),
+            )?,
+            config: parts.config,
+            root: parts.root,
+            entries: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next_number: 0,
+            exempt: BTreeMap::new(),
+            firewall: parts.firewall,
+            loaded: false,
+            generation: None,
+            slices: Vec::new(),
+            resolvers: Vec::new(),
+            trouble_told: None,
+            unknown_refused: None,
+            journal: parts.journal,
+            off: false,
+            dirty: false,
+            store: parts.store.clone(),
+        }),
+        cpu: parts.cpu,
+        units: parts.units,
+        store: parts.store,
+        config_path: parts.config_path,
+        savers: RefCell::default(),
+        save_wanted: Notify::new(),
+        reloaded: Notify::new(),
+        tree_reads: Cell::new(true),
+    });
+    daemon.start()?;
+    tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
+
+    let events =
+        crate::readiness::readable(daemon.inner.borrow().tree.as_fd().try_clone_to_owned()?)?;
+    let mut tick = ticker(daemon.tick());
+    let mut save = ticker(SAVE_EVERY);
+    let mut alive = ticker(watchdog_interval());
+    let mut refusals_open = true;
+    tokio::pin!(shutdown);
+    notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            _ = alive.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
+            ready = events.readable() => {
+                ready?.clear_ready();
+                daemon.poll_tree();
+            }
+            command = commands.recv() => match command {
+                Some(command) => daemon.command(command),
+                None => return Err(DaemonError::BusLost),
+            },
+            refusal = refusals.recv(), if refusals_open => match refusal {
+                Some(refusal) => daemon.refused(&refusal, now()),
+                None => refusals_open = false,
+            },
+            () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
+            _ = tick.tick() => daemon.tick_once(),
+            _ = save.tick() => daemon.save(),
+        }
+    }
+    daemon.save();
+    daemon.inner.borrow().tell(Told::new(
+        Kind::Stopped,
+        Level::Notice,
+        "hubwarden stops; limits and packet rules stay as they are (hubwarden off lifts them).",
+    ));
+    Ok(())
+}
+
+fn ticker(every: Duration) -> tokio::time::Interval {
+    let mut ticker = tokio::time::interval(every);
+    // After a stall one tick is enough: the gap is booked as one span.
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticker
+}
+
+/// A third of what systemd waits for; an hour where nobody waits.
+fn watchdog_interval() -> Duration {
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 3)
+}
+
+/// Without a service manager to tell, there is nobody to tell.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    let _ = sd_notify::notify(state);
+}
+
+/// The kernel's monotonic clock; it cannot fail on Linux (clock_gettime(2)).
+fn now() -> Time {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(|time| Time(Duration::from(time)))
+        .unwrap_or(Time(Duration::ZERO))
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Brings back what an earlier daemon left, then the rules, then everybody else.
+    fn start(self: &Rc<Self>) -> Result<(), DaemonError> {
+        let changes = self.inner.borrow_mut().tree.rescan()?;
+        let mut inner = self.inner.borrow_mut();
+        let book = match self.store.load() {
+            Ok(book) => book,
+            Err(error) => {
+                inner.state_trouble(&error);
+                self.store.empty()
+            }
+        };
+        inner.off = book.off;
+        let members: Vec<(CgroupPath, CgroupId)> = inner
+            .tree
+            .members()
+            .iter()
+            .map(|(cgroup, id)| (cgroup.clone(), *id))
+            .collect();
+        let mode = inner.config.mode;
+        let state = if inner.off {
+            ", switched off (hubwarden on resumes)".to_owned()
+        } else {
+            format!(" in {mode} mode")
+        };
+        let message = format!("hubwarden {} started{state}.", env!("CARGO_PKG_VERSION"));
+        inner.tell(Told::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
+        if !crate::cgroup::has_cpu_controller(&inner.root) {
+            inner.tell(Told::new(
+                Kind::Trouble,
+                Level::Warning,
+                "The cpu controller is not on cgroup v2 here, so CPU limits are set but have no \
+                 effect; boot with systemd.unified_cgroup_hierarchy=1 to change that.",
+            ));
+        }
+        inner.resume(book.cases, &members);
+        if !inner.off {
+            inner.load_egress();
+        }
+        drop(inner);
+        self.take_in(changes);
+        for id in self.inner.borrow().guarded_ids() {
+            self.enforce(id);
+        }
+        Ok(())
+    }
+
+    fn tick(&self) -> Duration {
+        self.inner.borrow().config.tick
+    }
+
+    fn poll_tree(self: &Rc<Self>) {
+        let result = self.inner.borrow_mut().tree.poll();
+        match result {
+            Ok(changes) => self.take_in(changes),
+            // The next tick's rescan tells what is wrong.
+            Err(_) => self.tree_reads.set(true),
+        }
+    }
+
+    fn tick_once(self: &Rc<Self>) {
+        self.rescan();
+        self.ask_again();
+        self.sweep(now());
+        self.check_egress();
+        if self.inner.borrow().dirty {
+            self.save_wanted.notify_one();
+        }
+        let status = self.inner.borrow().status_line();
+        notify(&[sd_notify::NotifyState::Status(&status)]);
+    }
+}
+
+impl Inner {
+    fn tell(&self, entry: Told) {
+        self.journal.tell(entry);
+    }
+
+    fn guarded(&mut self, id: CgroupId) -> Option<&mut Guarded> {
+        match self.entries.get_mut(&id) {
+            Some(Entry::Guarded(guarded)) => Some(guarded),
+            _ => None,
+        }
+    }
+
+    fn book(&self) -> Book {
+        let mut book = self.store.empty();
+        book.off = self.off;
+        for entry in self.entries.values() {
+            if let Entry::Guarded(guarded) = entry {
+                book.cases.push(guarded.record());
+            }
+        }
+        book
+    }
+
+    fn state_trouble(&mut self, error: &StateError) {
+        let text = error.to_string();
+        if self.trouble_told.as_ref() != Some(&text) {
+            self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));
+            self.trouble_told = Some(text);
+        }
+    }
+
+    /// For `systemctl status`.
+    fn status_line(&self) -> String {
+        let mut servers = 0;
+        let mut held = 0;
+        for entry in self.entries.values() {
+            if let Entry::Guarded(guarded) = entry {
+                servers += 1;
+                held += usize::from(guarded.case.rung > crate::judge::Rung::Free);
+            }
+        }
+        let mode = if self.off {
+            "off"
+        } else {
+            self.config.mode.as_str()
+        };
+        let would = match self.config.mode {
+            Mode::Observe => "would be ",
+            Mode::Enforce => "",
+        };
+        format!("{mode}: {servers} servers, {held} {would}held back")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! Who appeared, who they are, who is gone.
+
+use super::entries::{Entry, Guarded, level, unit_of};
+use super::state::Record;
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::cgroup::{CgroupId, CgroupPath, Change, Interest, Reader};
+use crate::config::Hub;
+use crate::egress::ClassName;
+use crate::hub::{Finding, Server, Units, identify};
+use crate::judge::Case;
+use crate::report::{Entry as Told, Kind, Level};
+use std::rc::Rc;
+
+/// The slices in which this hub's servers may be.
+pub(super) fn slices(hub: &Hub) -> [CgroupPath; 2] {
+    [CgroupPath::new("system.slice"), CgroupPath::new(&hub.slice)]
+}
+
+/// What this hub's spawner may have made: units by its templates anywhere, and every unit in the
+/// guarded slice.
+pub(super) fn filter(hub: &Hub) -> impl Fn(&CgroupPath, &str) -> Interest + 'static {
+    let guarded = hub.slice.clone();
+    let names = hub.unit_names.clone();
+    // An instance unit's own slice carries the template's name, dashes escaped.
+    let instance_slices: Vec<String> = names
+        .iter()
+        .map(|name| format!("system-{}", name.prefix().replace('-', "\\x2d")))
+        .collect();
+    move |slice, name| {
+        let in_guarded = within(slice, &guarded);
+        if name.ends_with(".slice") {
+            let may_hold_servers = in_guarded
+                || instance_slices
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix));
+            return if may_hold_servers {
+                Interest::Slice
+            } else {
+                Interest::None
+            };
+        }
+        let is_unit = name.ends_with(".service") || name.ends_with(".scope");
+        let fits = || {
+            name.strip_suffix(".service")
+                .is_some_and(|stem| names.iter().any(|name| name.extract(stem).is_some()))
+        };
+        if is_unit && (in_guarded || fits()) {
+            Interest::Member
+        } else {
+            Interest::None
+        }
+    }
+}
+
+/// Whether a cgroup is a top-level slice or lies in it.
+fn within(cgroup: &CgroupPath, slice: &str) -> bool {
+    cgroup.as_str().split('/').next() == Some(slice)
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Takes in what the tree told.
+    pub(super) fn take_in(self: &Rc<Self>, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Gone(_, id) => self.gone(id),
+                Change::Appeared(cgroup, id) => self.appeared(cgroup, id),
+            }
+        }
+    }
+
+    fn appeared(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.entries.contains_key(&id) {
+            return;
+        }
+        let asking = true;
+        inner.entries.insert(
+            id,
+            Entry::Asked {
+                cgroup: cgroup.clone(),
+                asking,
+            },
+        );
+        drop(inner);
+        self.ask(cgroup, id);
+    }
+
+    /// Asks systemd what a unit is, without holding up the loop.
+    fn ask(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let unit = unit_of(&cgroup);
+            match daemon.units.facts(&unit).await {
+                Ok(facts) => {
+                    let hub = daemon.inner.borrow().config.hub.clone();
+                    let finding = identify(&unit, &facts, &hub);
+                    daemon.identified(cgroup, id, finding);
+                }
+                Err(error) => {
+                    let mut inner = daemon.inner.borrow_mut();
+                    // Gone is no news: the tree will tell, or the next tick asks again.
+                    if let Some(Entry::Asked { asking, .. }) = inner.entries.get_mut(&id) {
+                        *asking = false;
+                        if !error.is_gone() {
+                            let message = format!(
+                                "Cannot tell whose {unit} is, and try again: {error}. Until then \
+                                 it reaches nothing if it is in the guarded slice."
+                            );
+                            inner.tell(Told::new(Kind::Trouble, Level::Error, message));
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Once a tick: those whom systemd could not tell us about.
+    pub(super) fn ask_again(self: &Rc<Self>) {
+        let mut again = Vec::new();
+        for (id, entry) in &mut self.inner.borrow_mut().entries {
+            if let Entry::Asked { cgroup, asking } = entry
+                && !*asking
+            {
+                *asking = true;
+                again.push((cgroup.clone(), *id));
+            }
+        }
+        for (cgroup, id) in again {
+            self.ask(cgroup, id);
+        }
+    }
+
+    fn identified(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId, finding: Finding) {
+        let mut inner = self.inner.borrow_mut();
+        match (inner.entries.get_mut(&id), &finding) {
+            (Some(Entry::Asked { .. }), _) => {}
+            (Some(Entry::Guarded(guarded)), Finding::Server(server))
+                if guarded.server.user == server.user =>
+            {
+                return;
+            }
+            (Some(Entry::Guarded(guarded)), _) => {
+                guarded.released = true;
+                drop(inner);
+                self.release(cgroup, id);
+                return;
+            }
+            // It may have gone while systemd was asked.
+            _ => return,
+        }
+        match finding {
+            Finding::Server(server) => {
+                let record = Record {
+                    class: inner.config.egress.class.clone(),
+                    case: Case::new(&inner.policy),
+                    changed: None,
+                    server,
+                    cgroup,
+                    id,
+                };
+                inner.guard(record, false);
+                drop(inner);
+                self.enforce(id);
+            }
+            Finding::NotAServer(why) => inner.set_aside(cgroup, id, why, true),
+            Finding::Unknown(why) => inner.set_aside(cgroup, id, why, false),
+        }
+    }
+
+    /// Puts back what we changed on a server that is not what it was taken for, and looks at it
+    /// afresh.
+    fn release(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            daemon.enforce_now(id).await;
+            daemon.gone(id);
+            daemon.appeared(cgroup, id);
+        });
+    }
+
+    /// After a change of how servers are told: everybody is asked about again.
+    pub(super) fn identify_anew(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        let hub = inner.config.hub.clone();
+        inner.tree.retarget(&slices(&hub), filter(&hub));
+        let mut known = Vec::new();
+        let mut aside = Vec::new();
+        for (id, entry) in &inner.entries {
+            match entry {
+                Entry::Guarded(guarded) => known.push((guarded.cgroup.clone(), *id)),
+                Entry::Asked { .. } => {}
+                Entry::Other { .. } => aside.push(*id),
+            }
+        }
+        drop(inner);
+        for id in aside {
+            self.gone(id);
+        }
+        self.rescan();
+        for (cgroup, id) in known {
+            self.ask(cgroup, id);
+        }
+    }
+
+    /// Reads the whole tree anew: the truth that events only hurry ahead of.
+    pub(super) fn rescan(self: &Rc<Self>) {
+        let result = self.inner.borrow_mut().tree.rescan();
+        match result {
+            Ok(changes) => {
+                self.tree_reads.set(true);
+                self.take_in(changes);
+            }
+            Err(error) => {
+                // Once, until it reads again.
+                if self.tree_reads.replace(false) {
+                    let message = format!("The cgroup tree cannot be read: {error}.");
+                    let told = Told::new(Kind::Trouble, Level::Error, message);
+                    self.inner.borrow().tell(told);
+                }
+            }
+        }
+    }
+
+    fn gone(self: &Rc<Self>, id: CgroupId) {
+        let mut inner = self.inner.borrow_mut();
+        let mode = inner.config.mode;
+        match inner.entries.remove(&id) {
+            Some(Entry::Guarded(guarded)) => {
+                inner.numbers.remove(&guarded.number);
+                inner.shut_out(id);
+                inner.tell(guarded.story(mode).gone());
+                inner.dirty = true;
+            }
+            Some(Entry::Other { exempt: true, .. }) => inner.shut_out(id),
+            _ => {}
+        }
+    }
+}
+
+impl Inner {
+    /// Puts a server under supervision; its egress first, since that is what cannot wait.
+    pub(super) fn guard(&mut self, record: Record, known: bool) {
+        let number = self.free_number();
+        let mut guarded = Guarded::new(record, number);
+        self.numbers.insert(number, guarded.id);
+        self.let_in(&guarded.admitted(), &guarded.server);
+        self.open(&mut guarded);
+        let story = guarded.story(self.config.mode);
+        let told = story.found(guarded.class.as_str(), guarded.case.credits.left, known);
+        self.tell(told);
+        self.entries
+            .insert(guarded.id, Entry::Guarded(Box::new(guarded)));
+        self.dirty = true;
+    }
+
+    /// Opens a server's counters and takes the first reading.
+    fn open(&mut self, guarded: &mut Guarded) {
+        match Reader::open(&self.root, &guarded.cgroup) {
+            Ok(reader) => guarded.reader = Some(reader),
+            Err(error) if error.is_gone() => {}
+            Err(error) => {
+                let story = guarded.story(self.config.mode);
+                self.journal
+                    .tell(story.trouble("Reading the counters", &error));
+            }
+        }
+    }
+
+    fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, exempt: bool) {
+        let in_slice = within(&cgroup, &self.config.hub.slice);
+        let unit = unit_of(&cgroup);
+        let consequence = match (in_slice, exempt) {
+            (true, true) => "It is left alone, its network too.",
+            (true, false) => {
+                "It is not acted on; since it is in the guarded slice it reaches no network."
+            }
+            (false, _) => "It is left alone.",
+        };
+        if exempt && in_slice {
+            let admitted = crate::egress::Admitted {
+                cgroup: id,
+                level: level(&cgroup),
+                class: ClassName::exempt(),
+                number: self.free_number(),
+            };
+            self.admit_exempt(&admitted);
+        }
+        if in_slice || !exempt {
+            let level = if exempt {
+                Level::Notice
+            } else {
+                Level::Warning
+            };
+            let message = format!("{unit} is no known user's server: {why}. {consequence}");
+            self.tell(
+                Told::new(Kind::ServerNotMapped, level, message)
+                    .with("UNIT_NAME", unit.as_str())
+                    .with("CGROUP", &cgroup)
+                    .with("REASON", &why),
+            );
+        }
+        let exempt = exempt && in_slice;
+        self.entries.insert(
+            id,
+            Entry::Other {
+                cgroup,
+                why,
+                exempt,
+            },
+        );
+    }
+
+    /// A number no living server has. There are 2²⁴, and cgroups are far fewer.
+    pub(super) fn free_number(&mut self) -> u32 {
+        loop {
+            self.next_number = self.next_number % crate::egress::Admitted::NUMBER_MAX + 1;
+            if !self.numbers.contains_key(&self.next_number) {
+                return self.next_number;
+            }
+        }
+    }
+
+    /// The servers an earlier daemon knew, of those that still are what they were.
+    pub(super) fn resume(&mut self, records: Vec<Record>, members: &[(CgroupPath, CgroupId)]) {
+        for record in records {
+            let still_there = members
+                .iter()
+                .any(|(cgroup, id)| *cgroup == record.cgroup && *id == record.id);
+            if still_there {
+                let class = self.known_class(&record.class);
+                self.guard(Record { class, ..record }, true);
+            }
+        }
+    }
+
+    /// A class may have gone from the configuration while the daemon was down.
+    fn known_class(&self, class: &ClassName) -> ClassName {
+        if self.config.egress.classes.contains_key(class) {
+            class.clone()
+        } else {
+            self.config.egress.class.clone()
+        }
+    }
+}
+
+/// For messages that need a server's user only.
+pub(super) fn user_of(server: &Server) -> String {
+    server.user.to_string()
+}
