@@ -125,10 +125,10 @@ impl Error {
 }
 
 fn more(said: &str) -> String {
-    if more.is_empty() {
+    if said.is_empty() {
         String::new()
     } else {
-        format!(" ({more})")
+        format!(" ({said})")
     }
 }
 
