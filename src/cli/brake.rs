@@ -4,7 +4,7 @@ use super::{Failure, runtime};
 use crate::act::SystemdCpu;
 use crate::control::{Client, ClientError};
 use crate::daemon::{Store, lift};
-use crate::egress::NftFirewall;
+use crate::egress::Nft;
 use crate::sd_bus::SdBus;
 use std::path::Path;
 
@@ -39,7 +39,7 @@ async fn off_without_daemon(
     }
     let store = Store::new(state).map_err(Failure::new)?;
     let cpu = connection.map(|connection| SystemdCpu::new(SdBus::new(connection)));
-    let mut firewall = NftFirewall::new().map_err(Failure::new)?;
+    let mut firewall = Nft::open().map_err(Failure::new)?;
     let complaints = lift(&store, cpu.as_ref(), &mut firewall).await;
     if complaints.is_empty() {
         println!(

@@ -4,7 +4,7 @@ use super::{Failure, runtime};
 use crate::act::SystemdCpu;
 use crate::config::Config;
 use crate::daemon::{self, Parts, Store};
-use crate::egress::{Firewall, NftFirewall, Refusal};
+use crate::egress::{Firewall, Nft, Refusal};
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ async fn watch_bus(connection: zbus::Connection) {
 
 /// The packet rules' driver, proven able to do its work.
 fn firewall(journal: &Journal) -> Result<Box<dyn Firewall>, Failure> {
-    let mut firewall = NftFirewall::new().map_err(Failure::new)?;
+    let mut firewall = Nft::open().map_err(Failure::new)?;
     if let Err(error) = firewall.probe() {
         // CPU supervision goes on; every tick tries again, and `status` shows it.
         let message = format!("This kernel refuses the packet rules: {error}.");
@@ -98,7 +98,7 @@ fn firewall(journal: &Journal) -> Result<Box<dyn Firewall>, Failure> {
 /// Refused packets, as the kernel tells of them.
 fn refusals(group: u16, journal: &Journal) -> mpsc::Receiver<Refusal> {
     let (sender, refusals) = mpsc::channel(256);
-    match crate::egress::RefusalLog::open(group) {
+    match crate::egress::Refusals::listen(group) {
         Ok(mut log) => {
             tokio::spawn(async move {
                 loop {

@@ -29,7 +29,10 @@ pub(super) fn status(json: bool) -> Result<(), Failure> {
             in_words(&report)
         };
         // A closed pipe (`| head`) is the reader's choice.
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{}\n", text.trim_end()).as_bytes());
+        let _ = std::io::Write::write_all(
+            &mut std::io::stdout(),
+            format!("{}\n", text.trim_end()).as_bytes(),
+        );
         Ok(())
     })
 }
@@ -81,7 +84,10 @@ fn table(servers: &[ServerStatus]) -> String {
                 0.0 => "-".to_owned(),
                 limit => format!("{limit:.2}"),
             },
-            format!("{share:.0} % ({})", CoreSeconds(server.credits_core_seconds)),
+            format!(
+                "{share:.0} % ({})",
+                CoreSeconds(server.credits_core_seconds)
+            ),
             server.rung.clone(),
             server.class.clone(),
             server.unit.escape_debug().to_string(),
@@ -148,7 +154,9 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("Not known as a server: /jupyter.slice/x.service: no template fits."));
+        assert!(
+            text.contains("Not known as a server: /jupyter.slice/x.service: no template fits.")
+        );
     }
 
     #[test]

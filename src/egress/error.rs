@@ -124,11 +124,11 @@ impl Error {
     }
 }
 
-fn more(more: &str) -> String {
-    if more.is_empty() {
+fn more(said: &str) -> String {
+    if said.is_empty() {
         String::new()
     } else {
-        format!(" ({more})")
+        format!(" ({said})")
     }
 }
 

@@ -1,0 +1,287 @@
+//! What was installed, as this process remembers it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Admitted, CgroupId, ClassName, Error, Policy, ruleset::Ruleset, table};
+
+/// The whole of what the kernel should hold.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    policy: Policy,
+    guarded: BTreeSet<CgroupId>,
+    servers: BTreeMap<CgroupId, Admitted>,
+    numbers: BTreeMap<u32, CgroupId>,
+}
+
+/// A change of servers and slices: what goes, then what comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Servers that are forgotten, or replaced by one in `come`.
+    pub gone: Vec<Admitted>,
+    /// Servers that are admitted.
+    pub come: Vec<Admitted>,
+    /// Slices no longer guarded.
+    pub unguarded: Vec<CgroupId>,
+    /// Slices guarded from now on.
+    pub guarded: Vec<CgroupId>,
+}
+
+impl Delta {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Installed {
+    /// A policy with nobody admitted and nothing guarded.
+    ///
+    /// # Errors
+    /// [`Error::Policy`].
+    pub fn new(policy: &Policy) -> Result<Self, Error> {
+        policy.check()?;
+        Ok(Self {
+            policy: policy.clone(),
+            guarded: BTreeSet::new(),
+            servers: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+        })
+    }
+
+    /// The whole table with all its elements.
+    pub fn ruleset(&self) -> Ruleset {
+        let mut ruleset = table::build(&self.policy);
+        let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        let guards = self.guarded.iter().map(|slice| table::guard(*slice));
+        elements.insert(table::GUARDED.to_owned(), guards.collect());
+        for (set, element) in self.servers.values().flat_map(table::elements_of) {
+            elements.entry(set).or_default().push(element);
+        }
+        for set in &mut ruleset.sets {
+            if let Some(elements) = elements.remove(&set.name) {
+                set.elements = elements;
+            }
+        }
+        ruleset
+    }
+
+    /// What admitting these changes. Those already admitted just so are left out; the last
+    /// word counts where a cgroup is named twice.
+    ///
+    /// # Errors
+    /// [`Error::Level`], [`Error::UnknownClass`], [`Error::Number`].
+    pub fn admit(&self, servers: &[Admitted]) -> Result<Delta, Error> {
+        let mut come: BTreeMap<CgroupId, &Admitted> = BTreeMap::new();
+        let mut numbers: BTreeMap<u32, CgroupId> = BTreeMap::new();
+        for server in servers {
+            self.check(server)?;
+            if let Some(before) = come.insert(server.cgroup, server) {
+                numbers.remove(&before.number);
+            }
+            if numbers
+                .insert(server.number, server.cgroup)
+                .is_some_and(|c| c != server.cgroup)
+            {
+                return Err(number(server, "is given to two cgroups at once"));
+            }
+        }
+        for server in come.values() {
+            // Another's number is free if that one gets a new number in the same change.
+            let holder = self
+                .numbers
+                .get(&server.number)
+                .filter(|h| !come.contains_key(h));
+            if holder.is_some_and(|holder| *holder != server.cgroup) {
+                return Err(number(
+                    server,
+                    "is held by another cgroup; forget that first",
+                ));
+            }
+        }
+        let mut delta = Delta::default();
+        for server in come.into_values() {
+            match self.servers.get(&server.cgroup) {
+                Some(before) if before == server => continue,
+                Some(before) => delta.gone.push(before.clone()),
+                None => {}
+            }
+            delta.come.push(server.clone());
+        }
+        Ok(delta)
+    }
+
+    fn check(&self, server: &Admitted) -> Result<(), Error> {
+        let Admitted {
+            cgroup,
+            level,
+            ref class,
+            number: n,
+        } = *server;
+        if !table::LEVELS.contains(&level) {
+            return Err(Error::Level { cgroup, level });
+        }
+        if !self.policy.classes.contains_key(class) && *class != ClassName::exempt() {
+            return Err(Error::UnknownClass {
+                cgroup,
+                class: class.clone(),
+            });
+        }
+        if !(1..=Admitted::NUMBER_MAX).contains(&n) {
+            return Err(number(server, "is not within 1 and 2^24-1"));
+        }
+        Ok(())
+    }
+
+    /// What forgetting these changes; those not admitted are left out.
+    pub fn forget(&self, cgroups: &[CgroupId]) -> Delta {
+        let cgroups: BTreeSet<_> = cgroups.iter().collect();
+        let gone = cgroups
+            .into_iter()
+            .filter_map(|cgroup| self.servers.get(cgroup))
+            .cloned();
+        Delta {
+            gone: gone.collect(),
+            ..Delta::default()
+        }
+    }
+
+    /// What judging these by other classes changes.
+    ///
+    /// # Errors
+    /// [`Error::NotAdmitted`], [`Error::UnknownClass`].
+    pub fn reclass(&self, changes: &[(CgroupId, ClassName)]) -> Result<Delta, Error> {
+        let mut servers = Vec::new();
+        for (cgroup, class) in changes {
+            let server = self
+                .servers
+                .get(cgroup)
+                .ok_or(Error::NotAdmitted { cgroup: *cgroup })?;
+            servers.push(Admitted {
+                class: class.clone(),
+                ..server.clone()
+            });
+        }
+        self.admit(&servers)
+    }
+
+    /// What guarding exactly these slices changes.
+    pub fn guard(&self, slices: &[CgroupId]) -> Delta {
+        let slices: BTreeSet<_> = slices.iter().copied().collect();
+        Delta {
+            guarded: slices.difference(&self.guarded).copied().collect(),
+            unguarded: self.guarded.difference(&slices).copied().collect(),
+            ..Delta::default()
+        }
+    }
+
+    /// Remember a change that was made.
+    pub fn apply(&mut self, delta: Delta) {
+        for server in delta.gone {
+            self.servers.remove(&server.cgroup);
+            self.numbers.remove(&server.number);
+        }
+        for server in delta.come {
+            self.numbers.insert(server.number, server.cgroup);
+            self.servers.insert(server.cgroup, server);
+        }
+        for slice in delta.unguarded {
+            self.guarded.remove(&slice);
+        }
+        self.guarded.extend(delta.guarded);
+    }
+}
+
+fn number(server: &Admitted, why: &'static str) -> Error {
+    Error::Number {
+        cgroup: server.cgroup,
+        number: server.number,
+        why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::Mode;
+
+    fn server(cgroup: u64, number: u32) -> Admitted {
+        let class = "standard".parse().unwrap();
+        Admitted {
+            cgroup: CgroupId(cgroup),
+            level: 2,
+            class,
+            number,
+        }
+    }
+
+    fn with(servers: &[Admitted]) -> Installed {
+        let mut installed = Installed::new(&Policy::standard(Mode::Enforce)).unwrap();
+        let delta = installed.admit(servers).unwrap();
+        installed.apply(delta);
+        installed
+    }
+
+    #[test]
+    fn admitting_again_changes_nothing() {
+        let installed = with(&[server(10, 1), server(11, 2)]);
+        assert!(installed.admit(&[server(10, 1)]).unwrap().is_empty());
+        assert!(installed.forget(&[CgroupId(99)]).is_empty());
+    }
+
+    #[test]
+    fn two_servers_never_share_a_number() {
+        let installed = with(&[server(10, 1)]);
+        for wrong in [vec![server(11, 1)], vec![server(11, 2), server(12, 2)]] {
+            assert!(matches!(
+                installed.admit(&wrong),
+                Err(Error::Number { number: 1 | 2, .. })
+            ));
+        }
+        for wrong in [0, 1 << 24] {
+            assert!(matches!(
+                installed.admit(&[server(11, wrong)]),
+                Err(Error::Number { .. })
+            ));
+        }
+        let mut installed = installed;
+        let swap = installed.admit(&[server(10, 2), server(11, 1)]).unwrap();
+        installed.apply(swap);
+        assert!(installed.admit(&[server(12, 1)]).is_err());
+        assert!(installed.admit(&[server(12, 2)]).is_err());
+        let delta = installed.forget(&[CgroupId(11)]);
+        installed.apply(delta);
+        assert_eq!(
+            installed.admit(&[server(12, 1)]).unwrap().come,
+            [server(12, 1)]
+        );
+    }
+
+    #[test]
+    fn what_the_table_does_not_look_at_is_refused_by_name() {
+        let installed = with(&[]);
+        let deep = Admitted {
+            level: 4,
+            ..server(10, 1)
+        };
+        assert!(matches!(
+            installed.admit(&[deep]),
+            Err(Error::Level { level: 4, .. })
+        ));
+        let lost = Admitted {
+            class: "nowhere".parse().unwrap(),
+            ..server(10, 1)
+        };
+        let error = installed.admit(&[lost]).unwrap_err();
+        assert!(error.to_string().contains("no class nowhere"), "{error}");
+        let exempt = Admitted {
+            class: ClassName::exempt(),
+            ..server(10, 1)
+        };
+        assert!(installed.admit(&[exempt]).is_ok());
+        let unknown = [(CgroupId(10), ClassName::exempt())];
+        assert!(matches!(
+            installed.reclass(&unknown),
+            Err(Error::NotAdmitted { .. })
+        ));
+    }
+}

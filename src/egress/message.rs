@@ -1,0 +1,213 @@
+//! Netlink messages: framing, and the batch that makes a transaction of them.
+
+use super::{
+    Error,
+    nla::{Writer, align},
+    uapi::*,
+};
+
+/// One request, with the words for it in an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    kind: u16,
+    flags: u16,
+    family: u8,
+    body: Vec<u8>,
+    /// What it asks for: "add chain output".
+    pub says: String,
+}
+
+impl Message {
+    /// A request to nf_tables.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if an attribute outgrew its length field.
+    pub fn nft(kind: u16, flags: u16, says: String, attributes: Writer) -> Result<Self, Error> {
+        Self::new(
+            NFNL_SUBSYS_NFTABLES << 8 | kind,
+            flags,
+            NFPROTO_INET,
+            says,
+            attributes,
+        )
+    }
+
+    /// A request to nfnetlink_log.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if an attribute outgrew its length field.
+    pub fn log(kind: u16, says: String, attributes: Writer) -> Result<Self, Error> {
+        Self::new(
+            NFNL_SUBSYS_ULOG << 8 | kind,
+            NLM_F_ACK,
+            NFPROTO_UNSPEC,
+            says,
+            attributes,
+        )
+    }
+
+    fn new(
+        kind: u16,
+        flags: u16,
+        family: u8,
+        says: String,
+        attributes: Writer,
+    ) -> Result<Self, Error> {
+        match attributes.finish() {
+            Ok(body) => Ok(Self {
+                kind,
+                flags,
+                family,
+                body,
+                says,
+            }),
+            Err(length) => Err(Error::TooLong {
+                message: says,
+                length,
+            }),
+        }
+    }
+
+    /// Append the message as `struct nlmsghdr`, `struct nfgenmsg` and attributes.
+    pub fn write(&self, seq: u32, resource: u16, out: &mut Vec<u8>) {
+        self.write_with(self.flags, seq, resource, out);
+    }
+
+    fn write_with(&self, flags: u16, seq: u32, resource: u16, out: &mut Vec<u8>) {
+        let family = [self.family, 0];
+        frame(self.kind, flags, seq, family, resource, &self.body, out);
+    }
+}
+
+fn frame(
+    kind: u16,
+    flags: u16,
+    seq: u32,
+    family: [u8; 2],
+    resource: u16,
+    body: &[u8],
+    out: &mut Vec<u8>,
+) {
+    // A message is bounded by its attributes, each of which is bounded by 64 KiB, and by the
+    // few attributes there are; it cannot reach 4 GiB.
+    #[allow(clippy::cast_possible_truncation)]
+    let length = (NLMSG_HDRLEN + 4 + body.len()) as u32;
+    out.extend_from_slice(&length.to_ne_bytes());
+    out.extend_from_slice(&kind.to_ne_bytes());
+    out.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+    out.extend_from_slice(&seq.to_ne_bytes());
+    out.extend_from_slice(&0u32.to_ne_bytes());
+    out.extend_from_slice(&family);
+    out.extend_from_slice(&resource.to_be_bytes());
+    out.extend_from_slice(body);
+    out.resize(align(out.len()), 0);
+}
+
+/// A transaction's bytes: begin, the messages numbered `first` onwards, end.
+///
+/// Only the last message asks for an acknowledgement: the kernel answers a batch after it has
+/// decided on the whole of it, refusals come unasked, and one acknowledgement each would
+/// overflow a receive buffer at 5,000 servers (`nfnetlink_rcv_batch` in
+/// `net/netfilter/nfnetlink.c`).
+pub fn batch(messages: &[Message], first: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(messages.iter().map(|m| m.body.len() + 64).sum());
+    let subsystem = NFNL_SUBSYS_NFTABLES;
+    frame(
+        NFNL_MSG_BATCH_BEGIN,
+        0,
+        first,
+        [0, 0],
+        subsystem,
+        &[],
+        &mut out,
+    );
+    let mut seq = first;
+    for (i, message) in messages.iter().enumerate() {
+        seq = seq.wrapping_add(1);
+        let last = i + 1 == messages.len();
+        let flags = if last {
+            message.flags | NLM_F_ACK
+        } else {
+            message.flags
+        };
+        message.write_with(flags, seq, 0, &mut out);
+    }
+    frame(
+        NFNL_MSG_BATCH_END,
+        0,
+        seq.wrapping_add(1),
+        [0, 0],
+        subsystem,
+        &[],
+        &mut out,
+    );
+    out
+}
+
+/// A received message.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// `nlmsg_type`.
+    pub kind: u16,
+    /// `nlmsg_flags`.
+    pub flags: u16,
+    /// `nlmsg_seq`.
+    pub seq: u32,
+    /// What follows `struct nlmsghdr`.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Reply<'a> {
+    /// The attributes behind `struct nfgenmsg`.
+    pub fn attributes(&self) -> super::nla::Attributes<'a> {
+        super::nla::Attributes(self.payload.get(4..).unwrap_or_default())
+    }
+
+    /// Whether it is this message of nf_tables.
+    pub fn is_nft(&self, kind: u16) -> bool {
+        self.kind == NFNL_SUBSYS_NFTABLES << 8 | kind
+    }
+
+    /// For `NLMSG_ERROR` and `NLMSG_DONE`: the errno, 0 for success, and the kernel's own words
+    /// (`struct nlmsgerr` and its extended attributes, present with `NLM_F_ACK_TLVS`).
+    pub fn outcome(&self) -> Option<(i32, &'a str)> {
+        let code = i32::from_ne_bytes(self.payload.get(..4)?.try_into().ok()?);
+        let tlvs = if self.flags & NLM_F_ACK_TLVS == 0 {
+            None
+        } else if self.kind == NLMSG_DONE {
+            self.payload.get(4..)
+        } else {
+            let echoed = u32::from_ne_bytes(self.payload.get(4..8)?.try_into().ok()?);
+            let capped = self.flags & NLM_F_CAPPED != 0 || code == 0;
+            let skip = if capped {
+                NLMSG_HDRLEN
+            } else {
+                align(echoed as usize)
+            };
+            self.payload.get(4usize.checked_add(skip)?..)
+        };
+        let words = tlvs.and_then(|tlvs| super::nla::Attributes(tlvs).text(NLMSGERR_ATTR_MSG));
+        Some((code.checked_neg()?, words.unwrap_or_default()))
+    }
+}
+
+/// Reads the messages of one datagram, and stops at the first that does not fit.
+#[derive(Clone, Copy, Debug)]
+pub struct Replies<'a>(pub &'a [u8]);
+
+impl<'a> Iterator for Replies<'a> {
+    type Item = Reply<'a>;
+
+    fn next(&mut self) -> Option<Reply<'a>> {
+        let header = self.0.get(..NLMSG_HDRLEN)?;
+        let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
+        let reply = Reply {
+            kind: u16::from_ne_bytes(header[4..6].try_into().ok()?),
+            flags: u16::from_ne_bytes(header[6..8].try_into().ok()?),
+            seq: u32::from_ne_bytes(header[8..12].try_into().ok()?),
+            payload: self.0.get(NLMSG_HDRLEN..length)?,
+        };
+        self.0 = self.0.get(align(length)..).unwrap_or_default();
+        Some(reply)
+    }
+}

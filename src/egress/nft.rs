@@ -1,0 +1,177 @@
+//! The driver for nf_tables.
+
+use nix::errno::Errno;
+
+use super::{
+    Admitted, CgroupId, ClassName, Difference, Error, Firewall, Mode, Policy,
+    encode::{self, Change},
+    installed::{Delta, Installed},
+    message::Message,
+    readback,
+    ruleset::Element,
+    socket::Netlink,
+    table,
+};
+
+/// One writer of `table inet hubwarden` in the network namespace it was opened in.
+#[derive(Debug)]
+pub struct Nft {
+    netlink: Netlink,
+    installed: Option<Installed>,
+}
+
+impl Nft {
+    /// Open the kernel's rules, of the calling thread's network namespace. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self {
+            netlink: Netlink::open()?,
+            installed: None,
+        })
+    }
+
+    fn installed(&self, attempt: &'static str) -> Result<&Installed, Error> {
+        self.installed.as_ref().ok_or(Error::NotLoaded { attempt })
+    }
+
+    /// Make a change in the kernel, then in memory. Where the kernel's table is not as
+    /// remembered, the whole of it is installed anew with the change in it.
+    fn change(&mut self, attempt: &'static str, delta: Delta) -> Result<(), Error> {
+        let Some(installed) = &mut self.installed else {
+            return Err(Error::NotLoaded { attempt });
+        };
+        if delta.is_empty() {
+            return Ok(());
+        }
+        match self.netlink.transact(attempt, &messages(&delta)?) {
+            Ok(()) => {
+                installed.apply(delta);
+                Ok(())
+            }
+            Err(error) if is_drift(&error) => {
+                let mut next = installed.clone();
+                next.apply(delta);
+                self.install(attempt, next)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn install(&mut self, attempt: &'static str, installed: Installed) -> Result<(), Error> {
+        self.netlink
+            .transact(attempt, &encode::replace(&installed.ruleset())?)?;
+        self.installed = Some(installed);
+        Ok(())
+    }
+}
+
+/// Whether an error says that the kernel's table is another than remembered.
+fn is_drift(error: &Error) -> bool {
+    matches!(error, Error::NoAnswer { .. })
+        || matches!(
+            error.errno(),
+            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY)
+        )
+}
+
+fn messages(delta: &Delta) -> Result<Vec<Message>, Error> {
+    let of_servers = |servers: &[Admitted]| {
+        servers
+            .iter()
+            .flat_map(table::elements_of)
+            .collect::<Vec<_>>()
+    };
+    let of_slices = |slices: &[CgroupId]| {
+        slices
+            .iter()
+            .map(|slice| (table::GUARDED.to_owned(), table::guard(*slice)))
+            .collect()
+    };
+    let mut messages = Vec::new();
+    for (change, elements) in [
+        (Change::Delete, of_servers(&delta.gone)),
+        (Change::Add, of_servers(&delta.come)),
+        (Change::Delete, of_slices(&delta.unguarded)),
+        (Change::Add, of_slices(&delta.guarded)),
+    ] {
+        messages.extend(by_set(change, elements)?);
+    }
+    Ok(messages)
+}
+
+fn by_set(change: Change, mut elements: Vec<(String, Element)>) -> Result<Vec<Message>, Error> {
+    elements.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut messages = Vec::new();
+    for group in elements.chunk_by(|a, b| a.0 == b.0) {
+        let list: Vec<_> = group.iter().map(|(_, element)| element.clone()).collect();
+        messages.extend(encode::elements(table::TABLE, &group[0].0, change, &list)?);
+    }
+    Ok(messages)
+}
+
+impl Firewall for Nft {
+    fn probe(&mut self) -> Result<(), Error> {
+        let mut policy = Policy::standard(Mode::Enforce);
+        policy.resolvers.push(std::net::Ipv4Addr::LOCALHOST.into());
+        let mut ruleset = table::build(&policy);
+        ruleset.table = format!("{}-probe", table::TABLE);
+        let mut messages = encode::create(&ruleset)?;
+        messages.extend(encode::remove(&ruleset.table)?);
+        self.netlink.transact("try the egress table", &messages)
+    }
+
+    fn load(
+        &mut self,
+        policy: &Policy,
+        guarded: &[CgroupId],
+        servers: &[Admitted],
+    ) -> Result<(), Error> {
+        let mut next = Installed::new(policy)?;
+        next.apply(next.admit(servers)?);
+        next.apply(next.guard(guarded));
+        self.install("load the egress table", next)
+    }
+
+    fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error> {
+        let attempt = "admit servers";
+        let delta = self.installed(attempt)?.admit(servers)?;
+        self.change(attempt, delta)
+    }
+
+    fn forget(&mut self, cgroups: &[CgroupId]) -> Result<(), Error> {
+        let attempt = "forget servers";
+        let delta = self.installed(attempt)?.forget(cgroups);
+        self.change(attempt, delta)
+    }
+
+    fn reclass(&mut self, changes: &[(CgroupId, ClassName)]) -> Result<(), Error> {
+        let attempt = "change servers' classes";
+        let delta = self.installed(attempt)?.reclass(changes)?;
+        self.change(attempt, delta)
+    }
+
+    fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error> {
+        let attempt = "guard slices";
+        let delta = self.installed(attempt)?.guard(slices);
+        self.change(attempt, delta)
+    }
+
+    fn remove(&mut self) -> Result<(), Error> {
+        self.netlink
+            .transact("remove the egress table", &encode::remove(table::TABLE)?)?;
+        self.installed = None;
+        Ok(())
+    }
+
+    fn verify(&mut self) -> Result<Vec<Difference>, Error> {
+        let expected = self.installed("verify the egress table")?.ruleset();
+        let found = readback::read(&mut self.netlink, table::TABLE)?;
+        Ok(readback::compare(&expected, found.as_ref()))
+    }
+
+    fn generation(&mut self) -> Result<u32, Error> {
+        self.netlink.generation()
+    }
+}

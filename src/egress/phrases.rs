@@ -1,0 +1,324 @@
+//! The conditions and actions our rules are made of. Each is a run of expressions; a rule is
+//! some of them in a row.
+
+use super::{
+    Transport,
+    ruleset::{Cmp, Expr, LookupTo, Reg, Verdict},
+    uapi::*,
+};
+
+const R0: Reg = Reg(0);
+const R1: Reg = Reg(1);
+/// Loopback has this index in every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+const IP_CT_DIR_REPLY: u8 = 1;
+
+/// The packet mark that says "sent by server N": this byte on top, N in the 24 bits below.
+pub const MARK: u32 = 0x4800_0000;
+/// The bits of a mark that say it is ours.
+pub const MARK_MASK: u32 = 0xff00_0000;
+
+/// An address family with what differs between the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+fn equals(from: Reg, value: &[u8]) -> Expr {
+    Expr::Cmp {
+        op: Cmp::Eq,
+        from,
+        value: value.to_vec(),
+    }
+}
+
+fn is_in(set: &str) -> Expr {
+    Expr::Lookup {
+        set: set.to_owned(),
+        from: R0,
+        to: LookupTo::Nothing,
+        invert: false,
+    }
+}
+
+fn cgroup(level: u8, to: Reg) -> Expr {
+    Expr::Socket {
+        key: NFT_SOCKET_CGROUPV2,
+        level: level.into(),
+        to,
+    }
+}
+
+/// It leaves through loopback.
+pub fn to_loopback() -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_OIF,
+            to: R0,
+        },
+        equals(R0, &LOOPBACK.to_ne_bytes()),
+    ]
+}
+
+/// It came through loopback.
+pub fn from_loopback() -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_IIF,
+            to: R0,
+        },
+        equals(R0, &LOOPBACK.to_ne_bytes()),
+    ]
+}
+
+/// It answers a flow that the other side began.
+pub fn is_answer() -> Vec<Expr> {
+    vec![
+        Expr::Ct {
+            key: NFT_CT_DIRECTION,
+            to: R0,
+        },
+        equals(R0, &[IP_CT_DIR_REPLY]),
+    ]
+}
+
+/// It carries this protocol.
+pub fn protocol(number: u8) -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_L4PROTO,
+            to: R0,
+        },
+        equals(R0, &[number]),
+    ]
+}
+
+/// It is TCP, and not the first packet of a connection: anything but SYN without ACK.
+pub fn continues_tcp() -> Vec<Expr> {
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    let mut exprs = protocol(Transport::Tcp.number());
+    exprs.extend([
+        Expr::Payload {
+            base: NFT_PAYLOAD_TRANSPORT_HEADER,
+            offset: 13,
+            len: 1,
+            to: R0,
+        },
+        Expr::Bitwise {
+            from: R0,
+            to: R0,
+            mask: vec![SYN | ACK],
+            xor: vec![0],
+        },
+        Expr::Cmp {
+            op: Cmp::Neq,
+            from: R0,
+            value: vec![SYN],
+        },
+    ]);
+    exprs
+}
+
+/// Its destination is in a set of this family's addresses.
+pub fn destination_in(family: Family, set: &str) -> Vec<Expr> {
+    let (number, offset, len) = match family {
+        Family::V4 => (NFPROTO_IPV4, 16, 4),
+        Family::V6 => (NFPROTO_IPV6, 24, 16),
+    };
+    vec![
+        Expr::Meta {
+            key: NFT_META_NFPROTO,
+            to: R0,
+        },
+        equals(R0, &[number]),
+        Expr::Payload {
+            base: NFT_PAYLOAD_NETWORK_HEADER,
+            offset,
+            len,
+            to: R0,
+        },
+        is_in(set),
+    ]
+}
+
+/// Its protocol and destination port are in a set of both.
+pub fn service_in(set: &str) -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_L4PROTO,
+            to: R0,
+        },
+        Expr::Payload {
+            base: NFT_PAYLOAD_TRANSPORT_HEADER,
+            offset: 2,
+            len: 2,
+            to: R1,
+        },
+        is_in(set),
+    ]
+}
+
+/// It is TCP and its destination port is in a set of ports.
+pub fn tcp_port_in(set: &str) -> Vec<Expr> {
+    let mut exprs = protocol(Transport::Tcp.number());
+    exprs.extend([
+        Expr::Payload {
+            base: NFT_PAYLOAD_TRANSPORT_HEADER,
+            offset: 2,
+            len: 2,
+            to: R0,
+        },
+        is_in(set),
+    ]);
+    exprs
+}
+
+/// What its socket's cgroup at this level maps to decides.
+pub fn by_cgroup(level: u8, map: &str) -> Vec<Expr> {
+    let set = map.to_owned();
+    vec![
+        cgroup(level, R0),
+        Expr::Lookup {
+            set,
+            from: R0,
+            to: LookupTo::Verdict,
+            invert: false,
+        },
+    ]
+}
+
+/// Its socket's cgroup at this level is in a set.
+pub fn cgroup_in(level: u8, set: &str) -> Vec<Expr> {
+    vec![cgroup(level, R0), is_in(set)]
+}
+
+/// Its mark and its (receiving) socket's cgroup at this level are in a set of both.
+pub fn mark_and_cgroup_in(level: u8, set: &str) -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_MARK,
+            to: R0,
+        },
+        cgroup(level, R1),
+        is_in(set),
+    ]
+}
+
+/// Its mark is one of ours.
+pub fn marked() -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_MARK,
+            to: R0,
+        },
+        Expr::Bitwise {
+            from: R0,
+            to: R0,
+            mask: MARK_MASK.to_ne_bytes().to_vec(),
+            xor: vec![0; 4],
+        },
+        equals(R0, &MARK.to_ne_bytes()),
+    ]
+}
+
+/// There is a socket for it. `socket wildcard` loads 0 or 1 if there is one and matches nothing
+/// if there is not.
+pub fn has_socket() -> Vec<Expr> {
+    vec![
+        Expr::Socket {
+            key: NFT_SOCKET_WILDCARD,
+            level: 0,
+            to: R0,
+        },
+        Expr::Cmp {
+            op: Cmp::Lte,
+            from: R0,
+            value: vec![1],
+        },
+    ]
+}
+
+/// Mark it with this.
+pub fn mark(value: u32) -> Vec<Expr> {
+    vec![
+        Expr::Immediate {
+            to: R0,
+            value: value.to_ne_bytes().to_vec(),
+        },
+        Expr::MetaSet {
+            key: NFT_META_MARK,
+            from: R0,
+        },
+    ]
+}
+
+/// Mark it with what its socket's cgroup at this level maps to, if it does.
+pub fn mark_by_cgroup(level: u8, map: &str) -> Vec<Expr> {
+    let set = map.to_owned();
+    vec![
+        cgroup(level, R0),
+        Expr::Lookup {
+            set,
+            from: R0,
+            to: LookupTo::Reg(R0),
+            invert: false,
+        },
+        Expr::MetaSet {
+            key: NFT_META_MARK,
+            from: R0,
+        },
+    ]
+}
+
+/// Tell of it, unless much was told of its mark lately.
+pub fn tell(told: &str, group: u16, prefix: String) -> Vec<Expr> {
+    /// An IPv6 header and the ports behind it, with room for a TCP header.
+    const HEADERS: u32 = 64;
+    vec![
+        Expr::Meta {
+            key: NFT_META_MARK,
+            to: R0,
+        },
+        Expr::Update {
+            set: told.to_owned(),
+            key: R0,
+            timeout_ms: 0,
+            expr: Some(Box::new(Expr::Limit {
+                rate: 10,
+                unit_s: 60,
+                burst: 5,
+            })),
+        },
+        Expr::Log {
+            group,
+            prefix,
+            snaplen: HEADERS,
+        },
+    ]
+}
+
+/// Refuse it, telling its sender at once.
+pub fn reject() -> Vec<Expr> {
+    vec![Expr::Reject {
+        code: NFT_REJECT_ICMPX_ADMIN_PROHIBITED,
+    }]
+}
+
+/// Let it pass our table.
+pub fn accept() -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Accept)]
+}
+
+/// Let another chain decide.
+pub fn goto(chain: &str) -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Goto(chain.to_owned()))]
+}
+
+/// Go through another chain and come back.
+pub fn jump(chain: &str) -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Jump(chain.to_owned()))]
+}

@@ -1,0 +1,226 @@
+//! Our table as the kernel holds it, and how that differs from what was installed.
+
+use nix::errno::Errno;
+
+use super::{
+    Difference, DifferenceKind, Error, decode,
+    message::Message,
+    nla::Writer,
+    ruleset::{Element, Ruleset, Set},
+    socket::Netlink,
+    uapi::*,
+};
+
+const ATTEMPT: &str = "read the egress table";
+const TRIES: u32 = 5;
+
+/// Read a table whole; `None` if it is not there.
+///
+/// # Errors
+/// [`Error::Unsettled`] if others kept changing rules meanwhile, [`Error::Socket`].
+pub fn read(netlink: &mut Netlink, table: &str) -> Result<Option<Ruleset>, Error> {
+    for _ in 0..TRIES {
+        let before = netlink.generation()?;
+        let found = match read_once(netlink, table) {
+            Err(Error::Refused {
+                errno: Errno::ENOENT,
+                ..
+            }) => None,
+            other => Some(other?),
+        };
+        if netlink.generation()? == before {
+            return Ok(found);
+        }
+    }
+    Err(Error::Unsettled {
+        attempt: ATTEMPT,
+        tries: TRIES,
+    })
+}
+
+fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
+    let request = request(NFT_MSG_GETTABLE, 0, "table", |w| {
+        w.text(NFTA_TABLE_NAME, table);
+    })?;
+    let comment = netlink.get(ATTEMPT, &request, |reply| {
+        reply
+            .is_nft(NFT_MSG_NEWTABLE)
+            .then(|| decode::table_comment(reply.attributes()))
+    })?;
+
+    let request = dump(NFT_MSG_GETCHAIN, "chains", |w| {
+        w.text(NFTA_CHAIN_TABLE, table);
+    })?;
+    let mut chains = netlink.dump(ATTEMPT, &request, |found, reply| {
+        if reply.is_nft(NFT_MSG_NEWCHAIN) {
+            found.extend(decode::chain(reply.attributes(), table));
+        }
+    })?;
+
+    let request = dump(NFT_MSG_GETRULE, "rules", |w| {
+        w.text(NFTA_RULE_TABLE, table);
+    })?;
+    let rules = netlink.dump(ATTEMPT, &request, |found, reply| {
+        if reply.is_nft(NFT_MSG_NEWRULE) {
+            let rule = decode::rule(reply.attributes(), table);
+            found.extend(rule.map(|(chain, rule)| (chain.to_owned(), rule)));
+        }
+    })?;
+    for (name, rule) in rules {
+        if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
+            chain.rules.push(rule);
+        }
+    }
+
+    let request = dump(NFT_MSG_GETSET, "sets", |w| {
+        w.text(NFTA_SET_TABLE, table);
+    })?;
+    let mut sets: Vec<Set> = netlink.dump(ATTEMPT, &request, |found, reply| {
+        if reply.is_nft(NFT_MSG_NEWSET) {
+            found.extend(decode::set(reply.attributes(), table));
+        }
+    })?;
+    for set in &mut sets {
+        let request = dump(
+            NFT_MSG_GETSETELEM,
+            &format!("elements of set {}", set.name),
+            |w| {
+                w.text(NFTA_SET_ELEM_LIST_TABLE, table)
+                    .text(NFTA_SET_ELEM_LIST_SET, &set.name);
+            },
+        )?;
+        set.elements = netlink.dump(ATTEMPT, &request, |found, reply| {
+            if reply.is_nft(NFT_MSG_NEWSETELEM) {
+                found.extend(decode::elements(reply.attributes()));
+            }
+        })?;
+    }
+    Ok(Ruleset {
+        table: table.to_owned(),
+        comment,
+        chains,
+        sets,
+    })
+}
+
+fn dump(kind: u16, what: &str, fill: impl FnOnce(&mut Writer)) -> Result<Message, Error> {
+    request(kind, NLM_F_DUMP, what, fill)
+}
+
+fn request(
+    kind: u16,
+    flags: u16,
+    what: &str,
+    fill: impl FnOnce(&mut Writer),
+) -> Result<Message, Error> {
+    let mut w = Writer::default();
+    fill(&mut w);
+    Message::nft(kind, flags, format!("read {what}"), w)
+}
+
+/// How `found` differs from `expected`.
+pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let mut differ = |object: String, kind| differences.push(Difference { object, kind });
+    let Some(found) = found else {
+        differ(format!("table {}", expected.table), DifferenceKind::Missing);
+        return differences;
+    };
+    if expected.comment != found.comment {
+        differ(format!("table {}", expected.table), DifferenceKind::Altered);
+    }
+    for (wanted, there) in pairs(&expected.chains, &found.chains, |chain| chain.name.as_str()) {
+        match (wanted, there) {
+            (Some(w), None) => differ(format!("chain {}", w.name), DifferenceKind::Missing),
+            (None, Some(t)) => differ(format!("chain {}", t.name), DifferenceKind::Foreign),
+            (Some(w), Some(t)) if w.hook != t.hook => {
+                differ(
+                    format!("the hook of chain {}", w.name),
+                    DifferenceKind::Altered,
+                );
+            }
+            (Some(w), Some(t)) if w.rules != t.rules => {
+                differ(
+                    format!("the rules of chain {}", w.name),
+                    DifferenceKind::Altered,
+                );
+            }
+            _ => {}
+        }
+    }
+    for (wanted, there) in pairs(&expected.sets, &found.sets, |set| set.name.as_str()) {
+        match (wanted, there) {
+            (Some(w), None) => differ(format!("set {}", w.name), DifferenceKind::Missing),
+            (None, Some(t)) => differ(format!("set {}", t.name), DifferenceKind::Foreign),
+            (Some(w), Some(t)) => {
+                let bare = |set: &Set| Set {
+                    elements: Vec::new(),
+                    ..set.clone()
+                };
+                if bare(w) != bare(t) {
+                    differ(format!("set {}", w.name), DifferenceKind::Altered);
+                }
+                if !w.is_dynamic() {
+                    compare_elements(w, t, &mut differ);
+                }
+            }
+            (None, None) => {}
+        }
+    }
+    differences
+}
+
+fn compare_elements(wanted: &Set, there: &Set, differ: &mut impl FnMut(String, DifferenceKind)) {
+    let key = |element: &Element| (element.key.clone(), element.interval_end);
+    for pair in pairs(&wanted.elements, &there.elements, key) {
+        match pair {
+            (Some(w), None) => differ(describe(wanted, w), DifferenceKind::Missing),
+            (None, Some(t)) => differ(describe(wanted, t), DifferenceKind::Foreign),
+            (Some(w), Some(t)) if w != t => differ(describe(wanted, w), DifferenceKind::Altered),
+            _ => {}
+        }
+    }
+}
+
+/// Members of two lists with the same key side by side, in order of their keys.
+fn pairs<'a, T, K: Ord>(
+    left: &'a [T],
+    right: &'a [T],
+    key: impl Fn(&'a T) -> K,
+) -> Vec<(Option<&'a T>, Option<&'a T>)> {
+    let sorted = |list: &'a [T]| {
+        let mut list: Vec<_> = list.iter().map(|item| (key(item), item)).collect();
+        list.sort_by(|a, b| a.0.cmp(&b.0));
+        list.into_iter().peekable()
+    };
+    let (mut left, mut right) = (sorted(left), sorted(right));
+    let mut pairs = Vec::new();
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (Some(l), Some(r)) => l.0.cmp(&r.0),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => return pairs,
+        };
+        let l = if order.is_le() { left.next() } else { None };
+        let r = if order.is_ge() { right.next() } else { None };
+        pairs.push((l.map(|l| l.1), r.map(|r| r.1)));
+    }
+}
+
+/// An element in words: by its cgroup where it has one, else by its bytes.
+fn describe(set: &Set, element: &Element) -> String {
+    let in_set = format!("in set {}", set.name);
+    let mask = (1 << TYPE_BITS) - 1;
+    if set.key_type & mask == TYPE_CGROUPV2
+        && let Some((_, cgroup)) = element.key.split_last_chunk()
+    {
+        return format!("cgroup {} {in_set}", u64::from_ne_bytes(*cgroup));
+    }
+    let hex: String = element
+        .key
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("element {hex} {in_set}")
+}
