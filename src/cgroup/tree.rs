@@ -26,12 +26,15 @@ pub struct Tree {
     inotify: Inotify,
     /// Slices to look into; nested ones join while they exist.
     roots: Vec<CgroupPath>,
-    interesting: Box<dyn Fn(&CgroupPath, &str) -> Interest>,
+    interesting: Filter,
     watches: HashMap<WatchDescriptor, CgroupPath>,
     watched: BTreeMap<CgroupPath, (WatchDescriptor, CgroupId)>,
     members: BTreeMap<CgroupPath, CgroupId>,
     buffer: Box<[u8; 64 * 1024]>,
 }
+
+/// Sorts a name found in a slice.
+type Filter = Box<dyn Fn(&CgroupPath, &str) -> Interest>;
 
 /// What a name in a watched slice is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

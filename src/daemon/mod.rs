@@ -84,11 +84,14 @@ struct Daemon<C, U> {
     units: U,
     store: Store,
     config_path: PathBuf,
-    savers: RefCell<Vec<oneshot::Sender<Result<(), Rc<StateError>>>>>,
+    savers: RefCell<Vec<Saver>>,
     save_wanted: Notify,
     reloaded: Notify,
     tree_reads: Cell<bool>,
 }
+
+/// Waits to hear that the state is on disk.
+type Saver = oneshot::Sender<Result<(), Rc<StateError>>>;
 
 struct Inner {
     config: Config,

@@ -1,0 +1,65 @@
+# Everything a person or a build machine asks of this project. Needs Rust; the rest is installed by
+# `make deps` (apt), which every target that needs it calls. `make help` lists the targets.
+
+SHELL := /bin/bash
+PATH := $(HOME)/.cargo/bin:$(PATH)
+export PATH
+# The beds boot machines and make network namespaces: root's work.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
+BEDS := python3 tests/beds/run.py
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build-deps build unit bed-deb test scenarios scenario deb rpm check-packages bench demo clean-beds
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
+
+deps: ## install by apt what building and the test beds need
+	@tests/beds/install-deps
+
+build-deps:
+	@tests/beds/install-deps build
+
+build: build-deps ## the release binary
+	cargo build --release --locked
+
+unit: build-deps ## formatting, lints, and the unit, property and integration tests
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+
+deb: build-deps ## target/debian/hubwarden_*.deb
+	@rm -f target/debian/hubwarden_*.deb
+	cargo deb --locked --quiet
+	@ls target/debian/hubwarden_*.deb
+
+rpm: deps ## target/generate-rpm/hubwarden-*.rpm
+	cargo build --release --locked
+	@rm -f target/generate-rpm/hubwarden-*.rpm
+	cargo generate-rpm
+	@ls target/generate-rpm/hubwarden-*.rpm
+
+check-packages: deb rpm ## look at both packages as their distributions' tools do
+	$(AS_ROOT) tests/beds/check-packages
+
+# Where this host's C library is newer than the beds', the package once more, for them.
+bed-deb: deps deb
+	@$(AS_ROOT) python3 tests/beds/package.py
+
+test: deps unit bed-deb ## all tests, and the scenarios in both beds
+	$(AS_ROOT) $(BEDS) all
+
+scenarios: ## the scenarios' names, each with a line of what it shows
+	@$(BEDS) list
+
+scenario: bed-deb ## one scenario: make scenario NAME=hub-end-to-end
+	$(AS_ROOT) $(BEDS) run $(NAME)
+
+bench: build-deps ## figures; one group alone: make bench ONLY=cgroup
+	cargo bench --locked --bench figures -- $(ONLY)
+
+demo: bed-deb ## the whole story on a real hub, to read
+	$(AS_ROOT) python3 tests/beds/demo.py
+
+clean-beds: ## remove the built root file systems and downloads
+	$(AS_ROOT) rm -rf target/beds

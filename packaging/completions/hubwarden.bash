@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Completion of hubwarden(8) for bash.
+_hubwarden() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    local verb=${COMP_WORDS[1]}
+    COMPREPLY=()
+    if [[ $COMP_CWORD -eq 1 ]]; then
+        mapfile -t COMPREPLY < <(compgen -W \
+            'run status check-config off on reload --help --version' -- "$cur")
+        return
+    fi
+    case $verb in
+        run)
+            if [[ $prev == --config || $prev == --state ]]; then
+                compopt -o filenames
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            else
+                mapfile -t COMPREPLY < <(compgen -W '--config --state --help' -- "$cur")
+            fi
+            ;;
+        off | on)
+            if [[ $prev == --state ]]; then
+                compopt -o filenames
+                mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+            else
+                mapfile -t COMPREPLY < <(compgen -W '--state --help' -- "$cur")
+            fi
+            ;;
+        status)
+            mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
+            ;;
+        check-config)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            ;;
+    esac
+}
+complete -F _hubwarden hubwarden

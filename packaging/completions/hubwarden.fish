@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Completion of hubwarden(8) for fish.
+complete -c hubwarden -f
+complete -c hubwarden -n __fish_use_subcommand -a run -d 'run the daemon'
+complete -c hubwarden -n __fish_use_subcommand -a status -d 'list servers with CPU, credits, rung and class'
+complete -c hubwarden -n __fish_use_subcommand -a check-config -d 'name every mistake in a configuration file'
+complete -c hubwarden -n __fish_use_subcommand -a off -d 'lift every limit and rule until on'
+complete -c hubwarden -n __fish_use_subcommand -a on -d 'resume after off'
+complete -c hubwarden -n __fish_use_subcommand -a reload -d 'make the daemon read its configuration again'
+complete -c hubwarden -n '__fish_seen_subcommand_from run' -l config -r -F -d 'configuration file'
+complete -c hubwarden -n '__fish_seen_subcommand_from run off on' -l state -r -F -d 'directory of the state'
+complete -c hubwarden -n '__fish_seen_subcommand_from status' -l json -d 'print for programs'
+complete -c hubwarden -n '__fish_seen_subcommand_from check-config' -F

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# After removal ($1 = 0) and, on an upgrade, after the old files went ($1 = 1).
+# Runs with /bin/sh.
+if [ "$1" -eq 0 ]; then
+    journalctl --update-catalog >/dev/null 2>&1 || :
+    rm -rf /var/lib/hubwarden
+    # Directories that the package made and no file list names. One that still
+    # holds something, such as an admin's config.toml.rpmsave, stays.
+    rmdir /etc/hubwarden /usr/lib/systemd/system/jupyter-.service.d \
+        /usr/share/doc/hubwarden /usr/share/licenses/hubwarden 2>/dev/null || :
+    if [ -d /run/systemd/system ]; then
+        rm -rf /run/hubwarden
+        systemctl daemon-reload || :
+        systemctl reset-failed hubwarden.service >/dev/null 2>&1 || :
+        systemctl reload dbus.service >/dev/null 2>&1 || :
+    fi
+fi
+exit 0

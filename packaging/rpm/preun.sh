@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Before removal ($1 = 0) and, on an upgrade, before the old files go ($1 = 1).
+# Runs with /bin/sh. Only a removal lifts anything.
+if [ "$1" -eq 0 ]; then
+    if [ -d /run/systemd/system ]; then
+        systemctl stop hubwarden.service >/dev/null 2>&1 || :
+        # The daemon is gone, so this lifts every limit and rule by itself.
+        if ! hubwarden off >/dev/null; then
+            echo "hubwarden: not everything could be lifted; what is left goes with a reboot, or by" >&2
+            echo "hubwarden:   nft delete table inet hubwarden" >&2
+            echo "hubwarden:   systemctl set-property --runtime UNIT CPUQuota= CPUWeight=" >&2
+        fi
+    fi
+    systemctl --no-reload disable hubwarden.service >/dev/null 2>&1 || :
+fi
+exit 0

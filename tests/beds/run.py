@@ -1,0 +1,203 @@
+"""Runs the scenarios. `make scenarios`, `make scenario NAME=…` and `make test` call this.
+
+    python3 tests/beds/run.py list
+    python3 tests/beds/run.py run NAME…       shows each step
+    python3 tests/beds/run.py all             every scenario of both beds
+
+A scenario is a file in tests/machine/ or tests/vm/ with a docstring and `def scenario(bed)`. Each
+runs in a process of its own that cannot outlive this one; what it leaves is removed here.
+"""
+
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.dont_write_bytecode = True
+
+import leftovers  # noqa: E402
+import netns  # noqa: E402
+import rootfs  # noqa: E402
+
+BEDS = ("machine", "vm")
+# No scenario may take longer; one that does is stopped and fails.
+LIMIT = 420
+LOGS = rootfs.CACHE / "logs"
+
+
+class Ended(BaseException):
+    """This scenario was told to stop."""
+
+
+def scenarios():
+    """Name → (bed, file)."""
+    found = {}
+    for bed in BEDS:
+        for file in sorted((HERE.parent / bed).glob("*.py")):
+            found[file.stem] = (bed, file)
+    return found
+
+
+def load(file):
+    spec = importlib.util.spec_from_file_location(file.stem.replace("-", "_"), file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def first_line(file):
+    import ast
+
+    return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n", 1)[0]
+
+
+def stop_on_signals():
+    def handler(number, _):
+        raise Ended(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, handler)
+
+
+def child(name, bed, file):
+    """Runs one scenario in this (forked) process and exits 0 or 1."""
+    netns.die_with_parent(signal.SIGTERM)
+    stop_on_signals()
+    code = 1
+    try:
+        module = load(file)
+        if bed == "machine":
+            from machine import Machine as Bed
+        else:
+            from vm import Vm as Bed
+        with Bed(name) as place:
+            try:
+                module.scenario(place)
+                code = 0
+            except Exception as error:
+                show_failure(error, file)
+                with contextlib.suppress(Exception):
+                    print(place.last_words(LOGS / f"{name}.journal"), flush=True)
+    except Exception as error:
+        show_failure(error, file)
+    except BaseException as ended:
+        # The runner may be gone already; then nobody reads this.
+        with contextlib.suppress(OSError):
+            print(f"REASON stopped by {ended}", flush=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def show_failure(error, file):
+    """An expectation's own sentence and where it stood; a whole traceback for anything unforeseen."""
+    if isinstance(error, (AssertionError, rootfs.BedError)):
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        print(f"REASON {error} ({file.name}:{lines[-1] if lines else '?'})", flush=True)
+    else:
+        print(f"REASON {type(error).__name__}: {error}", flush=True)
+        print(traceback.format_exc(), flush=True)
+
+
+def run_one(name, bed, file, live):
+    """One scenario; (passed, seconds, what it printed)."""
+    started = time.monotonic()
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        os.setpgid(0, 0)
+        os.dup2(writer, 1)
+        child(name, bed, file)
+    os.close(writer)
+    said = []
+
+    def stop(grace):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while time.monotonic() < deadline:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+    def late(*_):
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT)
+    try:
+        with os.fdopen(reader, errors="replace") as lines:
+            for line in lines:
+                said.append(line.rstrip("\n"))
+                if live and not line.startswith(("REASON ", "SUMMARY ")):
+                    print(line, end="", flush=True)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except TimeoutError:
+        said.append(f"REASON it was stopped after {LIMIT} s")
+        stop(30)
+        code = 1
+    except BaseException:
+        signal.alarm(0)
+        stop(30)
+        leftovers.remove_stale(pid)
+        raise
+    signal.alarm(0)
+    leftovers.remove_stale(pid)
+    return code == 0, time.monotonic() - started, said
+
+
+def main(arguments):
+    if arguments[:1] == ["list"]:
+        for name, (bed, file) in scenarios().items():
+            print(f"{name:34} {bed:8} {first_line(file)}")
+        return 0
+    known = scenarios()
+    live = arguments[:1] == ["run"]
+    names = list(known) if arguments[:1] == ["all"] else arguments[1:]
+    unknown = [name for name in names if name not in known]
+    if not names or unknown:
+        print(f"no such scenario: {' '.join(unknown) or '(none named)'}; `make scenarios` lists them", file=sys.stderr)
+        return 2
+    if os.geteuid() != 0:
+        print("the beds need root: they boot a machine and make network namespaces", file=sys.stderr)
+        return 2
+    stop_on_signals()
+    leftovers.remove_stale()
+    rootfs.root()
+    if any(known[name][0] == "vm" for name in names):
+        rootfs.image()
+    failed = 0
+    for name in names:
+        passed, seconds, said = run_one(name, *known[name], live)
+        if passed:
+            print(f"ok {name} {seconds:.1f}", flush=True)
+            continue
+        failed += 1
+        reason = next((line[7:] for line in said if line.startswith("REASON ")), "it ended without a word")
+        print(f"FAILED {name} {reason}", flush=True)
+        if not live:
+            print("\n".join("    " + line for line in said if not line.startswith("REASON ")), flush=True)
+    print(f"{len(names) - failed} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Ended as ended:
+        print(f"stopped by {ended}", file=sys.stderr)
+        sys.exit(130)
+    except (rootfs.BedError, subprocess.TimeoutExpired) as error:
+        print(f"FAILED beds {error}\n0 passed, 1 failed")
+        sys.exit(1)

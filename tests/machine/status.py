@@ -1,0 +1,59 @@
+"""`hubwarden status`, as a table and as JSON; a user sees their own server only."""
+
+import json
+
+from hubapi import Hub
+from product import TLJH_UNIT, eventually, expect, install, server_of, spin, status, stop_spinning, wait_guarded
+
+FIELDS = ("user", "server", "unit", "cgroup", "cpu_cores", "credits_core_seconds", "credits_size_core_seconds", "rung", "class")
+
+
+def scenario(machine):
+    machine.boot()
+    install(machine, reload_with={"mode": "enforce"})
+    expect(status(machine)["servers"] == [], "there are servers before anybody logged in")
+    hub = Hub(machine)
+    for user in ("alice", "bob"):
+        hub.login(user).spawn()
+        wait_guarded(machine, user)
+
+    whole = status(machine)
+    expect(whole["mode"] == "enforce" and whole["off"] is False, f"mode and off: {whole}")
+    expect({server["user"] for server in whole["servers"]} == {"alice", "bob"}, str(whole))
+    for server in whole["servers"]:
+        missing = [field for field in FIELDS if field not in server]
+        expect(not missing, f"no {missing} in {server}")
+        expect(server["rung"].lower() == "free" and server["class"] == "standard", str(server))
+        expect(3000 < server["credits_core_seconds"] <= server["credits_size_core_seconds"] == 3600, str(server))
+
+    unit = TLJH_UNIT.format("alice")
+    spin(machine, unit, workers=1)
+    eventually(lambda: 0.7 < server_of(machine, "alice")["cpu_cores"] < 1.5, "alice's spinner shows as about one core", 20)
+    expect(server_of(machine, "bob")["cpu_cores"] < 0.5, "bob is shown as busy")
+    expect(server_of(machine, "alice")["credits_core_seconds"] < 3600, "alice's credits do not drain")
+    table = machine.run("hubwarden status").out
+    print(table)
+    for word in ("alice", "bob", "standard", "free"):
+        expect(word in table.lower(), f"{word!r} is not in the table:\n{table}")
+    stop_spinning(machine)
+
+    # As alice's own Unix user: her own line, nothing of bob's; and no brake in her hands.
+    as_alice = "runuser -u jupyter-alice -- "
+    hers = json.loads(machine.run(as_alice + "hubwarden status --json").out)
+    expect([server["user"] for server in hers["servers"]] == ["alice"], f"alice sees {hers}")
+    expect("bob" not in machine.run(as_alice + "hubwarden status").out, "alice sees bob in the table")
+    for verb in ("off", "on", "reload"):
+        done = machine.run(as_alice + f"hubwarden {verb}", check=False)
+        expect(done.code != 0, f"alice may say `hubwarden {verb}`: {done}")
+    expect(status(machine)["off"] is False, "alice has switched it off")
+    # From inside her server, where she really is.
+    inside = json.loads(machine.run_in_unit(unit, "hubwarden status --json").out)
+    expect([server["user"] for server in inside["servers"]] == ["alice"], f"alice sees from her server {inside}")
+    # Somebody without a server.
+    nobody = machine.run("runuser -u nobody -- hubwarden status --json", check=False)
+    expect(nobody.code != 0 or json.loads(nobody.out)["servers"] == [], f"nobody sees {nobody.out}")
+
+    # Without the daemon it says so.
+    machine.run("systemctl stop hubwarden")
+    down = machine.run("hubwarden status", check=False)
+    expect(down.code != 0 and down.err.strip() and "panicked" not in down.err, f"without the daemon: {down}")
