@@ -32,7 +32,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Limit { .. } => "limit",
         Expr::Counter => "counter",
         Expr::Log { .. } => "log",
-        Expr::Reject { .. } => "reject",
+        Expr::Reject { .. } | Expr::Reset => "reject",
         Expr::Foreign { name, .. } => name,
     }
 }
@@ -166,6 +166,10 @@ fn attributes(w: &mut Writer, expr: &Expr) {
         Expr::Reject { code } => {
             w.be32(NFTA_REJECT_TYPE, NFT_REJECT_ICMPX_UNREACH)
                 .u8(NFTA_REJECT_ICMP_CODE, *code);
+        }
+        Expr::Reset => {
+            w.be32(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST)
+                .u8(NFTA_REJECT_ICMP_CODE, 0);
         }
         Expr::Foreign { data, .. } => {
             w.raw(data);
@@ -306,8 +310,12 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
             prefix: a.text(NFTA_LOG_PREFIX).unwrap_or_default().to_owned(),
             snaplen: a.be32(NFTA_LOG_SNAPLEN).unwrap_or(0),
         },
-        "reject" if a.be32(NFTA_REJECT_TYPE)? == NFT_REJECT_ICMPX_UNREACH => Expr::Reject {
-            code: a.get(NFTA_REJECT_ICMP_CODE)?.u8()?,
+        "reject" => match a.be32(NFTA_REJECT_TYPE)? {
+            NFT_REJECT_ICMPX_UNREACH => Expr::Reject {
+                code: a.get(NFTA_REJECT_ICMP_CODE)?.u8()?,
+            },
+            NFT_REJECT_TCP_RST => Expr::Reset,
+            _ => return None,
         },
         _ => return None,
     })
@@ -436,6 +444,7 @@ mod tests {
                 snaplen
             }),
             any::<u8>().prop_map(|code| Expr::Reject { code }),
+            Just(Expr::Reset),
             Just(Expr::Counter),
         ]
     }

@@ -301,6 +301,22 @@ pub fn tell(told: &str, group: u16, prefix: String) -> Vec<Expr> {
     ]
 }
 
+/// Refuse it if it is TCP over IPv6, by a reset. An ICMPv6 error meets the connecting socket while
+/// it is in use and is noticed at the next try only, a second later (net/ipv6/tcp_ipv6.c,
+/// `tcp_v6_err`; 1.03 s measured on Linux 6.18, against 0 for a reset and for ICMP over IPv4).
+pub fn reset_tcp6() -> Vec<Expr> {
+    let mut exprs = vec![
+        Expr::Meta {
+            key: NFT_META_NFPROTO,
+            to: R0,
+        },
+        equals(R0, &[NFPROTO_IPV6]),
+    ];
+    exprs.extend(protocol(Transport::Tcp.number()));
+    exprs.push(Expr::Reset);
+    exprs
+}
+
 /// Refuse it, telling its sender at once.
 pub fn reject() -> Vec<Expr> {
     vec![Expr::Reject {

@@ -211,14 +211,20 @@ fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {
 }
 
 /// Tell and count; then refuse, or when only observing take the mark off and let go.
-fn refusal(policy: &Policy, prefix: String) -> [Rule; 2] {
+fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
     let told = rule("", [p::tell(TOLD, policy.log_group, prefix)]);
     let count = vec![Expr::Counter];
-    let end = match policy.mode {
-        Mode::Enforce => rule("", [count, p::reject()]),
-        Mode::Observe => rule("would be refused", [count, p::mark(0), p::accept()]),
-    };
-    [told, end]
+    match policy.mode {
+        Mode::Enforce => vec![
+            told,
+            rule("", [count, p::reset_tcp6()]),
+            rule("", [p::reject()]),
+        ],
+        Mode::Observe => vec![
+            told,
+            rule("would be refused", [count, p::mark(0), p::accept()]),
+        ],
+    }
 }
 
 /// What a server of a class sends. The first rule that matches decides.
