@@ -62,7 +62,7 @@ pub(super) fn on(state: &Path) -> Result<(), Failure> {
             }
             Err(ClientError::NotRunning) => {
                 let store = Store::new(state).map_err(Failure::new)?;
-                let mut book = store.load().map_err(Failure::new)?;
+                let mut book = store.load_any_boot().map_err(Failure::new)?;
                 book.off = false;
                 store.save(&book).map_err(Failure::new)?;
                 println!("hubwarden will supervise as soon as it runs: systemctl start hubwarden");

@@ -21,7 +21,7 @@ pub async fn lift<C: CpuControl>(
     if let Err(error) = firewall.remove() {
         complaints.push(format!("the packet rules could not be removed: {error}"));
     }
-    let mut book = match store.load() {
+    let mut book = match store.load_any_boot() {
         Ok(book) => book,
         Err(error) => {
             complaints.push(error.to_string());

@@ -12,7 +12,9 @@ use crate::cgroup::{CgroupId, stat::CpuMax};
 use crate::hub::{UnitName, Units};
 use crate::judge::{CpuSettings, Event, Policy, Reason, Rung, Verdict, step, wanted};
 use crate::units::{Cores, Mode, Time};
+use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Why a server could not be brought to where it should be.
@@ -29,6 +31,9 @@ enum SettleError {
     },
 }
 
+/// No server is looked at again sooner than this, however fast it spends.
+const SOONEST: Duration = Duration::from_millis(200);
+
 /// What settling came to.
 struct Settled {
     before: CpuSettings,
@@ -37,9 +42,11 @@ struct Settled {
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Samples every server and carries out what the judge says.
-    pub(super) fn sweep(self: &Rc<Self>, now: Time) {
+    /// Samples every server, or only those whose credits were about to end, and carries out what
+    /// the judge says.
+    pub(super) fn sweep(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
         let mut due = Vec::new();
+        let mut ending = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
             let Inner {
@@ -55,6 +62,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let Entry::Guarded(guarded) = entry else {
                     continue;
                 };
+                if only.is_some_and(|only| !only.contains(id)) {
+                    continue;
+                }
                 if *off {
                     // What is used while supervision is off is charged to nobody.
                     guarded.case.credits.restart();
@@ -80,7 +90,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if guarded.unsettled || overwritten(guarded) {
                     due.push(*id);
                 }
+                if let Some(left) = guarded.case.lasts(policy)
+                    && left < config.tick
+                {
+                    ending.push((*id, now.0 + left.max(SOONEST)));
+                }
             }
+            inner.look_early(ending);
         }
         for id in due {
             self.enforce(id);
@@ -210,6 +226,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
+    /// Notes whose credits end before the next tick, so that they are looked at just then.
+    fn look_early(&mut self, ending: Vec<(CgroupId, Duration)>) {
+        self.ending = ending.iter().map(|(id, _)| *id).collect();
+        self.look_at = ending.iter().map(|(_, at)| Time(*at)).min();
+    }
+
     /// Whether verdicts are carried out.
     pub(super) fn acts(&self) -> bool {
         !self.off && self.config.mode == Mode::Enforce

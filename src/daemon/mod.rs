@@ -27,7 +27,7 @@ use crate::units::{Mode, Time};
 use entries::{Entry, Guarded};
 use nix::time::{ClockId, clock_gettime};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 
@@ -102,6 +102,9 @@ struct Inner {
     numbers: BTreeMap<u32, CgroupId>,
     next_number: u32,
     exempt: BTreeMap<CgroupId, Admitted>,
+    /// Whose credits end before the next tick, and when the first of them is due.
+    ending: BTreeSet<CgroupId>,
+    look_at: Option<Time>,
     firewall: Box<dyn Firewall>,
     /// The table in the kernel is ours and as we think.
     loaded: bool,
@@ -160,6 +163,8 @@ where
             numbers: BTreeMap::new(),
             next_number: 0,
             exempt: BTreeMap::new(),
+            ending: BTreeSet::new(),
+            look_at: None,
             firewall: parts.firewall,
             loaded: false,
             generation: None,
@@ -211,6 +216,7 @@ where
             },
             () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
             _ = tick.tick() => daemon.tick_once(),
+            () = daemon.until_look() => daemon.look(),
             _ = save.tick() => daemon.save(),
         }
     }
@@ -307,10 +313,27 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
+    /// Waits until the first of those who are about to spend their last credits is due.
+    async fn until_look(&self) {
+        let at = self.inner.borrow().look_at;
+        match at {
+            Some(at) => tokio::time::sleep(at.since(now())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn look(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        inner.look_at = None;
+        let ending = std::mem::take(&mut inner.ending);
+        drop(inner);
+        self.sweep(now(), Some(&ending));
+    }
+
     fn tick_once(self: &Rc<Self>) {
         self.rescan();
         self.ask_again();
-        self.sweep(now());
+        self.sweep(now(), None);
         self.check_egress();
         if self.inner.borrow().dirty {
             self.save_wanted.notify_one();

@@ -108,6 +108,23 @@ impl Store {
     /// # Errors
     /// The file is there and cannot be read or understood; it is never overwritten then.
     pub fn load(&self) -> Result<Book, StateError> {
+        let book = self.load_any_boot()?;
+        if book.boot_id == self.boot_id {
+            return Ok(book);
+        }
+        Ok(Book {
+            off: book.off,
+            ..self.empty()
+        })
+    }
+
+    /// As [`Store::load`], cases of another boot included: for the brake, which compares each
+    /// unit with what we set before it touches it. A container's service can see another boot id
+    /// than its shell (systemd-nspawn over-mounts the file).
+    ///
+    /// # Errors
+    /// As for [`Store::load`].
+    pub fn load_any_boot(&self) -> Result<Book, StateError> {
         let path = self.directory.join(FILE);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -122,11 +139,7 @@ impl Store {
             Err(error) => Err(error.to_string()),
         };
         match book {
-            Ok(book) if book.boot_id == self.boot_id => Ok(book),
-            Ok(book) => Ok(Book {
-                off: book.off,
-                ..self.empty()
-            }),
+            Ok(book) => Ok(book),
             Err(why) => {
                 let kept = self.directory.join(format!("{FILE}.damaged"));
                 std::fs::rename(&path, &kept).map_err(|source| io(&path, source))?;

@@ -62,6 +62,15 @@ impl Case {
         }
     }
 
+    /// How long the credits last at the present rate; `None` where they do not fall or are spent.
+    pub fn lasts(&self, policy: &Policy) -> Option<Duration> {
+        let falls = self.credits.rate.0 - policy.baseline.0;
+        if self.rung == Rung::Throttled || falls <= 0.0 {
+            return None;
+        }
+        Duration::try_from_secs_f64(self.credits.left.0 / falls).ok()
+    }
+
     /// When the last verdict was.
     pub fn moved_at(&self) -> Option<Time> {
         self.moved.map(|moved| moved.at)
