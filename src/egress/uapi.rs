@@ -171,6 +171,7 @@ pub const NFTA_LOG_PREFIX: u16 = 2;
 pub const NFTA_LOG_SNAPLEN: u16 = 3;
 pub const NFTA_REJECT_TYPE: u16 = 1;
 pub const NFTA_REJECT_ICMP_CODE: u16 = 2;
+pub const NFT_REJECT_TCP_RST: u32 = 1;
 pub const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
 pub const NFT_REJECT_ICMPX_ADMIN_PROHIBITED: u8 = 3;
 
