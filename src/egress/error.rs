@@ -80,6 +80,12 @@ pub enum Error {
         /// The kernel's own words, where it had any.
         said: String,
     },
+    /// An NFLOG group that another socket listens to: the kernel gives it to the first.
+    #[error("NFLOG group {group} is listened to by another program; set another group for egress")]
+    GroupTaken {
+        /// The group.
+        group: u16,
+    },
     /// A name, list or rule too long for its netlink attribute (64 KiB).
     #[error("cannot {message}: {length} bytes do not fit a netlink attribute; shorten it")]
     TooLong {

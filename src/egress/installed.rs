@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Admitted, CgroupId, ClassName, Error, Policy, ruleset::Ruleset, table};
+use super::{Admitted, CgroupId, ClassName, Error, Policy, ruleset::Ruleset, sets, table};
 
 /// The whole of what the kernel should hold.
 #[derive(Clone, Debug)]
@@ -52,9 +52,9 @@ impl Installed {
     pub fn ruleset(&self) -> Ruleset {
         let mut ruleset = table::build(&self.policy);
         let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        let guards = self.guarded.iter().map(|slice| table::guard(*slice));
-        elements.insert(table::GUARDED.to_owned(), guards.collect());
-        for (set, element) in self.servers.values().flat_map(table::elements_of) {
+        let guards = self.guarded.iter().map(|slice| sets::guard(*slice));
+        elements.insert(sets::GUARDED.to_owned(), guards.collect());
+        for (set, element) in self.servers.values().flat_map(sets::elements_of) {
             elements.entry(set).or_default().push(element);
         }
         for set in &mut ruleset.sets {
@@ -117,7 +117,7 @@ impl Installed {
             ref class,
             number: n,
         } = *server;
-        if !table::LEVELS.contains(&level) {
+        if !sets::LEVELS.contains(&level) {
             return Err(Error::Level { cgroup, level });
         }
         if !self.policy.classes.contains_key(class) && *class != ClassName::exempt() {

@@ -211,3 +211,53 @@ impl<'a> Iterator for Replies<'a> {
         Some(reply)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_reads_back_as_its_messages_in_order() {
+        let message = |says: &str| {
+            let mut w = Writer::default();
+            w.text(NFTA_TABLE_NAME, says);
+            Message::nft(NFT_MSG_NEWTABLE, NLM_F_CREATE, says.to_owned(), w).unwrap()
+        };
+        let bytes = batch(&[message("one"), message("three")], 7);
+        let read: Vec<_> = Replies(&bytes)
+            .map(|r| (r.kind, r.seq, r.flags & NLM_F_ACK))
+            .collect();
+        let new_table = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE;
+        assert_eq!(
+            read,
+            [
+                (NFNL_MSG_BATCH_BEGIN, 7, 0),
+                (new_table, 8, 0),
+                (new_table, 9, NLM_F_ACK),
+                (NFNL_MSG_BATCH_END, 10, 0)
+            ]
+        );
+        let third = Replies(&bytes).nth(2).unwrap();
+        assert_eq!(third.attributes().text(NFTA_TABLE_NAME), Some("three"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for reply in Replies(&bytes) {
+                let _ = (reply.outcome(), reply.attributes().count());
+            }
+        }
+
+        #[test]
+        fn any_error_is_read_without_a_panic(
+            flags in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..120),
+        ) {
+            for kind in [NLMSG_ERROR, NLMSG_DONE] {
+                let _ = Reply { kind, flags, seq: 1, payload: &body }.outcome();
+            }
+        }
+    }
+}

@@ -16,7 +16,7 @@
 //!
 //! To go further (containers, names, limits): a new kind of expression is a variant in
 //! `ruleset::Expr` with its two halves in `expr`, a new condition or action a function in
-//! `phrases`, and a new rule a line in `table`.
+//! `phrases`, a new set a few lines in `sets`, and a new rule a line in `table`.
 
 mod class;
 mod decode;
@@ -36,6 +36,7 @@ mod policy;
 mod readback;
 mod refusal;
 mod ruleset;
+mod sets;
 mod socket;
 mod table;
 mod uapi;

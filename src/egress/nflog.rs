@@ -8,6 +8,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc,
     sys::socket::{MsgFlags, SockFlag, recv, send},
 };
 use tokio::io::unix::AsyncFd;
@@ -44,7 +45,7 @@ impl Refusals {
     /// Outside a tokio runtime with I/O.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `EBUSY` if another program listens to the group;
+    /// [`Error::GroupTaken`] if another socket listens to the group; [`Error::Refused`],
     /// [`Error::Socket`].
     pub fn listen(group: u16) -> Result<Self, Error> {
         let fd = socket::open(SockFlag::SOCK_NONBLOCK, RECEIVE_QUEUE)?;
@@ -174,6 +175,8 @@ fn request(
         };
         return match reply.outcome() {
             Some((0, _)) => Ok(()),
+            // Not for lack of rights: enlarging the queue needs the same ones.
+            Some((libc::EPERM | libc::EBUSY, _)) => Err(Error::GroupTaken { group }),
             Some((code, said)) => Err(Error::Refused {
                 message: message.says.clone(),
                 errno: Errno::from_raw(code),

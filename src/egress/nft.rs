@@ -9,6 +9,7 @@ use super::{
     message::Message,
     readback,
     ruleset::Element,
+    sets,
     socket::Netlink,
     table,
 };
@@ -80,13 +81,13 @@ fn messages(delta: &Delta) -> Result<Vec<Message>, Error> {
     let of_servers = |servers: &[Admitted]| {
         servers
             .iter()
-            .flat_map(table::elements_of)
+            .flat_map(sets::elements_of)
             .collect::<Vec<_>>()
     };
     let of_slices = |slices: &[CgroupId]| {
         slices
             .iter()
-            .map(|slice| (table::GUARDED.to_owned(), table::guard(*slice)))
+            .map(|slice| (sets::GUARDED.to_owned(), sets::guard(*slice)))
             .collect()
     };
     let mut messages = Vec::new();

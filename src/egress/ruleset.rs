@@ -118,7 +118,7 @@ pub enum Expr {
     },
     /// Drop the packet and tell its sender so by ICMP or ICMPv6.
     Reject { code: u8 },
-    /// Drop a TCP packet and tell its sender so by a reset.
+    /// Drop the packet, which is TCP, and reset its connection.
     Reset,
     /// Something that this wing never writes.
     Foreign { name: String, data: Vec<u8> },

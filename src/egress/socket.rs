@@ -314,3 +314,6 @@ fn netlink_option(fd: &impl AsFd, option: libc::c_int) -> Result<(), Errno> {
 fn failed(attempt: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::Socket { attempt, errno }
 }
+
+#[cfg(test)]
+mod tests;

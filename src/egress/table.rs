@@ -1,20 +1,22 @@
 //! Our table, built from a policy. See `docs/egress-table.md` for the table in the nft
 //! program's words, and why each rule is where it is.
 //!
+//! Names that begin with `class_`, `loopback_`, `refuse_`, `services_` or `ports_` belong to the
+//! class they end with; no other name begins so.
+//!
 //! Its rules depend on the policy alone: a server is three elements, in `servers`, `marks` and
 //! `own_loopback` of its cgroup level.
 
 use super::{
-    Admitted, CgroupId, Class, ClassName, Mode, Policy, intervals,
+    Class, ClassName, Mode, Policy, Transport,
     phrases::{self as p, Family},
-    ruleset::{Chain, Data, DataType, Element, Expr, Hook, Rule, Ruleset, Set},
+    ruleset::{Chain, Expr, Hook, Rule, Ruleset},
+    sets::{self, GUARDED, LEVELS, TOLD, class_chain, marks, own, servers},
     uapi::*,
 };
 
 /// The table's name; its family is `inet`.
 pub const TABLE: &str = "hubwarden";
-/// The set of guarded slices.
-pub const GUARDED: &str = "guarded";
 /// Prefix of what is logged of a class's refusals; the class's name follows.
 pub const SAYS_CLASS: &str = "class ";
 /// Prefix of what is logged of refusals on loopback.
@@ -22,51 +24,9 @@ pub const SAYS_LOOPBACK: &str = "loopback";
 /// Prefix of what is logged of units not admitted.
 pub const SAYS_PENDING: &str = "pending";
 
-/// The cgroup levels a server can be at.
-pub const LEVELS: [u8; 2] = [2, 3];
 /// Before the filter tables of others, after address translation: what is judged is where the
 /// packet really goes.
 const PRIORITY: i32 = -10;
-const TOLD: &str = "told";
-const TOLD_MAX: u32 = 65_535;
-const TOLD_MS: u64 = 3_600_000;
-
-/// The elements that admit a server, each with its set's name.
-pub fn elements_of(server: &Admitted) -> [(String, Element); 3] {
-    let cgroup = server.cgroup.0.to_ne_bytes().to_vec();
-    let mark = (p::MARK | server.number).to_ne_bytes().to_vec();
-    let both = [mark.clone(), cgroup.clone()].concat();
-    let level = server.level;
-    [
-        (
-            servers(level),
-            Element::map(cgroup.clone(), Data::Goto(class_chain(&server.class))),
-        ),
-        (marks(level), Element::map(cgroup, Data::Value(mark))),
-        (own(level), Element::key(both)),
-    ]
-}
-
-/// The element that guards a slice.
-pub fn guard(slice: CgroupId) -> Element {
-    Element::key(slice.0.to_ne_bytes().to_vec())
-}
-
-fn servers(level: u8) -> String {
-    format!("servers{level}")
-}
-
-fn marks(level: u8) -> String {
-    format!("marks{level}")
-}
-
-fn own(level: u8) -> String {
-    format!("own_loopback{level}")
-}
-
-fn class_chain(class: &ClassName) -> String {
-    format!("class_{class}")
-}
 
 /// The table for a policy, with no slice guarded and no server admitted yet.
 pub fn build(policy: &Policy) -> Ruleset {
@@ -74,12 +34,12 @@ pub fn build(policy: &Policy) -> Ruleset {
         output(),
         input(),
         pending(policy),
-        loopback_in(),
-        refuse_loopback(policy),
+        arriving(),
+        not_its_own(policy),
     ];
     chains.extend([name_sender(), to_listener()]);
-    let mut sets = server_sets();
-    sets.extend(policy_sets(policy));
+    let mut sets = sets::of_servers();
+    sets.extend(sets::of_policy(policy));
     let exempt = (
         ClassName::exempt(),
         Class {
@@ -94,7 +54,7 @@ pub fn build(policy: &Policy) -> Ruleset {
         }
         chains.extend([class_rules(name, class), class_loopback(name, class)]);
         chains.push(class_refuse(name, policy));
-        sets.extend(class_sets(name, class));
+        sets.extend(sets::of_class(name, class));
     }
     let mode = match policy.mode {
         Mode::Observe => "observing: nothing is refused",
@@ -155,7 +115,7 @@ fn input() -> Chain {
     });
     let ours = rule(
         "from a server",
-        [p::from_loopback(), p::marked(), p::goto("loopback_in")],
+        [p::from_loopback(), p::marked(), p::goto("arriving")],
     );
     Chain {
         hook,
@@ -178,7 +138,7 @@ fn to_listener() -> Chain {
     )
 }
 
-fn loopback_in() -> Chain {
+fn arriving() -> Chain {
     let mut rules: Vec<_> = LEVELS
         .map(|level| {
             rule(
@@ -187,15 +147,12 @@ fn loopback_in() -> Chain {
             )
         })
         .into();
-    rules.push(rule(
-        "another's",
-        [p::has_socket(), p::goto("refuse_loopback")],
-    ));
-    chain("loopback_in", rules)
+    rules.push(rule("another's", [p::has_socket(), p::goto("not_its_own")]));
+    chain("arriving", rules)
 }
 
-fn refuse_loopback(policy: &Policy) -> Chain {
-    chain("refuse_loopback", refusal(policy, SAYS_LOOPBACK.to_owned()))
+fn not_its_own(policy: &Policy) -> Chain {
+    chain("not_its_own", refusal(policy, SAYS_LOOPBACK.to_owned()))
 }
 
 fn pending(policy: &Policy) -> Chain {
@@ -212,19 +169,15 @@ fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {
 
 /// Tell and count; then refuse, or when only observing take the mark off and let go.
 fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
-    let told = rule("", [p::tell(TOLD, policy.log_group, prefix)]);
-    let count = vec![Expr::Counter];
+    let mut rules = vec![rule("", [p::tell(TOLD, policy.log_group, prefix)])];
     match policy.mode {
-        Mode::Enforce => vec![
-            told,
-            rule("", [count, p::reset_tcp6()]),
-            rule("", [p::reject()]),
-        ],
-        Mode::Observe => vec![
-            told,
-            rule("would be refused", [count, p::mark(0), p::accept()]),
-        ],
+        Mode::Enforce => rules.extend([rule("", [p::reset()]), rule("", [p::reject()])]),
+        Mode::Observe => {
+            let count = vec![Expr::Counter];
+            rules.push(rule("would be refused", [count, p::mark(0), p::accept()]));
+        }
     }
+    rules
 }
 
 /// What a server of a class sends. The first rule that matches decides.
@@ -271,7 +224,7 @@ fn class_loopback(name: &ClassName, class: &Class) -> Chain {
     if class.dns {
         rules.extend(dns());
     }
-    for transport in [super::Transport::Tcp, super::Transport::Udp] {
+    for transport in [Transport::Tcp, Transport::Udp] {
         let phrases = [p::protocol(transport.number()), p::goto("to_listener")];
         rules.push(rule("its own listeners", phrases));
     }
@@ -301,118 +254,4 @@ fn each_family(
             rule(comment, [condition(), destination, then()])
         })
         .into()
-}
-
-fn server_sets() -> Vec<Set> {
-    let mut sets = vec![plain(GUARDED, TYPE_CGROUPV2, 8)];
-    for level in LEVELS {
-        let map = |name: String, data, data_order| Set {
-            flags: NFT_SET_MAP,
-            data: Some(data),
-            userdata: byte_orders(BYTEORDER_HOST, Some(data_order)),
-            ..plain(&name, TYPE_CGROUPV2, 8)
-        };
-        sets.push(map(servers(level), DataType::Verdict, 0));
-        let mark = DataType::Value {
-            kind: TYPE_MARK,
-            len: 4,
-        };
-        sets.push(map(marks(level), mark, BYTEORDER_HOST));
-        sets.push(plain(
-            &own(level),
-            TYPE_MARK << TYPE_BITS | TYPE_CGROUPV2,
-            12,
-        ));
-    }
-    sets.push(Set {
-        flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
-        size: TOLD_MAX,
-        timeout_ms: TOLD_MS,
-        ..plain(TOLD, TYPE_MARK, 4)
-    });
-    sets
-}
-
-fn policy_sets(policy: &Policy) -> Vec<Set> {
-    let mut sets = Vec::new();
-    let interval = NFT_SET_INTERVAL;
-    for (name, flags, (v4, v6)) in [
-        ("denied", interval, intervals::networks(&policy.denied)),
-        ("proxies", interval, intervals::networks(&policy.proxies)),
-        ("resolvers", 0, intervals::addresses(&policy.resolvers)),
-    ] {
-        let v4 = Set {
-            flags,
-            elements: v4,
-            ..plain(&format!("{name}4"), TYPE_IPV4, 4)
-        };
-        let v6 = Set {
-            flags,
-            elements: v6,
-            ..plain(&format!("{name}6"), TYPE_IPV6, 16)
-        };
-        sets.extend([v4, v6]);
-    }
-    let hub = intervals::ports(&policy.hub_ports);
-    sets.push(Set {
-        elements: hub,
-        ..plain("hub_ports", TYPE_INET_SERVICE, 2)
-    });
-    sets.push(Set {
-        elements: intervals::both_transports(53),
-        ..plain("dns", SERVICE, 8)
-    });
-    sets
-}
-
-fn class_sets(name: &ClassName, class: &Class) -> Vec<Set> {
-    let mut sets = Vec::new();
-    if !class.services.is_empty() {
-        sets.push(Set {
-            flags: NFT_SET_INTERVAL | NFT_SET_CONCAT,
-            fields: vec![1, 2],
-            elements: intervals::services(&class.services),
-            ..plain(&format!("services_{name}"), SERVICE, 8)
-        });
-    }
-    if !class.loopback_ports.is_empty() {
-        let elements = intervals::ports(&class.loopback_ports);
-        sets.push(Set {
-            elements,
-            ..plain(&format!("ports_{name}"), TYPE_INET_SERVICE, 2)
-        });
-    }
-    sets
-}
-
-/// Protocol and port, concatenated.
-const SERVICE: u32 = TYPE_INET_PROTO << TYPE_BITS | TYPE_INET_SERVICE;
-
-fn plain(name: &str, key_type: u32, key_len: u32) -> Set {
-    // Concatenations have no one order; the nft program takes that of each field's type.
-    let order = match key_type {
-        TYPE_CGROUPV2 | TYPE_MARK => BYTEORDER_HOST,
-        TYPE_IPV4 | TYPE_IPV6 | TYPE_INET_SERVICE => BYTEORDER_BIG,
-        _ => 0,
-    };
-    let name = name.to_owned();
-    Set {
-        name,
-        key_type,
-        key_len,
-        userdata: byte_orders(order, None),
-        ..Set::default()
-    }
-}
-
-/// The byte orders of a set's keys and data, without which the nft program prints them
-/// turned round.
-fn byte_orders(key: u32, data: Option<u32>) -> Vec<u8> {
-    let mut userdata = vec![UDATA_SET_KEYBYTEORDER, 4];
-    userdata.extend_from_slice(&key.to_ne_bytes());
-    if let Some(data) = data {
-        userdata.extend_from_slice(&[UDATA_SET_DATABYTEORDER, 4]);
-        userdata.extend_from_slice(&data.to_ne_bytes());
-    }
-    userdata
 }

@@ -1,0 +1,174 @@
+//! The sets and maps of our table, and the elements that admit a server.
+
+use super::{
+    Admitted, CgroupId, Class, ClassName, Policy, intervals, phrases,
+    ruleset::{Data, DataType, Element, Set},
+    uapi::*,
+};
+
+/// The set of guarded slices.
+pub const GUARDED: &str = "guarded";
+/// The cgroup levels a server can be at.
+pub const LEVELS: [u8; 2] = [2, 3];
+/// The set of marks that were told of lately, each with its own limit.
+pub const TOLD: &str = "told";
+const TOLD_MAX: u32 = 65_535;
+const TOLD_MS: u64 = 3_600_000;
+
+/// The elements that admit a server, each with its set's name.
+pub fn elements_of(server: &Admitted) -> [(String, Element); 3] {
+    let cgroup = server.cgroup.0.to_ne_bytes().to_vec();
+    let mark = (phrases::MARK | server.number).to_ne_bytes().to_vec();
+    let both = [mark.clone(), cgroup.clone()].concat();
+    let level = server.level;
+    [
+        (
+            servers(level),
+            Element::map(cgroup.clone(), Data::Goto(class_chain(&server.class))),
+        ),
+        (marks(level), Element::map(cgroup, Data::Value(mark))),
+        (own(level), Element::key(both)),
+    ]
+}
+
+/// The element that guards a slice.
+pub fn guard(slice: CgroupId) -> Element {
+    Element::key(slice.0.to_ne_bytes().to_vec())
+}
+
+/// The map from a server's cgroup at this level to its class's chain.
+pub fn servers(level: u8) -> String {
+    format!("servers{level}")
+}
+
+/// The map from a server's cgroup at this level to its mark.
+pub fn marks(level: u8) -> String {
+    format!("marks{level}")
+}
+
+/// The set of marks with the cgroups at this level whose listeners they may reach.
+pub fn own(level: u8) -> String {
+    format!("own_loopback{level}")
+}
+
+/// The chain of a class.
+pub fn class_chain(class: &ClassName) -> String {
+    format!("class_{class}")
+}
+
+/// The sets that servers and slices are elements of, and what was told of them lately.
+pub fn of_servers() -> Vec<Set> {
+    let mut sets = vec![plain(GUARDED, TYPE_CGROUPV2, 8)];
+    for level in LEVELS {
+        let map = |name: String, data, data_order| Set {
+            flags: NFT_SET_MAP,
+            data: Some(data),
+            userdata: byte_orders(BYTEORDER_HOST, Some(data_order)),
+            ..plain(&name, TYPE_CGROUPV2, 8)
+        };
+        sets.push(map(servers(level), DataType::Verdict, 0));
+        let mark = DataType::Value {
+            kind: TYPE_MARK,
+            len: 4,
+        };
+        sets.push(map(marks(level), mark, BYTEORDER_HOST));
+        sets.push(plain(
+            &own(level),
+            TYPE_MARK << TYPE_BITS | TYPE_CGROUPV2,
+            12,
+        ));
+    }
+    sets.push(Set {
+        flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
+        size: TOLD_MAX,
+        timeout_ms: TOLD_MS,
+        ..plain(TOLD, TYPE_MARK, 4)
+    });
+    sets
+}
+
+/// The sets that a policy fills.
+pub fn of_policy(policy: &Policy) -> Vec<Set> {
+    let mut sets = Vec::new();
+    let interval = NFT_SET_INTERVAL;
+    for (name, flags, (v4, v6)) in [
+        ("denied", interval, intervals::networks(&policy.denied)),
+        ("proxies", interval, intervals::networks(&policy.proxies)),
+        ("resolvers", 0, intervals::addresses(&policy.resolvers)),
+    ] {
+        let v4 = Set {
+            flags,
+            elements: v4,
+            ..plain(&format!("{name}4"), TYPE_IPV4, 4)
+        };
+        let v6 = Set {
+            flags,
+            elements: v6,
+            ..plain(&format!("{name}6"), TYPE_IPV6, 16)
+        };
+        sets.extend([v4, v6]);
+    }
+    let hub = intervals::ports(&policy.hub_ports);
+    sets.push(Set {
+        elements: hub,
+        ..plain("hub_ports", TYPE_INET_SERVICE, 2)
+    });
+    sets.push(Set {
+        elements: intervals::both_transports(53),
+        ..plain("dns", SERVICE, 8)
+    });
+    sets
+}
+
+/// The sets of one class.
+pub fn of_class(name: &ClassName, class: &Class) -> Vec<Set> {
+    let mut sets = Vec::new();
+    if !class.services.is_empty() {
+        sets.push(Set {
+            flags: NFT_SET_INTERVAL | NFT_SET_CONCAT,
+            fields: vec![1, 2],
+            elements: intervals::services(&class.services),
+            ..plain(&format!("services_{name}"), SERVICE, 8)
+        });
+    }
+    if !class.loopback_ports.is_empty() {
+        let elements = intervals::ports(&class.loopback_ports);
+        sets.push(Set {
+            elements,
+            ..plain(&format!("ports_{name}"), TYPE_INET_SERVICE, 2)
+        });
+    }
+    sets
+}
+
+/// Protocol and port, concatenated.
+const SERVICE: u32 = TYPE_INET_PROTO << TYPE_BITS | TYPE_INET_SERVICE;
+
+fn plain(name: &str, key_type: u32, key_len: u32) -> Set {
+    // Concatenations have no one order; the nft program takes that of each field's type.
+    let order = match key_type {
+        TYPE_CGROUPV2 | TYPE_MARK => BYTEORDER_HOST,
+        TYPE_IPV4 | TYPE_IPV6 | TYPE_INET_SERVICE => BYTEORDER_BIG,
+        _ => 0,
+    };
+    let name = name.to_owned();
+    Set {
+        name,
+        key_type,
+        key_len,
+        userdata: byte_orders(order, None),
+        ..Set::default()
+    }
+}
+
+/// The byte orders of a set's keys and data, without which the nft program prints them
+/// turned round.
+fn byte_orders(key: u32, data: Option<u32>) -> Vec<u8> {
+    let mut userdata = vec![UDATA_SET_KEYBYTEORDER, 4];
+    userdata.extend_from_slice(&key.to_ne_bytes());
+    if let Some(data) = data {
+        userdata.extend_from_slice(&[UDATA_SET_DATABYTEORDER, 4]);
+        userdata.extend_from_slice(&data.to_ne_bytes());
+    }
+    userdata
+}

@@ -1,0 +1,280 @@
+//! Network namespaces, cgroups and processes for the tests, all put away by `Drop`.
+//!
+//! Nothing of the host is touched: rules are made in a namespace of our own, cgroups below one
+//! directory of our own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio, id},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use hubwarden::egress::{Admitted, CgroupId};
+use nix::{fcntl, libc, sys::stat::Mode as FileMode};
+
+/// The node's address and the outside host's, on the link between their namespaces.
+pub const NODE4: &str = "10.72.0.1";
+pub const NODE6: &str = "fd72::1";
+pub const HOST4: &str = "10.72.0.2";
+pub const HOST6: &str = "fd72::2";
+/// On the outside host too: what a cloud answers metadata at.
+pub const METADATA4: &str = "169.254.169.254";
+pub const METADATA6: &str = "fd00:ec2::254";
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+fn unique() -> String {
+    format!("{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub fn must_be_root() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests make network namespaces: run as root"
+    );
+}
+
+/// Run a program, and fail with its words if it does.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let out = Command::new(program).args(args).output();
+    let out = out.unwrap_or_else(|error| panic!("{program} cannot be run: {error}; install it"));
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{program} {args:?} failed: {said}");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// A named network namespace with loopback up.
+pub struct Netns(String);
+
+impl Netns {
+    pub fn new() -> Self {
+        must_be_root();
+        let netns = Self(format!("hw-test-{}", unique()));
+        run("ip", &["netns", "add", &netns.0]);
+        netns.ip("link set lo up");
+        netns
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Run `ip` in it.
+    pub fn ip(&self, args: &str) -> String {
+        let mut all = vec!["-n", &self.0];
+        all.extend(args.split(' '));
+        run("ip", &all)
+    }
+
+    /// Run a program in it.
+    pub fn exec(&self, program: &str, args: &[&str]) -> String {
+        let mut all = vec!["netns", "exec", &self.0, program];
+        all.extend(args);
+        run("ip", &all)
+    }
+
+    /// Call a function on a thread of its own that is in this namespace.
+    pub fn within<T: Send>(&self, call: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.0);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let flags = fcntl::OFlag::O_RDONLY | fcntl::OFlag::O_CLOEXEC;
+                let fd = fcntl::open(path.as_str(), flags, FileMode::empty()).unwrap();
+                let raw = std::os::fd::AsRawFd::as_raw_fd(&fd);
+                // SAFETY: `setns` reads nothing but its two numbers; it moves only this thread,
+                // which ends with this closure.
+                let result = unsafe { libc::setns(raw, libc::CLONE_NEWNET) };
+                assert_eq!(result, 0, "setns {path}");
+                call()
+            });
+            match thread.join() {
+                Ok(value) => value,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip")
+            .args(["netns", "delete", &self.0])
+            .status();
+    }
+}
+
+/// The node under test and a host outside, joined by a link with addresses of both families.
+pub struct Link {
+    pub node: Netns,
+    pub host: Netns,
+}
+
+impl Link {
+    pub fn new() -> Self {
+        let (node, host) = (Netns::new(), Netns::new());
+        let peer = format!("type veth peer name host0 netns {}", host.name());
+        node.ip(&format!("link add node0 {peer}"));
+        for (netns, dev, v4, v6) in [
+            (&node, "node0", NODE4, NODE6),
+            (&host, "host0", HOST4, HOST6),
+        ] {
+            netns.ip(&format!("link set {dev} up"));
+            netns.ip(&format!("address add {v4}/24 dev {dev}"));
+            netns.ip(&format!("address add {v6}/64 dev {dev} nodad"));
+        }
+        host.ip(&format!("address add {METADATA4}/32 dev lo"));
+        host.ip(&format!("address add {METADATA6}/128 dev lo nodad"));
+        node.ip(&format!("route add default via {HOST4}"));
+        node.ip(&format!("-6 route add default via {HOST6}"));
+        Self { node, host }
+    }
+}
+
+/// A directory of cgroups directly below the root, so that it is at level 1.
+pub struct Slice(PathBuf);
+
+impl Slice {
+    pub fn new() -> Self {
+        must_be_root();
+        let slice = Self(cgroup_root().join(format!("hubwarden-test-{}", unique())));
+        fs::create_dir(&slice.0).unwrap();
+        slice
+    }
+
+    pub fn id(&self) -> CgroupId {
+        cgroup_id(&self.0)
+    }
+
+    /// A cgroup below it, at as many levels as the path has parts.
+    pub fn cgroup(&self, path: &str) -> PathBuf {
+        let path = self.0.join(path);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+}
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        remove_tree(&self.0);
+    }
+}
+
+fn remove_tree(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_tree(&entry.path());
+        }
+    }
+    // A killed process leaves its cgroup a little after it was waited for.
+    for _ in 0..100 {
+        if fs::remove_dir(path).is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    eprintln!("left behind: {}", path.display());
+}
+
+pub fn cgroup_id(path: &Path) -> CgroupId {
+    CgroupId(fs::metadata(path).unwrap().ino())
+}
+
+fn cgroup_root() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mount = mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let mut fields = before.split(' ');
+        (after.starts_with("cgroup2 ") && fields.nth(3)? == "/").then(|| fields.next())?
+    });
+    PathBuf::from(mount.expect("these tests need a cgroup2 mount: mount one"))
+}
+
+/// A process in a cgroup and a network namespace that does as it is told.
+pub struct Agent {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+    cgroup: Option<PathBuf>,
+}
+
+impl Agent {
+    /// Start one; without a cgroup it stays in this process's.
+    pub fn new(netns: &Netns, cgroup: Option<&Path>) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/egress/agent.py");
+        let enter =
+            cgroup.map(|cgroup| format!("echo $$ > '{}/cgroup.procs' && ", cgroup.display()));
+        let line = format!("{}exec python3 {script}", enter.unwrap_or_default());
+        // Not `ip netns exec`: that hides the cgroups by a new /sys.
+        let mut child = Command::new("nsenter")
+            .args([
+                &format!("--net=/run/netns/{}", netns.name()),
+                "sh",
+                "-c",
+                &line,
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let cgroup = cgroup.map(Path::to_owned);
+        let mut agent = Self {
+            child,
+            to,
+            from: BufReader::new(from),
+            cgroup,
+        };
+        assert_eq!(
+            agent.tell("hello"),
+            "hello",
+            "python3 is needed for these tests"
+        );
+        agent
+    }
+
+    /// Say a line, get the answer's line.
+    pub fn tell(&mut self, line: &str) -> String {
+        writeln!(self.to, "{line}").unwrap();
+        let mut answer = String::new();
+        self.from.read_line(&mut answer).unwrap();
+        answer.trim_end().to_owned()
+    }
+
+    /// Connect and exchange a few bytes: "ok", or the errno's name.
+    pub fn reach(&mut self, transport: &str, address: &str, port: u16) -> String {
+        self.tell(&format!("reach {transport} {address} {port}"))
+    }
+
+    /// Listen and echo.
+    pub fn listen(&mut self, transport: &str, address: &str, port: u16) {
+        assert_eq!(
+            self.tell(&format!("listen {transport} {address} {port}")),
+            "ok"
+        );
+    }
+
+    pub fn admitted(&self, number: u32, class: &str) -> Admitted {
+        let path = self.cgroup.as_ref().unwrap();
+        let level = path
+            .strip_prefix(cgroup_root())
+            .unwrap()
+            .components()
+            .count();
+        Admitted {
+            cgroup: cgroup_id(path),
+            level: u8::try_from(level).unwrap(),
+            class: class.parse().unwrap(),
+            number,
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,357 @@
+//! The table itself: accepted, read back, repaired, removed.
+
+use std::net::IpAddr;
+
+use hubwarden::egress::{
+    Admitted, CgroupId, Class, ClassName, DifferenceKind, Error, Firewall, Mode, Nft, NoFirewall,
+    Policy, Service, Transport,
+};
+use ipnet::IpNet;
+use proptest::{prelude::*, test_runner::TestRunner};
+
+use crate::bed::Netns;
+
+fn server(cgroup: u64, number: u32) -> Admitted {
+    let class = "standard".parse().unwrap();
+    Admitted {
+        cgroup: CgroupId(cgroup),
+        level: 2 + (cgroup % 2) as u8,
+        class,
+        number,
+    }
+}
+
+fn policy() -> Policy {
+    let mut policy = Policy::standard(Mode::Enforce);
+    policy.resolvers = vec![
+        "127.0.0.53".parse().unwrap(),
+        "2001:db8::53".parse().unwrap(),
+    ];
+    policy.proxies = vec!["10.0.0.0/8".parse().unwrap()];
+    policy
+}
+
+/// A namespace with two servers and a slice in a table.
+fn with_loaded(test: impl FnOnce(&Netns, Nft) + Send) {
+    let netns = Netns::new();
+    netns.within(|| {
+        let mut nft = Nft::open().unwrap();
+        nft.load(&policy(), &[CgroupId(7)], &[server(10, 1), server(11, 2)])
+            .unwrap();
+        test(&netns, nft);
+    });
+}
+
+fn differences(nft: &mut Nft) -> Vec<String> {
+    nft.verify()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn probing_leaves_nothing_behind() {
+    let netns = Netns::new();
+    netns.within(|| Nft::open().unwrap().probe().unwrap());
+    assert_eq!(netns.exec("nft", &["list", "ruleset"]), "");
+}
+
+#[test]
+fn the_nft_program_lists_the_table_in_readable_words() {
+    with_loaded(|netns, mut nft| {
+        assert_eq!(differences(&mut nft), [""; 0]);
+        let list = netns.exec("nft", &["list", "table", "inet", "hubwarden"]);
+        for words in [
+            "comment \"hubwarden, enforcing\"",
+            "elements = { 10 : goto class_standard }",
+            "elements = { 11 : 0x48000002 }",
+            "elements = { 0x48000001 . 10 }",
+            "elements = { 10.0.0.0/8 }",
+            "elements = { tcp . 80",
+            "elements = { 8081, 15001 }",
+            "socket cgroupv2 level 2 vmap @servers2",
+            "socket cgroupv2 level 1 @guarded goto pending",
+            "limit rate 10/minute",
+            "log prefix \"class standard\" group 18519",
+            "reject with tcp reset",
+            "reject with icmpx admin-prohibited",
+        ] {
+            assert!(list.contains(words), "{words:?} is not in:\n{list}");
+        }
+    });
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let net = prop_oneof![
+        (any::<u32>(), 0u8..=32).prop_map(|(address, length)| {
+            IpNet::new(IpAddr::from(address.to_be_bytes()), length).unwrap()
+        }),
+        (any::<u128>(), 0u8..=128).prop_map(|(address, length)| {
+            IpNet::new(IpAddr::from(address.to_be_bytes()), length).unwrap()
+        }),
+    ];
+    let nets = prop::collection::vec(net, 0..20);
+    let service =
+        (any::<bool>(), any::<u16>(), 0u16..2000).prop_map(|(tcp, first, count)| Service {
+            transport: if tcp { Transport::Tcp } else { Transport::Udp },
+            ports: first..=first.saturating_add(count),
+        });
+    let class = (
+        any::<bool>(),
+        prop::collection::vec(service, 0..12),
+        ports(),
+        0..8,
+    )
+        .prop_map(|(dns, services, loopback_ports, dice)| Class {
+            dns,
+            services,
+            loopback_ports,
+            unrestricted: dice == 0,
+        });
+    let classes = prop::collection::btree_map("[a-z][a-z0-9-]{0,31}", class, 0..6);
+    let addresses = prop::collection::vec(any::<IpAddr>(), 0..6);
+    (
+        any::<bool>(),
+        classes,
+        ports(),
+        nets.clone(),
+        addresses,
+        nets,
+        any::<u16>(),
+    )
+        .prop_map(
+            |(enforce, classes, hub_ports, proxies, resolvers, denied, log_group)| Policy {
+                mode: if enforce {
+                    Mode::Enforce
+                } else {
+                    Mode::Observe
+                },
+                classes: classes
+                    .into_iter()
+                    .map(|(n, class)| (n.parse().unwrap(), class))
+                    .collect(),
+                hub_ports,
+                proxies,
+                resolvers,
+                denied,
+                log_group,
+            },
+        )
+}
+
+fn ports() -> impl Strategy<Value = Vec<u16>> {
+    prop::collection::vec(any::<u16>(), 0..10)
+}
+
+#[test]
+fn every_policy_is_accepted_and_read_back_equal() {
+    let netns = Netns::new();
+    netns.within(|| {
+        let nft = std::cell::RefCell::new(Nft::open().unwrap());
+        let config = ProptestConfig {
+            cases: 96,
+            failure_persistence: None,
+            ..Default::default()
+        };
+        let servers = prop::collection::btree_map(any::<u64>(), 2u8..=3, 0..40);
+        let guarded = prop::collection::vec(any::<u64>(), 0..5);
+        let input = (any_policy(), servers, guarded);
+        TestRunner::new(config)
+            .run(&input, |(policy, servers, guarded)| {
+                let mut nft = nft.borrow_mut();
+                let mut classes: Vec<_> = policy.classes.keys().cloned().collect();
+                classes.push(ClassName::exempt());
+                let servers: Vec<_> = (1..)
+                    .zip(servers)
+                    .map(|(number, (cgroup, level))| Admitted {
+                        cgroup: CgroupId(cgroup),
+                        level,
+                        class: classes[number as usize % classes.len()].clone(),
+                        number,
+                    })
+                    .collect();
+                let guarded: Vec<_> = guarded.into_iter().map(CgroupId).collect();
+                let half = servers.len() / 2;
+                nft.load(&policy, &guarded, &servers[..half]).unwrap();
+                prop_assert_eq!(differences(&mut nft), [""; 0]);
+                nft.admit(&servers).unwrap();
+                nft.forget(&servers.iter().map(|s| s.cgroup).take(3).collect::<Vec<_>>())
+                    .unwrap();
+                nft.set_guarded(&guarded.iter().copied().skip(1).collect::<Vec<_>>())
+                    .unwrap();
+                prop_assert_eq!(differences(&mut nft), [""; 0]);
+                Ok(())
+            })
+            .unwrap();
+    });
+}
+
+#[test]
+fn what_another_changes_is_named() {
+    with_loaded(|netns, mut nft| {
+        // The program cannot name cgroups that do not exist, so it flushes where others delete.
+        for change in [
+            "flush map inet hubwarden servers2",
+            "add rule inet hubwarden pending accept",
+            "add chain inet hubwarden mine",
+            "add set inet hubwarden theirs { type mark; }",
+            "add element inet hubwarden resolvers4 { 9.9.9.9 }",
+            "delete element inet hubwarden hub_ports { 8081 }",
+        ] {
+            netns.exec("nft", &change.split(' ').collect::<Vec<_>>());
+        }
+        assert_eq!(
+            differences(&mut nft),
+            [
+                "chain mine was added by another",
+                "the rules of chain pending was changed by another",
+                "element 1f91 in set hub_ports is gone",
+                "element 09090909 in set resolvers4 was added by another",
+                "cgroup 10 in set servers2 is gone",
+                "set theirs was added by another",
+            ]
+        );
+        netns.exec("nft", &["flush", "ruleset"]);
+        let gone = nft.verify().unwrap();
+        assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].kind, DifferenceKind::Missing);
+        assert_eq!(gone[0].to_string(), "table hubwarden is gone");
+    });
+}
+
+#[test]
+fn a_change_after_another_flushed_or_altered_the_table_puts_all_of_it_back() {
+    with_loaded(|netns, mut nft| {
+        netns.exec("nft", &["flush", "ruleset"]);
+        nft.admit(&[server(12, 3)]).unwrap();
+        assert_eq!(differences(&mut nft), [""; 0]);
+
+        netns.exec("nft", &["flush", "map", "inet", "hubwarden", "marks2"]);
+        nft.forget(&[CgroupId(12)]).unwrap();
+        assert_eq!(differences(&mut nft), [""; 0]);
+
+        let mut another = Nft::open().unwrap();
+        let exempt = Admitted {
+            class: ClassName::exempt(),
+            ..server(14, 9)
+        };
+        another.load(&policy(), &[], &[exempt]).unwrap();
+        assert!(
+            differences(&mut nft)
+                .contains(&"cgroup 14 in set servers2 was added by another".into())
+        );
+        nft.admit(&[server(14, 4)]).unwrap();
+        assert_eq!(differences(&mut nft), [""; 0]);
+    });
+}
+
+#[test]
+fn forgetting_twice_or_the_unknown_is_success() {
+    with_loaded(|_, mut nft| {
+        nft.forget(&[CgroupId(10), CgroupId(10), CgroupId(4711)])
+            .unwrap();
+        nft.forget(&[CgroupId(10)]).unwrap();
+        assert_eq!(differences(&mut nft), [""; 0]);
+    });
+}
+
+#[test]
+fn what_cannot_be_admitted_changes_nothing() {
+    with_loaded(|_, mut nft| {
+        let before = nft.generation().unwrap();
+        let wrong = Admitted {
+            class: "nowhere".parse().unwrap(),
+            ..server(20, 9)
+        };
+        assert!(nft.admit(&[server(21, 8), wrong]).is_err());
+        assert!(
+            nft.reclass(&[(CgroupId(999), ClassName::exempt())])
+                .is_err()
+        );
+        let mut policy = policy();
+        policy
+            .classes
+            .insert(ClassName::exempt(), Class::standard());
+        assert!(matches!(
+            nft.load(&policy, &[], &[]),
+            Err(Error::Policy { .. })
+        ));
+        assert_eq!(nft.generation().unwrap(), before);
+        assert_eq!(differences(&mut nft), [""; 0]);
+    });
+}
+
+#[test]
+fn every_change_raises_the_generation() {
+    with_loaded(|_, mut nft| {
+        let before = nft.generation().unwrap();
+        nft.admit(&[server(10, 1)]).unwrap();
+        assert_eq!(nft.generation().unwrap(), before, "nothing was changed");
+        nft.reclass(&[(CgroupId(10), ClassName::exempt())]).unwrap();
+        assert_ne!(nft.generation().unwrap(), before);
+        assert_eq!(differences(&mut nft), [""; 0]);
+    });
+}
+
+#[test]
+fn a_new_daemon_takes_over_the_table_of_the_last() {
+    with_loaded(|netns, nft| {
+        drop(nft);
+        let list = netns.exec("nft", &["list", "tables"]);
+        assert!(
+            list.contains("hubwarden"),
+            "the table must outlive its daemon"
+        );
+        let mut nft = Nft::open().unwrap();
+        assert!(matches!(
+            nft.admit(&[server(10, 1)]),
+            Err(Error::NotLoaded { .. })
+        ));
+        nft.load(&policy(), &[], &[server(30, 1)]).unwrap();
+        assert_eq!(differences(&mut nft), [""; 0]);
+    });
+}
+
+#[test]
+fn removing_leaves_nothing_and_can_be_repeated() {
+    with_loaded(|netns, mut nft| {
+        netns.exec("nft", &["add", "table", "inet", "another"]);
+        nft.remove().unwrap();
+        nft.remove().unwrap();
+        assert_eq!(
+            netns.exec("nft", &["list", "ruleset"]),
+            "table inet another {\n}\n"
+        );
+        assert!(matches!(nft.verify(), Err(Error::NotLoaded { .. })));
+    });
+}
+
+#[test]
+fn no_firewall_does_nothing_and_is_well() {
+    let mut none = NoFirewall;
+    none.load(&policy(), &[], &[server(10, 1)]).unwrap();
+    assert_eq!(none.verify().unwrap(), []);
+}
+
+#[test]
+fn a_class_may_be_called_as_parts_of_the_table_are() {
+    with_loaded(|_, mut nft| {
+        let mut policy = policy();
+        for name in [
+            "in",
+            "out",
+            "loopback",
+            "pending",
+            "arriving",
+            "standard4",
+            "4",
+        ] {
+            if let Ok(name) = name.parse() {
+                policy.classes.insert(name, Class::standard());
+            }
+        }
+        nft.load(&policy, &[], &[]).unwrap();
+        assert_eq!(differences(&mut nft), [""; 0]);
+    });
+}

@@ -1,0 +1,11 @@
+//! The egress table in the kernel: network namespaces and cgroups of our own, real processes.
+
+// A test may unwrap; the helpers of these are tests too.
+#![allow(clippy::unwrap_used)]
+
+mod bed;
+mod kernel;
+mod loopback;
+mod outside;
+mod refusals;
+mod scale;
