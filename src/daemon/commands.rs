@@ -86,7 +86,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// Lifts every verdict and rule and puts back what stood there.
-    async fn switch_off(self: &Rc<Self>, who: &str) -> Result<String, String> {
+    pub(super) async fn switch_off(self: &Rc<Self>, who: &str) -> Result<String, String> {
         let ids = {
             let mut inner = self.inner.borrow_mut();
             if inner.off {
@@ -137,7 +137,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    async fn switch_on(self: &Rc<Self>, who: &str) -> Result<String, String> {
+    pub(super) async fn switch_on(self: &Rc<Self>, who: &str) -> Result<String, String> {
         let ids = {
             let mut inner = self.inner.borrow_mut();
             if !inner.off {
@@ -223,10 +223,7 @@ impl Inner {
                 credits_size_core_seconds: self.policy.size.0,
                 rung: guarded.case.rung.as_str().to_owned(),
                 class: guarded.class.as_str().to_owned(),
-                limit_cores: guarded
-                    .changed
-                    .and_then(|changed| changed.ours.quota)
-                    .map_or(0.0, |quota| quota.0),
+                limit_cores: guarded.limit.map_or(0.0, |limit| limit.0),
             });
         }
         servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));

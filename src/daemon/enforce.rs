@@ -295,6 +295,7 @@ impl Inner {
             Ok(None) => return false,
             Ok(Some(settled)) => {
                 guarded.trouble = None;
+                guarded.limit = settled.now.quota;
                 let verdicts: Vec<Verdict> = guarded.verdicts.drain(..).collect();
                 let rung = guarded.case.rung;
                 let story = guarded.story(mode);
