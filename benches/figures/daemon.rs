@@ -110,12 +110,6 @@ fn rss_mb() -> f64 {
 #[derive(Clone, Default)]
 struct Map(Rc<RefCell<BTreeMap<UnitName, CpuSettings>>>);
 
-const NOTHING: CpuSettings = CpuSettings {
-    quota: None,
-    period: None,
-    weight: None,
-};
-
 impl Units for Map {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
         Ok(UnitFacts {
@@ -129,7 +123,7 @@ impl Units for Map {
 
 impl CpuControl for Map {
     async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
-        Ok(self.0.borrow().get(unit).copied().unwrap_or(NOTHING))
+        Ok(self.0.borrow().get(unit).copied().unwrap_or_default())
     }
 
     async fn apply(
@@ -139,6 +133,10 @@ impl CpuControl for Map {
         to: &CpuSettings,
     ) -> Result<(), ActError> {
         self.0.borrow_mut().insert(unit.clone(), *to);
+        Ok(())
+    }
+
+    async fn stop(&self, _unit: &UnitName) -> Result<(), ActError> {
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ mod reader;
 pub mod stat;
 mod tree;
 
-pub use reader::{Reader, Sample};
+pub use reader::{Reader, Sample, pressure};
 pub use tree::{Change, Interest, Tree};
 
 use serde::{Deserialize, Serialize};

@@ -4,11 +4,12 @@ use super::state::{Changed, Record};
 use crate::cgroup::{CgroupId, CgroupPath, Reader};
 use crate::egress::{Admitted, ClassName};
 use crate::hub::{Server, UnitName};
-use crate::judge::{Case, Verdict};
+use crate::judge::{Case, Policy, Verdict};
 use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// One cgroup that is or may be a server.
 pub(super) enum Entry {
@@ -34,6 +35,13 @@ pub(super) struct Guarded {
     pub number: u32,
     pub case: Case,
     pub changed: Option<Changed>,
+    /// What its user may use, grants included.
+    pub policy: Policy,
+    /// CPU time used since its cgroup was made, as last read.
+    pub usage: Duration,
+    /// Periods in which its quota ran out, as last read, and whether that grew since before.
+    pub throttled_periods: u64,
+    pub at_its_quota: bool,
     /// The limit in force, ours or the admin's, as last seen; `None` is no limit.
     pub limit: Option<Cores>,
     pub reader: Option<Reader>,
@@ -52,7 +60,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub fn new(record: Record, number: u32) -> Guarded {
+    pub fn new(record: Record, number: u32, policy: Policy) -> Guarded {
         Guarded {
             server: record.server,
             cgroup: record.cgroup,
@@ -61,6 +69,10 @@ impl Guarded {
             number,
             case: record.case,
             changed: record.changed,
+            policy,
+            usage: Duration::ZERO,
+            throttled_periods: 0,
+            at_its_quota: false,
             limit: record.changed.and_then(|changed| changed.ours.quota),
             reader: None,
             acting: false,

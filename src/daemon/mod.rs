@@ -6,13 +6,17 @@
 
 mod brake;
 mod commands;
+mod contention;
 mod egress;
 mod enforce;
 mod entries;
+mod grants;
+mod people;
 mod state;
 mod watch;
 
 pub use brake::lift;
+pub use people::policy;
 pub use state::{Book, StateError, Store};
 
 use crate::act::CpuControl;
@@ -21,7 +25,7 @@ use crate::config::Config;
 use crate::control::Command;
 use crate::egress::{Admitted, Firewall, Refusal};
 use crate::hub::Units;
-use crate::judge::Policy;
+use crate::judge::Grant;
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use entries::{Entry, Guarded};
@@ -95,13 +99,16 @@ type Saver = oneshot::Sender<Result<(), Rc<StateError>>>;
 
 struct Inner {
     config: Config,
-    policy: Policy,
     root: PathBuf,
     tree: Tree,
     entries: BTreeMap<CgroupId, Entry>,
     numbers: BTreeMap<u32, CgroupId>,
     next_number: u32,
     exempt: BTreeMap<CgroupId, Admitted>,
+    /// Admins' exceptions, by hub user.
+    grants: BTreeMap<String, Grant>,
+    /// The hub groups of each user, where the hub told.
+    groups: BTreeMap<String, BTreeSet<String>>,
     /// Whose credits end before the next tick, and when the first of them is due.
     ending: BTreeSet<CgroupId>,
     look_at: Option<Time>,
@@ -225,7 +232,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     ) -> Result<(Rc<Self>, mpsc::Receiver<Refusal>, mpsc::Receiver<Command>), DaemonError> {
         let daemon = Rc::new(Daemon {
             inner: RefCell::new(Inner {
-                policy: commands::policy(&parts.config),
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
                 tree: Tree::new(
                     &parts.root,
@@ -238,6 +244,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 numbers: BTreeMap::new(),
                 next_number: 0,
                 exempt: BTreeMap::new(),
+                grants: BTreeMap::new(),
+                groups: BTreeMap::new(),
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
@@ -276,6 +284,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         };
         inner.off = book.off;
+        inner.grants = book.grants;
         let members: Vec<(CgroupPath, CgroupId)> = inner
             .tree
             .members()
@@ -343,6 +352,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     fn tick_once(self: &Rc<Self>) {
         self.rescan();
         self.ask_again();
+        self.expire_grants();
         self.sweep(now(), None);
         self.check_egress();
         if self.inner.borrow().dirty {
@@ -368,6 +378,7 @@ impl Inner {
     fn book(&self) -> Book {
         let mut book = self.store.empty();
         book.off = self.off;
+        book.grants = self.grants.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());
