@@ -1,10 +1,10 @@
 //! CPU properties of units that systemd owns, changed through systemd alone: it would overwrite
 //! a direct write at its next reload.
 
-use super::{ActError, CpuControl};
+use super::ActError;
 use crate::hub::UnitName;
 use crate::judge::CpuSettings;
-use crate::sd_bus::{SERVICE, SdBus};
+use crate::sd_bus::{SCOPE, SERVICE, SdBus};
 use crate::units::Cores;
 use std::time::Duration;
 use zbus::Variant;
@@ -12,7 +12,7 @@ use zbus::Variant;
 /// systemd's "not set" for all three properties: `USEC_INFINITY`, `CGROUP_WEIGHT_INVALID`.
 const UNSET: u64 = u64::MAX;
 
-/// Sets properties of services over D-Bus.
+/// Sets properties of services and scopes over D-Bus.
 #[derive(Debug, Clone)]
 pub struct SystemdCpu {
     bus: SdBus,
@@ -23,13 +23,16 @@ impl SystemdCpu {
     pub fn new(bus: SdBus) -> Self {
         SystemdCpu { bus }
     }
-}
 
-impl CpuControl for SystemdCpu {
-    async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
+    /// What stands now.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when the unit is not loaded; otherwise what systemd said.
+    pub async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
         let object = self.bus.unit(unit).await?;
+        let interface = interface(unit);
         let get = async |name| -> Result<Option<u64>, ActError> {
-            let value: u64 = self.bus.property(unit, &object, SERVICE, name).await?;
+            let value: u64 = self.bus.property(unit, &object, interface, name).await?;
             Ok(Some(value).filter(|value| *value != UNSET))
         };
         Ok(CpuSettings {
@@ -41,7 +44,11 @@ impl CpuControl for SystemdCpu {
         })
     }
 
-    async fn apply(
+    /// Changes what stands from `from` to `to`; without `from`, sets everything.
+    ///
+    /// # Errors
+    /// As for [`SystemdCpu::read`].
+    pub async fn apply(
         &self,
         unit: &UnitName,
         from: Option<&CpuSettings>,
@@ -52,6 +59,15 @@ impl CpuControl for SystemdCpu {
             return Ok(());
         }
         Ok(self.bus.set_properties(unit, &properties).await?)
+    }
+}
+
+/// Containers run in scopes, SystemdSpawner's servers in services; both have these properties.
+fn interface(unit: &UnitName) -> &'static str {
+    if unit.as_str().ends_with(".scope") {
+        SCOPE
+    } else {
+        SERVICE
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the daemon knows of each cgroup it was told of.
 
 use super::state::{Changed, Record};
+use crate::act::Owner;
 use crate::cgroup::{CgroupId, CgroupPath, Reader};
 use crate::egress::{Admitted, ClassName};
 use crate::hub::{Server, UnitName};
@@ -81,6 +82,11 @@ impl Guarded {
             case: self.case,
             changed: self.changed,
         }
+    }
+
+    /// Through whom its limits are changed.
+    pub fn owner(&self) -> Owner {
+        Owner::of(&self.server, &self.cgroup, self.id)
     }
 
     pub fn admitted(&self) -> Admitted {

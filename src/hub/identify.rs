@@ -4,7 +4,7 @@
 //! default template and alice-singleuser's under TLJH's. The Unix user that the unit runs as
 //! does, and no hub user can start a system unit as somebody else.
 
-use super::{HubUser, Server, Spawner, UnitName, matches_unix_user, unescape};
+use super::{Control, HubUser, Server, Spawner, UnitName, matches_unix_user, unescape};
 use crate::config::Hub;
 use std::collections::BTreeSet;
 
@@ -76,6 +76,7 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub) -> Finding {
             spawner: Spawner::Systemd,
             unit: unit.clone(),
             uid: facts.uid,
+            control: Control::Systemd,
         }),
         [] => Finding::Unknown(format!(
             "it runs as {}, which hub.unix_users makes of none of the names it may carry ({})",
