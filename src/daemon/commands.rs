@@ -200,7 +200,7 @@ impl Inner {
             mode: self.config.mode.as_str().to_owned(),
             off: self.off,
             egress_loaded: self.loaded,
-            cpu_controller: crate::cgroup::has_cpu_controller(&self.root),
+            cpu_controller: self.cpu_controller,
             unknown,
         }
     }

@@ -57,6 +57,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 config,
                 off,
                 dirty,
+                cpu_controller,
                 ..
             } = &mut *inner;
             for (id, entry) in entries {
@@ -88,7 +89,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                         }
                     }
                 }
-                if guarded.unsettled || overwritten(guarded) {
+                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
                     due.push(*id);
                 }
                 if let Some(left) = guarded.case.lasts(policy)

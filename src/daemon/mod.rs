@@ -115,6 +115,8 @@ struct Inner {
     unknown_refused: Option<Time>,
     journal: Journal,
     off: bool,
+    /// Quotas have an effect, and the kernel can be asked which stands.
+    cpu_controller: bool,
     /// Something changed that should be on disk soon.
     dirty: bool,
     store: Store,
@@ -224,6 +226,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let daemon = Rc::new(Daemon {
             inner: RefCell::new(Inner {
                 policy: commands::policy(&parts.config),
+                cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
                 tree: Tree::new(
                     &parts.root,
                     &watch::slices(&parts.config.hub),
@@ -287,7 +290,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         let message = format!("hubwarden {} started{state}.", env!("CARGO_PKG_VERSION"));
         inner.tell(Told::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
-        if !crate::cgroup::has_cpu_controller(&inner.root) {
+        if !inner.cpu_controller {
             inner.tell(Told::new(
                 Kind::Trouble,
                 Level::Warning,

@@ -146,13 +146,16 @@ struct Node {
 
 impl Node {
     fn new(mode: Mode) -> Node {
-        let mut config = Config::default();
-        config.mode = mode;
+        let mut config = Config {
+            mode,
+            ..Config::default()
+        };
         config.cpu.credits = CoreSeconds(100.0);
         config.cpu.min_stay = Duration::ZERO;
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("jupyter.slice")).unwrap();
         std::fs::create_dir_all(root.path().join("system.slice")).unwrap();
+        std::fs::write(root.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
         Node {
             root,
             state: tempfile::tempdir().unwrap(),
