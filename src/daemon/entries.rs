@@ -13,8 +13,13 @@ use std::net::IpAddr;
 
 /// One cgroup that is or may be a server.
 pub(super) enum Entry {
-    /// systemd was asked what it is; `asking` is false when the answer has to be sought again.
-    Asked { cgroup: CgroupPath, asking: bool },
+    /// systemd or a container's engine was asked what it is; `asking` is false when the answer has
+    /// to be sought again, and `why` then says what was in the way.
+    Asked {
+        cgroup: CgroupPath,
+        asking: bool,
+        why: Option<String>,
+    },
     /// Not a server, or nobody can tell whose; in words.
     Other {
         cgroup: CgroupPath,
@@ -89,13 +94,16 @@ impl Guarded {
         Owner::of(&self.server, &self.cgroup, self.id)
     }
 
-    pub fn admitted(&self) -> Admitted {
-        Admitted {
+    /// What the packet rules are to know of it; nothing where they do not look at its level. That
+    /// is a container below a parent of its own, whose traffic leaves by a bridge anyhow.
+    pub fn admitted(&self) -> Option<Admitted> {
+        let level = level(&self.cgroup);
+        Admitted::LEVELS.contains(&level).then(|| Admitted {
             cgroup: self.id,
-            level: level(&self.cgroup),
+            level,
             class: self.class.clone(),
             number: self.number,
-        }
+        })
     }
 
     pub fn story(&self, mode: Mode) -> Story<'_> {

@@ -4,12 +4,14 @@
 use super::*;
 use crate::act::{ActError, Owner};
 use crate::egress::{Difference, Error, Policy as EgressPolicy};
-use crate::hub::{UnitFacts, UnitName};
+use crate::hub::UnitFacts;
 use crate::judge::{CpuSettings, Rung};
 use crate::sd_bus::SdBusError;
 use crate::units::{CoreSeconds, Cores};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+
+mod containers;
 
 const NOTHING: CpuSettings = CpuSettings {
     quota: None,

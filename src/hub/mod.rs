@@ -1,10 +1,17 @@
 //! Who is this? From a cgroup to one hub user's server, or a clear reason why not.
 
+mod container;
+mod directory;
+mod docker;
+mod escapism;
 mod identify;
 mod systemd;
 mod unit_name;
 mod unix_user;
 
+pub use container::{ContainerCgroup, ContainerFacts, Engine, identify_container};
+pub use directory::{HubDirectory, Listed, Person};
+pub use docker::{EngineError, container_facts};
 pub use identify::{Finding, UnitFacts, identify};
 pub use systemd::Units;
 pub use unit_name::{escape, unescape};
