@@ -14,6 +14,8 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 /// Interface of services.
 pub const SERVICE: &str = "org.freedesktop.systemd1.Service";
+/// Interface of scopes: processes that somebody else started, such as a container's.
+pub const SCOPE: &str = "org.freedesktop.systemd1.Scope";
 
 /// PID 1 answers in well under a millisecond; half a minute of silence is a fault to report.
 const TIMEOUT: Duration = Duration::from_secs(30);

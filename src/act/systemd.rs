@@ -1,10 +1,10 @@
 //! CPU properties of units that systemd owns, changed through systemd alone: it would overwrite
 //! a direct write at its next reload.
 
-use super::{ActError, CpuControl};
+use super::ActError;
 use crate::hub::UnitName;
 use crate::judge::CpuSettings;
-use crate::sd_bus::{SERVICE, SdBus, UNIT};
+use crate::sd_bus::{SCOPE, SERVICE, SdBus, UNIT};
 use crate::units::{Bytes, Cores};
 use std::time::Duration;
 use zbus::Variant;
@@ -13,7 +13,7 @@ use zbus::Variant;
 /// `CGROUP_LIMIT_MAX`.
 const UNSET: u64 = u64::MAX;
 
-/// Sets properties of services over D-Bus.
+/// Sets properties of services and scopes over D-Bus.
 #[derive(Debug, Clone)]
 pub struct SystemdCpu {
     bus: SdBus,
@@ -24,13 +24,16 @@ impl SystemdCpu {
     pub fn new(bus: SdBus) -> Self {
         SystemdCpu { bus }
     }
-}
 
-impl CpuControl for SystemdCpu {
-    async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
+    /// What stands now.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when the unit is not loaded; otherwise what systemd said.
+    pub async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
         let object = self.bus.unit(unit).await?;
+        let interface = interface(unit);
         let get = async |name| -> Result<Option<u64>, ActError> {
-            let value: u64 = self.bus.property(unit, &object, SERVICE, name).await?;
+            let value: u64 = self.bus.property(unit, &object, interface, name).await?;
             Ok(Some(value).filter(|value| *value != UNSET))
         };
         let freezer: String = self
@@ -51,7 +54,11 @@ impl CpuControl for SystemdCpu {
         })
     }
 
-    async fn apply(
+    /// Changes what stands from `from` to `to`; without `from`, sets everything.
+    ///
+    /// # Errors
+    /// As for [`SystemdCpu::read`].
+    pub async fn apply(
         &self,
         unit: &UnitName,
         from: Option<&CpuSettings>,
@@ -72,8 +79,21 @@ impl CpuControl for SystemdCpu {
         Ok(())
     }
 
-    async fn stop(&self, unit: &UnitName) -> Result<(), ActError> {
+    /// Ends the unit.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when it ended by itself; otherwise what systemd said.
+    pub async fn stop(&self, unit: &UnitName) -> Result<(), ActError> {
         Ok(self.bus.stop(unit).await?)
+    }
+}
+
+/// Containers run in scopes, SystemdSpawner's servers in services; both have these properties.
+fn interface(unit: &UnitName) -> &'static str {
+    if unit.as_str().ends_with(".scope") {
+        SCOPE
+    } else {
+        SERVICE
     }
 }
 

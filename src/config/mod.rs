@@ -4,11 +4,13 @@
 //! is never half accepted. `config.example.toml` shows every key with its default.
 
 mod decode;
+mod hub;
 mod limits;
 mod names;
 mod values;
 
 pub use decode::Problem;
+pub use hub::{ApiUrl, Hub};
 pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
 pub use names::{ServiceName, Template};
 pub use values::{Share, parse_amount, parse_duration};
@@ -48,21 +50,6 @@ pub struct Config {
     pub reserve: Option<Cores>,
     /// What servers may reach.
     pub egress: Egress,
-}
-
-/// `[hub]`: how this node's hub names things and where it listens.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hub {
-    /// `unit_name_template` of SystemdSpawner; several are tried.
-    pub unit_names: Vec<Template>,
-    /// `username_template` of SystemdSpawner: the Unix user that proves a unit's owner.
-    pub unix_users: Vec<Template>,
-    /// The slice that servers are started in; unknown members reach nothing.
-    pub slice: String,
-    /// The hub's own API on loopback, which servers need.
-    pub api_ports: Vec<u16>,
-    /// Networks besides loopback from which a proxy asks servers.
-    pub proxies: Vec<IpNet>,
 }
 
 /// `[egress]`: classes and what they share.
@@ -123,16 +110,7 @@ impl Default for Config {
         Config {
             mode: Mode::Observe,
             tick: Duration::from_secs(5),
-            hub: Hub {
-                unit_names: vec![
-                    Template::new("jupyter-", "-singleuser"),
-                    Template::new("jupyter-", ""),
-                ],
-                unix_users: vec![Template::new("", ""), Template::new("jupyter-", "")],
-                slice: "jupyter.slice".to_owned(),
-                api_ports: vec![8081, 15001],
-                proxies: Vec::new(),
-            },
+            hub: Hub::default(),
             limits: Limits::default(),
             groups: BTreeMap::new(),
             users: BTreeMap::new(),
@@ -234,7 +212,7 @@ fn read(mut root: Section<'_, '_>) -> Config {
     let mut config = Config {
         mode: root.value("mode", default.mode),
         tick: root.ranged("tick", default.tick, second..=60 * second),
-        hub: read_hub(root.section("hub"), default.hub),
+        hub: hub::read(root.section("hub"), default.hub),
         limits: default.limits,
         groups: BTreeMap::new(),
         users: BTreeMap::new(),
@@ -262,45 +240,6 @@ fn read_people(mut section: Section<'_, '_>, config: &Config) -> BTreeMap<String
     }
     section.finish();
     people
-}
-
-fn read_hub(mut section: Section<'_, '_>, default: Hub) -> Hub {
-    let hub = Hub {
-        unit_names: section.list("unit_names", default.unit_names),
-        unix_users: section.list("unix_users", default.unix_users),
-        slice: section.value("slice", default.slice),
-        api_ports: section.list("api_ports", default.api_ports),
-        proxies: section.list("proxies", default.proxies),
-    };
-    let stem = hub.slice.strip_suffix(".slice").unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if stem.is_empty() || !stem.chars().all(plain) {
-        section.complain(
-            "slice",
-            "must be a top-level slice: letters and digits, then .slice (a dash would nest it)",
-        );
-    } else if ["system.slice", "user.slice", "machine.slice"].contains(&hub.slice.as_str()) {
-        section.complain(
-            "slice",
-            "must not be one of systemd's own slices: everything in it would lose its network",
-        );
-    }
-    for (key, list) in [
-        ("unit_names", &hub.unit_names),
-        ("unix_users", &hub.unix_users),
-    ] {
-        if list.is_empty() {
-            section.complain(key, "is empty; no server would ever be recognised");
-        }
-    }
-    if hub.unit_names.iter().any(|name| name.prefix().is_empty()) {
-        section.complain(
-            "unit_names",
-            "has a template that begins with {USERNAME}; every unit of the node would match",
-        );
-    }
-    section.finish();
-    hub
 }
 
 fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {

@@ -4,7 +4,7 @@
 //! is in the kernel and in the state file, and this lifts both.
 
 use super::state::{Book, Store};
-use crate::act::CpuControl;
+use crate::act::{CpuControl, Owner};
 use crate::egress::Firewall;
 
 /// What could not be lifted, in words.
@@ -49,10 +49,11 @@ async fn put_back<C: CpuControl>(book: &mut Book, cpu: Option<&C>, complaints: &
             continue;
         };
         let unit = &record.server.unit;
-        let result = match cpu.read(unit).await {
+        let owner = Owner::of(&record.server, &record.cgroup, record.id);
+        let result = match cpu.read(&owner).await {
             // Somebody else's limit by now.
             Ok(found) if found != changed.ours => Ok(()),
-            Ok(found) => cpu.apply(unit, Some(&found), &changed.before).await,
+            Ok(found) => cpu.apply(&owner, Some(&found), &changed.before).await,
             Err(error) => Err(error),
         };
         match result {

@@ -179,16 +179,21 @@ impl Inner {
         self.entries.values().any(acting)
     }
 
-    fn status(&self) -> NodeStatus {
+    pub(super) fn status(&self) -> NodeStatus {
         let mut unknown = Vec::new();
         for entry in self.entries.values() {
-            if let Entry::Other {
-                cgroup,
-                why,
-                exempt: false,
-            } = entry
-            {
-                unknown.push((cgroup.to_string(), why.clone()));
+            match entry {
+                Entry::Other {
+                    cgroup,
+                    why,
+                    exempt: false,
+                }
+                | Entry::Asked {
+                    cgroup,
+                    why: Some(why),
+                    ..
+                } => unknown.push((cgroup.to_string(), why.clone())),
+                _ => {}
             }
         }
         NodeStatus {

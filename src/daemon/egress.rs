@@ -94,7 +94,7 @@ impl Inner {
         let mut admitted = Vec::new();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
-                admitted.push(guarded.admitted());
+                admitted.extend(guarded.admitted());
             }
         }
         admitted.extend(self.exempt.values().cloned());

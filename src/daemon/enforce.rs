@@ -7,9 +7,9 @@
 use super::entries::{Entry, Guarded};
 use super::state::{Changed, StateError};
 use super::{Daemon, Inner};
-use crate::act::{ActError, CpuControl};
+use crate::act::{ActError, CpuControl, Owner};
 use crate::cgroup::{CgroupId, stat::CpuMax};
-use crate::hub::{UnitName, Units};
+use crate::hub::Units;
 use crate::judge::{CpuSettings, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
 use std::collections::BTreeSet;
@@ -24,8 +24,9 @@ enum SettleError {
     Act(#[from] ActError),
     #[error("what stands there could not be noted first, so nothing was changed: {0}")]
     State(String),
-    #[error("systemd took {wanted:?} and holds {found:?}")]
+    #[error("{owner} was to have {wanted:?} and has {found:?}")]
     NotTaken {
+        owner: Owner,
         wanted: CpuSettings,
         found: CpuSettings,
     },
@@ -142,15 +143,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     async fn settle(&self, id: CgroupId) -> Result<Option<Settled>, SettleError> {
-        let Some(unit) = self
-            .inner
-            .borrow_mut()
-            .guarded(id)
-            .map(|g| g.server.unit.clone())
-        else {
+        let Some(owner) = self.inner.borrow_mut().guarded(id).map(|g| g.owner()) else {
             return Ok(None);
         };
-        let found = self.cpu.read(&unit).await?;
+        let found = self.cpu.read(&owner).await?;
         let Some((before, target, forced)) = self.inner.borrow_mut().intend(id, &found) else {
             return Ok(None);
         };
@@ -160,10 +156,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 .await
                 .map_err(|error| SettleError::State(error.to_string()))?;
             let from = (!forced).then_some(&found);
-            self.change(&unit, from, &target).await?;
+            self.change(&owner, from, &target).await?;
         }
         if self.inner.borrow_mut().must_stop(id) {
-            self.cpu.stop(&unit).await?;
+            self.cpu.stop(&owner).await?;
         }
         if let Some(guarded) = self.inner.borrow_mut().guarded(id)
             && guarded
@@ -181,16 +177,17 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     async fn change(
         &self,
-        unit: &UnitName,
+        owner: &Owner,
         from: Option<&CpuSettings>,
         target: &CpuSettings,
     ) -> Result<(), SettleError> {
-        self.cpu.apply(unit, from, target).await?;
-        let found = self.cpu.read(unit).await?;
+        self.cpu.apply(owner, from, target).await?;
+        let found = self.cpu.read(owner).await?;
         if found == *target {
             return Ok(());
         }
         Err(SettleError::NotTaken {
+            owner: owner.clone(),
             wanted: *target,
             found,
         })
@@ -281,7 +278,10 @@ impl Inner {
         }
         let rung = guarded.case.rung;
         let target = if acts {
-            wanted(rung, &policy, &before)
+            match wanted(rung, &policy, &before) {
+                same if same == before => before,
+                target => guarded.owner().as_held(&target),
+            }
         } else {
             before
         };

@@ -1,6 +1,7 @@
 //! What the daemon knows of each cgroup it was told of.
 
 use super::state::{Changed, Record};
+use crate::act::Owner;
 use crate::cgroup::{CgroupId, CgroupPath, Reader};
 use crate::egress::{Admitted, ClassName};
 use crate::hub::{Server, UnitName};
@@ -13,8 +14,13 @@ use std::time::Duration;
 
 /// One cgroup that is or may be a server.
 pub(super) enum Entry {
-    /// systemd was asked what it is; `asking` is false when the answer has to be sought again.
-    Asked { cgroup: CgroupPath, asking: bool },
+    /// systemd or a container's engine was asked what it is; `asking` is false when the answer has
+    /// to be sought again, and `why` then says what was in the way.
+    Asked {
+        cgroup: CgroupPath,
+        asking: bool,
+        why: Option<String>,
+    },
     /// Not a server, or nobody can tell whose; in words.
     Other {
         cgroup: CgroupPath,
@@ -95,13 +101,21 @@ impl Guarded {
         }
     }
 
-    pub fn admitted(&self) -> Admitted {
-        Admitted {
+    /// Through whom its limits are changed.
+    pub fn owner(&self) -> Owner {
+        Owner::of(&self.server, &self.cgroup, self.id)
+    }
+
+    /// What the packet rules are to know of it; nothing where they do not look at its level. That
+    /// is a container below a parent of its own, whose traffic leaves by a bridge anyhow.
+    pub fn admitted(&self) -> Option<Admitted> {
+        let level = level(&self.cgroup);
+        Admitted::LEVELS.contains(&level).then(|| Admitted {
             cgroup: self.id,
-            level: level(&self.cgroup),
+            level,
             class: self.class.clone(),
             number: self.number,
-        }
+        })
     }
 
     pub fn story(&self, mode: Mode) -> Story<'_> {

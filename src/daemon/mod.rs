@@ -10,8 +10,10 @@ mod contention;
 mod egress;
 mod enforce;
 mod entries;
+mod find_out;
 mod grants;
 mod people;
+mod places;
 mod state;
 mod watch;
 
@@ -24,7 +26,7 @@ use crate::cgroup::{CgroupError, CgroupId, CgroupPath, Tree};
 use crate::config::Config;
 use crate::control::Command;
 use crate::egress::{Admitted, Firewall, Refusal};
-use crate::hub::Units;
+use crate::hub::{HubDirectory, UnitName, Units};
 use crate::judge::Grant;
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
@@ -120,6 +122,10 @@ struct Inner {
     resolvers: Vec<IpAddr>,
     trouble_told: Option<String>,
     unknown_refused: Option<Time>,
+    /// What the hub said last of its servers and people.
+    directory: Rc<HubDirectory>,
+    /// Containers told of as nobody's.
+    told_unknown: BTreeSet<UnitName>,
     journal: Journal,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
@@ -235,8 +241,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
                 tree: Tree::new(
                     &parts.root,
-                    &watch::slices(&parts.config.hub),
-                    watch::filter(&parts.config.hub),
+                    &places::slices(&parts.config.hub),
+                    places::filter(&parts.config.hub),
                 )?,
                 config: parts.config,
                 root: parts.root,
@@ -255,6 +261,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 resolvers: Vec::new(),
                 trouble_told: None,
                 unknown_refused: None,
+                directory: Rc::default(),
+                told_unknown: BTreeSet::new(),
                 journal: parts.journal,
                 off: false,
                 dirty: false,

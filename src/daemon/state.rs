@@ -221,6 +221,14 @@ mod tests {
     }
 
     #[test]
+    fn a_server_noted_before_containers_were_known_is_systemds() {
+        let text = r#"{"user":"alice","name":"","spawner":"systemd",
+            "unit":"jupyter-alice.service","uid":1001}"#;
+        let server: Server = serde_json::from_str(text).unwrap();
+        assert_eq!(server.control, crate::hub::Control::Systemd);
+    }
+
+    #[test]
     fn a_damaged_book_is_kept_and_named() {
         let (directory, store) = store();
         let path = directory.path().join(FILE);

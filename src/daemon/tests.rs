@@ -2,14 +2,16 @@
 //! a map, packet rules that are a list.
 
 use super::*;
-use crate::act::ActError;
+use crate::act::{ActError, Owner};
 use crate::egress::{Difference, Error, Policy as EgressPolicy};
-use crate::hub::{UnitFacts, UnitName};
+use crate::hub::UnitFacts;
 use crate::judge::{CpuSettings, Rung};
 use crate::sd_bus::SdBusError;
 use crate::units::{CoreSeconds, Cores};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+
+mod containers;
 
 const NOTHING: CpuSettings = CpuSettings {
     quota: None,
@@ -43,30 +45,31 @@ impl Units for FakeSystemd {
 }
 
 impl CpuControl for FakeSystemd {
-    async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
-        let settings = self.0.borrow().settings.get(unit.as_str()).copied();
-        settings.ok_or_else(|| ActError::Gone(unit.clone()))
+    async fn read(&self, owner: &Owner) -> Result<CpuSettings, ActError> {
+        let settings = self.0.borrow().settings.get(&owner.to_string()).copied();
+        settings.ok_or_else(|| ActError::Gone(owner.clone()))
     }
 
     async fn apply(
         &self,
-        unit: &UnitName,
+        owner: &Owner,
         _from: Option<&CpuSettings>,
         to: &CpuSettings,
     ) -> Result<(), ActError> {
         // As over a real bus, others get their turn meanwhile.
         tokio::task::yield_now().await;
         let mut systemd = self.0.borrow_mut();
-        if systemd.broken.contains(unit.as_str()) {
+        let unit = owner.to_string();
+        if systemd.broken.contains(&unit) {
             return Err(ActError::Bus(SdBusError::NoBus(zbus::Error::InvalidReply)));
         }
         systemd.applied += 1;
-        systemd.settings.insert(unit.as_str().to_owned(), *to);
+        systemd.settings.insert(unit, *to);
         Ok(())
     }
 
-    async fn stop(&self, unit: &UnitName) -> Result<(), ActError> {
-        self.0.borrow_mut().stopped.push(unit.as_str().to_owned());
+    async fn stop(&self, owner: &Owner) -> Result<(), ActError> {
+        self.0.borrow_mut().stopped.push(owner.to_string());
         Ok(())
     }
 }

@@ -228,7 +228,7 @@ pub(super) fn limit_in_words(settings: &CpuSettings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{HubUser, Spawner, UnitName};
+    use crate::hub::{Control, HubUser, Spawner, UnitName};
     use crate::judge::Reason;
     use std::time::Duration;
 
@@ -239,6 +239,7 @@ mod tests {
             spawner: Spawner::Systemd,
             unit: UnitName("jupyter-alice.service".into()),
             uid: Some(1001),
+            control: Control::Systemd,
         }
     }
 
