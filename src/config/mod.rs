@@ -4,11 +4,15 @@
 //! is never half accepted. `config.example.toml` shows every key with its default.
 
 mod decode;
+mod metrics;
 mod names;
+mod record;
 mod values;
 
 pub use decode::Problem;
+pub use metrics::{Listen, Metrics};
 pub use names::{ServiceName, Template};
+pub use record::{Record, Size};
 pub use values::Share;
 
 use crate::egress::{Class, ClassName, Policy};
@@ -40,6 +44,10 @@ pub struct Config {
     pub cpu: Cpu,
     /// What servers may reach.
     pub egress: Egress,
+    /// Where counters are shown.
+    pub metrics: Metrics,
+    /// Whether samples are written down.
+    pub record: Record,
 }
 
 /// `[hub]`: how this node's hub names things and where it listens.
@@ -163,6 +171,8 @@ impl Default for Config {
                 log_group: 4814,
                 classes: BTreeMap::from([(standard(), Class::standard())]),
             },
+            metrics: Metrics::default(),
+            record: Record::default(),
         }
     }
 }
@@ -242,6 +252,8 @@ fn read(mut root: Section<'_, '_>) -> Config {
         hub: read_hub(root.section("hub"), default.hub),
         cpu: read_cpu(root.section("cpu"), default.cpu),
         egress: read_egress(root.section("egress"), default.egress),
+        metrics: metrics::read(root.section("metrics"), default.metrics),
+        record: record::read(root.section("record"), default.record),
     };
     root.finish();
     config

@@ -24,7 +24,16 @@ fn example_file_states_the_defaults() {
 #[test]
 fn example_file_has_every_key() {
     let text = include_str!("../../config.example.toml");
-    for section in ["", "hub", "cpu", "egress", "egress.classes.standard"] {
+    let sections = [
+        "",
+        "hub",
+        "cpu",
+        "egress",
+        "egress.classes.standard",
+        "metrics",
+        "record",
+    ];
+    for section in sections {
         let header = if section.is_empty() {
             String::new()
         } else {
