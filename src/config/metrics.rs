@@ -147,7 +147,12 @@ mod tests {
 
     #[test]
     fn an_address_that_others_reach_needs_a_word_of_its_own() {
-        for address in ["0.0.0.0:9847", "192.0.2.1:9847", "[::]:9847", "[::ffff:192.0.2.1]:1"] {
+        for address in [
+            "0.0.0.0:9847",
+            "192.0.2.1:9847",
+            "[::]:9847",
+            "[::ffff:192.0.2.1]:1",
+        ] {
             let error = metrics(&format!("listen = \"{address}\"")).unwrap_err();
             assert!(error.contains("metrics.allow_remote = true"), "{error}");
             let text = format!("listen = \"{address}\"\nallow_remote = true");
@@ -161,10 +166,18 @@ mod tests {
     #[test]
     fn a_socket_is_in_the_daemons_directory() {
         assert_eq!(
-            metrics("listen = \"/run/hubwarden/metrics.sock\"").unwrap().listen,
+            metrics("listen = \"/run/hubwarden/metrics.sock\"")
+                .unwrap()
+                .listen,
             Some(Listen::Unix("/run/hubwarden/metrics.sock".into()))
         );
-        for bad in ["/tmp/x", "/run/hubwarden/../x", "/run/hubwarden/", "9847", "127.0.0.1:0"] {
+        for bad in [
+            "/tmp/x",
+            "/run/hubwarden/../x",
+            "/run/hubwarden/",
+            "9847",
+            "127.0.0.1:0",
+        ] {
             assert!(metrics(&format!("listen = \"{bad}\"")).is_err(), "{bad}");
         }
     }

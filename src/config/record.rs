@@ -66,11 +66,7 @@ impl Show for Size {
 pub(super) fn read(mut section: Section<'_, '_>, default: Record) -> Record {
     let record = Record {
         enabled: section.value("enabled", default.enabled),
-        max_size: section.ranged(
-            "max_size",
-            default.max_size,
-            Size(1 << 20)..=Size(64 << 30),
-        ),
+        max_size: section.ranged("max_size", default.max_size, Size(1 << 20)..=Size(64 << 30)),
         user_names: section.value("user_names", default.user_names),
     };
     section.finish();

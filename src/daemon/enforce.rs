@@ -56,6 +56,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 config,
                 off,
                 dirty,
+                meter,
                 ..
             } = &mut *inner;
             for (id, entry) in entries {
@@ -73,6 +74,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 match sample(guarded, now, policy) {
                     Ok(None) => {}
                     Ok(Some(verdict)) => {
+                        meter.ledger.verdict(*id, verdict.to);
                         guarded.verdicts.push_back(verdict);
                         *dirty = true;
                         due.push(*id);
@@ -346,6 +348,7 @@ fn sample(
         return Ok(None);
     };
     let sample = reader.sample()?;
+    guarded.stat = Some(sample.cpu);
     let event = Event::Sampled(sample.cpu.usage);
     Ok(step(&mut guarded.case, &event, now, policy))
 }

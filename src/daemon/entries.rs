@@ -1,7 +1,7 @@
 //! What the daemon knows of each cgroup it was told of.
 
 use super::state::{Changed, Record};
-use crate::cgroup::{CgroupId, CgroupPath, Reader};
+use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
 use crate::hub::{Server, UnitName};
 use crate::judge::{Case, Verdict};
@@ -35,6 +35,8 @@ pub(super) struct Guarded {
     pub case: Case,
     pub changed: Option<Changed>,
     pub reader: Option<Reader>,
+    /// What the last sample said.
+    pub stat: Option<CpuStat>,
     /// An action is under way: a second one must not overtake it.
     pub acting: bool,
     /// Verdicts to carry out and tell, oldest first.
@@ -60,6 +62,7 @@ impl Guarded {
             case: record.case,
             changed: record.changed,
             reader: None,
+            stat: None,
             acting: false,
             verdicts: VecDeque::new(),
             unsettled: false,

@@ -9,6 +9,7 @@ mod commands;
 mod egress;
 mod enforce;
 mod entries;
+mod metrics;
 mod state;
 mod watch;
 
@@ -30,7 +31,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
-
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -114,6 +114,7 @@ struct Inner {
     trouble_told: Option<String>,
     unknown_refused: Option<Time>,
     journal: Journal,
+    meter: metrics::Meter,
     off: bool,
     /// Something changed that should be on disk soon.
     dirty: bool,
@@ -157,6 +158,7 @@ where
                 &watch::slices(&parts.config.hub),
                 watch::filter(&parts.config.hub),
             )?,
+            meter: metrics::Meter::new(&parts.config),
             config: parts.config,
             root: parts.root,
             entries: BTreeMap::new(),
@@ -331,6 +333,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     fn tick_once(self: &Rc<Self>) {
+        let begun = now();
         self.rescan();
         self.ask_again();
         self.sweep(now(), None);
@@ -340,6 +343,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         let status = self.inner.borrow().status_line();
         notify(&[sd_notify::NotifyState::Status(&status)]);
+        self.inner.borrow_mut().show_metrics(now().since(begun));
     }
 }
 
