@@ -236,7 +236,7 @@ impl Inner {
 }
 
 /// What the judge needs of a configuration.
-pub(super) fn policy(config: &Config) -> Policy {
+pub fn policy(config: &Config) -> Policy {
     let cpu = &config.cpu;
     Policy {
         limit: cpu.limit,

@@ -14,6 +14,7 @@ mod state;
 mod watch;
 
 pub use brake::lift;
+pub use commands::policy;
 pub use state::{Book, StateError, Store};
 
 use crate::act::CpuControl;
