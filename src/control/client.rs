@@ -95,6 +95,10 @@ fn plain(error: zbus::Error) -> ClientError {
     match error {
         zbus::Error::FDO(error) => match *error {
             ServiceUnknown(_) | NameHasNoOwner(_) => ClientError::NotRunning,
+            // The bus's own policy speaks of rules and sockets; ours of what to do.
+            AccessDenied(words) if words.starts_with("Rejected send message") => {
+                ClientError::Refused(super::ADMINS_ONLY.to_owned())
+            }
             AccessDenied(words) | Failed(words) | InvalidArgs(words) => ClientError::Refused(words),
             other => ClientError::Bus(other.into()),
         },

@@ -14,6 +14,9 @@ pub const NAME: &str = "org.hubwarden";
 /// The one object it has.
 pub const PATH: &str = "/org/hubwarden";
 
+/// What a user is told who asks for what is an admin's to do.
+const ADMINS_ONLY: &str = "only root and members of group hubwarden may do that; use sudo";
+
 /// A request to the daemon's loop, with where to send the answer.
 pub enum Command {
     /// The node as a whole.
@@ -70,6 +73,6 @@ pub struct ServerStatus {
     pub rung: String,
     /// Its egress class.
     pub class: String,
-    /// The limit we set, in cores; 0 where none of ours stands.
+    /// The limit in force, ours or the admin's, in cores; 0 where there is none.
     pub limit_cores: f64,
 }

@@ -140,7 +140,5 @@ async fn admin(header: &Header<'_>, connection: &Connection) -> fdo::Result<Call
     if caller.admin {
         return Ok(caller);
     }
-    Err(fdo::Error::AccessDenied(format!(
-        "only root and members of group {GROUP} may do that; use sudo"
-    )))
+    Err(fdo::Error::AccessDenied(super::ADMINS_ONLY.to_owned()))
 }

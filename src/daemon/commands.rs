@@ -87,7 +87,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// Lifts every verdict and rule and puts back what stood there.
-    async fn switch_off(self: &Rc<Self>, who: &str) -> Result<String, String> {
+    pub(super) async fn switch_off(self: &Rc<Self>, who: &str) -> Result<String, String> {
         let ids = {
             let mut inner = self.inner.borrow_mut();
             if inner.off {
@@ -138,7 +138,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    async fn switch_on(self: &Rc<Self>, who: &str) -> Result<String, String> {
+    pub(super) async fn switch_on(self: &Rc<Self>, who: &str) -> Result<String, String> {
         let ids = {
             let mut inner = self.inner.borrow_mut();
             if !inner.off {
@@ -201,7 +201,7 @@ impl Inner {
             mode: self.config.mode.as_str().to_owned(),
             off: self.off,
             egress_loaded: self.loaded,
-            cpu_controller: crate::cgroup::has_cpu_controller(&self.root),
+            cpu_controller: self.cpu_controller,
             unknown,
         }
     }
@@ -224,10 +224,7 @@ impl Inner {
                 credits_size_core_seconds: self.policy.size.0,
                 rung: guarded.case.rung.as_str().to_owned(),
                 class: guarded.class.as_str().to_owned(),
-                limit_cores: guarded
-                    .changed
-                    .and_then(|changed| changed.ours.quota)
-                    .map_or(0.0, |quota| quota.0),
+                limit_cores: guarded.limit.map_or(0.0, |limit| limit.0),
             });
         }
         servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));

@@ -57,6 +57,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 off,
                 dirty,
                 meter,
+                cpu_controller,
                 ..
             } = &mut *inner;
             for (id, entry) in entries {
@@ -89,7 +90,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                         }
                     }
                 }
-                if guarded.unsettled || overwritten(guarded) {
+                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
                     due.push(*id);
                 }
                 if let Some(left) = guarded.case.lasts(policy)
@@ -297,6 +298,7 @@ impl Inner {
             Ok(None) => return false,
             Ok(Some(settled)) => {
                 guarded.trouble = None;
+                guarded.limit = settled.now.quota;
                 let verdicts: Vec<Verdict> = guarded.verdicts.drain(..).collect();
                 let rung = guarded.case.rung;
                 let story = guarded.story(mode);

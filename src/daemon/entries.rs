@@ -6,7 +6,7 @@ use crate::egress::{Admitted, ClassName};
 use crate::hub::{Server, UnitName};
 use crate::judge::{Case, Verdict};
 use crate::report::Story;
-use crate::units::{Mode, Time};
+use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
@@ -34,6 +34,8 @@ pub(super) struct Guarded {
     pub number: u32,
     pub case: Case,
     pub changed: Option<Changed>,
+    /// The limit in force, ours or the admin's, as last seen; `None` is no limit.
+    pub limit: Option<Cores>,
     pub reader: Option<Reader>,
     /// What the last sample said.
     pub stat: Option<CpuStat>,
@@ -61,6 +63,7 @@ impl Guarded {
             number,
             case: record.case,
             changed: record.changed,
+            limit: record.changed.and_then(|changed| changed.ours.quota),
             reader: None,
             stat: None,
             acting: false,

@@ -117,6 +117,8 @@ struct Inner {
     journal: Journal,
     meter: metrics::Meter,
     off: bool,
+    /// Quotas have an effect, and the kernel can be asked which stands.
+    cpu_controller: bool,
     /// Something changed that should be on disk soon.
     dirty: bool,
     store: Store,
@@ -146,49 +148,7 @@ where
     C: CpuControl + 'static,
     U: Units + 'static,
 {
-    let Parts {
-        mut refusals,
-        mut commands,
-        ..
-    } = parts;
-    let daemon = Rc::new(Daemon {
-        inner: RefCell::new(Inner {
-            policy: commands::policy(&parts.config),
-            tree: Tree::new(
-                &parts.root,
-                &watch::slices(&parts.config.hub),
-                watch::filter(&parts.config.hub),
-            )?,
-            meter: metrics::Meter::new(&parts.config),
-            config: parts.config,
-            root: parts.root,
-            entries: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            next_number: 0,
-            exempt: BTreeMap::new(),
-            ending: BTreeSet::new(),
-            look_at: None,
-            firewall: parts.firewall,
-            loaded: false,
-            generation: None,
-            slices: Vec::new(),
-            resolvers: Vec::new(),
-            trouble_told: None,
-            unknown_refused: None,
-            journal: parts.journal,
-            off: false,
-            dirty: false,
-            store: parts.store.clone(),
-        }),
-        cpu: parts.cpu,
-        units: parts.units,
-        store: parts.store,
-        config_path: parts.config_path,
-        savers: RefCell::default(),
-        save_wanted: Notify::new(),
-        reloaded: Notify::new(),
-        tree_reads: Cell::new(true),
-    });
+    let (daemon, mut refusals, mut commands) = Daemon::new(parts)?;
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
 
@@ -257,6 +217,56 @@ fn now() -> Time {
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Puts the parts together; nothing is read or changed yet.
+    #[allow(
+        clippy::type_complexity,
+        reason = "three results with no name of their own"
+    )]
+    fn new(
+        parts: Parts<C, U>,
+    ) -> Result<(Rc<Self>, mpsc::Receiver<Refusal>, mpsc::Receiver<Command>), DaemonError> {
+        let daemon = Rc::new(Daemon {
+            inner: RefCell::new(Inner {
+                policy: commands::policy(&parts.config),
+                cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
+                tree: Tree::new(
+                    &parts.root,
+                    &watch::slices(&parts.config.hub),
+                    watch::filter(&parts.config.hub),
+                )?,
+                meter: metrics::Meter::new(&parts.config),
+                config: parts.config,
+                root: parts.root,
+                entries: BTreeMap::new(),
+                numbers: BTreeMap::new(),
+                next_number: 0,
+                exempt: BTreeMap::new(),
+                ending: BTreeSet::new(),
+                look_at: None,
+                firewall: parts.firewall,
+                loaded: false,
+                generation: None,
+                slices: Vec::new(),
+                resolvers: Vec::new(),
+                trouble_told: None,
+                unknown_refused: None,
+                journal: parts.journal,
+                off: false,
+                dirty: false,
+                store: parts.store.clone(),
+            }),
+            cpu: parts.cpu,
+            units: parts.units,
+            store: parts.store,
+            config_path: parts.config_path,
+            savers: RefCell::default(),
+            save_wanted: Notify::new(),
+            reloaded: Notify::new(),
+            tree_reads: Cell::new(true),
+        });
+        Ok((daemon, parts.refusals, parts.commands))
+    }
+
     /// Brings back what an earlier daemon left, then the rules, then everybody else.
     fn start(self: &Rc<Self>) -> Result<(), DaemonError> {
         let changes = self.inner.borrow_mut().tree.rescan()?;
@@ -283,7 +293,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         let message = format!("hubwarden {} started{state}.", env!("CARGO_PKG_VERSION"));
         inner.tell(Told::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
-        if !crate::cgroup::has_cpu_controller(&inner.root) {
+        if !inner.cpu_controller {
             inner.tell(Told::new(
                 Kind::Trouble,
                 Level::Warning,

@@ -16,6 +16,8 @@ pub struct Credits {
     pub left: CoreSeconds,
     /// The rate of use between the last two readings.
     pub rate: Cores,
+    /// The size that `left` was measured by.
+    size: CoreSeconds,
     last: Option<Reading>,
 }
 
@@ -31,6 +33,7 @@ impl Credits {
         Credits {
             left: policy.size,
             rate: Cores(0.0),
+            size: policy.size,
             last: None,
         }
     }
@@ -41,6 +44,7 @@ impl Credits {
     /// cgroup was made anew) or whose time did not advance: without a span there is nothing to
     /// book, and guessing would charge an innocent.
     pub(super) fn book(&mut self, usage: Duration, now: Time, policy: &Policy) {
+        self.follow(policy.size);
         let reading = Reading { at: now, usage };
         let Some(last) = self.last.replace(reading) else {
             return;
@@ -51,8 +55,16 @@ impl Credits {
             self.left.0 += earned.0 - used.as_secs_f64();
             self.rate = Cores(used.as_secs_f64() / span.as_secs_f64());
         }
-        // Also when the policy's size was lowered meanwhile.
         self.left.0 = self.left.0.clamp(0.0, policy.size.0);
+    }
+
+    /// Keeps the share when the policy's size changed: who was rested is rested still, and who had
+    /// spent all is not forgiven.
+    fn follow(&mut self, size: CoreSeconds) {
+        if self.size != size {
+            self.left.0 *= size.0 / self.size.0;
+            self.size = size;
+        }
     }
 
     /// Forgets the starting point, for a cgroup whose counter begins anew.

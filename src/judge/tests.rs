@@ -137,11 +137,17 @@ fn a_gap_between_samples_is_booked_exactly() {
 }
 
 #[test]
-fn lowered_size_takes_effect_at_the_next_sample() {
-    let mut server = Server::new(policy());
-    server.policy.size = CoreSeconds(100.0);
-    server.run(0.0, TICK);
-    assert_eq!(server.case.credits.left, CoreSeconds(100.0));
+fn a_change_of_size_keeps_the_share() {
+    let mut rested = Server::new(policy());
+    let mut spent = Server::new(policy());
+    spent.run_for(2.0, HOUR, TICK);
+    for server in [&mut rested, &mut spent] {
+        server.policy.size = CoreSeconds(7200.0);
+        server.run(0.25, TICK);
+    }
+    assert_eq!(rested.case.credits.left, CoreSeconds(7200.0));
+    assert_eq!(rested.case.rung, Rung::Free);
+    assert_eq!(spent.case.credits.left, CoreSeconds(0.0));
 }
 
 #[test]

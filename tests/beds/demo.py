@@ -25,7 +25,7 @@ def act(name, bed, file, summary):
         if line.startswith("SUMMARY "):
             summary.append(("ok    ", line[8:]))
         elif line.startswith("REASON "):
-            summary.append(("FAILED", line[7:]))
+            summary.append(("FAILED", line[7:].replace(run.BREAK, " ")))
     return passed
 
 

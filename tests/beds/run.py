@@ -30,6 +30,8 @@ BEDS = ("machine", "vm")
 # No scenario may take longer; one that does is stopped and fails.
 LIMIT = 420
 LOGS = rootfs.CACHE / "logs"
+# Stands for a line's end within a reason, which is one line on its way from a scenario to here.
+BREAK = "\x1f"
 
 
 class Ended(BaseException):
@@ -100,7 +102,8 @@ def show_failure(error, file):
     """An expectation's own sentence and where it stood; a whole traceback for anything unforeseen."""
     if isinstance(error, (AssertionError, rootfs.BedError)):
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-        print(f"REASON {error} ({file.name}:{lines[-1] if lines else '?'})", flush=True)
+        reason = f"{error} ({file.name}:{lines[-1] if lines else '?'})"
+        print("REASON " + reason.replace("\n", BREAK), flush=True)
     else:
         print(f"REASON {type(error).__name__}: {error}", flush=True)
         print(traceback.format_exc(), flush=True)
@@ -185,7 +188,7 @@ def main(arguments):
             continue
         failed += 1
         reason = next((line[7:] for line in said if line.startswith("REASON ")), "it ended without a word")
-        print(f"FAILED {name} {reason}", flush=True)
+        print(f"FAILED {name} {reason.replace(BREAK, chr(10))}", flush=True)
         if not live:
             print("\n".join("    " + line for line in said if not line.startswith("REASON ")), flush=True)
     print(f"{len(names) - failed} passed, {failed} failed", flush=True)

@@ -32,7 +32,7 @@ def scenario(machine):
     expect(done.code == 2, f"check-config of a bad file: {done}")
     said = done.out + done.err
     for line, what in MISTAKES:
-        named = [text for text in said.splitlines() if re.search(rf"bad\\.toml:{line}:\\d+", text)]
+        named = [text for text in said.splitlines() if re.search(rf"bad\.toml:{line}:\d+", text)]
         expect(named, f"no `bad.toml:{line}:COLUMN` in:\n{said}")
         expect(any(what in text for text in said.splitlines()), f"{what!r} is not named in:\n{said}")
     print(said.strip())

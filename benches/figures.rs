@@ -1,3 +1,0 @@
-//! Prints `figure NAME VALUE UNIT` lines; see `make bench`.
-
-fn main() {}

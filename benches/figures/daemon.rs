@@ -1,0 +1,144 @@
+//! What the daemon itself costs over a minute: its real loop, reader, judge, state file and packet
+//! rules (in a network namespace of its own), with a systemd that answers from a map.
+
+use crate::bed::Bed;
+use crate::figure;
+use hubwarden::act::{ActError, CpuControl};
+use hubwarden::config::Config;
+use hubwarden::daemon::{Parts, Store, run as run_daemon};
+use hubwarden::egress::Nft;
+use hubwarden::hub::{UnitFacts, UnitName, Units};
+use hubwarden::judge::CpuSettings;
+use hubwarden::report::Journal;
+use hubwarden::sd_bus::SdBusError;
+use hubwarden::units::Mode;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{UsageWho, getrusage};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Until everybody is found and has a limit.
+const SETTLE: Duration = Duration::from_secs(15);
+const MEASURE: Duration = Duration::from_secs(60);
+
+pub fn run() {
+    for servers in [1000, 5000] {
+        let myself = std::env::current_exe().expect("our own path");
+        let output = Command::new(myself)
+            .args(["daemon-child", &servers.to_string()])
+            .output()
+            .expect("a child of our own");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// A process of its own, so that its memory is the daemon's.
+pub fn child(servers: &str) {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own (root is needed)");
+    let bed = Bed::new(servers.parse().expect("a number"));
+    let state = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let (journal, entries) = Journal::queue();
+    std::thread::spawn(move || entries.into_iter().for_each(drop));
+    let (_ask, commands) = mpsc::channel(1);
+    let (_refuse, refusals) = mpsc::channel(1);
+    let config = Config {
+        mode: Mode::Enforce,
+        ..Config::default()
+    };
+    let systemd = Map::default();
+    let parts = Parts {
+        config,
+        config_path: state.path().join("config.toml"),
+        root: bed.root.clone(),
+        store: Store::new(state.path()).expect("a store"),
+        cpu: systemd.clone(),
+        units: systemd,
+        firewall: Box::new(Nft::open().expect("nftables")),
+        journal,
+        refusals,
+        commands,
+    };
+    let shutdown = async {
+        tokio::time::sleep(SETTLE).await;
+        let before = cpu();
+        tokio::time::sleep(MEASURE).await;
+        let percent = 100.0 * (cpu() - before).as_secs_f64() / MEASURE.as_secs_f64();
+        figure(&format!("daemon_cpu_percent_{servers}"), percent, "%");
+        figure(&format!("daemon_rss_mb_{servers}"), rss_mb(), "MB");
+    };
+    runtime
+        .block_on(run_daemon(parts, shutdown))
+        .expect("the daemon runs");
+}
+
+fn cpu() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("our own usage");
+    let time = |time: nix::sys::time::TimeVal| {
+        Duration::from_secs(time.tv_sec() as u64) + Duration::from_micros(time.tv_usec() as u64)
+    };
+    time(usage.user_time()) + time(usage.system_time())
+}
+
+fn rss_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("our own status");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("VmRSS");
+    let kb: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kb| kb.parse().ok())
+        .expect("kB");
+    kb / 1024.0
+}
+
+/// A systemd that knows every `jupyter-USER.service`.
+#[derive(Clone, Default)]
+struct Map(Rc<RefCell<BTreeMap<UnitName, CpuSettings>>>);
+
+const NOTHING: CpuSettings = CpuSettings {
+    quota: None,
+    period: None,
+    weight: None,
+};
+
+impl Units for Map {
+    async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
+        Ok(UnitFacts {
+            transient: true,
+            user: unit.as_str().strip_suffix(".service").map(str::to_owned),
+            uid: Some(1000),
+            dynamic_user: false,
+        })
+    }
+}
+
+impl CpuControl for Map {
+    async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
+        Ok(self.0.borrow().get(unit).copied().unwrap_or(NOTHING))
+    }
+
+    async fn apply(
+        &self,
+        unit: &UnitName,
+        _from: Option<&CpuSettings>,
+        to: &CpuSettings,
+    ) -> Result<(), ActError> {
+        self.0.borrow_mut().insert(unit.clone(), *to);
+        Ok(())
+    }
+}

@@ -1,0 +1,38 @@
+//! `make bench`: prints `figure NAME VALUE UNIT`, one a line and nothing else on those lines.
+//!
+//! Compared ways run side by side in one process, interleaved, so that a noisy machine disturbs
+//! all alike. A group ends within five minutes.
+
+#![allow(missing_docs, reason = "a program, not an interface")]
+
+mod bed;
+mod cgroup;
+mod daemon;
+mod judge;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench` passes this to every bench binary.
+    let mut words = arguments.iter().filter(|word| *word != "--bench");
+    let first = words.next().map(String::as_str);
+    match first {
+        Some("daemon-child") => daemon::child(words.next().expect("a size")),
+        Some("cgroup") => cgroup::run(),
+        Some("daemon") => daemon::run(),
+        Some("judge") => judge::run(),
+        None => {
+            cgroup::run();
+            daemon::run();
+            judge::run();
+        }
+        Some(other) => {
+            eprintln!("unknown group `{other}`; there are: cgroup, daemon, judge");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// Prints one figure.
+fn figure(name: &str, value: f64, unit: &str) {
+    println!("figure {name} {value:.3} {unit}");
+}
