@@ -6,13 +6,17 @@
 mod decode;
 mod hub;
 mod limits;
+mod metrics;
 mod names;
+mod record;
 mod values;
 
 pub use decode::Problem;
 pub use hub::{ApiUrl, Hub};
 pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
+pub use metrics::{Listen, Metrics};
 pub use names::{ServiceName, Template};
+pub use record::{Record, Size};
 pub use values::{Share, parse_amount, parse_duration};
 
 use crate::egress::{Class, ClassName, Policy};
@@ -50,6 +54,10 @@ pub struct Config {
     pub reserve: Option<Cores>,
     /// What servers may reach.
     pub egress: Egress,
+    /// Where counters are shown.
+    pub metrics: Metrics,
+    /// Whether samples are written down.
+    pub record: Record,
 }
 
 /// `[egress]`: classes and what they share.
@@ -122,6 +130,8 @@ impl Default for Config {
                 log_group: 4814,
                 classes: BTreeMap::from([(standard(), Class::standard())]),
             },
+            metrics: Metrics::default(),
+            record: Record::default(),
         }
     }
 }
@@ -218,6 +228,8 @@ fn read(mut root: Section<'_, '_>) -> Config {
         users: BTreeMap::new(),
         reserve: default.reserve,
         egress: read_egress(root.section("egress"), default.egress),
+        metrics: metrics::read(root.section("metrics"), default.metrics),
+        record: record::read(root.section("record"), default.record),
     };
     limits::read(&mut root, &config.limits.clone()).apply(&mut config.limits);
     let mut slice = root.section("slice");

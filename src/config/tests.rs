@@ -36,6 +36,8 @@ fn example_file_has_every_key() {
         "slice",
         "egress",
         "egress.classes.standard",
+        "metrics",
+        "record",
     ] {
         let header = if section.is_empty() {
             String::new()

@@ -29,6 +29,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let id = refusal
             .number
             .and_then(|number| inner.numbers.get(&number).copied());
+        inner.meter.ledger.refused(id);
         let journal = inner.journal.clone();
         match id.and_then(|id| inner.guarded(id)) {
             Some(guarded) => {

@@ -8,7 +8,7 @@ use super::entries::{Entry, Guarded};
 use super::state::{Changed, StateError};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
-use crate::cgroup::{CgroupId, stat::CpuMax};
+use crate::cgroup::{CgroupId, stat::CpuMax, stat::CpuStat};
 use crate::hub::Units;
 use crate::judge::{CpuSettings, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
@@ -57,6 +57,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 config,
                 off,
                 dirty,
+                meter,
                 cpu_controller,
                 ..
             } = &mut *inner;
@@ -75,6 +76,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 match sample(guarded, now, contention.for_server(*id, guarded)) {
                     Ok(None) => {}
                     Ok(Some(verdict)) => {
+                        meter.ledger.verdict(*id, verdict.to);
                         guarded.verdicts.push_back(verdict);
                         *dirty = true;
                         due.push(*id);
@@ -89,7 +91,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                         }
                     }
                 }
-                let (usage, policy) = (guarded.usage, &guarded.policy);
+                let usage = guarded.stat.map_or(Duration::ZERO, |stat| stat.usage);
+                let policy = &guarded.policy;
                 if let Some(warning) = Warning::due(&mut guarded.case, usage, now, policy) {
                     journal.tell(guarded.story(config.mode).warned(&warning));
                 }
@@ -362,11 +365,11 @@ fn sample(
         return Ok(None);
     };
     let sample = reader.sample()?;
+    let runs_out = |stat: CpuStat| stat.throttled_periods.unwrap_or(0);
+    let before = guarded.stat.map_or(0, runs_out);
+    guarded.at_its_quota = runs_out(sample.cpu) > before;
+    guarded.stat = Some(sample.cpu);
     let usage = sample.cpu.usage;
-    guarded.usage = usage;
-    let throttled = sample.cpu.throttled_periods.unwrap_or(0);
-    guarded.at_its_quota = throttled > guarded.throttled_periods;
-    guarded.throttled_periods = throttled;
     let event = Event::Sampled { usage, contended };
     Ok(step(&mut guarded.case, &event, now, &guarded.policy))
 }

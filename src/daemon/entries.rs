@@ -2,7 +2,7 @@
 
 use super::state::{Changed, Record};
 use crate::act::Owner;
-use crate::cgroup::{CgroupId, CgroupPath, Reader};
+use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
 use crate::hub::{Server, UnitName};
 use crate::judge::{Case, Policy, Verdict};
@@ -10,7 +10,6 @@ use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// One cgroup that is or may be a server.
 pub(super) enum Entry {
@@ -43,14 +42,13 @@ pub(super) struct Guarded {
     pub changed: Option<Changed>,
     /// What its user may use, grants included.
     pub policy: Policy,
-    /// CPU time used since its cgroup was made, as last read.
-    pub usage: Duration,
-    /// Periods in which its quota ran out, as last read, and whether that grew since before.
-    pub throttled_periods: u64,
+    /// Its quota ran out since the sample before.
     pub at_its_quota: bool,
     /// The limit in force, ours or the admin's, as last seen; `None` is no limit.
     pub limit: Option<Cores>,
     pub reader: Option<Reader>,
+    /// What the last sample said.
+    pub stat: Option<CpuStat>,
     /// An action is under way: a second one must not overtake it.
     pub acting: bool,
     /// Verdicts to carry out and tell, oldest first.
@@ -76,11 +74,10 @@ impl Guarded {
             case: record.case,
             changed: record.changed,
             policy,
-            usage: Duration::ZERO,
-            throttled_periods: 0,
             at_its_quota: false,
             limit: record.changed.and_then(|changed| changed.ours.quota),
             reader: None,
+            stat: None,
             acting: false,
             verdicts: VecDeque::new(),
             unsettled: false,

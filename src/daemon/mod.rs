@@ -12,6 +12,7 @@ mod enforce;
 mod entries;
 mod find_out;
 mod grants;
+mod metrics;
 mod people;
 mod places;
 mod state;
@@ -36,7 +37,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
-
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -127,6 +127,7 @@ struct Inner {
     /// Containers told of as nobody's.
     told_unknown: BTreeSet<UnitName>,
     journal: Journal,
+    meter: metrics::Meter,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
@@ -244,6 +245,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     &places::slices(&parts.config.hub),
                     places::filter(&parts.config.hub),
                 )?,
+                meter: metrics::Meter::new(&parts.config),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
@@ -358,6 +360,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     fn tick_once(self: &Rc<Self>) {
+        let begun = now();
         self.rescan();
         self.ask_again();
         self.expire_grants();
@@ -368,6 +371,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         let status = self.inner.borrow().status_line();
         notify(&[sd_notify::NotifyState::Status(&status)]);
+        self.inner.borrow_mut().show_metrics(now().since(begun));
     }
 }
 
