@@ -76,6 +76,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         ));
         drop(inner);
         if hub_changed {
+            self.hub_news.notify_one();
             self.identify_anew();
         }
         for id in self.inner.borrow().guarded_ids() {

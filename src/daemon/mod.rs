@@ -10,6 +10,7 @@ mod egress;
 mod enforce;
 mod entries;
 mod find_out;
+mod hears;
 mod places;
 mod state;
 mod watch;
@@ -89,6 +90,8 @@ struct Daemon<C, U> {
     savers: RefCell<Vec<Saver>>,
     save_wanted: Notify,
     reloaded: Notify,
+    /// Somebody appeared: the hub may have news of them.
+    hub_news: Notify,
     tree_reads: Cell<bool>,
 }
 
@@ -119,6 +122,8 @@ struct Inner {
     directory: Rc<HubDirectory>,
     /// Containers told of as nobody's.
     told_unknown: BTreeSet<UnitName>,
+    /// Why the hub was not heard, as last told.
+    hub_trouble: Option<String>,
     journal: Journal,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
@@ -155,6 +160,7 @@ where
     let (daemon, mut refusals, mut commands) = Daemon::new(parts)?;
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
+    tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
 
     let events =
         crate::readiness::readable(daemon.inner.borrow().tree.as_fd().try_clone_to_owned()?)?;
@@ -255,6 +261,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 unknown_refused: None,
                 directory: Rc::default(),
                 told_unknown: BTreeSet::new(),
+                hub_trouble: None,
                 journal: parts.journal,
                 off: false,
                 dirty: false,
@@ -267,6 +274,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             savers: RefCell::default(),
             save_wanted: Notify::new(),
             reloaded: Notify::new(),
+            hub_news: Notify::new(),
             tree_reads: Cell::new(true),
         });
         Ok((daemon, parts.refusals, parts.commands))

@@ -52,6 +52,11 @@ impl HubDirectory {
         add(self.containers.entry(id.to_owned()).or_default(), listed);
     }
 
+    /// Whether both say the same of every server, whatever they say of people.
+    pub fn same_servers(&self, other: &HubDirectory) -> bool {
+        self.units == other.units && self.containers == other.containers
+    }
+
     /// Whose a unit is; more than one is a contradiction.
     pub fn of_unit(&self, unit: &UnitName) -> &[Listed] {
         self.units.get(unit).map_or(&[], Vec::as_slice)

@@ -1,5 +1,6 @@
 //! Who is this? From a cgroup to one hub user's server, or a clear reason why not.
 
+pub mod api;
 mod container;
 mod directory;
 mod docker;
