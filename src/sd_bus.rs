@@ -150,6 +150,48 @@ impl SdBus {
         T::try_from(value).map_err(|error| fail(error.into()))
     }
 
+    /// Stands all processes of a unit still, and returns when they do.
+    ///
+    /// # Errors
+    /// The unit is gone, or cannot be frozen.
+    pub async fn freeze(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        self.manager("FreezeUnit", unit, &(unit.as_str(),)).await
+    }
+
+    /// Lets a frozen unit go on.
+    ///
+    /// # Errors
+    /// The unit is gone, or does not thaw.
+    pub async fn thaw(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        self.manager("ThawUnit", unit, &(unit.as_str(),)).await
+    }
+
+    /// Has a unit stopped, as `systemctl stop` does; returns when that is under way.
+    ///
+    /// # Errors
+    /// The unit is gone, or systemd refuses.
+    pub async fn stop(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        self.manager("StopUnit", unit, &(unit.as_str(), "replace"))
+            .await
+    }
+
+    async fn manager<B>(&self, method: &str, unit: &UnitName, body: &B) -> Result<(), SdBusError>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        self.connection
+            .call_method(
+                Some(SYSTEMD),
+                "/org/freedesktop/systemd1",
+                Some(MANAGER),
+                method,
+                body,
+            )
+            .await
+            .map(drop)
+            .map_err(|source| refused(method, unit, source))
+    }
+
     /// Sets properties until the unit stops or the machine reboots, as `systemctl set-property
     /// --runtime` does. Survives `daemon-reload`, which a direct write to the cgroup does not
     /// (seen on systemd 252).
@@ -161,17 +203,12 @@ impl SdBus {
         unit: &UnitName,
         properties: &[(&str, Variant<'_>)],
     ) -> Result<(), SdBusError> {
-        self.connection
-            .call_method(
-                Some(SYSTEMD),
-                "/org/freedesktop/systemd1",
-                Some(MANAGER),
-                "SetUnitProperties",
-                &(unit.as_str(), true, properties),
-            )
-            .await
-            .map(drop)
-            .map_err(|source| refused("SetUnitProperties", unit, source))
+        self.manager(
+            "SetUnitProperties",
+            unit,
+            &(unit.as_str(), true, properties),
+        )
+        .await
     }
 }
 

@@ -78,6 +78,21 @@ impl fmt::Display for CoreSeconds {
     }
 }
 
+/// An amount of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (amount, unit) = match self.0 {
+            b if b >= 1 << 30 => (b as f64 / (1u64 << 30) as f64, "GiB"),
+            b => (b as f64 / (1u64 << 20) as f64, "MiB"),
+        };
+        write!(f, "{} {unit}", trimmed(amount))
+    }
+}
+
 /// At most two decimals, none of them a trailing zero.
 fn trimmed(number: f64) -> String {
     let text = format!("{number:.2}");

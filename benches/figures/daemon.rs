@@ -110,12 +110,6 @@ fn rss_mb() -> f64 {
 #[derive(Clone, Default)]
 struct Map(Rc<RefCell<BTreeMap<String, CpuSettings>>>);
 
-const NOTHING: CpuSettings = CpuSettings {
-    quota: None,
-    period: None,
-    weight: None,
-};
-
 impl Units for Map {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
         Ok(UnitFacts {
@@ -129,12 +123,8 @@ impl Units for Map {
 
 impl CpuControl for Map {
     async fn read(&self, owner: &Owner) -> Result<CpuSettings, ActError> {
-        Ok(self
-            .0
-            .borrow()
-            .get(&owner.to_string())
-            .copied()
-            .unwrap_or(NOTHING))
+        let settings = self.0.borrow().get(&owner.to_string()).copied();
+        Ok(settings.unwrap_or_default())
     }
 
     async fn apply(
@@ -144,6 +134,10 @@ impl CpuControl for Map {
         to: &CpuSettings,
     ) -> Result<(), ActError> {
         self.0.borrow_mut().insert(owner.to_string(), *to);
+        Ok(())
+    }
+
+    async fn stop(&self, _owner: &Owner) -> Result<(), ActError> {
         Ok(())
     }
 }

@@ -8,6 +8,7 @@
 mod bed;
 mod cgroup;
 mod daemon;
+mod judge;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,12 +19,14 @@ fn main() {
         Some("daemon-child") => daemon::child(words.next().expect("a size")),
         Some("cgroup") => cgroup::run(),
         Some("daemon") => daemon::run(),
+        Some("judge") => judge::run(),
         None => {
             cgroup::run();
             daemon::run();
+            judge::run();
         }
         Some(other) => {
-            eprintln!("unknown group `{other}`; there are: cgroup, daemon");
+            eprintln!("unknown group `{other}`; there are: cgroup, daemon, judge");
             std::process::exit(2);
         }
     }

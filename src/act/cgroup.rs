@@ -8,7 +8,7 @@
 use super::{ActError, Owner};
 use crate::cgroup::{CgroupId, CgroupPath, stat::CpuMax};
 use crate::judge::CpuSettings;
-use crate::units::Cores;
+use crate::units::{Bytes, Cores};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -94,7 +94,20 @@ impl CgroupCpu {
                 .and_then(|quota| rate(quota, max.period_usec)),
             period: Some(Duration::from_micros(max.period_usec)),
             weight: Some(weight),
+            memory_high: opened.limit("memory.high")?.map(Bytes),
+            memory_max: opened.limit("memory.max")?.map(Bytes),
+            tasks_max: opened.limit("pids.max")?,
+            io_weight: opened.limit("io.weight")?,
+            frozen: opened.limit("cgroup.freeze")? == Some(1),
         })
+    }
+
+    /// Kills every process in the cgroup (`cgroup.kill`, Linux 5.14).
+    ///
+    /// # Errors
+    /// As for [`CgroupCpu::read`].
+    pub fn stop(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<(), ActError> {
+        self.open(cgroup, id)?.write("cgroup.kill", "1")
     }
 
     /// Changes what stands from `from` to `to`; without `from`, writes everything.
@@ -119,7 +132,40 @@ impl CgroupCpu {
         {
             opened.write(WEIGHT, &weight.to_string())?;
         }
+        let plain = |settings: &CpuSettings| {
+            [
+                (
+                    "memory.high",
+                    settings.memory_high.map(|Bytes(bytes)| bytes),
+                ),
+                ("memory.max", settings.memory_max.map(|Bytes(bytes)| bytes)),
+                ("pids.max", settings.tasks_max),
+                ("io.weight", settings.io_weight),
+                ("cgroup.freeze", Some(u64::from(settings.frozen))),
+            ]
+        };
+        // Without knowing what stands, only what is limited is written: the other files may not
+        // be there.
+        let standing = from.as_ref().map(plain);
+        for (number, (file, value)) in plain(&to).into_iter().enumerate() {
+            let differs = match &standing {
+                Some(standing) => standing[number].1 != value,
+                None => value.is_some(),
+            };
+            if differs {
+                opened.write(file, &limit_text(file, value))?;
+            }
+        }
         Ok(())
+    }
+}
+
+/// What the kernel takes for a limit, or for none.
+fn limit_text(file: &str, value: Option<u64>) -> String {
+    match (file, value) {
+        (_, Some(number)) => number.to_string(),
+        ("io.weight", None) => format!("default {DEFAULT_WEIGHT}"),
+        (_, None) => "max".to_owned(),
     }
 }
 
@@ -132,6 +178,34 @@ impl Opened<'_> {
             .read_to_string(&mut text)
             .map_err(|error| self.trouble(file, error))?;
         Ok(text)
+    }
+
+    /// The number in a file, or in `io.weight`'s first line; `None` for `max`, and where the
+    /// file's controller is not enabled.
+    fn limit(&self, file: &'static str) -> Result<Option<u64>, ActError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let mut text = String::new();
+        let read = openat(&self.directory, file, flags, Mode::empty())
+            .map_err(std::io::Error::from)
+            .and_then(|fd| File::from(fd).take(64).read_to_string(&mut text));
+        match read {
+            Err(error) if is_gone(&error) && self.still_there() => return Ok(None),
+            Err(error) => return Err(self.trouble(file, error)),
+            Ok(_) => {}
+        }
+        let word = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("default ");
+        match word.trim() {
+            "max" => Ok(None),
+            number => match number.parse() {
+                Ok(DEFAULT_WEIGHT) if file == "io.weight" => Ok(None),
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(self.odd(file, "a number or \"max\"", &text)),
+            },
+        }
     }
 
     fn write(&self, file: &'static str, text: &str) -> Result<(), ActError> {
@@ -221,7 +295,15 @@ pub(super) fn as_held(settings: &CpuSettings) -> CpuSettings {
         period: Some(Duration::from_micros(period)),
         // 0 is what a cgroup with `cpu.idle` reads as; it is only ever left as it is.
         weight: Some(settings.weight.unwrap_or(DEFAULT_WEIGHT).min(10_000)),
+        // The kernel counts memory in whole pages.
+        memory_high: settings.memory_high.map(whole_pages),
+        memory_max: settings.memory_max.map(whole_pages),
+        ..*settings
     }
+}
+
+fn whole_pages(Bytes(bytes): Bytes) -> Bytes {
+    Bytes(bytes / 4096 * 4096)
 }
 
 /// Both in microseconds. A quota too low for its period has the period lengthened, as systemd

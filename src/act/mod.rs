@@ -32,6 +32,12 @@ pub trait CpuControl {
         from: Option<&CpuSettings>,
         to: &CpuSettings,
     ) -> impl Future<Output = Result<(), ActError>>;
+
+    /// Ends the server, all of its processes.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when it ended by itself, which is no failure.
+    fn stop(&self, owner: &Owner) -> impl Future<Output = Result<(), ActError>>;
 }
 
 /// Why an action did not come about.

@@ -76,4 +76,11 @@ impl CpuControl for ByOwner {
             Owner::Cgroup(cgroup, id) => self.cgroup.apply(cgroup, *id, from, to),
         }
     }
+
+    async fn stop(&self, owner: &Owner) -> Result<(), ActError> {
+        match owner {
+            Owner::Systemd(unit) => self.systemd.stop(unit).await,
+            Owner::Cgroup(cgroup, id) => self.cgroup.stop(cgroup, *id),
+        }
+    }
 }

@@ -4,12 +4,13 @@
 use super::ActError;
 use crate::hub::UnitName;
 use crate::judge::CpuSettings;
-use crate::sd_bus::{SCOPE, SERVICE, SdBus};
-use crate::units::Cores;
+use crate::sd_bus::{SCOPE, SERVICE, SdBus, UNIT};
+use crate::units::{Bytes, Cores};
 use std::time::Duration;
 use zbus::Variant;
 
-/// systemd's "not set" for all three properties: `USEC_INFINITY`, `CGROUP_WEIGHT_INVALID`.
+/// systemd's "not set" for all of them: `USEC_INFINITY`, `CGROUP_WEIGHT_INVALID`,
+/// `CGROUP_LIMIT_MAX`.
 const UNSET: u64 = u64::MAX;
 
 /// Sets properties of services and scopes over D-Bus.
@@ -35,12 +36,21 @@ impl SystemdCpu {
             let value: u64 = self.bus.property(unit, &object, interface, name).await?;
             Ok(Some(value).filter(|value| *value != UNSET))
         };
+        let freezer: String = self
+            .bus
+            .property(unit, &object, UNIT, "FreezerState")
+            .await?;
         Ok(CpuSettings {
             quota: get("CPUQuotaPerSecUSec")
                 .await?
                 .and_then(Cores::from_quota_per_sec_usec),
             period: get("CPUQuotaPeriodUSec").await?.map(Duration::from_micros),
             weight: get("CPUWeight").await?,
+            memory_high: get("MemoryHigh").await?.map(Bytes),
+            memory_max: get("MemoryMax").await?.map(Bytes),
+            tasks_max: get("TasksMax").await?,
+            io_weight: get("IOWeight").await?,
+            frozen: freezer.starts_with("fr"),
         })
     }
 
@@ -54,11 +64,27 @@ impl SystemdCpu {
         from: Option<&CpuSettings>,
         to: &CpuSettings,
     ) -> Result<(), ActError> {
-        let properties = difference(from, to);
-        if properties.is_empty() {
-            return Ok(());
+        // A frozen unit takes no properties in good time: thaw first, freeze last.
+        let was_frozen = from.is_none_or(|from| from.frozen);
+        if was_frozen && !to.frozen {
+            self.bus.thaw(unit).await?;
         }
-        Ok(self.bus.set_properties(unit, &properties).await?)
+        let properties = difference(from, to);
+        if !properties.is_empty() {
+            self.bus.set_properties(unit, &properties).await?;
+        }
+        if to.frozen && !from.is_some_and(|from| from.frozen) {
+            self.bus.freeze(unit).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the unit.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when it ended by itself; otherwise what systemd said.
+    pub async fn stop(&self, unit: &UnitName) -> Result<(), ActError> {
+        Ok(self.bus.stop(unit).await?)
     }
 }
 
@@ -76,23 +102,30 @@ fn difference(
     from: Option<&CpuSettings>,
     to: &CpuSettings,
 ) -> Vec<(&'static str, Variant<'static>)> {
-    let quota = |settings: &CpuSettings| settings.quota.map_or(UNSET, Cores::quota_per_sec_usec);
-    let period = |settings: &CpuSettings| {
-        settings
-            .period
-            .map_or(UNSET, |period| period.as_micros() as u64)
-    };
-    let weight = |settings: &CpuSettings| settings.weight.unwrap_or(UNSET);
-    [
+    type Value = fn(&CpuSettings) -> Option<u64>;
+    let values: [(&str, Value); 7] = [
         // The period first: at a low quota the kernel refuses one below 1 ms of run time.
-        ("CPUQuotaPeriodUSec", from.map(period), period(to)),
-        ("CPUQuotaPerSecUSec", from.map(quota), quota(to)),
-        ("CPUWeight", from.map(weight), weight(to)),
-    ]
-    .into_iter()
-    .filter(|(_, from, to)| *from != Some(*to))
-    .map(|(name, _, to)| (name, Variant::U64(to)))
-    .collect()
+        ("CPUQuotaPeriodUSec", |settings| {
+            settings.period.map(|period| period.as_micros() as u64)
+        }),
+        ("CPUQuotaPerSecUSec", |settings| {
+            settings.quota.map(Cores::quota_per_sec_usec)
+        }),
+        ("CPUWeight", |settings| settings.weight),
+        ("MemoryHigh", |settings| {
+            settings.memory_high.map(|Bytes(bytes)| bytes)
+        }),
+        ("MemoryMax", |settings| {
+            settings.memory_max.map(|Bytes(bytes)| bytes)
+        }),
+        ("TasksMax", |settings| settings.tasks_max),
+        ("IOWeight", |settings| settings.io_weight),
+    ];
+    values
+        .into_iter()
+        .filter(|(_, value)| from.map(value) != Some(value(to)))
+        .map(|(name, value)| (name, Variant::U64(value(to).unwrap_or(UNSET))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -103,6 +136,11 @@ mod tests {
         quota: None,
         period: None,
         weight: None,
+        memory_high: None,
+        memory_max: None,
+        tasks_max: None,
+        io_weight: None,
+        frozen: false,
     };
 
     #[test]
@@ -110,7 +148,7 @@ mod tests {
         let throttled = CpuSettings {
             quota: Some(Cores(0.25)),
             period: Some(Duration::from_millis(20)),
-            weight: None,
+            ..NOTHING
         };
         assert!(difference(Some(&throttled), &throttled).is_empty());
         assert_eq!(
@@ -124,7 +162,7 @@ mod tests {
 
     #[test]
     fn everything_is_set_where_nothing_is_known() {
-        assert_eq!(difference(None, &NOTHING).len(), 3);
+        assert_eq!(difference(None, &NOTHING).len(), 7);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! The root is a parameter everywhere, so that tests use a directory of their own and a hybrid
 //! host its `unified` mount.
 
+mod gauges;
 mod reader;
 pub mod stat;
 mod tree;
 
-pub use reader::{Reader, Sample};
+pub use gauges::Gauges;
+pub use reader::{Reader, Sample, pressure};
 pub use tree::{Change, Interest, Tree};
 
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 
 mod brake;
 mod check_config;
+mod grant;
 mod reload;
 mod run;
 mod status;
@@ -40,6 +41,19 @@ enum Verb {
         /// The file
         #[arg(default_value = crate::config::PATH)]
         file: PathBuf,
+    },
+    /// Give a user an exception for a while
+    Grant(grant::Grant),
+    /// List the exceptions that hold
+    Grants {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a user's exception back
+    Revoke {
+        /// The hub user's name
+        user: String,
     },
     /// Have the running daemon read its configuration again
     Reload,
@@ -85,6 +99,9 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Run { config, state } => run::run(config, &state),
         Verb::Status { json } => status::status(json),
         Verb::CheckConfig { file } => check_config::check_config(&file),
+        Verb::Grant(order) => grant::grant(order),
+        Verb::Grants { json } => grant::grants(json),
+        Verb::Revoke { user } => grant::revoke(&user),
         Verb::Reload => reload::reload(),
         Verb::Off { state } => brake::off(&state),
         Verb::On { state } => brake::on(&state),

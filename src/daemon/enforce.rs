@@ -8,9 +8,9 @@ use super::entries::{Entry, Guarded};
 use super::state::{Changed, StateError};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
-use crate::cgroup::{CgroupId, stat::CpuMax};
+use crate::cgroup::{CgroupId, stat::CpuMax, stat::CpuStat};
 use crate::hub::Units;
-use crate::judge::{CpuSettings, Event, Policy, Reason, Rung, Verdict, step, wanted};
+use crate::judge::{CpuSettings, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -50,13 +50,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut ending = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
+            let contention = inner.contention();
             let Inner {
                 entries,
-                policy,
                 journal,
                 config,
                 off,
                 dirty,
+                meter,
                 cpu_controller,
                 ..
             } = &mut *inner;
@@ -72,9 +73,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     guarded.case.credits.restart();
                     continue;
                 }
-                match sample(guarded, now, policy) {
+                match sample(guarded, now, contention.for_server(*id, guarded)) {
                     Ok(None) => {}
                     Ok(Some(verdict)) => {
+                        meter.ledger.verdict(*id, verdict.to);
                         guarded.verdicts.push_back(verdict);
                         *dirty = true;
                         due.push(*id);
@@ -89,10 +91,15 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                         }
                     }
                 }
+                let usage = guarded.stat.map_or(Duration::ZERO, |stat| stat.usage);
+                let policy = &guarded.policy;
+                if let Some(warning) = Warning::due(&mut guarded.case, usage, now, policy) {
+                    journal.tell(guarded.story(config.mode).warned(&warning));
+                }
                 if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
                     due.push(*id);
                 }
-                if let Some(left) = guarded.case.lasts(policy)
+                if let Some(left) = guarded.case.lasts(&guarded.policy)
                     && left < config.tick
                 {
                     ending.push((*id, now.0 + left.max(SOONEST)));
@@ -153,6 +160,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 .map_err(|error| SettleError::State(error.to_string()))?;
             let from = (!forced).then_some(&found);
             self.change(&owner, from, &target).await?;
+        }
+        if self.inner.borrow_mut().must_stop(id) {
+            self.cpu.stop(&owner).await?;
         }
         if let Some(guarded) = self.inner.borrow_mut().guarded(id)
             && guarded
@@ -230,6 +240,13 @@ impl Inner {
         self.look_at = ending.iter().map(|(_, at)| Time(*at)).min();
     }
 
+    /// Whether a server's verdict is to end it.
+    fn must_stop(&mut self, id: CgroupId) -> bool {
+        let acts = self.acts();
+        self.guarded(id)
+            .is_some_and(|guarded| acts && !guarded.released && guarded.case.rung == Rung::Stopped)
+    }
+
     /// Whether verdicts are carried out.
     pub(super) fn acts(&self) -> bool {
         !self.off && self.config.mode == Mode::Enforce
@@ -243,10 +260,10 @@ impl Inner {
         found: &CpuSettings,
     ) -> Option<(CpuSettings, CpuSettings, bool)> {
         let acts = self.acts();
-        let policy = self.policy.clone();
         let mode = self.config.mode;
         let journal = self.journal.clone();
         let guarded = self.guarded(id)?;
+        let policy = guarded.policy.clone();
         let acts = acts && !guarded.released;
         let mut before = guarded.changed.map_or(*found, |changed| changed.before);
         let mut forced = false;
@@ -287,11 +304,11 @@ impl Inner {
     fn settled(&mut self, id: CgroupId, result: Result<Option<Settled>, SettleError>) -> bool {
         let acts = self.acts();
         let (mode, off) = (self.config.mode, self.off);
-        let policy = self.policy.clone();
         let journal = self.journal.clone();
         let Some(guarded) = self.guarded(id) else {
             return false;
         };
+        let policy = guarded.policy.clone();
         match result {
             Ok(None) => return false,
             Ok(Some(settled)) => {
@@ -342,14 +359,19 @@ impl Inner {
 fn sample(
     guarded: &mut Guarded,
     now: Time,
-    policy: &Policy,
+    contended: bool,
 ) -> Result<Option<Verdict>, crate::cgroup::CgroupError> {
     let Some(reader) = &guarded.reader else {
         return Ok(None);
     };
     let sample = reader.sample()?;
-    let event = Event::Sampled(sample.cpu.usage);
-    Ok(step(&mut guarded.case, &event, now, policy))
+    let runs_out = |stat: CpuStat| stat.throttled_periods.unwrap_or(0);
+    let before = guarded.stat.map_or(0, runs_out);
+    guarded.at_its_quota = runs_out(sample.cpu) > before;
+    guarded.stat = Some(sample.cpu);
+    let usage = sample.cpu.usage;
+    let event = Event::Sampled { usage, contended };
+    Ok(step(&mut guarded.case, &event, now, &guarded.policy))
 }
 
 /// Whether the kernel holds another quota than the one we set. Without data the answer is no.

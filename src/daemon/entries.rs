@@ -2,10 +2,10 @@
 
 use super::state::{Changed, Record};
 use crate::act::Owner;
-use crate::cgroup::{CgroupId, CgroupPath, Reader};
+use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
 use crate::hub::{Server, UnitName};
-use crate::judge::{Case, Verdict};
+use crate::judge::{Case, Policy, Verdict};
 use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
@@ -40,9 +40,15 @@ pub(super) struct Guarded {
     pub number: u32,
     pub case: Case,
     pub changed: Option<Changed>,
+    /// What its user may use, grants included.
+    pub policy: Policy,
+    /// Its quota ran out since the sample before.
+    pub at_its_quota: bool,
     /// The limit in force, ours or the admin's, as last seen; `None` is no limit.
     pub limit: Option<Cores>,
     pub reader: Option<Reader>,
+    /// What the last sample said.
+    pub stat: Option<CpuStat>,
     /// An action is under way: a second one must not overtake it.
     pub acting: bool,
     /// Verdicts to carry out and tell, oldest first.
@@ -58,7 +64,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub fn new(record: Record, number: u32) -> Guarded {
+    pub fn new(record: Record, number: u32, policy: Policy) -> Guarded {
         Guarded {
             server: record.server,
             cgroup: record.cgroup,
@@ -67,8 +73,11 @@ impl Guarded {
             number,
             case: record.case,
             changed: record.changed,
+            policy,
+            at_its_quota: false,
             limit: record.changed.and_then(|changed| changed.ours.quota),
             reader: None,
+            stat: None,
             acting: false,
             verdicts: VecDeque::new(),
             unsettled: false,

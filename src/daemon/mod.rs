@@ -6,16 +6,21 @@
 
 mod brake;
 mod commands;
+mod contention;
 mod egress;
 mod enforce;
 mod entries;
 mod find_out;
+mod grants;
 mod hears;
+mod metrics;
+mod people;
 mod places;
 mod state;
 mod watch;
 
 pub use brake::lift;
+pub use people::policy;
 pub use state::{Book, StateError, Store};
 
 use crate::act::CpuControl;
@@ -24,7 +29,7 @@ use crate::config::Config;
 use crate::control::Command;
 use crate::egress::{Admitted, Firewall, Refusal};
 use crate::hub::{HubDirectory, UnitName, Units};
-use crate::judge::Policy;
+use crate::judge::Grant;
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use entries::{Entry, Guarded};
@@ -33,7 +38,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
-
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -100,13 +104,16 @@ type Saver = oneshot::Sender<Result<(), Rc<StateError>>>;
 
 struct Inner {
     config: Config,
-    policy: Policy,
     root: PathBuf,
     tree: Tree,
     entries: BTreeMap<CgroupId, Entry>,
     numbers: BTreeMap<u32, CgroupId>,
     next_number: u32,
     exempt: BTreeMap<CgroupId, Admitted>,
+    /// Admins' exceptions, by hub user.
+    grants: BTreeMap<String, Grant>,
+    /// The hub groups of each user, where the hub told.
+    groups: BTreeMap<String, BTreeSet<String>>,
     /// Whose credits end before the next tick, and when the first of them is due.
     ending: BTreeSet<CgroupId>,
     look_at: Option<Time>,
@@ -125,6 +132,7 @@ struct Inner {
     /// Why the hub was not heard, as last told.
     hub_trouble: Option<String>,
     journal: Journal,
+    meter: metrics::Meter,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
@@ -237,19 +245,21 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     ) -> Result<(Rc<Self>, mpsc::Receiver<Refusal>, mpsc::Receiver<Command>), DaemonError> {
         let daemon = Rc::new(Daemon {
             inner: RefCell::new(Inner {
-                policy: commands::policy(&parts.config),
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
                 tree: Tree::new(
                     &parts.root,
                     &places::slices(&parts.config.hub),
                     places::filter(&parts.config.hub),
                 )?,
+                meter: metrics::Meter::new(&parts.config),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
                 numbers: BTreeMap::new(),
                 next_number: 0,
                 exempt: BTreeMap::new(),
+                grants: BTreeMap::new(),
+                groups: BTreeMap::new(),
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
@@ -292,6 +302,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         };
         inner.off = book.off;
+        inner.grants = book.grants;
         let members: Vec<(CgroupPath, CgroupId)> = inner
             .tree
             .members()
@@ -357,8 +368,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     fn tick_once(self: &Rc<Self>) {
+        let begun = now();
         self.rescan();
         self.ask_again();
+        self.expire_grants();
         self.sweep(now(), None);
         self.check_egress();
         if self.inner.borrow().dirty {
@@ -366,6 +379,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         let status = self.inner.borrow().status_line();
         notify(&[sd_notify::NotifyState::Status(&status)]);
+        self.inner.borrow_mut().show_metrics(now().since(begun));
     }
 }
 
@@ -384,6 +398,7 @@ impl Inner {
     fn book(&self) -> Book {
         let mut book = self.store.empty();
         book.off = self.off;
+        book.grants = self.grants.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());

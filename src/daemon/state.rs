@@ -7,8 +7,9 @@
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
 use crate::hub::Server;
-use crate::judge::{Case, CpuSettings};
+use crate::judge::{Case, CpuSettings, Grant};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub struct Book {
     boot_id: String,
     /// `hubwarden off` was said, and `on` not since.
     pub off: bool,
+    /// Admins' exceptions, by hub user; they outlive a boot.
+    #[serde(default)]
+    pub grants: BTreeMap<String, Grant>,
     /// The servers known.
     pub cases: Vec<Record>,
 }
@@ -114,6 +118,7 @@ impl Store {
         }
         Ok(Book {
             off: book.off,
+            grants: book.grants,
             ..self.empty()
         })
     }
@@ -154,6 +159,7 @@ impl Store {
             version: VERSION,
             boot_id: self.boot_id.clone(),
             off: false,
+            grants: BTreeMap::new(),
             cases: Vec::new(),
         }
     }

@@ -94,9 +94,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         match finding {
             Finding::Server(server) => {
+                let (policy, class) = inner.policy_of(&server);
                 let record = Record {
-                    class: inner.config.egress.class.clone(),
-                    case: Case::new(&inner.policy),
+                    class,
+                    case: Case::new(&policy),
                     changed: None,
                     server,
                     cgroup,
@@ -185,7 +186,8 @@ impl Inner {
     /// Puts a server under supervision; its egress first, since that is what cannot wait.
     pub(super) fn guard(&mut self, record: Record, known: bool) {
         let number = self.free_number();
-        let mut guarded = Guarded::new(record, number);
+        let (policy, _) = self.policy_of(&record.server);
+        let mut guarded = Guarded::new(record, number, policy);
         self.numbers.insert(number, guarded.id);
         if let Some(admitted) = guarded.admitted() {
             self.let_in(&admitted, &guarded.server);
@@ -275,18 +277,9 @@ impl Inner {
                 .iter()
                 .any(|(cgroup, id)| *cgroup == record.cgroup && *id == record.id);
             if still_there {
-                let class = self.known_class(&record.class);
+                let (_, class) = self.policy_of(&record.server);
                 self.guard(Record { class, ..record }, true);
             }
-        }
-    }
-
-    /// A class may have gone from the configuration while the daemon was down.
-    fn known_class(&self, class: &ClassName) -> ClassName {
-        if self.config.egress.classes.contains_key(class) {
-            class.clone()
-        } else {
-            self.config.egress.class.clone()
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What a rung means in systemd's terms, given what stood there before.
 
 use super::{Policy, Rung};
-use crate::units::Cores;
+use crate::units::{Bytes, Cores};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The CPU properties of a unit; `None` is systemd's "not set".
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// The properties of a unit that we set; `None` is systemd's "not set".
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CpuSettings {
     /// `CPUQuotaPerSecUSec`.
     pub quota: Option<Cores>,
@@ -14,6 +15,16 @@ pub struct CpuSettings {
     pub period: Option<Duration>,
     /// `CPUWeight`.
     pub weight: Option<u64>,
+    /// `MemoryHigh`.
+    pub memory_high: Option<Bytes>,
+    /// `MemoryMax`.
+    pub memory_max: Option<Bytes>,
+    /// `TasksMax`.
+    pub tasks_max: Option<u64>,
+    /// `IOWeight`.
+    pub io_weight: Option<u64>,
+    /// Its processes stand still.
+    pub frozen: bool,
 }
 
 impl CpuSettings {
@@ -23,10 +34,19 @@ impl CpuSettings {
             self.quota = found.quota;
             self.period = found.period;
         }
-        if found.weight != ours.weight {
-            self.weight = found.weight;
-        }
+        follow(&mut self.weight, ours.weight, found.weight);
+        follow(&mut self.memory_high, ours.memory_high, found.memory_high);
+        follow(&mut self.memory_max, ours.memory_max, found.memory_max);
+        follow(&mut self.tasks_max, ours.tasks_max, found.tasks_max);
+        follow(&mut self.io_weight, ours.io_weight, found.io_weight);
+        follow(&mut self.frozen, ours.frozen, found.frozen);
         self
+    }
+}
+
+fn follow<T: PartialEq>(before: &mut T, ours: T, found: T) {
+    if found != ours {
+        *before = found;
     }
 }
 
@@ -39,6 +59,14 @@ pub fn wanted(rung: Rung, policy: &Policy, before: &CpuSettings) -> CpuSettings 
     let mut settings = *before;
     if let Some(limit) = policy.limit {
         tighten(&mut settings, limit, None);
+    }
+    let plain = &policy.plain;
+    lower(&mut settings.memory_high, plain.memory_high);
+    lower(&mut settings.memory_max, plain.memory_max);
+    lower(&mut settings.tasks_max, plain.tasks_max);
+    lower(&mut settings.io_weight, plain.io_weight);
+    if rung >= Rung::Frozen {
+        settings.frozen = true;
     }
     if rung >= Rung::Deprioritised {
         let weight = before.weight.unwrap_or(DEFAULT_WEIGHT).min(policy.weight);
@@ -63,6 +91,15 @@ fn tighten(settings: &mut CpuSettings, quota: Cores, period: Option<Duration>) {
     }
 }
 
+/// Lowers a limit, and never raises one.
+fn lower<T: PartialOrd + Copy>(standing: &mut Option<T>, ours: Option<T>) {
+    if let Some(ours) = ours
+        && standing.is_none_or(|standing| ours < standing)
+    {
+        *standing = Some(ours);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,7 +109,33 @@ mod tests {
         quota: None,
         period: None,
         weight: None,
+        memory_high: None,
+        memory_max: None,
+        tasks_max: None,
+        io_weight: None,
+        frozen: false,
     };
+
+    #[test]
+    fn plain_limits_hold_on_every_rung_and_never_loosen() {
+        let policy = Policy {
+            plain: crate::judge::PlainLimits {
+                memory_max: Some(Bytes(1 << 30)),
+                tasks_max: Some(500),
+                ..Default::default()
+            },
+            ..policy()
+        };
+        let before = CpuSettings {
+            tasks_max: Some(100),
+            ..NOTHING
+        };
+        for rung in Rung::ALL {
+            let settings = wanted(rung, &policy, &before);
+            assert_eq!(settings.memory_max, Some(Bytes(1 << 30)));
+            assert_eq!(settings.tasks_max, Some(100));
+        }
+    }
 
     #[test]
     fn free_server_has_just_the_limit() {
@@ -92,6 +155,7 @@ mod tests {
             quota: Some(Cores(1.5)),
             period: Some(Duration::from_millis(50)),
             weight: Some(10),
+            ..NOTHING
         };
         assert_eq!(wanted(Rung::Free, &policy(), &before), before);
         assert_eq!(wanted(Rung::Deprioritised, &policy(), &before), before);

@@ -61,6 +61,7 @@ impl Entry {
 pub struct Journal {
     queue: SyncSender<Entry>,
     lost: Arc<AtomicU64>,
+    lost_ever: Arc<AtomicU64>,
 }
 
 impl Journal {
@@ -97,14 +98,25 @@ impl Journal {
     pub fn queue() -> (Journal, Receiver<Entry>) {
         let (queue, entries) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        (Journal { queue, lost }, entries)
+        let journal = Journal {
+            queue,
+            lost,
+            lost_ever: Arc::default(),
+        };
+        (journal, entries)
     }
 
     /// Hands an entry over, without ever waiting.
     pub fn tell(&self, entry: Entry) {
         if self.queue.try_send(entry).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost_ever.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Entries lost since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost_ever.load(Ordering::Relaxed)
     }
 }
 
@@ -157,6 +169,7 @@ mod tests {
             journal.tell(Entry::new(Kind::Trouble, Level::Notice, "x"));
         }
         assert_eq!(journal.lost.load(Ordering::Relaxed), 10);
+        assert_eq!(journal.lost(), 10);
         assert_eq!(entries.try_iter().count(), QUEUE);
     }
 

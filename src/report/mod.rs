@@ -1,7 +1,8 @@
-//! What is told, and to whom: the journal.
+//! What is told, and to whom: the journal, and monitoring systems.
 
 mod journal;
 mod kind;
+pub mod metrics;
 mod story;
 
 pub use journal::{Entry, Journal, Level};

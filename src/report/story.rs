@@ -4,8 +4,8 @@ use super::{Entry, Kind, Level};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::{Refusal, RefusedBy};
 use crate::hub::Server;
-use crate::judge::{CpuSettings, Rung, Verdict};
-use crate::units::{CoreSeconds, Cores, Mode};
+use crate::judge::{CpuSettings, Rung, Verdict, Warning};
+use crate::units::{CoreSeconds, Cores, Mode, in_words};
 
 /// What every entry on one server has in common.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,16 @@ impl Story<'_> {
                 format!("is throttled to {limit}"),
                 format!("would be throttled to {limit}"),
             ),
+            Rung::Frozen => (
+                Kind::Frozen,
+                "is frozen: its processes stand still and lose nothing".to_owned(),
+                "would be frozen".to_owned(),
+            ),
+            Rung::Stopped => (
+                Kind::ServerStopped,
+                "is stopped".to_owned(),
+                "would be stopped".to_owned(),
+            ),
             Rung::Deprioritised => (
                 Kind::Deprioritised,
                 "now yields to others when the CPU is contended".to_owned(),
@@ -90,6 +100,27 @@ impl Story<'_> {
             .with("EVIDENCE", "cpu credits")
             .with("CPU_LIMIT_NOW", limit_in_words(now))
             .with("CPU_LIMIT_BEFORE", limit_in_words(before))
+    }
+
+    /// Its running time is about to end.
+    pub fn warned(&self, warning: &Warning) -> Entry {
+        let then = match warning.then {
+            Rung::Free | Rung::Deprioritised | Rung::Throttled => "throttled for good",
+            Rung::Frozen => "frozen",
+            Rung::Stopped => "stopped",
+        };
+        let would = match self.mode {
+            Mode::Enforce => "is",
+            Mode::Observe => "would be (observe mode)",
+        };
+        let message = format!(
+            "{}'s server has {} of its running time left; then it {would} {then}.",
+            self.user(),
+            in_words(warning.left)
+        );
+        self.entry(Kind::Warned, Level::Notice, message)
+            .with("VERDICT", warning.then)
+            .with("SECONDS_LEFT", warning.left.as_secs())
     }
 
     /// The limit that everybody has was set.
@@ -228,8 +259,7 @@ mod tests {
     fn settings(quota: Option<f64>) -> CpuSettings {
         CpuSettings {
             quota: quota.map(Cores),
-            period: None,
-            weight: None,
+            ..CpuSettings::default()
         }
     }
 

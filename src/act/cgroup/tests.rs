@@ -46,6 +46,7 @@ fn settings(quota: Option<f64>, period_ms: u64, weight: u64) -> CpuSettings {
         quota: quota.map(Cores),
         period: Some(Duration::from_millis(period_ms)),
         weight: Some(weight),
+        ..CpuSettings::default()
     }
 }
 
@@ -90,6 +91,7 @@ fn a_low_quota_gets_a_longer_period_instead_of_a_refusal() {
         quota: Some(Cores(0.01)),
         period: Some(Duration::from_millis(20)),
         weight: None,
+        ..CpuSettings::default()
     };
     assert_eq!(max_text(&low), "1000 100000");
     assert_eq!(as_held(&low), settings(Some(0.01), 100, 100));

@@ -103,6 +103,7 @@ fn a_container_without_a_unit_is_throttled_and_freed_by_its_own_files() {
             quota: None,
             period: Some(Duration::from_millis(100)),
             weight: Some(100),
+            ..CpuSettings::default()
         };
         start_container(&node, &cgroup, &owner, before);
         let (daemon, journal) = node.start();

@@ -1,0 +1,128 @@
+//! Once a tick: what monitoring systems are shown.
+
+use super::Inner;
+use super::entries::{Entry, Guarded};
+use crate::cgroup::{CgroupId, Gauges};
+use crate::config::Config;
+use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
+use crate::report::{Entry as Told, Kind, Level};
+use crate::units::Mode;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+/// What the daemon keeps for metrics.
+pub(super) struct Meter {
+    exporter: Exporter,
+    /// Verdicts, refusals and sums; written to as they happen.
+    pub ledger: Ledger,
+    gauges: BTreeMap<CgroupId, Gauges>,
+    /// The last trouble told, so that a lasting one is told once.
+    told: Option<String>,
+}
+
+impl Meter {
+    pub fn new(config: &Config) -> Meter {
+        Meter {
+            exporter: Exporter::new(config.metrics.clone()),
+            ledger: Ledger::default(),
+            gauges: BTreeMap::new(),
+            told: None,
+        }
+    }
+
+    /// A configuration came into force.
+    pub fn configure(&mut self, config: &Config) {
+        self.exporter.configure(config.metrics.clone());
+    }
+}
+
+impl Inner {
+    /// Hands a snapshot over, where anybody is to see it; `took` is how long the tick took.
+    pub(super) fn show_metrics(&mut self, took: Duration) {
+        self.meter.ledger.ticked(took);
+        if !self.meter.exporter.wanted() {
+            self.meter.gauges.clear();
+            self.meter.ledger.pause();
+            return;
+        }
+        let mut snapshot = self.node_metrics();
+        let readings = self.readings();
+        self.meter.ledger.book(readings, &mut snapshot);
+        let trouble = match self.meter.exporter.publish(snapshot) {
+            Ok(()) => None,
+            Err(errors) => {
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Some(errors.join("; "))
+            }
+        };
+        if trouble != self.meter.told {
+            if let Some(text) = &trouble {
+                let message = format!("Metrics are not shown, which is tried again: {text}.");
+                self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+            }
+            self.meter.told = trouble;
+        }
+    }
+
+    fn node_metrics(&self) -> MetricsSnapshot {
+        let unknown = |entry: &&Entry| matches!(entry, Entry::Other { exempt: false, .. });
+        MetricsSnapshot {
+            taken: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
+            user_names: self.config.metrics.user_names,
+            enforcing: self.config.mode == Mode::Enforce && !self.off,
+            off: self.off,
+            egress_loaded: self.loaded,
+            unknown_units: self.entries.values().filter(unknown).count() as u64,
+            journal_lost: self.journal.lost(),
+            ..MetricsSnapshot::default()
+        }
+    }
+
+    fn readings(&mut self) -> Vec<Reading> {
+        let Inner {
+            entries,
+            meter,
+            root,
+            off,
+            ..
+        } = self;
+        meter.gauges.retain(|id, _| entries.contains_key(id));
+        let mut readings = Vec::new();
+        for (id, entry) in entries {
+            let Entry::Guarded(guarded) = entry else {
+                continue;
+            };
+            if *off && let Some(reader) = &guarded.reader {
+                // Nobody else samples while supervision is off.
+                guarded.stat = reader.sample().ok().map(|sample| sample.cpu);
+            }
+            let gauges = meter
+                .gauges
+                .entry(*id)
+                .or_insert_with(|| Gauges::open(root, &guarded.cgroup));
+            readings.extend(reading(guarded, gauges));
+        }
+        readings
+    }
+}
+
+/// What one server shows; nothing before its first sample.
+fn reading(guarded: &Guarded, gauges: &Gauges) -> Option<Reading> {
+    let stat = guarded.stat?;
+    let server = ServerMetrics {
+        user: guarded.server.user.as_str().to_owned(),
+        server: guarded.server.name.clone(),
+        cpu: stat.usage,
+        throttled: stat.throttled,
+        credits: guarded.case.credits.left,
+        credits_size: guarded.policy.size,
+        limit: guarded.limit,
+        rung: guarded.case.rung,
+        memory: gauges.memory(),
+        pids: gauges.pids(),
+        verdicts: Tally::default(),
+        refusals: 0,
+    };
+    let id = guarded.id;
+    Some(Reading { id, server })
+}

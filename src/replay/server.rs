@@ -1,0 +1,211 @@
+//! One server under simulation: it asks for work, gets what its rung allows, and is judged.
+
+use crate::judge::{Case, Event, Policy, Rung, step};
+use crate::units::{CoreSeconds, Cores, Time};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Work that is asked for at once. What is not allowed then is done later, in order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Burst {
+    /// When.
+    pub at: Time,
+    /// How much.
+    pub work: CoreSeconds,
+    /// On how many cores at most.
+    pub cores: Cores,
+}
+
+/// What is left of work that is done but for rounding.
+const NOTHING: f64 = 1e-9;
+
+/// A server and its case.
+#[derive(Debug, Clone)]
+pub struct Server {
+    case: Case,
+    now: Time,
+    started: Time,
+    waiting: VecDeque<Burst>,
+    asked: f64,
+    used: f64,
+    held: Option<Held>,
+}
+
+/// What being held back came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Held {
+    /// When it happened first.
+    pub first: Time,
+    /// CPU used above the baseline until then.
+    pub above_baseline: CoreSeconds,
+    /// How often it happened.
+    pub times: u32,
+    /// For how long in all.
+    pub total: Duration,
+    /// CPU it would have used meanwhile, and others could: what it lacked of its limit.
+    pub given_back: CoreSeconds,
+}
+
+impl Server {
+    /// A server that starts now, with full credits.
+    pub fn new(now: Time, policy: &Policy) -> Server {
+        let mut server = Server {
+            case: Case::new(policy),
+            now,
+            started: now,
+            waiting: VecDeque::new(),
+            asked: 0.0,
+            used: 0.0,
+            held: None,
+        };
+        server.sample(policy);
+        server
+    }
+
+    /// Asks for work; times must not go backwards.
+    pub fn ask(&mut self, burst: Burst) {
+        self.asked += burst.work.0;
+        self.waiting.push_back(burst);
+    }
+
+    /// Lets it work until `to`, then samples and judges it, as the daemon's tick does.
+    pub fn advance(&mut self, to: Time, policy: &Policy) {
+        if to <= self.now {
+            return;
+        }
+        self.work(to, policy);
+        self.now = to;
+        self.sample(policy);
+    }
+
+    fn work(&mut self, to: Time, policy: &Policy) {
+        let limit = policy.limit.map_or(f64::INFINITY, |limit| limit.0);
+        let allowed = allowed(self.case.rung, policy);
+        let is_held = is_held(self.case.rung);
+        let mut now = self.now;
+        while let Some(burst) = self.waiting.front_mut() {
+            now = now.max(burst.at);
+            let span = to.since(now).as_secs_f64();
+            let rate = burst.cores.0.min(allowed);
+            if span <= 0.0 {
+                break;
+            }
+            let takes = if rate > 0.0 {
+                burst.work.0 / rate
+            } else {
+                span
+            };
+            let time = takes.min(span);
+            self.used += rate * time;
+            burst.work.0 -= rate * time;
+            if let Some(held) = self.held.as_mut().filter(|_| is_held) {
+                held.given_back.0 += (burst.cores.0.min(limit) - rate) * time;
+            }
+            if burst.work.0 > NOTHING {
+                break;
+            }
+            now.0 += Duration::from_secs_f64(time);
+            self.waiting.pop_front();
+        }
+        if let Some(held) = self.held.as_mut().filter(|_| is_held) {
+            held.total += to.since(self.now);
+        }
+    }
+
+    fn sample(&mut self, policy: &Policy) {
+        let usage = Duration::from_secs_f64(self.used);
+        // Others' pressure is not recorded: a replay takes them to wait, the stricter case.
+        let event = Event::Sampled {
+            usage,
+            contended: true,
+        };
+        let Some(verdict) = step(&mut self.case, &event, self.now, policy) else {
+            return;
+        };
+        if is_held(verdict.to) && !is_held(verdict.from) {
+            let earned = CoreSeconds::of(policy.baseline, self.now.since(self.started));
+            let held = self.held.get_or_insert(Held {
+                first: self.now,
+                above_baseline: CoreSeconds(self.used - earned.0),
+                times: 0,
+                total: Duration::ZERO,
+                given_back: CoreSeconds(0.0),
+            });
+            held.times += 1;
+        }
+    }
+
+    /// When it has to be looked at again, in ticks of the daemon: at the next one while it works
+    /// or is not free, else at the last one before it works.
+    pub fn next_look(&self, tick: Duration) -> Time {
+        let next = tick_after(self.now, tick);
+        match self.waiting.front() {
+            _ if self.case.rung > Rung::Free => next,
+            Some(burst) if burst.at > next => {
+                let before = tick_after(burst.at, tick).since(Time(tick));
+                Time(before).min(Time(self.now.0 + IDLE)).max(next)
+            }
+            Some(_) => next,
+            None => Time(self.now.0 + IDLE),
+        }
+    }
+
+    /// Whether there is nothing to do and nothing to wait for but work.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.case.rung == Rung::Free
+    }
+
+    /// Whether all work is done.
+    pub fn is_done(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Its time.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// All that it asked for.
+    pub fn asked(&self) -> CoreSeconds {
+        CoreSeconds(self.asked)
+    }
+
+    /// All that it got.
+    pub fn used(&self) -> CoreSeconds {
+        CoreSeconds(self.used)
+    }
+
+    /// What being held back came to, if it ever was.
+    pub fn held(&self) -> Option<Held> {
+        self.held
+    }
+}
+
+/// An idle server is looked at this often all the same, for limits on time.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// The first tick after a time; ticks count from zero, for all servers at once.
+fn tick_after(time: Time, tick: Duration) -> Time {
+    let tick = tick.as_nanos().max(1);
+    let next = (time.0.as_nanos() / tick + 1) * tick;
+    Time(Duration::from_nanos(
+        u64::try_from(next).unwrap_or(u64::MAX),
+    ))
+}
+
+/// What a rung lets a server use, in cores. A low weight holds nobody back on a node with a core
+/// to spare, and here there is one.
+fn allowed(rung: Rung, policy: &Policy) -> f64 {
+    let limit = policy.limit.map_or(f64::INFINITY, |limit| limit.0);
+    if rung < Rung::Throttled {
+        limit
+    } else if rung == Rung::Throttled {
+        policy.baseline.0.min(limit)
+    } else {
+        0.0
+    }
+}
+
+fn is_held(rung: Rung) -> bool {
+    rung >= Rung::Throttled
+}

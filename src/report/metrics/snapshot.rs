@@ -1,0 +1,150 @@
+//! What is shown, as plain data.
+
+use crate::judge::Rung;
+use crate::units::{CoreSeconds, Cores};
+use std::time::Duration;
+
+/// One number for every rung.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally([u64; RUNGS.len()]);
+
+/// Every rung, mildest first.
+pub(super) const RUNGS: &[Rung] = &Rung::ALL;
+
+/// A rung's place in [`RUNGS`]; a new rung does not compile until it has one.
+fn place(rung: Rung) -> usize {
+    match rung {
+        Rung::Free => 0,
+        Rung::Deprioritised => 1,
+        Rung::Throttled => 2,
+        Rung::Frozen => 3,
+        Rung::Stopped => 4,
+    }
+}
+
+impl Tally {
+    /// Counts one more.
+    pub fn add(&mut self, rung: Rung) {
+        self.0[place(rung)] += 1;
+    }
+
+    /// Adds another tally to this one.
+    pub fn add_all(&mut self, other: &Tally) {
+        for (here, there) in self.0.iter_mut().zip(other.0) {
+            *here += there;
+        }
+    }
+
+    /// Every rung with its number, mildest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Rung, u64)> + '_ {
+        RUNGS.iter().copied().zip(self.0)
+    }
+
+    /// The number of one rung.
+    pub fn of(&self, rung: Rung) -> u64 {
+        self.0[place(rung)]
+    }
+}
+
+/// How long something took, as a histogram.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Durations {
+    buckets: [u64; Durations::BOUNDS.len() + 1],
+    sum: Duration,
+}
+
+impl Durations {
+    /// Upper bounds of the buckets, in seconds; a tick of 5,000 servers takes about 20 ms.
+    pub const BOUNDS: [f64; 9] = [0.0001, 0.0005, 0.002, 0.005, 0.02, 0.05, 0.2, 1.0, 5.0];
+
+    /// Adds one.
+    pub fn observe(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let fits = |bound: &f64| seconds <= *bound;
+        let bucket = Self::BOUNDS.iter().position(fits);
+        self.buckets[bucket.unwrap_or(Self::BOUNDS.len())] += 1;
+        self.sum += took;
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// How long all of them took together.
+    pub fn sum(&self) -> Duration {
+        self.sum
+    }
+
+    /// Upper bound in seconds and number of each bucket, not yet added up.
+    pub fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = Self::BOUNDS.iter().copied().chain([f64::INFINITY]);
+        bounds.zip(self.buckets).collect()
+    }
+}
+
+/// One server, as a user knows it: what runs for them in several cgroups is added up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerMetrics {
+    /// The hub user.
+    pub user: String,
+    /// The server's name in JupyterHub; empty for the default one.
+    pub server: String,
+    /// CPU time used since the server started.
+    pub cpu: Duration,
+    /// Time it stood throttled; `None` without the cpu controller.
+    pub throttled: Option<Duration>,
+    /// What is left of its credits.
+    pub credits: CoreSeconds,
+    /// What a rested server has.
+    pub credits_size: CoreSeconds,
+    /// The limit that stands; `None` is none of ours.
+    pub limit: Option<Cores>,
+    /// Where it stands.
+    pub rung: Rung,
+    /// Memory in use, in bytes; `None` without the memory controller.
+    pub memory: Option<u64>,
+    /// Processes and threads; `None` without the pids controller.
+    pub pids: Option<u64>,
+    /// Verdicts since the daemon started, by the rung they led to.
+    pub verdicts: Tally,
+    /// Refusals the kernel told of since the daemon started.
+    pub refusals: u64,
+}
+
+/// Everything that is shown.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MetricsSnapshot {
+    /// When it was taken, since 1970.
+    pub taken: Duration,
+    /// Whether `servers` is shown.
+    pub user_names: bool,
+    /// Whether verdicts are carried out.
+    pub enforcing: bool,
+    /// Whether `hubwarden off` was said.
+    pub off: bool,
+    /// Whether the packet rules stand as they should.
+    pub egress_loaded: bool,
+    /// Units that may be servers, but nobody can tell whose.
+    pub unknown_units: u64,
+    /// Journal entries lost since the daemon started.
+    pub journal_lost: u64,
+    /// Refusals the kernel told of since the daemon started.
+    pub refusals: u64,
+    /// Verdicts since the daemon started, by the rung they led to.
+    pub verdicts: Tally,
+    /// How long the ticks took.
+    pub ticks: Durations,
+    /// Servers now, by rung.
+    pub rungs: Tally,
+    /// CPU time all servers used since the daemon started, those included that are gone.
+    pub cpu: Duration,
+    /// Time all servers stood throttled since the daemon started, those included that are gone.
+    pub throttled: Duration,
+    /// Memory of all servers now, in bytes.
+    pub memory: u64,
+    /// Processes and threads of all servers now.
+    pub pids: u64,
+    /// Each server, ordered by user and name.
+    pub servers: Vec<ServerMetrics>,
+}
