@@ -68,11 +68,15 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         inner.hub_lacks(&heard.lacking);
         let old = std::mem::replace(&mut inner.directory, Rc::new(heard.directory));
-        if old.same_servers(&inner.directory) {
-            return;
-        }
+        let same_groups = old.same_groups(&inner.directory);
         let doubtful = inner.doubtful();
         drop(inner);
+        if !same_groups {
+            self.policies_changed();
+        }
+        if old.same_servers(&self.inner.borrow().directory) {
+            return;
+        }
         for (cgroup, id) in doubtful {
             self.ask(cgroup, id);
         }

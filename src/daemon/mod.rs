@@ -112,8 +112,6 @@ struct Inner {
     exempt: BTreeMap<CgroupId, Admitted>,
     /// Admins' exceptions, by hub user.
     grants: BTreeMap<String, Grant>,
-    /// The hub groups of each user, where the hub told.
-    groups: BTreeMap<String, BTreeSet<String>>,
     /// Whose credits end before the next tick, and when the first of them is due.
     ending: BTreeSet<CgroupId>,
     look_at: Option<Time>,
@@ -259,7 +257,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 next_number: 0,
                 exempt: BTreeMap::new(),
                 grants: BTreeMap::new(),
-                groups: BTreeMap::new(),
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
