@@ -198,6 +198,9 @@ impl Inner {
                 _ => {}
             }
         }
+        for shared in &self.shared {
+            unknown.push((shared.cgroup.to_string(), shared.in_words()));
+        }
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.config.mode.as_str().to_owned(),

@@ -7,8 +7,10 @@ use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::hub::api::{Api, ApiError, Told as Heard};
+use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
 use crate::report::{Entry as Told, Kind, Level};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) async fn hear_the_hub(self: Rc<Self>) {
         let mut soon = AFTER_NEWS.iter();
         loop {
+            self.look_into_the_hub().await;
             self.hear_once().await;
             let wait = match soon.next() {
                 Some(wait) => {
@@ -39,6 +42,35 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 }
             }
         }
+    }
+
+    /// Looks for servers in the hub's own cgroup, and tells of them when there are any at last.
+    pub(super) async fn look_into_the_hub(&self) {
+        let (root, units) = {
+            let inner = self.inner.borrow();
+            (inner.root.clone(), inner.config.hub.hub_units.clone())
+        };
+        // A /proc of thousands of processes takes its time, and names are asked of LDAP.
+        let look = move || {
+            let found = shared::find(&root, Path::new("/proc"), &units);
+            let words: Vec<String> = found.iter().map(Shared::in_words).collect();
+            (found, words)
+        };
+        let Ok((found, words)) = tokio::task::spawn_blocking(look).await else {
+            return;
+        };
+        let mut inner = self.inner.borrow_mut();
+        for (shared, words) in found.iter().zip(words) {
+            let known = |old: &&Shared| old.cgroup == shared.cgroup;
+            if inner.shared.iter().find(known).is_none() {
+                inner.tell(
+                    Told::new(Kind::ServerNotMapped, Level::Warning, format!("{words}."))
+                        .with("UNIT_NAME", shared.cgroup.name())
+                        .with("CGROUP", &shared.cgroup),
+                );
+            }
+        }
+        inner.shared = found;
     }
 
     pub(super) async fn hear_once(self: &Rc<Self>) {

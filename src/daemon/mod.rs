@@ -28,6 +28,7 @@ use crate::cgroup::{CgroupError, CgroupId, CgroupPath, Tree};
 use crate::config::Config;
 use crate::control::Command;
 use crate::egress::{Admitted, Firewall, Refusal};
+use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName, Units};
 use crate::judge::Grant;
 use crate::report::{Entry as Told, Journal, Kind, Level};
@@ -129,6 +130,8 @@ struct Inner {
     told_unknown: BTreeSet<UnitName>,
     /// Why the hub was not heard, as last told.
     hub_trouble: Option<String>,
+    /// Servers in the hub's own cgroup, which are never acted on.
+    shared: Vec<Shared>,
     journal: Journal,
     meter: metrics::Meter,
     off: bool,
@@ -269,6 +272,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 directory: Rc::default(),
                 told_unknown: BTreeSet::new(),
                 hub_trouble: None,
+                shared: Vec::new(),
                 journal: parts.journal,
                 off: false,
                 dirty: false,

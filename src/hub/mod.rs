@@ -6,6 +6,7 @@ mod directory;
 mod docker;
 mod escapism;
 mod identify;
+pub mod shared;
 mod systemd;
 mod unit_name;
 mod unix_user;
