@@ -239,12 +239,17 @@ impl Opened<'_> {
         )
         .map(File::from)
         .map_err(|errno| match errno {
-            Errno::ENOENT if self.still_there() => self.failed(
-                file,
-                "not there: the cpu controller is not enabled for this cgroup, so no CPU limit \
-                 can be set; whoever made its parent must write +cpu to cgroup.subtree_control"
-                    .to_owned(),
-            ),
+            Errno::ENOENT if self.still_there() => {
+                let controller = file.split('.').next().unwrap_or(file);
+                self.failed(
+                    file,
+                    format!(
+                        "not there: the {controller} controller is not enabled for this cgroup, so \
+                         no such limit can be set; whoever made its parent must write \
+                         +{controller} to cgroup.subtree_control"
+                    ),
+                )
+            }
             errno => self.trouble(file, errno.into()),
         })
     }

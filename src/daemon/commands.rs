@@ -73,6 +73,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         ));
         drop(inner);
         if hub_changed {
+            self.hub_news.notify_one();
             self.identify_anew();
         }
         for id in self.inner.borrow().guarded_ids() {
@@ -196,6 +197,9 @@ impl Inner {
                 } => unknown.push((cgroup.to_string(), why.clone())),
                 _ => {}
             }
+        }
+        for shared in &self.shared {
+            unknown.push((shared.cgroup.to_string(), shared.in_words()));
         }
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),

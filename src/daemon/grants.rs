@@ -82,20 +82,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     fn grants_changed(self: &Rc<Self>) {
-        let mut inner = self.inner.borrow_mut();
-        let before: Vec<_> = inner.admitted();
-        inner.resolve_all();
-        if !inner.off && inner.admitted() != before {
-            inner.load_egress();
-        }
-        inner.dirty = true;
-        let ids = inner.guarded_ids();
-        drop(inner);
+        self.policies_changed();
         // On disk at once: an admin who was told "granted" may rely on it.
         self.save();
-        for id in ids {
-            self.enforce(id);
-        }
     }
 }
 

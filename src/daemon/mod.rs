@@ -12,6 +12,7 @@ mod enforce;
 mod entries;
 mod find_out;
 mod grants;
+mod hears;
 mod metrics;
 mod people;
 mod places;
@@ -27,6 +28,7 @@ use crate::cgroup::{CgroupError, CgroupId, CgroupPath, Tree};
 use crate::config::Config;
 use crate::control::Command;
 use crate::egress::{Admitted, Firewall, Refusal};
+use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName, Units};
 use crate::judge::Grant;
 use crate::report::{Entry as Told, Journal, Kind, Level};
@@ -93,6 +95,8 @@ struct Daemon<C, U> {
     savers: RefCell<Vec<Saver>>,
     save_wanted: Notify,
     reloaded: Notify,
+    /// Somebody appeared: the hub may have news of them.
+    hub_news: Notify,
     tree_reads: Cell<bool>,
 }
 
@@ -109,8 +113,6 @@ struct Inner {
     exempt: BTreeMap<CgroupId, Admitted>,
     /// Admins' exceptions, by hub user.
     grants: BTreeMap<String, Grant>,
-    /// The hub groups of each user, where the hub told.
-    groups: BTreeMap<String, BTreeSet<String>>,
     /// Whose credits end before the next tick, and when the first of them is due.
     ending: BTreeSet<CgroupId>,
     look_at: Option<Time>,
@@ -126,6 +128,10 @@ struct Inner {
     directory: Rc<HubDirectory>,
     /// Containers told of as nobody's.
     told_unknown: BTreeSet<UnitName>,
+    /// Why the hub was not heard, as last told.
+    hub_trouble: Option<String>,
+    /// Servers in the hub's own cgroup, which are never acted on.
+    shared: Vec<Shared>,
     journal: Journal,
     meter: metrics::Meter,
     off: bool,
@@ -163,6 +169,7 @@ where
     let (daemon, mut refusals, mut commands) = Daemon::new(parts)?;
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
+    tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
 
     let events =
         crate::readiness::readable(daemon.inner.borrow().tree.as_fd().try_clone_to_owned()?)?;
@@ -253,7 +260,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 next_number: 0,
                 exempt: BTreeMap::new(),
                 grants: BTreeMap::new(),
-                groups: BTreeMap::new(),
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
@@ -265,6 +271,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 unknown_refused: None,
                 directory: Rc::default(),
                 told_unknown: BTreeSet::new(),
+                hub_trouble: None,
+                shared: Vec::new(),
                 journal: parts.journal,
                 off: false,
                 dirty: false,
@@ -277,6 +285,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             savers: RefCell::default(),
             save_wanted: Notify::new(),
             reloaded: Notify::new(),
+            hub_news: Notify::new(),
             tree_reads: Cell::new(true),
         });
         Ok((daemon, parts.refusals, parts.commands))

@@ -1,20 +1,43 @@
 //! What each user may use: configuration by user and group, and grants on top.
 
-use super::Inner;
 use super::entries::Entry;
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
 use crate::config::{Limits, ThrottleWhen};
 use crate::egress::ClassName;
-use crate::hub::Server;
+use crate::hub::{Server, Units};
 use crate::judge::{PlainLimits, Policy};
 use std::collections::BTreeSet;
+use std::rc::Rc;
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// After a change of grants or groups: works out what everybody may use, and brings it about.
+    pub(super) fn policies_changed(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        let before: Vec<_> = inner.admitted();
+        inner.resolve_all();
+        if !inner.off && inner.admitted() != before {
+            inner.load_egress();
+        }
+        inner.dirty = true;
+        let ids = inner.guarded_ids();
+        drop(inner);
+        for id in ids {
+            self.enforce(id);
+        }
+    }
+}
 
 impl Inner {
     /// The policy and egress class of a server's user now.
     pub(super) fn policy_of(&self, server: &Server) -> (Policy, ClassName) {
         let user = server.user.as_str();
-        let none = BTreeSet::new();
-        let groups = self.groups.get(user).unwrap_or(&none);
-        let limits = self.config.limits_of(user, groups);
+        let person = self.directory.person(&server.user);
+        let groups: BTreeSet<String> = person
+            .into_iter()
+            .flat_map(|person| person.groups.iter().cloned())
+            .collect();
+        let limits = self.config.limits_of(user, &groups);
         let mut policy = policy(&limits);
         let mut class = limits.class;
         if let Some(grant) = self.grants.get(user) {

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 mod containers;
+mod hub_word;
 
 const NOTHING: CpuSettings = CpuSettings {
     quota: None,

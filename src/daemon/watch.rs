@@ -35,11 +35,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         inner.entries.insert(id, asked);
         drop(inner);
+        self.hub_news.notify_one();
         self.ask(cgroup, id);
     }
 
     /// Asks systemd or a container's engine what it is, without holding up the loop.
-    fn ask(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
+    pub(super) fn ask(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
         let daemon = Rc::clone(self);
         tokio::task::spawn_local(async move {
             match daemon.find_out(&cgroup).await {

@@ -52,6 +52,23 @@ impl HubDirectory {
         add(self.containers.entry(id.to_owned()).or_default(), listed);
     }
 
+    /// Whether both say the same of every server, whatever they say of people.
+    pub fn same_servers(&self, other: &HubDirectory) -> bool {
+        self.units == other.units && self.containers == other.containers
+    }
+
+    /// Whether both say the same of everybody's groups.
+    pub fn same_groups(&self, other: &HubDirectory) -> bool {
+        let groups = |directory: &HubDirectory| -> Vec<(HubUser, Vec<String>)> {
+            let people = directory.people.iter();
+            people
+                .filter(|(_, person)| !person.groups.is_empty())
+                .map(|(user, person)| (user.clone(), person.groups.clone()))
+                .collect()
+        };
+        groups(self) == groups(other)
+    }
+
     /// Whose a unit is; more than one is a contradiction.
     pub fn of_unit(&self, unit: &UnitName) -> &[Listed] {
         self.units.get(unit).map_or(&[], Vec::as_slice)

@@ -1,10 +1,12 @@
 //! Who is this? From a cgroup to one hub user's server, or a clear reason why not.
 
+pub mod api;
 mod container;
 mod directory;
 mod docker;
 mod escapism;
 mod identify;
+pub mod shared;
 mod systemd;
 mod unit_name;
 mod unix_user;
