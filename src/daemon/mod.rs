@@ -14,6 +14,7 @@ mod find_out;
 mod grants;
 mod hears;
 mod metrics;
+mod outside;
 mod people;
 mod places;
 mod state;
@@ -24,13 +25,13 @@ pub use people::policy;
 pub use state::{Book, StateError, Store};
 
 use crate::act::CpuControl;
-use crate::cgroup::{CgroupError, CgroupId, CgroupPath, Tree};
+use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
 use crate::egress::{Admitted, Firewall, Refusal};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName, Units};
-use crate::judge::Grant;
+use crate::judge::{Case, Grant};
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use entries::{Entry, Guarded};
@@ -113,6 +114,8 @@ struct Inner {
     exempt: BTreeMap<CgroupId, Admitted>,
     /// Admins' exceptions, by hub user.
     grants: BTreeMap<String, Grant>,
+    /// How users stood when their last server ended, and when; until they have rested.
+    rested: BTreeMap<String, (Case, Time)>,
     /// Whose credits end before the next tick, and when the first of them is due.
     ending: BTreeSet<CgroupId>,
     look_at: Option<Time>,
@@ -260,6 +263,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 next_number: 0,
                 exempt: BTreeMap::new(),
                 grants: BTreeMap::new(),
+                rested: BTreeMap::new(),
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
@@ -304,12 +308,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         inner.off = book.off;
         inner.grants = book.grants;
-        let members: Vec<(CgroupPath, CgroupId)> = inner
-            .tree
-            .members()
-            .iter()
-            .map(|(cgroup, id)| (cgroup.clone(), *id))
-            .collect();
+        inner.rested = book.rested;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -326,7 +325,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                  effect; boot with systemd.unified_cgroup_hierarchy=1 to change that.",
             ));
         }
-        inner.resume(book.cases, &members);
+        inner.resume(book.cases);
         if !inner.off {
             inner.load_egress();
         }
@@ -373,6 +372,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.rescan();
         self.ask_again();
         self.expire_grants();
+        self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
         self.check_egress();
         if self.inner.borrow().dirty {
@@ -400,6 +400,7 @@ impl Inner {
         let mut book = self.store.empty();
         book.off = self.off;
         book.grants = self.grants.clone();
+        book.rested = self.rested.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());

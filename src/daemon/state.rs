@@ -8,6 +8,7 @@ use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
 use crate::hub::Server;
 use crate::judge::{Case, CpuSettings, Grant};
+use crate::units::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -29,6 +30,9 @@ pub struct Book {
     /// Admins' exceptions, by hub user; they outlive a boot.
     #[serde(default)]
     pub grants: BTreeMap<String, Grant>,
+    /// How users stood when their last server ended, and when; until they have rested.
+    #[serde(default)]
+    pub rested: BTreeMap<String, (Case, Time)>,
     /// The servers known.
     pub cases: Vec<Record>,
 }
@@ -160,6 +164,7 @@ impl Store {
             boot_id: self.boot_id.clone(),
             off: false,
             grants: BTreeMap::new(),
+            rested: BTreeMap::new(),
             cases: Vec::new(),
         }
     }
