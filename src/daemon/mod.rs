@@ -17,6 +17,7 @@ mod metrics;
 mod outside;
 mod people;
 mod places;
+mod slice_cap;
 mod state;
 mod watch;
 
@@ -36,6 +37,7 @@ use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use entries::{Entry, Guarded};
 use nix::time::{ClockId, clock_gettime};
+use state::SliceCap;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -47,6 +49,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Credits are written at least this often, so that a crash loses no more.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// The quota of all servers together is compared with what it should be every so many ticks.
+const CAP_CHECKED_EVERY: u32 = 12;
 
 /// Everything the daemon is made of, so that tests and benches can exchange any part.
 pub struct Parts<C, U> {
@@ -99,6 +104,8 @@ struct Daemon<C, U> {
     /// Somebody appeared: the hub may have news of them.
     hub_news: Notify,
     tree_reads: Cell<bool>,
+    /// Ticks since the start.
+    ticks: Cell<u32>,
 }
 
 /// Waits to hear that the state is on disk.
@@ -140,6 +147,10 @@ struct Inner {
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
+    /// What we set on the guarded slice, and what stood there before.
+    slice_cap: Option<SliceCap>,
+    /// The slice's quota is being set: a second time must not overtake it.
+    capping: bool,
     /// Something changed that should be on disk soon.
     dirty: bool,
     store: Store,
@@ -267,6 +278,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
+                slice_cap: None,
+                capping: false,
                 loaded: false,
                 generation: None,
                 slices: Vec::new(),
@@ -291,6 +304,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             reloaded: Notify::new(),
             hub_news: Notify::new(),
             tree_reads: Cell::new(true),
+            ticks: Cell::new(0),
         });
         Ok((daemon, parts.refusals, parts.commands))
     }
@@ -309,6 +323,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.off = book.off;
         inner.grants = book.grants;
         inner.rested = book.rested;
+        inner.slice_cap = book.slice;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -334,6 +349,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }
+        self.cap_slice();
         Ok(())
     }
 
@@ -375,6 +391,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
         self.check_egress();
+        // Asking systemd is not free, and nobody else sets limits on our slice every tick.
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks % CAP_CHECKED_EVERY == 1 {
+            self.cap_slice();
+        }
         if self.inner.borrow().dirty {
             self.save_wanted.notify_one();
         }
@@ -401,6 +423,7 @@ impl Inner {
         book.off = self.off;
         book.grants = self.grants.clone();
         book.rested = self.rested.clone();
+        book.slice = self.slice_cap.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());
@@ -410,10 +433,14 @@ impl Inner {
     }
 
     fn state_trouble(&mut self, error: &StateError) {
-        let text = error.to_string();
-        if self.trouble_told.as_ref() != Some(&text) {
-            self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));
-            self.trouble_told = Some(text);
+        self.tell_once(Told::new(Kind::Trouble, Level::Error, error.to_string()));
+    }
+
+    /// Tells of a trouble, unless it is the one told last.
+    fn tell_once(&mut self, entry: Told) {
+        if self.trouble_told.as_ref() != Some(&entry.message) {
+            self.trouble_told = Some(entry.message.clone());
+            self.tell(entry);
         }
     }
 

@@ -852,3 +852,31 @@ fn the_slice_of_somebody_who_is_no_hub_user_is_left_alone() {
         assert_eq!(node.systemd.0.borrow().applied, 0);
     });
 }
+
+#[test]
+fn all_servers_together_leave_the_hub_its_cores_and_the_brake_puts_that_back_too() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.config.reserve = Some(Cores(0.5));
+        let slice = "jupyter.slice".to_owned();
+        node.systemd.0.borrow_mut().settings.insert(slice, NOTHING);
+        let (daemon, journal) = node.start();
+        quiet().await;
+        let cap = node.quota_of("jupyter.slice").unwrap();
+        assert!(cap > 0.0 && cap.fract() == 0.5, "{cap}");
+        daemon.switch_off("root").await.unwrap();
+        assert_eq!(node.quota_of("jupyter.slice"), None);
+        daemon.switch_on("root").await.unwrap();
+        node.tick(&daemon, 1).await;
+        daemon.cap_slice_now().await;
+        assert_eq!(node.quota_of("jupyter.slice"), Some(cap));
+        daemon.save();
+        drop(daemon);
+        let store = Store::new(node.state.path()).unwrap();
+        let complaints = lift(&store, Some(&node.systemd), &mut node.firewall.clone()).await;
+        assert!(complaints.is_empty(), "{complaints:?}");
+        assert_eq!(node.quota_of("jupyter.slice"), None);
+        let told = node.read(&journal);
+        assert!(told.contains("0.5 cores are left to the hub"), "{told}");
+    });
+}
