@@ -14,6 +14,7 @@ pub mod egress;
 pub mod hub;
 pub mod judge;
 pub mod readiness;
+pub mod record;
 pub mod replay;
 pub mod report;
 pub mod sd_bus;

@@ -60,6 +60,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.policy = policy(&config);
         let class = config.egress.class.clone();
         inner.meter.configure(&config);
+        inner.diary.configure(&config);
         inner.config = config;
         for entry in inner.entries.values_mut() {
             if let Entry::Guarded(guarded) = entry {

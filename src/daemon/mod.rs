@@ -10,6 +10,7 @@ mod egress;
 mod enforce;
 mod entries;
 mod metrics;
+mod record;
 mod state;
 mod watch;
 
@@ -116,6 +117,7 @@ struct Inner {
     unknown_refused: Option<Time>,
     journal: Journal,
     meter: metrics::Meter,
+    diary: record::Diary,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
@@ -235,6 +237,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     watch::filter(&parts.config.hub),
                 )?,
                 meter: metrics::Meter::new(&parts.config),
+                diary: record::Diary::new(&parts.config, parts.store.directory()),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
@@ -354,7 +357,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         let status = self.inner.borrow().status_line();
         notify(&[sd_notify::NotifyState::Status(&status)]);
-        self.inner.borrow_mut().show_metrics(now().since(begun));
+        let mut inner = self.inner.borrow_mut();
+        inner.watch_on();
+        inner.record(now());
+        inner.show_metrics(now().since(begun));
     }
 }
 
