@@ -60,6 +60,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             format!("A new configuration is in force, in {} mode.", config.mode)
         };
         inner.meter.configure(&config);
+        inner.diary.configure(&config);
         inner.config = config;
         inner.resolve_all();
         if !inner.off {

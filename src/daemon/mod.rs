@@ -17,6 +17,7 @@ mod metrics;
 mod outside;
 mod people;
 mod places;
+mod record;
 mod slice_cap;
 mod state;
 mod watch;
@@ -144,6 +145,7 @@ struct Inner {
     shared: Vec<Shared>,
     journal: Journal,
     meter: metrics::Meter,
+    diary: record::Diary,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
@@ -267,6 +269,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     places::filter(&parts.config.hub),
                 )?,
                 meter: metrics::Meter::new(&parts.config),
+                diary: record::Diary::new(&parts.config, parts.store.directory()),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
@@ -402,7 +405,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         let status = self.inner.borrow().status_line();
         notify(&[sd_notify::NotifyState::Status(&status)]);
-        self.inner.borrow_mut().show_metrics(now().since(begun));
+        let mut inner = self.inner.borrow_mut();
+        inner.watch_on();
+        inner.record(now());
+        inner.show_metrics(now().since(begun));
     }
 }
 

@@ -169,6 +169,11 @@ impl Store {
         }
     }
 
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A book with nothing in it.
     pub fn empty(&self) -> Book {
         Book {
