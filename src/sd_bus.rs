@@ -16,6 +16,8 @@ pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub const SERVICE: &str = "org.freedesktop.systemd1.Service";
 /// Interface of scopes: processes that somebody else started, such as a container's.
 pub const SCOPE: &str = "org.freedesktop.systemd1.Scope";
+/// Interface of slices.
+pub const SLICE: &str = "org.freedesktop.systemd1.Slice";
 
 /// PID 1 answers in well under a millisecond; half a minute of silence is a fault to report.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@
 use super::ActError;
 use crate::hub::UnitName;
 use crate::judge::CpuSettings;
-use crate::sd_bus::{SCOPE, SERVICE, SdBus, UNIT};
+use crate::sd_bus::{SCOPE, SERVICE, SLICE, SdBus, UNIT};
 use crate::units::{Bytes, Cores};
 use std::time::Duration;
 use zbus::Variant;
@@ -90,10 +90,10 @@ impl SystemdCpu {
 
 /// Containers run in scopes, SystemdSpawner's servers in services; both have these properties.
 fn interface(unit: &UnitName) -> &'static str {
-    if unit.as_str().ends_with(".scope") {
-        SCOPE
-    } else {
-        SERVICE
+    match unit.as_str().rsplit('.').next() {
+        Some("scope") => SCOPE,
+        Some("slice") => SLICE,
+        _ => SERVICE,
     }
 }
 

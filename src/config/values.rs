@@ -23,6 +23,9 @@ fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
+    if number.is_empty() {
+        return Err("it does not begin with a number".to_owned());
+    }
     let number: f64 = number
         .parse()
         .map_err(|_| format!("`{number}` is no number"))?;

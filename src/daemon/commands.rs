@@ -60,6 +60,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             format!("A new configuration is in force, in {} mode.", config.mode)
         };
         inner.meter.configure(&config);
+        inner.diary.configure(&config);
         inner.config = config;
         inner.resolve_all();
         if !inner.off {
@@ -79,6 +80,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }
+        self.cap_slice();
         self.reloaded.notify_one();
         message
     }
@@ -102,6 +104,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in ids {
             self.enforce_now(id).await;
         }
+        self.cap_slice_now().await;
         self.settle_down().await;
         if let Err(error) = self.persist().await {
             return Err(format!(
@@ -158,6 +161,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in ids {
             self.enforce_now(id).await;
         }
+        self.cap_slice();
         Ok(message)
     }
 }

@@ -753,3 +753,130 @@ fn a_busy_server_is_throttled_only_while_its_neighbour_waits() {
         assert_eq!(rung(&daemon, "bob"), Rung::Free);
     });
 }
+
+#[test]
+fn stopping_and_starting_again_brings_no_new_credits() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        spin(&mut node, &daemon, "alice").await;
+        node.stop("alice");
+        node.tick(&daemon, 1).await;
+        // A restart of the daemon between the two forgets nothing either.
+        daemon.save();
+        drop(daemon);
+        let (daemon, _journal) = node.start();
+        node.spawn("alice");
+        node.tick(&daemon, 1).await;
+        for second in 1..=3u32 {
+            node.set_usage("alice", f64::from(second) * 1.5);
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(node.quota("alice"), Some(0.25));
+    });
+}
+
+impl Node {
+    /// What alice runs over ssh, as uid 1000.
+    fn outside(&self, core_seconds: f64) {
+        let unit = "user-1000.slice";
+        let directory = self.root.path().join("user.slice").join(unit);
+        std::fs::create_dir_all(&directory).unwrap();
+        let usec = (core_seconds * 1e6) as u64;
+        std::fs::write(directory.join("cpu.stat"), format!("usage_usec {usec}\n")).unwrap();
+        let mut systemd = self.systemd.0.borrow_mut();
+        systemd.settings.entry(unit.to_owned()).or_insert(NOTHING);
+    }
+
+    fn quota_of(&self, unit: &str) -> Option<f64> {
+        self.systemd.0.borrow().settings[unit]
+            .quota
+            .map(|quota| quota.0)
+    }
+}
+
+#[test]
+fn what_runs_outside_the_server_drains_the_same_credits_and_is_throttled_too() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.outside(0.0);
+        for second in 1..=100u32 {
+            node.outside(f64::from(second) * 1.5);
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(node.quota("alice"), Some(0.25));
+        assert_eq!(node.quota_of("user-1000.slice"), Some(0.25));
+        let told = node.read(&journal);
+        assert!(
+            told.contains("what alice runs outside the server is throttled"),
+            "{told}"
+        );
+        // Stopping the server is no way out, and the next server takes the case over.
+        node.stop("alice");
+        node.outside(151.0);
+        node.tick(&daemon, 2).await;
+        node.outside(153.0);
+        node.tick(&daemon, 2).await;
+        assert_eq!(node.quota_of("user-1000.slice"), Some(0.25));
+        node.spawn("alice");
+        node.tick(&daemon, 1).await;
+        for second in 1..=3u32 {
+            node.outside(153.0 + f64::from(second) * 1.5);
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(node.quota("alice"), Some(0.25));
+        // Rest frees both.
+        for _ in 0..60 {
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(node.quota("alice"), Some(1.5));
+        assert_eq!(node.quota_of("user-1000.slice"), Some(2.0));
+    });
+}
+
+#[test]
+fn the_slice_of_somebody_who_is_no_hub_user_is_left_alone() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let (daemon, _journal) = node.start();
+        for second in 1..=100u32 {
+            node.outside(f64::from(second) * 2.0);
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(node.quota_of("user-1000.slice"), None);
+        assert_eq!(node.systemd.0.borrow().applied, 0);
+    });
+}
+
+#[test]
+fn all_servers_together_leave_the_hub_its_cores_and_the_brake_puts_that_back_too() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.config.reserve = Some(Cores(0.5));
+        let slice = "jupyter.slice".to_owned();
+        node.systemd.0.borrow_mut().settings.insert(slice, NOTHING);
+        let (daemon, journal) = node.start();
+        quiet().await;
+        let cap = node.quota_of("jupyter.slice").unwrap();
+        assert!(cap > 0.0 && cap.fract() == 0.5, "{cap}");
+        daemon.switch_off("root").await.unwrap();
+        assert_eq!(node.quota_of("jupyter.slice"), None);
+        daemon.switch_on("root").await.unwrap();
+        node.tick(&daemon, 1).await;
+        daemon.cap_slice_now().await;
+        assert_eq!(node.quota_of("jupyter.slice"), Some(cap));
+        daemon.save();
+        drop(daemon);
+        let store = Store::new(node.state.path()).unwrap();
+        let complaints = lift(&store, Some(&node.systemd), &mut node.firewall.clone()).await;
+        assert!(complaints.is_empty(), "{complaints:?}");
+        assert_eq!(node.quota_of("jupyter.slice"), None);
+        let told = node.read(&journal);
+        assert!(told.contains("0.5 cores are left to the hub"), "{told}");
+    });
+}
