@@ -4,6 +4,7 @@ complete -c hubwarden -f
 complete -c hubwarden -n __fish_use_subcommand -a run -d 'run the daemon'
 complete -c hubwarden -n __fish_use_subcommand -a status -d 'list servers with CPU, credits, rung and class'
 complete -c hubwarden -n __fish_use_subcommand -a check-config -d 'name every mistake in a configuration file'
+complete -c hubwarden -n __fish_use_subcommand -a check -d 'check what this node gives hubwarden'
 complete -c hubwarden -n __fish_use_subcommand -a grant -d 'give a user an exception for a while'
 complete -c hubwarden -n __fish_use_subcommand -a grants -d 'list the exceptions that hold'
 complete -c hubwarden -n __fish_use_subcommand -a revoke -d 'take an exception back'

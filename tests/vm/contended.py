@@ -66,7 +66,7 @@ def guest(bed):
 
 
 def scenario(vm):
-    vm.play(__file__, package=deb())
+    vm.play(__file__, package=deb(), limit=400)
     one = {record["kind"]: record for record in vm.records}
     for kind in ("alone", "again"):
         record = one[kind]

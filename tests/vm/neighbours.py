@@ -129,7 +129,7 @@ def p99(values):
 
 
 def scenario(vm):
-    vm.play(__file__, package=deb())
+    vm.play(__file__, package=deb(), limit=400)
     one = {record["kind"]: record for record in vm.records}
     expect(set(one["limits"]["pids"]) == {str(TASKS)} and set(one["limits"]["memory"]) == {str(MEMORY_MIB << 20)}, str(one["limits"]))
 
