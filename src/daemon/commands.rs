@@ -221,6 +221,10 @@ impl Inner {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
+            // A slice that follows a server is in that server's numbers.
+            if guarded.lead.is_some() {
+                continue;
+            }
             servers.push(ServerStatus {
                 user: guarded.server.user.as_str().to_owned(),
                 server: guarded.server.name.clone(),

@@ -65,7 +65,8 @@ pub fn wanted(rung: Rung, policy: &Policy, before: &CpuSettings) -> CpuSettings 
     lower(&mut settings.memory_max, plain.memory_max);
     lower(&mut settings.tasks_max, plain.tasks_max);
     lower(&mut settings.io_weight, plain.io_weight);
-    if rung >= Rung::Frozen {
+    // Not on the rung above it: a frozen unit does not hear that it should stop.
+    if rung == Rung::Frozen {
         settings.frozen = true;
     }
     if rung >= Rung::Deprioritised {

@@ -25,6 +25,7 @@ HUB = ("import http.server\nclass Hub(http.server.BaseHTTPRequestHandler):\n def
 
 def guest(bed):
     """A bomb and a hog in alice's server beside bob's waking thread; then three servers that spin beside a hub."""
+    import threading
     import time
     import urllib.request
 
@@ -59,7 +60,7 @@ def guest(bed):
         return [round(float(by), 4) for at, by in lines if began <= float(at) <= ended]
 
     spawn("alice", ["/bin/sleep", "900"])
-    spawn("bob", ["/bin/sh", "-c", "exec bed-waker > late"])
+    spawn("bob", ["/bin/sh", "-c", "exec /usr/local/bin/bed-waker > late"])
     product.eventually(lambda: read("alice", "pids.max") == str(TASKS) and read("bob", "pids.max") == str(TASKS),
                        "both have the limit of tasks", 15)
     product.eventually(lambda: read("alice", "memory.max") == str(MEMORY_MIB << 20), "alice has the limit of memory", 15)
@@ -71,7 +72,7 @@ def guest(bed):
     bed.report("quiet", late=late(began, time.monotonic()))
     inside("alice", BOMB, "bed-bomb")
     product.eventually(lambda: count("alice", "pids.events", "max") > 0, "the bomb reaches the limit of tasks", 20)
-    began, most, cores = time.monotonic(), 0, cgroups["alice"]
+    began, most = time.monotonic(), 0
     while time.monotonic() < began + 12:
         most = max(most, int(read("alice", "pids.current")))
         time.sleep(0.2)
@@ -113,8 +114,6 @@ def guest(bed):
     servers = Path("/sys/fs/cgroup/jupyter.slice")
     time.sleep(2)
     took = []
-    import threading
-
     asking = threading.Thread(target=lambda: took.extend(answers(10)))
     asking.start()
     cores = cores_over(servers, 10)

@@ -69,6 +69,21 @@ fn what_runs_outside_the_server_drains_the_same_credits_and_is_throttled_too() {
 }
 
 #[test]
+fn a_slice_that_was_there_before_its_server_gets_the_limit_that_everybody_has() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.outside(0.0);
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        assert_eq!(node.quota_of("user-1000.slice"), None);
+        node.spawn("alice");
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        assert_eq!(node.quota_of("user-1000.slice"), Some(2.0));
+    });
+}
+
+#[test]
 fn the_slice_of_somebody_who_is_no_hub_user_is_left_alone() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
