@@ -3,6 +3,7 @@
 mod brake;
 mod check_config;
 mod reload;
+mod replay;
 mod run;
 mod status;
 
@@ -43,6 +44,8 @@ enum Verb {
     },
     /// Have the running daemon read its configuration again
     Reload,
+    /// Say whom another policy would have throttled, on recorded or made-up days
+    Replay(replay::Options),
     /// Lift every verdict and rule at once and put back what stood there, until `on`
     Off {
         /// Directory of the daemon's state, for when it is not running
@@ -86,6 +89,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Status { json } => status::status(json),
         Verb::CheckConfig { file } => check_config::check_config(&file),
         Verb::Reload => reload::reload(),
+        Verb::Replay(options) => replay::replay(&options),
         Verb::Off { state } => brake::off(&state),
         Verb::On { state } => brake::on(&state),
     };
