@@ -9,9 +9,10 @@ use super::{
     uapi::*,
 };
 
-/// The comment of a table.
-pub fn table_comment(a: Attributes<'_>) -> String {
-    comment(a.bytes(NFTA_TABLE_USERDATA))
+/// The flags and the comment of a table.
+pub fn table(a: Attributes<'_>) -> (u32, String) {
+    let flags = a.be32(NFTA_TABLE_FLAGS).unwrap_or(0);
+    (flags, comment(a.bytes(NFTA_TABLE_USERDATA)))
 }
 
 /// A chain without its rules, if it is of this table.
@@ -136,7 +137,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let a = Attributes(&bytes);
-            let _ = table_comment(a);
+            let _ = table(a);
             let _ = chain(a, "t");
             let _ = rule(a, "t");
             let _ = set(a, "t");

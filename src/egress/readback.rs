@@ -42,10 +42,10 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
     let request = request(NFT_MSG_GETTABLE, 0, "table", |w| {
         w.text(NFTA_TABLE_NAME, table);
     })?;
-    let comment = netlink.get(ATTEMPT, &request, |reply| {
+    let (flags, comment) = netlink.get(ATTEMPT, &request, |reply| {
         reply
             .is_nft(NFT_MSG_NEWTABLE)
-            .then(|| decode::table_comment(reply.attributes()))
+            .then(|| decode::table(reply.attributes()))
     })?;
 
     let request = dump(NFT_MSG_GETCHAIN, "chains", |w| {
@@ -97,6 +97,7 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
     }
     Ok(Ruleset {
         table: table.to_owned(),
+        flags,
         comment,
         chains,
         sets,
@@ -126,7 +127,7 @@ pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
         differ(format!("table {}", expected.table), DifferenceKind::Missing);
         return differences;
     };
-    if expected.comment != found.comment {
+    if (expected.flags, &expected.comment) != (found.flags, &found.comment) {
         differ(format!("table {}", expected.table), DifferenceKind::Altered);
     }
     for (wanted, there) in pairs(&expected.chains, &found.chains, |chain| chain.name.as_str()) {

@@ -8,6 +8,8 @@ use super::uapi;
 pub struct Ruleset {
     /// The table's name.
     pub table: String,
+    /// `NFT_TABLE_F_*`.
+    pub flags: u32,
     /// A line for who lists the table.
     pub comment: String,
     /// Its chains.

@@ -62,6 +62,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     };
     Ruleset {
         table: TABLE.to_owned(),
+        flags: 0,
         comment: format!("hubwarden, {mode}"),
         chains,
         sets,
