@@ -3,6 +3,7 @@
 mod brake;
 mod check_config;
 mod grant;
+mod lists;
 mod reload;
 mod run;
 mod status;
@@ -55,6 +56,14 @@ enum Verb {
         /// The hub user's name
         user: String,
     },
+    /// List the deny lists, or import and remove them
+    Lists {
+        #[command(subcommand)]
+        order: Option<lists::Order>,
+        /// Directory of the daemon's state
+        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        state: PathBuf,
+    },
     /// Have the running daemon read its configuration again
     Reload,
     /// Lift every verdict and rule at once and put back what stood there, until `on`
@@ -102,6 +111,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grant(order) => grant::grant(order),
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
+        Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
         Verb::Off { state } => brake::off(&state),
         Verb::On { state } => brake::on(&state),

@@ -5,6 +5,7 @@ use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::config::{Egress, Resolvers};
+use crate::egress::lists::{List, Lists};
 use crate::egress::{Admitted, Intrusion, Policy, Refusal, Writer};
 use crate::hub::{Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -95,7 +97,7 @@ impl Inner {
     /// Replaces the whole table by what it should be now.
     pub(super) fn load_egress(&mut self) {
         let resolvers = resolvers(&self.config.egress);
-        let policy = policy(self.config.mode, &self.config, &resolvers);
+        let policy = policy(self.config.mode, &self.config, &resolvers, &self.lists);
         let slices = self.guarded_slices();
         let admitted = self.admitted();
         match self.firewall.load(&policy, &slices, &admitted) {
@@ -111,6 +113,16 @@ impl Inner {
             }
         }
         self.note_generation();
+    }
+
+    /// Reads the deny lists; one that cannot be read is told of and left out.
+    pub(super) fn read_lists(&mut self) {
+        let (lists, troubles) = Lists::new(self.store.directory()).load();
+        self.lists = Arc::new(lists);
+        for trouble in troubles {
+            let message = format!("A deny list is not in force: {trouble}.");
+            self.tell(Told::new(Kind::Trouble, Level::Error, message));
+        }
     }
 
     /// Everybody who is let out, by which class.
@@ -274,7 +286,12 @@ fn worth_telling(guarded: &mut Guarded, refusal: &Refusal, now: Time) -> bool {
     true
 }
 
-fn policy(mode: Mode, config: &crate::config::Config, resolvers: &[IpAddr]) -> Policy {
+fn policy(
+    mode: Mode,
+    config: &crate::config::Config,
+    resolvers: &[IpAddr],
+    lists: &Arc<Vec<List>>,
+) -> Policy {
     Policy {
         mode,
         classes: config.egress.classes.clone(),
@@ -282,6 +299,7 @@ fn policy(mode: Mode, config: &crate::config::Config, resolvers: &[IpAddr]) -> P
         proxies: config.hub.proxies.clone(),
         resolvers: resolvers.to_vec(),
         denied: config.egress.denied.clone(),
+        lists: Arc::clone(lists),
         log_group: config.egress.log_group,
     }
 }

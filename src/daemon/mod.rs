@@ -28,6 +28,7 @@ use crate::act::CpuControl;
 use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
+use crate::egress::lists::List;
 use crate::egress::{Admitted, Firewall, Intrusion, Refusal};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName, Units};
@@ -42,6 +43,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -134,6 +136,8 @@ struct Inner {
     generation: Option<u32>,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
+    /// What no class reaches, as read at start and at each reload.
+    lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
     unknown_refused: Option<Time>,
     /// What the hub said last of its servers and people.
@@ -279,6 +283,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 generation: None,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
+                lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,
                 directory: Rc::default(),
@@ -339,6 +344,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             ));
         }
         inner.resume(book.cases);
+        inner.read_lists();
         if !inner.off {
             inner.load_egress();
         }

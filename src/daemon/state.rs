@@ -110,6 +110,11 @@ impl Store {
         })
     }
 
+    /// The directory that all of the daemon's state is in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Reads what an earlier daemon left; cases of another boot are forgotten, since nothing of
     /// what they changed is left either.
     ///

@@ -27,6 +27,8 @@ mod firewall;
 mod ids;
 mod installed;
 mod intervals;
+mod listed;
+pub mod lists;
 mod message;
 mod monitor;
 mod nflog;

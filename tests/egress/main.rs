@@ -6,6 +6,7 @@
 mod bed;
 mod holding;
 mod kernel;
+mod listed;
 mod loopback;
 mod outside;
 mod refusals;
