@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 mod brake;
+mod check;
 mod check_config;
 mod grant;
 mod lists;
@@ -36,6 +37,12 @@ enum Verb {
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
+    },
+    /// Check what this node gives hubwarden, and where users are out of its reach
+    Check {
+        /// Configuration file
+        #[arg(default_value = crate::config::PATH)]
+        file: PathBuf,
     },
     /// Check a configuration file and name every problem with line and column
     CheckConfig {
@@ -107,6 +114,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
     let result = match arguments.verb {
         Verb::Run { config, state } => run::run(config, &state),
         Verb::Status { json } => status::status(json),
+        Verb::Check { file } => check::check(&file),
         Verb::CheckConfig { file } => check_config::check_config(&file),
         Verb::Grant(order) => grant::grant(order),
         Verb::Grants { json } => grant::grants(json),

@@ -37,6 +37,20 @@ impl Meter {
 }
 
 impl Inner {
+    /// While supervision is off nobody samples; who watches wants to see all the same.
+    pub(super) fn watch_on(&mut self) {
+        if !self.off || !(self.meter.exporter.wanted() || self.diary.wanted()) {
+            return;
+        }
+        for entry in self.entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry
+                && let Some(reader) = &guarded.reader
+            {
+                guarded.stat = reader.sample().ok().map(|sample| sample.cpu);
+            }
+        }
+    }
+
     /// Hands a snapshot over, where anybody is to see it; `took` is how long the tick took.
     pub(super) fn show_metrics(&mut self, took: Duration) {
         self.meter.ledger.ticked(took);
@@ -83,7 +97,6 @@ impl Inner {
             entries,
             meter,
             root,
-            off,
             ..
         } = self;
         meter.gauges.retain(|id, _| entries.contains_key(id));
@@ -92,10 +105,6 @@ impl Inner {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
-            if *off && let Some(reader) = &guarded.reader {
-                // Nobody else samples while supervision is off.
-                guarded.stat = reader.sample().ok().map(|sample| sample.cpu);
-            }
             let gauges = meter
                 .gauges
                 .entry(*id)

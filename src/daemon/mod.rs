@@ -17,6 +17,8 @@ mod metrics;
 mod outside;
 mod people;
 mod places;
+mod record;
+mod slice_cap;
 mod state;
 mod watch;
 
@@ -37,6 +39,7 @@ use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use entries::{Entry, Guarded};
 use nix::time::{ClockId, clock_gettime};
+use state::SliceCap;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -49,6 +52,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Credits are written at least this often, so that a crash loses no more.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// The quota of all servers together is compared with what it should be every so many ticks.
+const CAP_CHECKED_EVERY: u32 = 12;
 
 /// Everything the daemon is made of, so that tests and benches can exchange any part.
 pub struct Parts<C, U> {
@@ -103,6 +109,8 @@ struct Daemon<C, U> {
     /// Somebody appeared: the hub may have news of them.
     hub_news: Notify,
     tree_reads: Cell<bool>,
+    /// Ticks since the start.
+    ticks: Cell<u32>,
 }
 
 /// What the loop is told by others.
@@ -150,9 +158,14 @@ struct Inner {
     shared: Vec<Shared>,
     journal: Journal,
     meter: metrics::Meter,
+    diary: record::Diary,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
+    /// What we set on the guarded slice, and what stood there before.
+    slice_cap: Option<SliceCap>,
+    /// The slice's quota is being set: a second time must not overtake it.
+    capping: bool,
     /// Something changed that should be on disk soon.
     dirty: bool,
     store: Store,
@@ -268,6 +281,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     places::filter(&parts.config.hub),
                 )?,
                 meter: metrics::Meter::new(&parts.config),
+                diary: record::Diary::new(&parts.config, parts.store.directory()),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
@@ -279,6 +293,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
+                slice_cap: None,
+                capping: false,
                 loaded: false,
                 generation: None,
                 slices: Vec::new(),
@@ -304,6 +320,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             reloaded: Notify::new(),
             hub_news: Notify::new(),
             tree_reads: Cell::new(true),
+            ticks: Cell::new(0),
         });
         let inlets = Inlets {
             refusals: parts.refusals,
@@ -327,6 +344,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.off = book.off;
         inner.grants = book.grants;
         inner.rested = book.rested;
+        inner.slice_cap = book.slice;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -353,6 +371,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }
+        self.cap_slice();
         Ok(())
     }
 
@@ -394,12 +413,21 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
         self.check_egress();
+        // Asking systemd is not free, and nobody else sets limits on our slice every tick.
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks % CAP_CHECKED_EVERY == 1 {
+            self.cap_slice();
+        }
         if self.inner.borrow().dirty {
             self.save_wanted.notify_one();
         }
         let status = self.inner.borrow().status_line();
         notify(&[sd_notify::NotifyState::Status(&status)]);
-        self.inner.borrow_mut().show_metrics(now().since(begun));
+        let mut inner = self.inner.borrow_mut();
+        inner.watch_on();
+        inner.record(now());
+        inner.show_metrics(now().since(begun));
     }
 }
 
@@ -420,6 +448,7 @@ impl Inner {
         book.off = self.off;
         book.grants = self.grants.clone();
         book.rested = self.rested.clone();
+        book.slice = self.slice_cap.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());
@@ -429,10 +458,14 @@ impl Inner {
     }
 
     fn state_trouble(&mut self, error: &StateError) {
-        let text = error.to_string();
-        if self.trouble_told.as_ref() != Some(&text) {
-            self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));
-            self.trouble_told = Some(text);
+        self.tell_once(Told::new(Kind::Trouble, Level::Error, error.to_string()));
+    }
+
+    /// Tells of a trouble, unless it is the one told last.
+    fn tell_once(&mut self, entry: Told) {
+        if self.trouble_told.as_ref() != Some(&entry.message) {
+            self.trouble_told = Some(entry.message.clone());
+            self.tell(entry);
         }
     }
 

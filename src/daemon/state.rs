@@ -6,7 +6,7 @@
 
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
-use crate::hub::Server;
+use crate::hub::{Server, UnitName};
 use crate::judge::{Case, CpuSettings, Grant};
 use crate::units::Time;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub struct Book {
     /// How users stood when their last server ended, and when; until they have rested.
     #[serde(default)]
     pub rested: BTreeMap<String, (Case, Time)>,
+    /// What we changed on the guarded slice as a whole.
+    #[serde(default)]
+    pub slice: Option<SliceCap>,
     /// The servers known.
     pub cases: Vec<Record>,
 }
@@ -61,6 +64,15 @@ pub struct Changed {
     pub before: CpuSettings,
     /// What we set, or were about to set.
     pub ours: CpuSettings,
+}
+
+/// The cap on all servers together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SliceCap {
+    /// The slice.
+    pub unit: UnitName,
+    /// As for a server.
+    pub changed: Option<Changed>,
 }
 
 /// Why the state could not be read or written.
@@ -110,11 +122,6 @@ impl Store {
         })
     }
 
-    /// The directory that all of the daemon's state is in.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Reads what an earlier daemon left; cases of another boot are forgotten, since nothing of
     /// what they changed is left either.
     ///
@@ -162,6 +169,11 @@ impl Store {
         }
     }
 
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A book with nothing in it.
     pub fn empty(&self) -> Book {
         Book {
@@ -170,6 +182,7 @@ impl Store {
             off: false,
             grants: BTreeMap::new(),
             rested: BTreeMap::new(),
+            slice: None,
             cases: Vec::new(),
         }
     }

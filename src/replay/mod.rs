@@ -8,10 +8,12 @@
 mod generate;
 mod outcome;
 mod random;
+mod recorded;
 mod server;
 
 pub use generate::{Kind, Population, Session};
 pub use outcome::{Outcome, Spinners, Throttled};
+pub use recorded::recorded;
 pub use server::{Burst, Held, Server};
 
 use crate::judge::Policy;
@@ -26,8 +28,10 @@ const GIVE_UP: Duration = Duration::from_secs(14 * 86_400);
 
 /// Runs made-up days; `tick` is the time between two samples.
 pub fn synthetic(population: &Population, policy: &Policy, tick: Duration) -> Outcome {
-    let mut outcome = Outcome::default();
-    outcome.span = Duration::from_secs(86_400) * population.days;
+    let mut outcome = Outcome {
+        span: Duration::from_secs(86_400) * population.days,
+        ..Outcome::default()
+    };
     for session in population.sessions() {
         let server = live(&session, policy, tick);
         let who = format!("user {}", session.user);

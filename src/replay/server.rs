@@ -113,7 +113,8 @@ impl Server {
     }
 
     fn sample(&mut self, policy: &Policy) {
-        let usage = Duration::from_secs_f64(self.used);
+        // A damaged record may claim any amount.
+        let usage = Duration::try_from_secs_f64(self.used).unwrap_or(Duration::MAX);
         // Others' pressure is not recorded: a replay takes them to wait, the stricter case.
         let event = Event::Sampled {
             usage,
