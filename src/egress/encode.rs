@@ -4,7 +4,7 @@ use super::{
     Error, expr,
     message::Message,
     nla::Writer,
-    ruleset::{Chain, Data, DataType, Element, Rule, Ruleset, Set},
+    ruleset::{Chain, Data, DataType, Element, Expr, Rule, Ruleset, Set},
     uapi::*,
 };
 
@@ -137,6 +137,9 @@ fn add_set(table: &str, set: &Set, id: u32) -> Result<Message, Error> {
     }
     if set.timeout_ms > 0 {
         w.be64(NFTA_SET_TIMEOUT, set.timeout_ms);
+    }
+    if set.counted {
+        expr::write(&mut w, NFTA_SET_EXPR, &Expr::Counter);
     }
     if !set.userdata.is_empty() {
         w.bytes(NFTA_SET_USERDATA, &set.userdata);

@@ -46,7 +46,7 @@ mod uapi;
 
 pub use class::{Class, ClassName, Service, Transport};
 pub use error::Error;
-pub use firewall::{Difference, DifferenceKind, Firewall, NoFirewall};
+pub use firewall::{Difference, DifferenceKind, Firewall, NoFirewall, Sent};
 pub use ids::{CgroupId, Mode};
 pub use monitor::{Intrusion, Monitor, Writer};
 pub use nflog::Refusals;

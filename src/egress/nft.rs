@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::{
-    Admitted, CgroupId, ClassName, Difference, Error, Firewall, Mode, Policy,
+    Admitted, CgroupId, ClassName, Difference, Error, Firewall, Mode, Policy, Sent,
     encode::{self, Change},
     installed::{Delta, Installed},
     message::Message,
@@ -225,6 +225,23 @@ impl Firewall for Nft {
         let expected = self.ruleset(self.installed("verify the egress table")?);
         let found = readback::read(&mut self.netlink, table::TABLE)?;
         Ok(readback::compare(&expected, found.as_ref()))
+    }
+
+    fn sent(&mut self) -> Result<Vec<Sent>, Error> {
+        self.installed("read the servers' counters")?;
+        let mut sent = Vec::new();
+        for level in sets::LEVELS {
+            let counts = readback::counts(&mut self.netlink, table::TABLE, &sets::servers(level))?;
+            sent.extend(counts.into_iter().filter_map(|(key, packets, bytes)| {
+                let cgroup = CgroupId(u64::from_ne_bytes(key.try_into().ok()?));
+                Some(Sent {
+                    cgroup,
+                    packets,
+                    bytes,
+                })
+            }));
+        }
+        Ok(sent)
     }
 
     fn generation(&mut self) -> Result<u32, Error> {

@@ -104,6 +104,26 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
     })
 }
 
+/// What the elements of a set counted: key, packets, bytes.
+///
+/// # Errors
+/// [`Error::Refused`] with `ENOENT` if the set is not there, [`Error::Socket`].
+pub fn counts(
+    netlink: &mut Netlink,
+    table: &str,
+    set: &str,
+) -> Result<Vec<(Vec<u8>, u64, u64)>, Error> {
+    let request = dump(NFT_MSG_GETSETELEM, &format!("counters of set {set}"), |w| {
+        w.text(NFTA_SET_ELEM_LIST_TABLE, table)
+            .text(NFTA_SET_ELEM_LIST_SET, set);
+    })?;
+    netlink.dump("read the servers' counters", &request, |found, reply| {
+        if reply.is_nft(NFT_MSG_NEWSETELEM) {
+            found.extend(decode::counts(reply.attributes()));
+        }
+    })
+}
+
 fn dump(kind: u16, what: &str, fill: impl FnOnce(&mut Writer)) -> Result<Message, Error> {
     request(kind, NLM_F_DUMP, what, fill)
 }

@@ -67,7 +67,10 @@ pub fn of_servers() -> Vec<Set> {
             userdata: byte_orders(BYTEORDER_HOST, Some(data_order)),
             ..plain(&name, TYPE_CGROUPV2, 8)
         };
-        sets.push(map(servers(level), DataType::Verdict, 0));
+        sets.push(Set {
+            counted: true,
+            ..map(servers(level), DataType::Verdict, 0)
+        });
         let mark = DataType::Value {
             kind: TYPE_MARK,
             len: 4,

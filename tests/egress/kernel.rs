@@ -68,7 +68,7 @@ fn the_nft_program_lists_the_table_in_readable_words() {
         let list = netns.exec("nft", &["list", "table", "inet", "hubwarden"]);
         for words in [
             "comment \"hubwarden, enforcing\"",
-            "elements = { 10 : goto class_standard }",
+            "elements = { 10 counter packets 0 bytes 0 : goto class_standard }",
             "elements = { 11 : 0x48000002 }",
             "elements = { 0x48000001 . 10 }",
             "elements = { 10.0.0.0/8 }",

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod counters;
 mod holding;
 mod kernel;
 mod listed;
