@@ -4,6 +4,7 @@ mod brake;
 mod check;
 mod check_config;
 mod grant;
+mod lists;
 mod reload;
 mod replay;
 mod run;
@@ -63,6 +64,14 @@ enum Verb {
         /// The hub user's name
         user: String,
     },
+    /// List the deny lists, or import and remove them
+    Lists {
+        #[command(subcommand)]
+        order: Option<lists::Order>,
+        /// Directory of the daemon's state
+        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        state: PathBuf,
+    },
     /// Have the running daemon read its configuration again
     Reload,
     /// Say whom another policy would have throttled, on recorded or made-up days
@@ -113,6 +122,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grant(order) => grant::grant(order),
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
+        Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
         Verb::Replay(options) => replay::replay(&options),
         Verb::Off { state } => brake::off(&state),
