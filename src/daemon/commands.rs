@@ -63,6 +63,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.diary.configure(&config);
         inner.config = config;
         inner.resolve_all();
+        inner.read_lists();
         if !inner.off {
             inner.load_egress();
         }
@@ -221,6 +222,10 @@ impl Inner {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
+            // A slice that follows a server is in that server's numbers.
+            if guarded.lead.is_some() {
+                continue;
+            }
             servers.push(ServerStatus {
                 user: guarded.server.user.as_str().to_owned(),
                 server: guarded.server.name.clone(),

@@ -67,13 +67,18 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let Entry::Guarded(guarded) = entry else {
                     continue;
                 };
+                // Read is read, whoever is looked at this time.
+                guarded.used_outside += used_outside.get(id).copied().unwrap_or_default();
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
+                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
+                    due.push(*id);
+                }
+                // It stands where its server stands; see `follow`.
                 if guarded.lead.is_some() {
                     continue;
                 }
-                guarded.used_outside += used_outside.get(id).copied().unwrap_or_default();
                 if *off {
                     // What is used while supervision is off is charged to nobody.
                     guarded.case.credits.restart();
@@ -102,9 +107,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let policy = &guarded.policy;
                 if let Some(warning) = Warning::due(&mut guarded.case, usage, now, policy) {
                     journal.tell(guarded.story(config.mode).warned(&warning));
-                }
-                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
-                    due.push(*id);
                 }
                 if let Some(left) = guarded.case.lasts(&guarded.policy)
                     && left < config.tick

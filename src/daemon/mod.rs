@@ -30,7 +30,8 @@ use crate::act::CpuControl;
 use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
-use crate::egress::{Admitted, Firewall, Refusal};
+use crate::egress::lists::List;
+use crate::egress::{Admitted, Firewall, Intrusion, Refusal};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName, Units};
 use crate::judge::{Case, Grant};
@@ -45,6 +46,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -74,6 +76,8 @@ pub struct Parts<C, U> {
     pub journal: Journal,
     /// What packets were refused.
     pub refusals: mpsc::Receiver<Refusal>,
+    /// Who else changed the packet rules.
+    pub intrusions: mpsc::Receiver<Intrusion>,
     /// What people ask.
     pub commands: mpsc::Receiver<Command>,
 }
@@ -109,6 +113,13 @@ struct Daemon<C, U> {
     ticks: Cell<u32>,
 }
 
+/// What the loop is told by others.
+struct Inlets {
+    refusals: mpsc::Receiver<Refusal>,
+    intrusions: mpsc::Receiver<Intrusion>,
+    commands: mpsc::Receiver<Command>,
+}
+
 /// Waits to hear that the state is on disk.
 type Saver = oneshot::Sender<Result<(), Rc<StateError>>>;
 
@@ -133,6 +144,8 @@ struct Inner {
     generation: Option<u32>,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
+    /// What no class reaches, as read at start and at each reload.
+    lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
     unknown_refused: Option<Time>,
     /// What the hub said last of its servers and people.
@@ -182,7 +195,7 @@ where
     C: CpuControl + 'static,
     U: Units + 'static,
 {
-    let (daemon, mut refusals, mut commands) = Daemon::new(parts)?;
+    let (daemon, mut inlets) = Daemon::new(parts)?;
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
@@ -193,6 +206,7 @@ where
     let mut save = ticker(SAVE_EVERY);
     let mut alive = ticker(watchdog_interval());
     let mut refusals_open = true;
+    let mut intrusions_open = true;
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
@@ -204,11 +218,15 @@ where
                 ready?.clear_ready();
                 daemon.poll_tree();
             }
-            command = commands.recv() => match command {
+            intrusion = inlets.intrusions.recv(), if intrusions_open => match intrusion {
+                Some(intrusion) => daemon.intruded(intrusion, &mut inlets.intrusions),
+                None => intrusions_open = false,
+            },
+            command = inlets.commands.recv() => match command {
                 Some(command) => daemon.command(command),
                 None => return Err(DaemonError::BusLost),
             },
-            refusal = refusals.recv(), if refusals_open => match refusal {
+            refusal = inlets.refusals.recv(), if refusals_open => match refusal {
                 Some(refusal) => daemon.refused(&refusal, now()),
                 None => refusals_open = false,
             },
@@ -253,13 +271,7 @@ fn now() -> Time {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
-    #[allow(
-        clippy::type_complexity,
-        reason = "three results with no name of their own"
-    )]
-    fn new(
-        parts: Parts<C, U>,
-    ) -> Result<(Rc<Self>, mpsc::Receiver<Refusal>, mpsc::Receiver<Command>), DaemonError> {
+    fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
         let daemon = Rc::new(Daemon {
             inner: RefCell::new(Inner {
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
@@ -287,6 +299,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 generation: None,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
+                lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,
                 directory: Rc::default(),
@@ -309,7 +322,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),
         });
-        Ok((daemon, parts.refusals, parts.commands))
+        let inlets = Inlets {
+            refusals: parts.refusals,
+            intrusions: parts.intrusions,
+            commands: parts.commands,
+        };
+        Ok((daemon, inlets))
     }
 
     /// Brings back what an earlier daemon left, then the rules, then everybody else.
@@ -344,6 +362,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             ));
         }
         inner.resume(book.cases);
+        inner.read_lists();
         if !inner.off {
             inner.load_egress();
         }

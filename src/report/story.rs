@@ -185,6 +185,7 @@ impl Story<'_> {
         };
         let why = match &refusal.by {
             RefusedBy::Class(class) => format!("egress class {class} does not allow it"),
+            RefusedBy::List(list) => format!("deny list {list} names it"),
             RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
             RefusedBy::Pending => "the server was not known yet".to_owned(),
         };
@@ -203,6 +204,7 @@ impl Story<'_> {
             .with("PROTOCOL", protocol);
         let entry = match &refusal.by {
             RefusedBy::Class(class) => entry.with("EGRESS_CLASS", class),
+            RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
             RefusedBy::Loopback | RefusedBy::Pending => entry,
         };
         match refusal.port {
