@@ -13,7 +13,17 @@ complete -c hubwarden -n __fish_use_subcommand -a on -d 'resume after off'
 complete -c hubwarden -n __fish_use_subcommand -a reload -d 'make the daemon read its configuration again'
 complete -c hubwarden -n __fish_use_subcommand -a lists -d 'deny lists: show, import, remove'
 complete -c hubwarden -n '__fish_seen_subcommand_from lists' -a 'import remove' -F
+complete -c hubwarden -n __fish_use_subcommand -a replay -d 'say whom another policy would have throttled'
 complete -c hubwarden -n '__fish_seen_subcommand_from run' -l config -r -F -d 'configuration file'
 complete -c hubwarden -n '__fish_seen_subcommand_from run off on' -l state -r -F -d 'directory of the state'
 complete -c hubwarden -n '__fish_seen_subcommand_from status' -l json -d 'print for programs'
 complete -c hubwarden -n '__fish_seen_subcommand_from check-config' -F
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -F
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l config -r -F -d 'configuration to try'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l generate -d 'replay made-up days'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l users -x -d 'made-up users'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l days -x -d 'made-up days'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l seed -x -d 'the same gives the same days'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l spinners -x -d 'users who let something spin, in per cent'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l most -x -d 'throttled sessions to list'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l json -d 'print for programs'

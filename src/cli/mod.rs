@@ -6,6 +6,7 @@ mod check_config;
 mod grant;
 mod lists;
 mod reload;
+mod replay;
 mod run;
 mod status;
 
@@ -73,6 +74,8 @@ enum Verb {
     },
     /// Have the running daemon read its configuration again
     Reload,
+    /// Say whom another policy would have throttled, on recorded or made-up days
+    Replay(replay::Options),
     /// Lift every verdict and rule at once and put back what stood there, until `on`
     Off {
         /// Directory of the daemon's state, for when it is not running
@@ -121,6 +124,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Revoke { user } => grant::revoke(&user),
         Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
+        Verb::Replay(options) => replay::replay(&options),
         Verb::Off { state } => brake::off(&state),
         Verb::On { state } => brake::on(&state),
     };

@@ -2,8 +2,8 @@
 //!
 //! Every server is a [`Server`] that asks for work and is judged by [`crate::judge::step`], the
 //! function that the daemon uses. What it may not use at once it uses later, so a throttled
-//! server's work is done and takes longer. Servers do not compete here: what one is denied is
-//! counted as given back, whether or not another wanted it.
+//! server's work is done and takes longer. Servers do not compete here: CPU that one would have
+//! used while it was throttled is counted as given back, whether or not another wanted it.
 
 mod generate;
 mod outcome;

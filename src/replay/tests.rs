@@ -139,7 +139,9 @@ fn throttled_work_is_done_later_and_not_lost() {
     };
     let server = live(&session, &policy(), TICK);
     assert!((server.used().0 - 6000.0).abs() < 1e-6);
-    assert!(server.held().is_some());
+    // It had done 4115 core-seconds or so, and would have done the rest at once.
+    let given_back = server.held().unwrap().given_back.0;
+    assert!((1500.0..1900.0).contains(&given_back), "{given_back}");
     // Unhindered it would have taken 3000 s.
     assert!(server.now() > seconds(6000), "{:?}", server.now());
 }
@@ -293,6 +295,8 @@ proptest! {
             (a, b) => prop_assert!(false, "{:?} {:?}", a, b),
         }
         prop_assert!(skipping.used().0 <= skipping.asked().0 + 1e-6);
+        let given_back = skipping.held().map_or(0.0, |held| held.given_back.0);
+        prop_assert!(given_back <= skipping.asked().0);
     }
 
     /// Amounts that no machine could use, backwards or at once, in any order.
