@@ -69,7 +69,7 @@ enum Verb {
         #[command(subcommand)]
         order: Option<lists::Order>,
         /// Directory of the daemon's state
-        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        #[arg(long, global = true, default_value = run::STATE_DIRECTORY)]
         state: PathBuf,
     },
     /// Have the running daemon read its configuration again
