@@ -11,7 +11,9 @@
 //! Contents of users' memory and command lines are never kept: a fact holds which pattern
 //! matched, and nothing of what surrounded it.
 
+pub mod constants;
 pub mod modes;
+pub mod process;
 
 pub use modes::Modes;
 
