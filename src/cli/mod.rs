@@ -5,6 +5,7 @@ mod check_config;
 mod grant;
 mod reload;
 mod run;
+mod sense;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -55,6 +56,15 @@ enum Verb {
         /// The hub user's name
         user: String,
     },
+    /// Look at one cgroup with the senses for miners, as the corpus does
+    #[command(hide = true)]
+    Sense {
+        /// Its directory
+        cgroup: PathBuf,
+        /// For how long
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
     /// Have the running daemon read its configuration again
     Reload,
     /// Lift every verdict and rule at once and put back what stood there, until `on`
@@ -102,6 +112,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grant(order) => grant::grant(order),
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
+        Verb::Sense { cgroup, seconds } => sense::sense(&cgroup, seconds),
         Verb::Reload => reload::reload(),
         Verb::Off { state } => brake::off(&state),
         Verb::On { state } => brake::on(&state),

@@ -3,17 +3,23 @@
 //! Sustained CPU only says where to look. What is found there is a [`Fact`] with the numbers that
 //! prove it; what facts amount to together is [`crate::judge::suspicion`]'s to say. One file a
 //! sense:
-//! - [`modes`], `rounding`: which rounding modes the CPU's SSE unit is switched to;
-//! - `constants`: RandomX's consensus constants in memory;
-//! - `exec`: what a process calls itself and is told on its command line;
-//! - `binary`: what a process is in truth.
+//! - [`modes`], [`rounding`]: which rounding modes the CPU's SSE unit is switched to;
+//! - [`constants`]: RandomX's consensus constants in memory;
+//! - [`exec`]: what a process calls itself and is told on its command line;
+//! - [`binary`]: what a process is in truth.
+//!
+//! [`senses`] has them look at hot servers, and at nobody else.
 //!
 //! Contents of users' memory and command lines are never kept: a fact holds which pattern
 //! matched, and nothing of what surrounded it.
 
+pub mod binary;
 pub mod constants;
+pub mod exec;
 pub mod modes;
 pub mod process;
+pub mod rounding;
+pub mod senses;
 
 pub use modes::Modes;
 
