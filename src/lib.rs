@@ -16,6 +16,7 @@ pub mod http;
 pub mod hub;
 pub mod judge;
 pub mod readiness;
+pub mod record;
 pub mod replay;
 pub mod report;
 pub mod sd_bus;

@@ -16,6 +16,8 @@ pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub const SERVICE: &str = "org.freedesktop.systemd1.Service";
 /// Interface of scopes: processes that somebody else started, such as a container's.
 pub const SCOPE: &str = "org.freedesktop.systemd1.Scope";
+/// Interface of slices.
+pub const SLICE: &str = "org.freedesktop.systemd1.Slice";
 
 /// PID 1 answers in well under a millisecond; half a minute of silence is a fault to report.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -117,6 +119,25 @@ impl SdBus {
             .deserialize()
             .map_err(|source| refused("GetUnit", unit, source))?;
         Ok(UnitObject { path })
+    }
+
+    /// Ends a service's main process at once; systemd goes on as `Restart=` says.
+    ///
+    /// # Errors
+    /// The unit is gone, or systemd refused.
+    pub async fn kill_main(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        const SIGKILL: i32 = 9;
+        self.connection
+            .call_method(
+                Some(SYSTEMD),
+                "/org/freedesktop/systemd1",
+                Some(MANAGER),
+                "KillUnit",
+                &(unit.as_str(), "main", SIGKILL),
+            )
+            .await
+            .map_err(|source| refused("KillUnit", unit, source))?;
+        Ok(())
     }
 
     /// Reads one property.

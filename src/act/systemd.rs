@@ -4,7 +4,7 @@
 use super::ActError;
 use crate::hub::UnitName;
 use crate::judge::CpuSettings;
-use crate::sd_bus::{SCOPE, SERVICE, SdBus, UNIT};
+use crate::sd_bus::{SCOPE, SERVICE, SLICE, SdBus, UNIT};
 use crate::units::{Bytes, Cores};
 use std::time::Duration;
 use zbus::Variant;
@@ -90,10 +90,10 @@ impl SystemdCpu {
 
 /// Containers run in scopes, SystemdSpawner's servers in services; both have these properties.
 fn interface(unit: &UnitName) -> &'static str {
-    if unit.as_str().ends_with(".scope") {
-        SCOPE
-    } else {
-        SERVICE
+    match unit.as_str().rsplit('.').next() {
+        Some("scope") => SCOPE,
+        Some("slice") => SLICE,
+        _ => SERVICE,
     }
 }
 
@@ -132,27 +132,16 @@ fn difference(
 mod tests {
     use super::*;
 
-    const NOTHING: CpuSettings = CpuSettings {
-        quota: None,
-        period: None,
-        weight: None,
-        memory_high: None,
-        memory_max: None,
-        tasks_max: None,
-        io_weight: None,
-        frozen: false,
-    };
-
     #[test]
     fn only_what_differs_is_set() {
         let throttled = CpuSettings {
             quota: Some(Cores(0.25)),
             period: Some(Duration::from_millis(20)),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         assert!(difference(Some(&throttled), &throttled).is_empty());
         assert_eq!(
-            difference(Some(&NOTHING), &throttled),
+            difference(Some(&CpuSettings::default()), &throttled),
             [
                 ("CPUQuotaPeriodUSec", Variant::U64(20_000)),
                 ("CPUQuotaPerSecUSec", Variant::U64(250_000)),
@@ -162,17 +151,17 @@ mod tests {
 
     #[test]
     fn everything_is_set_where_nothing_is_known() {
-        assert_eq!(difference(None, &NOTHING).len(), 7);
+        assert_eq!(difference(None, &CpuSettings::default()).len(), 7);
     }
 
     #[test]
     fn what_was_not_set_is_unset_again() {
         let weighted = CpuSettings {
             weight: Some(20),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         assert_eq!(
-            difference(Some(&weighted), &NOTHING),
+            difference(Some(&weighted), &CpuSettings::default()),
             [("CPUWeight", Variant::U64(u64::MAX))]
         );
     }

@@ -1,9 +1,12 @@
 //! The command line: one file a verb.
 
 mod brake;
+mod check;
 mod check_config;
 mod grant;
+mod lists;
 mod reload;
+mod replay;
 mod run;
 mod sense;
 mod status;
@@ -37,6 +40,12 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Check what this node gives hubwarden, and where users are out of its reach
+    Check {
+        /// Configuration file
+        #[arg(default_value = crate::config::PATH)]
+        file: PathBuf,
+    },
     /// Check a configuration file and name every problem with line and column
     CheckConfig {
         /// The file
@@ -65,8 +74,18 @@ enum Verb {
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
+    /// List the deny lists, or import and remove them
+    Lists {
+        #[command(subcommand)]
+        order: Option<lists::Order>,
+        /// Directory of the daemon's state
+        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        state: PathBuf,
+    },
     /// Have the running daemon read its configuration again
     Reload,
+    /// Say whom another policy would have throttled, on recorded or made-up days
+    Replay(replay::Options),
     /// Lift every verdict and rule at once and put back what stood there, until `on`
     Off {
         /// Directory of the daemon's state, for when it is not running
@@ -108,12 +127,15 @@ pub fn main(arguments: Arguments) -> ExitCode {
     let result = match arguments.verb {
         Verb::Run { config, state } => run::run(config, &state),
         Verb::Status { json } => status::status(json),
+        Verb::Check { file } => check::check(&file),
         Verb::CheckConfig { file } => check_config::check_config(&file),
         Verb::Grant(order) => grant::grant(order),
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
         Verb::Sense { cgroup, seconds } => sense::sense(&cgroup, seconds),
+        Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
+        Verb::Replay(options) => replay::replay(&options),
         Verb::Off { state } => brake::off(&state),
         Verb::On { state } => brake::on(&state),
     };

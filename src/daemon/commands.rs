@@ -60,8 +60,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             format!("A new configuration is in force, in {} mode.", config.mode)
         };
         inner.meter.configure(&config);
+        inner.diary.configure(&config);
         inner.config = config;
         inner.resolve_all();
+        inner.read_lists();
         if !inner.off {
             inner.load_egress();
         }
@@ -79,6 +81,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }
+        self.cap_slice();
         self.reloaded.notify_one();
         message
     }
@@ -102,6 +105,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in ids {
             self.enforce_now(id).await;
         }
+        self.cap_slice_now().await;
         self.settle_down().await;
         if let Err(error) = self.persist().await {
             return Err(format!(
@@ -158,6 +162,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in ids {
             self.enforce_now(id).await;
         }
+        self.cap_slice();
         Ok(message)
     }
 }
@@ -217,6 +222,10 @@ impl Inner {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
+            // A slice that follows a server is in that server's numbers.
+            if guarded.lead.is_some() {
+                continue;
+            }
             servers.push(ServerStatus {
                 user: guarded.server.user.as_str().to_owned(),
                 server: guarded.server.name.clone(),

@@ -12,7 +12,7 @@ use crate::cgroup::{CgroupId, stat::CpuMax, stat::CpuStat};
 use crate::hub::Units;
 use crate::judge::{CpuSettings, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -51,6 +51,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         {
             let mut inner = self.inner.borrow_mut();
             let contention = inner.contention();
+            let used_outside = inner.used_outside();
+            let mut verdicts = BTreeMap::new();
             let Inner {
                 entries,
                 journal,
@@ -65,7 +67,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let Entry::Guarded(guarded) = entry else {
                     continue;
                 };
+                // Read is read, whoever is looked at this time.
+                guarded.used_outside += used_outside.get(id).copied().unwrap_or_default();
                 if only.is_some_and(|only| !only.contains(id)) {
+                    continue;
+                }
+                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
+                    due.push(*id);
+                }
+                // It stands where its server stands; see `follow`.
+                if guarded.lead.is_some() {
                     continue;
                 }
                 if *off {
@@ -77,6 +88,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     Ok(None) => {}
                     Ok(Some(verdict)) => {
                         meter.ledger.verdict(*id, verdict.to);
+                        verdicts.insert(*id, verdict.clone());
                         guarded.verdicts.push_back(verdict);
                         *dirty = true;
                         due.push(*id);
@@ -96,9 +108,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if let Some(warning) = Warning::due(&mut guarded.case, usage, now, policy) {
                     journal.tell(guarded.story(config.mode).warned(&warning));
                 }
-                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
-                    due.push(*id);
-                }
                 if let Some(left) = guarded.case.lasts(&guarded.policy)
                     && left < config.tick
                 {
@@ -106,6 +115,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 }
             }
             inner.look_early(ending);
+            due.extend(inner.follow(&verdicts));
         }
         for id in due {
             self.enforce(id);
@@ -369,7 +379,7 @@ fn sample(
     let before = guarded.stat.map_or(0, runs_out);
     guarded.at_its_quota = runs_out(sample.cpu) > before;
     guarded.stat = Some(sample.cpu);
-    let usage = sample.cpu.usage;
+    let usage = sample.cpu.usage + guarded.used_outside;
     let event = Event::Sampled { usage, contended };
     Ok(step(&mut guarded.case, &event, now, &guarded.policy))
 }

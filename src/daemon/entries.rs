@@ -4,12 +4,13 @@ use super::state::{Changed, Record};
 use crate::act::Owner;
 use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
-use crate::hub::{Server, UnitName};
+use crate::hub::{Server, Spawner, UnitName};
 use crate::judge::{Case, Policy, Verdict};
 use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// One cgroup that is or may be a server.
 pub(super) enum Entry {
@@ -26,7 +27,9 @@ pub(super) enum Entry {
         why: String,
         exempt: bool,
     },
-    /// A hub user's server.
+    /// The slice of a Unix user of whom no server is known.
+    Outside { cgroup: CgroupPath, uid: u32 },
+    /// A hub user's server, or the slice of a hub user's.
     Guarded(Box<Guarded>),
 }
 
@@ -42,6 +45,10 @@ pub(super) struct Guarded {
     pub changed: Option<Changed>,
     /// What its user may use, grants included.
     pub policy: Policy,
+    /// The server that this slice of a user's follows, while there is one.
+    pub lead: Option<CgroupId>,
+    /// What the user's slice used, all in all, while it followed this server.
+    pub used_outside: Duration,
     /// Its quota ran out since the sample before.
     pub at_its_quota: bool,
     /// The limit in force, ours or the admin's, as last seen; `None` is no limit.
@@ -74,6 +81,8 @@ impl Guarded {
             case: record.case,
             changed: record.changed,
             policy,
+            lead: None,
+            used_outside: Duration::ZERO,
             at_its_quota: false,
             limit: record.changed.and_then(|changed| changed.ours.quota),
             reader: None,
@@ -107,12 +116,20 @@ impl Guarded {
     /// is a container below a parent of its own, whose traffic leaves by a bridge anyhow.
     pub fn admitted(&self) -> Option<Admitted> {
         let level = level(&self.cgroup);
+        if self.is_outside() {
+            return None;
+        }
         Admitted::LEVELS.contains(&level).then(|| Admitted {
             cgroup: self.id,
             level,
             class: self.class.clone(),
             number: self.number,
         })
+    }
+
+    /// Whether it is what a user runs outside the server.
+    pub fn is_outside(&self) -> bool {
+        self.server.spawner == Spawner::Login
     }
 
     pub fn story(&self, mode: Mode) -> Story<'_> {

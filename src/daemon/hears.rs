@@ -156,6 +156,9 @@ impl Inner {
             let (cgroup, is) = match entry {
                 // Being asked, or to be asked at the next tick.
                 Entry::Asked { .. } | Entry::Other { exempt: true, .. } => continue,
+                // A Unix user's slice says by its uid whose it is.
+                Entry::Outside { .. } => continue,
+                Entry::Guarded(guarded) if guarded.is_outside() => continue,
                 Entry::Other { cgroup, .. } => (cgroup, None),
                 Entry::Guarded(guarded) => (&guarded.cgroup, Some(&guarded.server)),
             };

@@ -14,8 +14,11 @@ mod find_out;
 mod grants;
 mod hears;
 mod metrics;
+mod outside;
 mod people;
 mod places;
+mod record;
+mod slice_cap;
 mod state;
 mod watch;
 
@@ -24,28 +27,34 @@ pub use people::policy;
 pub use state::{Book, StateError, Store};
 
 use crate::act::CpuControl;
-use crate::cgroup::{CgroupError, CgroupId, CgroupPath, Tree};
+use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
-use crate::egress::{Admitted, Firewall, Refusal};
+use crate::egress::lists::List;
+use crate::egress::{Admitted, Firewall, Intrusion, Refusal};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName, Units};
-use crate::judge::Grant;
+use crate::judge::{Case, Grant};
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use entries::{Entry, Guarded};
 use nix::time::{ClockId, clock_gettime};
+use state::SliceCap;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Credits are written at least this often, so that a crash loses no more.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// The quota of all servers together is compared with what it should be every so many ticks.
+const CAP_CHECKED_EVERY: u32 = 12;
 
 /// Everything the daemon is made of, so that tests and benches can exchange any part.
 pub struct Parts<C, U> {
@@ -67,6 +76,8 @@ pub struct Parts<C, U> {
     pub journal: Journal,
     /// What packets were refused.
     pub refusals: mpsc::Receiver<Refusal>,
+    /// Who else changed the packet rules.
+    pub intrusions: mpsc::Receiver<Intrusion>,
     /// What people ask.
     pub commands: mpsc::Receiver<Command>,
 }
@@ -98,6 +109,15 @@ struct Daemon<C, U> {
     /// Somebody appeared: the hub may have news of them.
     hub_news: Notify,
     tree_reads: Cell<bool>,
+    /// Ticks since the start.
+    ticks: Cell<u32>,
+}
+
+/// What the loop is told by others.
+struct Inlets {
+    refusals: mpsc::Receiver<Refusal>,
+    intrusions: mpsc::Receiver<Intrusion>,
+    commands: mpsc::Receiver<Command>,
 }
 
 /// Waits to hear that the state is on disk.
@@ -113,6 +133,8 @@ struct Inner {
     exempt: BTreeMap<CgroupId, Admitted>,
     /// Admins' exceptions, by hub user.
     grants: BTreeMap<String, Grant>,
+    /// How users stood when their last server ended, and when; until they have rested.
+    rested: BTreeMap<String, (Case, Time)>,
     /// Whose credits end before the next tick, and when the first of them is due.
     ending: BTreeSet<CgroupId>,
     look_at: Option<Time>,
@@ -122,6 +144,8 @@ struct Inner {
     generation: Option<u32>,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
+    /// What no class reaches, as read at start and at each reload.
+    lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
     unknown_refused: Option<Time>,
     /// What the hub said last of its servers and people.
@@ -134,9 +158,14 @@ struct Inner {
     shared: Vec<Shared>,
     journal: Journal,
     meter: metrics::Meter,
+    diary: record::Diary,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
+    /// What we set on the guarded slice, and what stood there before.
+    slice_cap: Option<SliceCap>,
+    /// The slice's quota is being set: a second time must not overtake it.
+    capping: bool,
     /// Something changed that should be on disk soon.
     dirty: bool,
     store: Store,
@@ -166,7 +195,7 @@ where
     C: CpuControl + 'static,
     U: Units + 'static,
 {
-    let (daemon, mut refusals, mut commands) = Daemon::new(parts)?;
+    let (daemon, mut inlets) = Daemon::new(parts)?;
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
@@ -177,6 +206,7 @@ where
     let mut save = ticker(SAVE_EVERY);
     let mut alive = ticker(watchdog_interval());
     let mut refusals_open = true;
+    let mut intrusions_open = true;
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
@@ -188,11 +218,15 @@ where
                 ready?.clear_ready();
                 daemon.poll_tree();
             }
-            command = commands.recv() => match command {
+            intrusion = inlets.intrusions.recv(), if intrusions_open => match intrusion {
+                Some(intrusion) => daemon.intruded(intrusion, &mut inlets.intrusions),
+                None => intrusions_open = false,
+            },
+            command = inlets.commands.recv() => match command {
                 Some(command) => daemon.command(command),
                 None => return Err(DaemonError::BusLost),
             },
-            refusal = refusals.recv(), if refusals_open => match refusal {
+            refusal = inlets.refusals.recv(), if refusals_open => match refusal {
                 Some(refusal) => daemon.refused(&refusal, now()),
                 None => refusals_open = false,
             },
@@ -237,13 +271,7 @@ fn now() -> Time {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
-    #[allow(
-        clippy::type_complexity,
-        reason = "three results with no name of their own"
-    )]
-    fn new(
-        parts: Parts<C, U>,
-    ) -> Result<(Rc<Self>, mpsc::Receiver<Refusal>, mpsc::Receiver<Command>), DaemonError> {
+    fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
         let daemon = Rc::new(Daemon {
             inner: RefCell::new(Inner {
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
@@ -253,6 +281,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     places::filter(&parts.config.hub),
                 )?,
                 meter: metrics::Meter::new(&parts.config),
+                diary: record::Diary::new(&parts.config, parts.store.directory()),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
@@ -260,13 +289,17 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 next_number: 0,
                 exempt: BTreeMap::new(),
                 grants: BTreeMap::new(),
+                rested: BTreeMap::new(),
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
+                slice_cap: None,
+                capping: false,
                 loaded: false,
                 generation: None,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
+                lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,
                 directory: Rc::default(),
@@ -287,8 +320,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             reloaded: Notify::new(),
             hub_news: Notify::new(),
             tree_reads: Cell::new(true),
+            ticks: Cell::new(0),
         });
-        Ok((daemon, parts.refusals, parts.commands))
+        let inlets = Inlets {
+            refusals: parts.refusals,
+            intrusions: parts.intrusions,
+            commands: parts.commands,
+        };
+        Ok((daemon, inlets))
     }
 
     /// Brings back what an earlier daemon left, then the rules, then everybody else.
@@ -304,12 +343,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         inner.off = book.off;
         inner.grants = book.grants;
-        let members: Vec<(CgroupPath, CgroupId)> = inner
-            .tree
-            .members()
-            .iter()
-            .map(|(cgroup, id)| (cgroup.clone(), *id))
-            .collect();
+        inner.rested = book.rested;
+        inner.slice_cap = book.slice;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -326,7 +361,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                  effect; boot with systemd.unified_cgroup_hierarchy=1 to change that.",
             ));
         }
-        inner.resume(book.cases, &members);
+        inner.resume(book.cases);
+        inner.read_lists();
         if !inner.off {
             inner.load_egress();
         }
@@ -335,6 +371,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }
+        self.cap_slice();
         Ok(())
     }
 
@@ -373,14 +410,24 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.rescan();
         self.ask_again();
         self.expire_grants();
+        self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
         self.check_egress();
+        // Asking systemd is not free, and nobody else sets limits on our slice every tick.
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks % CAP_CHECKED_EVERY == 1 {
+            self.cap_slice();
+        }
         if self.inner.borrow().dirty {
             self.save_wanted.notify_one();
         }
         let status = self.inner.borrow().status_line();
         notify(&[sd_notify::NotifyState::Status(&status)]);
-        self.inner.borrow_mut().show_metrics(now().since(begun));
+        let mut inner = self.inner.borrow_mut();
+        inner.watch_on();
+        inner.record(now());
+        inner.show_metrics(now().since(begun));
     }
 }
 
@@ -400,6 +447,8 @@ impl Inner {
         let mut book = self.store.empty();
         book.off = self.off;
         book.grants = self.grants.clone();
+        book.rested = self.rested.clone();
+        book.slice = self.slice_cap.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());
@@ -409,10 +458,14 @@ impl Inner {
     }
 
     fn state_trouble(&mut self, error: &StateError) {
-        let text = error.to_string();
-        if self.trouble_told.as_ref() != Some(&text) {
-            self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));
-            self.trouble_told = Some(text);
+        self.tell_once(Told::new(Kind::Trouble, Level::Error, error.to_string()));
+    }
+
+    /// Tells of a trouble, unless it is the one told last.
+    fn tell_once(&mut self, entry: Told) {
+        if self.trouble_told.as_ref() != Some(&entry.message) {
+            self.trouble_told = Some(entry.message.clone());
+            self.tell(entry);
         }
     }
 

@@ -31,8 +31,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// The policy and egress class of a server's user now.
     pub(super) fn policy_of(&self, server: &Server) -> (Policy, ClassName) {
-        let user = server.user.as_str();
-        let person = self.directory.person(&server.user);
+        self.policy_of_user(server.user.as_str())
+    }
+
+    /// The same, of a user whose server is not there.
+    pub(super) fn policy_of_user(&self, user: &str) -> (Policy, ClassName) {
+        let person = self.directory.person(&crate::hub::HubUser(user.to_owned()));
         let groups: BTreeSet<String> = person
             .into_iter()
             .flat_map(|person| person.groups.iter().cloned())

@@ -1,5 +1,6 @@
 //! Where this hub's servers may be, and which names there are worth a question.
 
+use super::outside::{USER_SLICE, uid_of};
 use crate::cgroup::{CgroupPath, Interest};
 use crate::config::Hub;
 use crate::hub::{ContainerCgroup, Control};
@@ -9,7 +10,11 @@ const CGROUPFS_PARENTS: [&str; 2] = ["docker", "libpod_parent"];
 
 /// The cgroups in which this hub's servers may be. One that does not exist costs nothing.
 pub(super) fn slices(hub: &Hub) -> Vec<CgroupPath> {
-    let mut slices = vec![CgroupPath::new("system.slice"), CgroupPath::new(&hub.slice)];
+    let mut slices = vec![
+        CgroupPath::new("system.slice"),
+        CgroupPath::new(USER_SLICE),
+        CgroupPath::new(&hub.slice),
+    ];
     if hub.podman.is_some() {
         slices.push(CgroupPath::new("machine.slice"));
     }
@@ -43,6 +48,12 @@ pub(super) fn filter(hub: &Hub) -> impl Fn(&CgroupPath, &str) -> Interest + 'sta
         .collect();
     move |slice, name| {
         let in_guarded = within(slice, &hub.slice);
+        if slice.as_str() == USER_SLICE {
+            return match uid_of(name) {
+                Some(_) => Interest::Member,
+                None => Interest::None,
+            };
+        }
         if name.ends_with(".slice") {
             // A pod of Podman's has a slice of its own.
             let pod = hub.podman.is_some()

@@ -6,8 +6,9 @@
 
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
-use crate::hub::Server;
+use crate::hub::{Server, UnitName};
 use crate::judge::{Case, CpuSettings, Grant};
+use crate::units::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -29,6 +30,12 @@ pub struct Book {
     /// Admins' exceptions, by hub user; they outlive a boot.
     #[serde(default)]
     pub grants: BTreeMap<String, Grant>,
+    /// How users stood when their last server ended, and when; until they have rested.
+    #[serde(default)]
+    pub rested: BTreeMap<String, (Case, Time)>,
+    /// What we changed on the guarded slice as a whole.
+    #[serde(default)]
+    pub slice: Option<SliceCap>,
     /// The servers known.
     pub cases: Vec<Record>,
 }
@@ -57,6 +64,15 @@ pub struct Changed {
     pub before: CpuSettings,
     /// What we set, or were about to set.
     pub ours: CpuSettings,
+}
+
+/// The cap on all servers together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SliceCap {
+    /// The slice.
+    pub unit: UnitName,
+    /// As for a server.
+    pub changed: Option<Changed>,
 }
 
 /// Why the state could not be read or written.
@@ -153,6 +169,11 @@ impl Store {
         }
     }
 
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// A book with nothing in it.
     pub fn empty(&self) -> Book {
         Book {
@@ -160,6 +181,8 @@ impl Store {
             boot_id: self.boot_id.clone(),
             off: false,
             grants: BTreeMap::new(),
+            rested: BTreeMap::new(),
+            slice: None,
             cases: Vec::new(),
         }
     }

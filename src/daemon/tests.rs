@@ -13,17 +13,10 @@ use std::sync::{Arc, Mutex};
 
 mod containers;
 mod hub_word;
-
-const NOTHING: CpuSettings = CpuSettings {
-    quota: None,
-    period: None,
-    weight: None,
-    memory_high: None,
-    memory_max: None,
-    tasks_max: None,
-    io_weight: None,
-    frozen: false,
-};
+mod intruders;
+mod ladder;
+mod outside;
+mod people;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]
@@ -198,7 +191,7 @@ impl Node {
         systemd.facts.insert(unit.clone(), facts);
         let settings = CpuSettings {
             quota: Some(Cores(1.5)),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         systemd.settings.insert(unit, settings);
         self.set_usage(user, 0.0);
@@ -236,6 +229,7 @@ impl Node {
     fn start(&self) -> (Running, std::sync::mpsc::Receiver<Told>) {
         let (journal, entries) = Journal::queue();
         let (_, refusals) = mpsc::channel(1);
+        let (_, intrusions) = mpsc::channel(1);
         let (_, commands) = mpsc::channel(1);
         let parts = Parts {
             config: self.config.clone(),
@@ -247,9 +241,10 @@ impl Node {
             firewall: Box::new(self.firewall.clone()),
             journal,
             refusals,
+            intrusions,
             commands,
         };
-        let (daemon, ..) = Daemon::new(parts).unwrap();
+        let (daemon, _) = Daemon::new(parts).unwrap();
         daemon.start().unwrap();
         tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
         (daemon, entries)
@@ -296,35 +291,6 @@ fn on_a_node(test: impl AsyncFnOnce()) {
     tokio::task::LocalSet::new().block_on(&runtime, test());
 }
 
-#[test]
-fn a_server_is_found_let_out_by_its_class_and_forgotten_when_it_stops() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        let (daemon, journal) = node.start();
-        node.spawn("alice");
-        daemon.poll_tree();
-        quiet().await;
-        let admitted: Vec<Admitted> = node.firewall.rules().admitted.values().cloned().collect();
-        assert_eq!(admitted.len(), 1);
-        assert_eq!(
-            (admitted[0].class.as_str(), admitted[0].level),
-            ("standard", 2)
-        );
-        node.stop("alice");
-        node.tick(&daemon, 5).await;
-        assert!(node.firewall.rules().admitted.is_empty());
-        let told = node.read(&journal);
-        assert!(
-            told.contains("alice's server was found in jupyter-alice.service"),
-            "{told}"
-        );
-        assert!(
-            told.contains("alice's server in jupyter-alice.service stopped"),
-            "{told}"
-        );
-    });
-}
-
 /// 100 core-seconds at 1.5 − 0.25 cores last 80 s.
 async fn spin(node: &mut Node, daemon: &Running, user: &str) {
     for second in 1..=100u32 {
@@ -333,423 +299,21 @@ async fn spin(node: &mut Node, daemon: &Running, user: &str) {
     }
 }
 
-#[test]
-fn a_spent_server_is_throttled_and_then_has_its_own_limit_back() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(node.quota("alice"), Some(1.5));
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(node.quota("alice"), Some(0.25));
-        for _ in 0..50 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
-        assert_eq!(node.quota("alice"), Some(1.5));
-        assert_eq!(
-            node.systemd.0.borrow().settings["jupyter-alice.service"].weight,
-            None
-        );
-        let told = node.read(&journal);
-        assert!(
-            told.contains("alice's server is throttled to 0.25 cores"),
-            "{told}"
-        );
-        assert!(
-            told.contains("alice's server is free again, with 1.5 cores"),
-            "{told}"
-        );
-    });
-}
-
-#[test]
-fn observing_changes_nothing_and_tells_what_it_would_do() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Observe);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(node.systemd.0.borrow().applied, 0);
-        let told = node.read(&journal);
-        assert!(told.contains("would be throttled to 0.25 cores"), "{told}");
-        assert!(!told.contains("is throttled"), "{told}");
-    });
-}
-
-#[test]
-fn a_killed_daemon_s_case_is_carried_on() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        drop(daemon);
-        let applied = node.systemd.0.borrow().applied;
-        let (daemon, journal) = node.start();
-        quiet().await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(node.quota("alice"), Some(0.25));
-        assert_eq!(
-            node.systemd.0.borrow().applied,
-            applied,
-            "nothing had to be done"
-        );
-        for _ in 0..60 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.quota("alice"), Some(1.5));
-        let told = node.read(&journal);
-        assert!(told.contains("is still there after our restart"), "{told}");
-    });
-}
-
-#[test]
-fn an_intent_that_was_noted_and_not_carried_out_is_carried_out() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.systemd
-            .0
-            .borrow_mut()
-            .broken
-            .insert(Node::unit("alice"));
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(node.quota("alice"), Some(1.5));
-        drop(daemon);
-        node.systemd.0.borrow_mut().broken.clear();
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(node.quota("alice"), Some(0.25));
-        for _ in 0..60 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.quota("alice"), Some(1.5));
-    });
-}
-
-#[test]
-fn one_server_s_trouble_is_told_once_and_stops_nobody() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        for user in ["alice", "bob"] {
-            node.spawn(user);
-        }
-        node.systemd
-            .0
-            .borrow_mut()
-            .broken
-            .insert(Node::unit("alice"));
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        for second in 1..=100u32 {
-            node.set_usage("alice", f64::from(second) * 1.5);
-            node.set_usage("bob", f64::from(second) * 1.5);
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.quota("bob"), Some(0.25));
-        let told = node.read(&journal);
-        assert_eq!(told.matches("alice's server failed").count(), 1, "{told}");
-    });
-}
-
-#[test]
-fn somebody_else_s_limit_becomes_what_is_put_back() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        let theirs = CpuSettings {
-            quota: Some(Cores(0.5)),
-            ..NOTHING
-        };
-        let unit = Node::unit("alice");
-        node.systemd.0.borrow_mut().settings.insert(unit, theirs);
-        // The kernel shows what systemd wrote.
-        std::fs::write(node.directory("alice").join("cpu.max"), "50000 100000\n").unwrap();
-        node.tick(&daemon, 1).await;
-        assert_eq!(
-            node.quota("alice"),
-            Some(0.25),
-            "ours is put in force again"
-        );
-        std::fs::write(node.directory("alice").join("cpu.max"), "5000 20000\n").unwrap();
-        for _ in 0..60 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.quota("alice"), Some(0.5));
-        let told = node.read(&journal);
-        assert!(
-            told.contains("Somebody set alice's server to 0.5 cores"),
-            "{told}"
-        );
-    });
-}
-
-#[test]
-fn off_lifts_everything_outlives_a_restart_and_on_resumes() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        daemon.switch_off("root").await.unwrap();
-        assert_eq!(node.quota("alice"), Some(1.5));
-        assert!(!node.firewall.rules().loaded);
-        drop(daemon);
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(node.quota("alice"), Some(1.5));
-        assert!(!node.firewall.rules().loaded);
-        daemon.switch_on("root").await.unwrap();
-        assert_eq!(node.quota("alice"), Some(0.25));
-        assert!(node.firewall.rules().loaded);
-        let told = node.read(&journal);
-        assert!(told.contains("switched off by root"), "{told}");
-    });
-}
-
-#[test]
-fn the_brake_lifts_without_a_daemon() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        drop(daemon);
-        let store = Store::new(node.state.path()).unwrap();
-        let complaints = lift(&store, Some(&node.systemd), &mut node.firewall.clone()).await;
-        assert!(complaints.is_empty(), "{complaints:?}");
-        assert_eq!(node.quota("alice"), Some(1.5));
-        assert!(store.load().unwrap().off);
-    });
-}
-
-#[test]
-fn altered_rules_are_told_and_put_back() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        {
-            let mut rules = node.firewall.rules();
-            rules.generation += 1;
-            rules.loaded = false;
-            rules.altered.push(Difference {
-                object: "table hubwarden".into(),
-                kind: crate::egress::DifferenceKind::Missing,
-            });
-        }
-        node.tick(&daemon, 1).await;
-        assert!(node.firewall.rules().loaded);
-        let told = node.read(&journal);
-        assert!(told.contains("table hubwarden is gone"), "{told}");
-    });
-}
-
-#[test]
-fn an_admin_s_unit_in_the_slice_keeps_its_network() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("lab");
-        node.systemd.0.borrow_mut().facts.insert(
-            Node::unit("lab"),
-            UnitFacts {
-                transient: false,
-                user: Some("root".into()),
-                uid: Some(0),
-                dynamic_user: false,
-            },
-        );
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        let classes: Vec<String> = node
-            .firewall
-            .rules()
-            .admitted
-            .values()
-            .map(|admitted| admitted.class.to_string())
-            .collect();
-        assert_eq!(classes, ["exempt"]);
-        assert_eq!(node.systemd.0.borrow().applied, 0);
-        let told = node.read(&journal);
-        assert!(told.contains("is no known user's server"), "{told}");
-    });
-}
-
-#[test]
-fn a_unit_nobody_can_tell_is_told_once_and_never_acted_on() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        if let Some(facts) = node
-            .systemd
-            .0
-            .borrow_mut()
-            .facts
-            .get_mut(&Node::unit("alice"))
-        {
-            facts.user = Some("mallory".into());
-        }
-        let (daemon, journal) = node.start();
-        for _ in 0..5 {
-            node.tick(&daemon, 1).await;
-        }
-        assert!(node.firewall.rules().admitted.is_empty());
-        assert_eq!(node.systemd.0.borrow().applied, 0);
-        let told = node.read(&journal);
-        assert_eq!(told.matches("it reaches no network").count(), 1, "{told}");
-        assert!(told.contains("Unix user mallory"), "{told}");
-    });
-}
-
-fn order(user: &str) -> crate::control::GrantOrder {
-    crate::control::GrantOrder {
-        user: user.into(),
-        limit_cores: 0.0,
-        baseline_cores: 0.0,
-        credits_core_seconds: -1.0,
-        class: String::new(),
-        seconds: 86_400,
-        reason: "thesis training".into(),
-        by: "root".into(),
+impl Node {
+    /// What alice runs over ssh, as uid 1000.
+    fn outside(&self, core_seconds: f64) {
+        let unit = "user-1000.slice";
+        let directory = self.root.path().join("user.slice").join(unit);
+        std::fs::create_dir_all(&directory).unwrap();
+        let usec = (core_seconds * 1e6) as u64;
+        std::fs::write(directory.join("cpu.stat"), format!("usage_usec {usec}\n")).unwrap();
+        let mut systemd = self.systemd.0.borrow_mut();
+        systemd.settings.entry(unit.to_owned()).or_default();
     }
-}
 
-#[test]
-fn a_grant_frees_its_user_outlives_a_restart_and_ends_when_revoked() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(node.quota("alice"), Some(0.25));
-        daemon.grant(order("alice")).unwrap();
-        node.tick(&daemon, 1).await;
-        assert_eq!(node.quota("alice"), Some(1.5));
-        drop(daemon);
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(daemon.inner.borrow().grants_told().len(), 1);
-        node.set_usage("alice", 1000.0);
-        node.tick(&daemon, 100).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
-        daemon.revoke("root", "alice").unwrap();
-        node.set_usage("alice", 1100.0);
-        node.tick(&daemon, 60).await;
-        assert_eq!(node.quota("alice"), Some(0.25));
-        assert!(daemon.revoke("root", "alice").is_err());
-        let told = node.read(&journal);
-        assert!(
-            told.contains("root gave alice unlimited credits for 24 h 0 min (thesis training)"),
-            "{told}"
-        );
-    });
-}
-
-#[test]
-fn orders_that_cannot_be_are_refused_in_words() {
-    on_a_node(async || {
-        let node = Node::new(Mode::Enforce);
-        let (daemon, _journal) = node.start();
-        let refused = |change: &dyn Fn(&mut crate::control::GrantOrder)| {
-            let mut order = order("alice");
-            change(&mut order);
-            daemon.grant(order).unwrap_err()
-        };
-        assert!(refused(&|order| order.seconds = 0).contains("from 1s to 366d"));
-        assert!(refused(&|order| order.reason = " ".into()).contains("a reason is needed"));
-        assert!(refused(&|order| order.class = "nope".into()).contains("no egress class nope"));
-        assert!(refused(&|order| order.limit_cores = 1e9).contains("0.01 to 4096"));
-        assert!(refused(&|order| order.credits_core_seconds = 0.0).contains("say what is granted"));
-        assert!(
-            refused(&|order| order.credits_core_seconds = f64::NAN).contains("credits must be")
-        );
-    });
-}
-
-#[test]
-fn limits_by_user_hold_for_that_user_alone() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.config = Config {
-            mode: Mode::Enforce,
-            ..Config::parse(
-                "[users.alice.cpu]\nlimit = \"0.5 cores\"\n[users.alice.tasks]\nmax = 99\n",
-            )
-            .unwrap()
-        };
-        node.spawn("alice");
-        node.spawn("bob");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(node.quota("alice"), Some(0.5));
-        assert_eq!(node.quota("bob"), Some(1.5));
-        let systemd = node.systemd.0.borrow();
-        assert_eq!(
-            systemd.settings["jupyter-alice.service"].tasks_max,
-            Some(99)
-        );
-        assert_eq!(systemd.settings["jupyter-bob.service"].tasks_max, None);
-    });
-}
-
-#[test]
-fn a_server_whose_time_is_up_is_stopped_once() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.config.limits.time.wall = Some(Duration::from_secs(60));
-        node.config.limits.time.warn = Duration::from_secs(30);
-        node.config.limits.time.then = Rung::Stopped;
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        for _ in 0..70 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.systemd.0.borrow().stopped, ["jupyter-alice.service"]);
-        let told = node.read(&journal);
-        assert_eq!(
-            told.matches("30 s of its running time left").count(),
-            1,
-            "{told}"
-        );
-        assert!(
-            told.contains("alice's server is stopped: it ran for the 60 s"),
-            "{told}"
-        );
-    });
-}
-
-#[test]
-fn a_busy_server_is_throttled_only_while_its_neighbour_waits() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.config.limits.cpu.throttle_when = crate::config::ThrottleWhen::Contended;
-        node.spawn("alice");
-        node.spawn("bob");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
-        let pressure = "some avg10=40.00 avg60=3.00 avg300=0.76 total=1\n";
-        std::fs::write(node.directory("bob").join("cpu.pressure"), pressure).unwrap();
-        for second in 1..=5u32 {
-            node.set_usage("alice", 150.0 + f64::from(second) * 1.5);
-            node.set_usage("bob", f64::from(second) * 0.2);
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(rung(&daemon, "bob"), Rung::Free);
-    });
+    fn quota_of(&self, unit: &str) -> Option<f64> {
+        self.systemd.0.borrow().settings[unit]
+            .quota
+            .map(|quota| quota.0)
+    }
 }

@@ -1,14 +1,14 @@
 //! Who appeared, who they are, who is gone.
 
 use super::entries::{Entry, Guarded, level, unit_of};
+use super::outside::uid_of_cgroup;
 use super::places::{filter, slices, within};
 use super::state::Record;
-use super::{Daemon, Inner};
+use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::cgroup::{CgroupId, CgroupPath, Change, Reader};
 use crate::egress::ClassName;
 use crate::hub::{ContainerCgroup, Finding, Server, Units};
-use crate::judge::Case;
 use crate::report::{Entry as Told, Kind, Level};
 use std::rc::Rc;
 
@@ -26,6 +26,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     fn appeared(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
         let mut inner = self.inner.borrow_mut();
         if inner.entries.contains_key(&id) {
+            return;
+        }
+        if let Some(uid) = uid_of_cgroup(&cgroup) {
+            inner.entries.insert(id, Entry::Outside { cgroup, uid });
+            inner.attach_outside(now());
+            drop(inner);
+            self.enforce(id);
             return;
         }
         let asked = Entry::Asked {
@@ -97,13 +104,15 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let (policy, class) = inner.policy_of(&server);
                 let record = Record {
                     class,
-                    case: Case::new(&policy),
+                    case: inner.case_for(&server, &policy, now()),
                     changed: None,
                     server,
                     cgroup,
                     id,
                 };
+                inner.rested.remove(record.server.user.as_str());
                 inner.guard(record, false);
+                inner.attach_outside(now());
                 drop(inner);
                 self.enforce(id);
             }
@@ -132,8 +141,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut aside = Vec::new();
         for (id, entry) in &inner.entries {
             match entry {
+                Entry::Guarded(guarded) if guarded.is_outside() => {}
                 Entry::Guarded(guarded) => known.push((guarded.cgroup.clone(), *id)),
-                Entry::Asked { .. } => {}
+                Entry::Asked { .. } | Entry::Outside { .. } => {}
                 Entry::Other { .. } => aside.push(*id),
             }
         }
@@ -171,6 +181,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mode = inner.config.mode;
         match inner.entries.remove(&id) {
             Some(Entry::Guarded(guarded)) => {
+                inner.bequeath(&guarded, now());
                 inner.numbers.remove(&guarded.number);
                 inner.shut_out(id);
                 inner.tell(guarded.story(mode).gone());
@@ -271,16 +282,14 @@ impl Inner {
     }
 
     /// The servers an earlier daemon knew, of those that still are what they were.
-    pub(super) fn resume(&mut self, records: Vec<Record>, members: &[(CgroupPath, CgroupId)]) {
+    pub(super) fn resume(&mut self, records: Vec<Record>) {
         for record in records {
-            let still_there = members
-                .iter()
-                .any(|(cgroup, id)| *cgroup == record.cgroup && *id == record.id);
-            if still_there {
+            if self.tree.members().get(&record.cgroup) == Some(&record.id) {
                 let (_, class) = self.policy_of(&record.server);
                 self.guard(Record { class, ..record }, true);
             }
         }
+        self.attach_outside(now());
     }
 }
 

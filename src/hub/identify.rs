@@ -45,6 +45,13 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]
             "it has a unit file, so an admin set it up and no spawner did".into(),
         );
     }
+    if facts.uid == Some(0) && !facts.dynamic_user {
+        return Finding::Unknown(
+            "it runs as root, whom no limit and no packet rule holds; give the user a Unix \
+             account of their own"
+                .into(),
+        );
+    }
     let server = |user: HubUser, name: String| {
         Finding::Server(Server {
             user,
@@ -345,6 +352,18 @@ mod tests {
         };
         let found = with_the_hubs_word("jupyter-lab.service", &facts, &[listed("lab")]);
         assert!(matches!(found, Finding::NotAServer(_)), "{found:?}");
+    }
+
+    #[test]
+    fn a_unit_that_runs_as_root_is_nobody_s_server() {
+        let facts = UnitFacts {
+            uid: Some(0),
+            ..facts("root")
+        };
+        let Finding::Unknown(why) = found("jupyter-root-singleuser.service", &facts) else {
+            panic!("taken for a server");
+        };
+        assert!(why.contains("runs as root"), "{why}");
     }
 
     #[test]

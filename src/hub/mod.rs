@@ -67,6 +67,8 @@ pub enum Spawner {
     Docker,
     /// A container of root's Podman.
     Podman,
+    /// None: what a hub user runs outside the server, in `user-UID.slice`.
+    Login,
 }
 
 impl Spawner {
@@ -76,6 +78,7 @@ impl Spawner {
             Spawner::Systemd => "systemd",
             Spawner::Docker => "docker",
             Spawner::Podman => "podman",
+            Spawner::Login => "login",
         }
     }
 }

@@ -65,7 +65,8 @@ pub fn wanted(rung: Rung, policy: &Policy, before: &CpuSettings) -> CpuSettings 
     lower(&mut settings.memory_max, plain.memory_max);
     lower(&mut settings.tasks_max, plain.tasks_max);
     lower(&mut settings.io_weight, plain.io_weight);
-    if rung >= Rung::Frozen {
+    // Not on the rung above it: a frozen unit does not hear that it should stop.
+    if rung == Rung::Frozen {
         settings.frozen = true;
     }
     if rung >= Rung::Deprioritised {
@@ -105,17 +106,6 @@ mod tests {
     use super::*;
     use crate::judge::tests::policy;
 
-    const NOTHING: CpuSettings = CpuSettings {
-        quota: None,
-        period: None,
-        weight: None,
-        memory_high: None,
-        memory_max: None,
-        tasks_max: None,
-        io_weight: None,
-        frozen: false,
-    };
-
     #[test]
     fn plain_limits_hold_on_every_rung_and_never_loosen() {
         let policy = Policy {
@@ -128,7 +118,7 @@ mod tests {
         };
         let before = CpuSettings {
             tasks_max: Some(100),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         for rung in Rung::ALL {
             let settings = wanted(rung, &policy, &before);
@@ -139,12 +129,12 @@ mod tests {
 
     #[test]
     fn free_server_has_just_the_limit() {
-        let settings = wanted(Rung::Free, &policy(), &NOTHING);
+        let settings = wanted(Rung::Free, &policy(), &CpuSettings::default());
         assert_eq!(
             settings,
             CpuSettings {
                 quota: Some(Cores(2.0)),
-                ..NOTHING
+                ..CpuSettings::default()
             }
         );
     }
@@ -155,7 +145,7 @@ mod tests {
             quota: Some(Cores(1.5)),
             period: Some(Duration::from_millis(50)),
             weight: Some(10),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         assert_eq!(wanted(Rung::Free, &policy(), &before), before);
         assert_eq!(wanted(Rung::Deprioritised, &policy(), &before), before);
@@ -169,7 +159,7 @@ mod tests {
     fn limit_below_the_baseline_is_never_raised() {
         let before = CpuSettings {
             quota: Some(Cores(0.1)),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         assert_eq!(
             wanted(Rung::Throttled, &policy(), &before).quota,
@@ -183,13 +173,13 @@ mod tests {
         let ours = CpuSettings {
             quota: Some(Cores(0.25)),
             weight: Some(20),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         let found = CpuSettings {
             quota: Some(Cores(0.5)),
             ..ours
         };
-        let before = NOTHING.with_changes(&ours, &found);
+        let before = CpuSettings::default().with_changes(&ours, &found);
         assert_eq!(before.quota, Some(Cores(0.5)));
         assert_eq!(before.weight, None);
     }
@@ -200,6 +190,9 @@ mod tests {
             limit: None,
             ..policy()
         };
-        assert_eq!(wanted(Rung::Free, &policy, &NOTHING), NOTHING);
+        assert_eq!(
+            wanted(Rung::Free, &policy, &CpuSettings::default()),
+            CpuSettings::default()
+        );
     }
 }

@@ -68,6 +68,20 @@ impl Credits {
         }
     }
 
+    /// The account after a rest, for a counter that begins anew.
+    pub(super) fn after_rest(mut self, rest: Duration, policy: &Policy) -> Credits {
+        self.follow(policy.size);
+        self.left.0 += CoreSeconds::of(policy.baseline, rest).0;
+        self.left.0 = self.left.0.clamp(0.0, policy.size.0);
+        self.restart();
+        self
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_full(&self, policy: &Policy) -> bool {
+        self.left >= policy.size
+    }
+
     /// Forgets the starting point, for a cgroup whose counter begins anew.
     pub fn restart(&mut self) {
         self.last = None;

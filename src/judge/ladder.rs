@@ -92,6 +92,16 @@ impl Case {
         }
     }
 
+    /// A new server of a user whose earlier one ended on this case, so long ago: stopping and
+    /// starting again brings rest, and no new credits.
+    pub fn after_rest(earlier: &Case, rest: Duration, policy: &Policy) -> Case {
+        Case {
+            credits: earlier.credits.after_rest(rest, policy),
+            offences: earlier.offences,
+            ..Case::new(policy)
+        }
+    }
+
     /// How long the credits last at the present rate; `None` where they do not fall or are spent.
     pub fn lasts(&self, policy: &Policy) -> Option<Duration> {
         let falls = self.credits.rate.0 - policy.baseline.0;

@@ -2,16 +2,18 @@
 //!
 //! Every server is a [`Server`] that asks for work and is judged by [`crate::judge::step`], the
 //! function that the daemon uses. What it may not use at once it uses later, so a throttled
-//! server's work is done and takes longer. Servers do not compete here: what one is denied is
-//! counted as given back, whether or not another wanted it.
+//! server's work is done and takes longer. Servers do not compete here: CPU that one would have
+//! used while it was throttled is counted as given back, whether or not another wanted it.
 
 mod generate;
 mod outcome;
 mod random;
+mod recorded;
 mod server;
 
 pub use generate::{Kind, Population, Session};
 pub use outcome::{Outcome, Spinners, Throttled};
+pub use recorded::recorded;
 pub use server::{Burst, Held, Server};
 
 use crate::judge::Policy;
@@ -26,8 +28,10 @@ const GIVE_UP: Duration = Duration::from_secs(14 * 86_400);
 
 /// Runs made-up days; `tick` is the time between two samples.
 pub fn synthetic(population: &Population, policy: &Policy, tick: Duration) -> Outcome {
-    let mut outcome = Outcome::default();
-    outcome.span = Duration::from_secs(86_400) * population.days;
+    let mut outcome = Outcome {
+        span: Duration::from_secs(86_400) * population.days,
+        ..Outcome::default()
+    };
     for session in population.sessions() {
         let server = live(&session, policy, tick);
         let who = format!("user {}", session.user);

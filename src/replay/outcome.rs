@@ -34,7 +34,7 @@ pub struct Outcome {
     /// Where it is known which sessions spin: how these fared.
     pub spinners: Option<Spinners>,
     #[serde(skip)]
-    seen: BTreeSet<String>,
+    pub(super) seen: BTreeSet<String>,
 }
 
 /// One session that would have been throttled.

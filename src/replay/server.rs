@@ -19,15 +19,51 @@ pub struct Burst {
 /// What is left of work that is done but for rounding.
 const NOTHING: f64 = 1e-9;
 
+/// Work that waits, and work that is done.
+#[derive(Debug, Clone, Default)]
+struct Work {
+    waiting: VecDeque<Burst>,
+    used: f64,
+}
+
+impl Work {
+    /// Works in order on at most so many cores.
+    fn run(&mut self, from: Time, to: Time, allowed: f64) {
+        let mut now = from;
+        while let Some(burst) = self.waiting.front_mut() {
+            now = now.max(burst.at);
+            let span = to.since(now).as_secs_f64();
+            if span <= 0.0 {
+                return;
+            }
+            let rate = burst.cores.0.min(allowed);
+            let takes = if rate > 0.0 {
+                burst.work.0 / rate
+            } else {
+                span
+            };
+            let time = takes.min(span);
+            self.used += rate * time;
+            burst.work.0 -= rate * time;
+            if burst.work.0 > NOTHING {
+                return;
+            }
+            now.0 += Duration::from_secs_f64(time);
+            self.waiting.pop_front();
+        }
+    }
+}
+
 /// A server and its case.
 #[derive(Debug, Clone)]
 pub struct Server {
     case: Case,
     now: Time,
     started: Time,
-    waiting: VecDeque<Burst>,
     asked: f64,
-    used: f64,
+    work: Work,
+    /// The same work as it would have gone on had nobody throttled it; kept from the first time.
+    unhindered: Option<Work>,
     held: Option<Held>,
 }
 
@@ -42,7 +78,7 @@ pub struct Held {
     pub times: u32,
     /// For how long in all.
     pub total: Duration,
-    /// CPU it would have used meanwhile, and others could: what it lacked of its limit.
+    /// CPU it would have used meanwhile had it never been throttled: what others could use then.
     pub given_back: CoreSeconds,
 }
 
@@ -53,9 +89,9 @@ impl Server {
             case: Case::new(policy),
             now,
             started: now,
-            waiting: VecDeque::new(),
             asked: 0.0,
-            used: 0.0,
+            work: Work::default(),
+            unhindered: None,
             held: None,
         };
         server.sample(policy);
@@ -65,7 +101,10 @@ impl Server {
     /// Asks for work; times must not go backwards.
     pub fn ask(&mut self, burst: Burst) {
         self.asked += burst.work.0;
-        self.waiting.push_back(burst);
+        self.work.waiting.push_back(burst);
+        if let Some(unhindered) = &mut self.unhindered {
+            unhindered.waiting.push_back(burst);
+        }
     }
 
     /// Lets it work until `to`, then samples and judges it, as the daemon's tick does.
@@ -73,47 +112,26 @@ impl Server {
         if to <= self.now {
             return;
         }
-        self.work(to, policy);
+        let used = self.work.used;
+        let allowed_now = allowed(self.case.rung, policy);
+        self.work.run(self.now, to, allowed_now);
+        let used = self.work.used - used;
+        if let Some(unhindered) = &mut self.unhindered {
+            let would = unhindered.used;
+            unhindered.run(self.now, to, allowed(Rung::Free, policy));
+            let would = unhindered.used - would;
+            if let Some(held) = self.held.as_mut().filter(|_| is_held(self.case.rung)) {
+                held.total += to.since(self.now);
+                held.given_back.0 += (would - used).max(0.0);
+            }
+        }
         self.now = to;
         self.sample(policy);
     }
 
-    fn work(&mut self, to: Time, policy: &Policy) {
-        let limit = policy.limit.map_or(f64::INFINITY, |limit| limit.0);
-        let allowed = allowed(self.case.rung, policy);
-        let is_held = is_held(self.case.rung);
-        let mut now = self.now;
-        while let Some(burst) = self.waiting.front_mut() {
-            now = now.max(burst.at);
-            let span = to.since(now).as_secs_f64();
-            let rate = burst.cores.0.min(allowed);
-            if span <= 0.0 {
-                break;
-            }
-            let takes = if rate > 0.0 {
-                burst.work.0 / rate
-            } else {
-                span
-            };
-            let time = takes.min(span);
-            self.used += rate * time;
-            burst.work.0 -= rate * time;
-            if let Some(held) = self.held.as_mut().filter(|_| is_held) {
-                held.given_back.0 += (burst.cores.0.min(limit) - rate) * time;
-            }
-            if burst.work.0 > NOTHING {
-                break;
-            }
-            now.0 += Duration::from_secs_f64(time);
-            self.waiting.pop_front();
-        }
-        if let Some(held) = self.held.as_mut().filter(|_| is_held) {
-            held.total += to.since(self.now);
-        }
-    }
-
     fn sample(&mut self, policy: &Policy) {
-        let usage = Duration::from_secs_f64(self.used);
+        // A damaged record may claim any amount.
+        let usage = Duration::try_from_secs_f64(self.work.used).unwrap_or(Duration::MAX);
         // Others' pressure is not recorded: a replay takes them to wait, the stricter case.
         let event = Event::Sampled {
             usage,
@@ -126,12 +144,13 @@ impl Server {
             let earned = CoreSeconds::of(policy.baseline, self.now.since(self.started));
             let held = self.held.get_or_insert(Held {
                 first: self.now,
-                above_baseline: CoreSeconds(self.used - earned.0),
+                above_baseline: CoreSeconds(self.work.used - earned.0),
                 times: 0,
                 total: Duration::ZERO,
                 given_back: CoreSeconds(0.0),
             });
             held.times += 1;
+            self.unhindered.get_or_insert_with(|| self.work.clone());
         }
     }
 
@@ -139,7 +158,7 @@ impl Server {
     /// or is not free, else at the last one before it works.
     pub fn next_look(&self, tick: Duration) -> Time {
         let next = tick_after(self.now, tick);
-        match self.waiting.front() {
+        match self.work.waiting.front() {
             _ if self.case.rung > Rung::Free => next,
             Some(burst) if burst.at > next => {
                 let before = tick_after(burst.at, tick).since(Time(tick));
@@ -152,12 +171,12 @@ impl Server {
 
     /// Whether there is nothing to do and nothing to wait for but work.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.case.rung == Rung::Free
+        self.work.waiting.is_empty() && self.case.rung == Rung::Free
     }
 
     /// Whether all work is done.
     pub fn is_done(&self) -> bool {
-        self.waiting.is_empty()
+        self.work.waiting.is_empty()
     }
 
     /// Its time.
@@ -172,7 +191,7 @@ impl Server {
 
     /// All that it got.
     pub fn used(&self) -> CoreSeconds {
-        CoreSeconds(self.used)
+        CoreSeconds(self.work.used)
     }
 
     /// What being held back came to, if it ever was.

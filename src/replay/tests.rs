@@ -1,7 +1,10 @@
 use super::*;
 use crate::config::Config;
+use crate::record::{Event, Header, Reader};
 use crate::units::{CoreSeconds, Cores};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 const TICK: Duration = Duration::from_secs(5);
 
@@ -136,7 +139,9 @@ fn throttled_work_is_done_later_and_not_lost() {
     };
     let server = live(&session, &policy(), TICK);
     assert!((server.used().0 - 6000.0).abs() < 1e-6);
-    assert!(server.held().is_some());
+    // It had done 4115 core-seconds or so, and would have done the rest at once.
+    let given_back = server.held().unwrap().given_back.0;
+    assert!((1500.0..1900.0).contains(&given_back), "{given_back}");
     // Unhindered it would have taken 3000 s.
     assert!(server.now() > seconds(6000), "{:?}", server.now());
 }
@@ -157,6 +162,96 @@ fn without_a_limit_of_ours_a_server_gets_all_it_asks_for() {
     server.advance(seconds(5), &policy);
     assert!(server.is_idle());
     assert_eq!(server.used(), CoreSeconds(64.0));
+}
+
+/// The sessions as the daemon would have recorded them on a node with cores for everybody.
+fn record(sessions: &[Session]) -> Vec<u8> {
+    let plenty = Policy {
+        limit: None,
+        size: CoreSeconds(1e12),
+        ..policy()
+    };
+    let mut frames: BTreeMap<Duration, Vec<Event>> = BTreeMap::new();
+    for (server, session) in (0u32..).zip(sessions) {
+        let mut running = Server::new(session.start, &plenty);
+        session.bursts.iter().for_each(|burst| running.ask(*burst));
+        let user = format!("user {}", session.user);
+        let start = Time(session.start.0);
+        let events = frames.entry(start.0).or_default();
+        events.push(Event::Appeared { server, user });
+        let mut written = Duration::ZERO;
+        while running.now() < session.end {
+            let next = running.next_look(TICK).min(Time(session.end.0));
+            running.advance(next, &plenty);
+            let used = Duration::from_secs_f64(running.used().0).saturating_sub(written);
+            let cpu = Duration::from_millis(used.as_millis() as u64);
+            written += cpu;
+            let events = frames.entry(next.0).or_default();
+            events.push(Event::Used { server, cpu });
+        }
+        let events = frames.entry(session.end.0).or_default();
+        events.push(Event::Gone { server });
+    }
+    crate::record::encode(&Header::new(0, TICK, true), frames)
+}
+
+/// On whole ticks a record loses nothing, so both ways must come to the same.
+#[test]
+fn a_recorded_week_says_what_the_same_week_says_directly() {
+    let population = Population {
+        users: 200,
+        spinners: 0.05,
+        ..Population::default()
+    };
+    let on_tick = |time: Time| Time(TICK * (time.0.as_secs() as u32 / 5));
+    let sessions: Vec<Session> = population
+        .sessions()
+        .map(|mut session| {
+            session.start = on_tick(session.start);
+            session.end = on_tick(session.end);
+            session
+                .bursts
+                .iter_mut()
+                .for_each(|burst| burst.at = on_tick(burst.at));
+            session
+        })
+        .collect();
+    let mut direct = Outcome::default();
+    for session in &sessions {
+        let server = live(session, &policy(), TICK);
+        direct.add("x", session.start, None, &server, &policy(), TICK);
+    }
+    direct.finish();
+    let bytes = record(&sessions);
+    let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
+    let replayed = recorded(&mut reader, &policy()).unwrap();
+    assert_eq!(replayed.sessions, direct.sessions);
+    let throttled = |outcome: &Outcome| {
+        let mut found: Vec<_> = outcome
+            .throttled
+            .iter()
+            .map(|t| (t.started, t.at))
+            .collect();
+        found.sort();
+        found
+    };
+    assert!(direct.throttled.len() >= 5, "{}", direct.throttled.len());
+    assert_eq!(throttled(&replayed), throttled(&direct));
+}
+
+#[test]
+fn who_was_throttled_while_recorded_is_counted() {
+    let user = String::new();
+    let server = 4;
+    let frames = [
+        (TICK, vec![Event::Appeared { server, user }]),
+        (2 * TICK, vec![Event::Held { server, held: true }]),
+    ];
+    let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
+    let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
+    let outcome = recorded(&mut reader, &policy()).unwrap();
+    assert_eq!((outcome.sessions, outcome.throttled_while_recorded), (1, 1));
+    assert_eq!(outcome.span, 2 * TICK);
 }
 
 proptest! {
@@ -200,5 +295,27 @@ proptest! {
             (a, b) => prop_assert!(false, "{:?} {:?}", a, b),
         }
         prop_assert!(skipping.used().0 <= skipping.asked().0 + 1e-6);
+        let given_back = skipping.held().map_or(0.0, |held| held.given_back.0);
+        prop_assert!(given_back <= skipping.asked().0);
+    }
+
+    /// Amounts that no machine could use, backwards or at once, in any order.
+    #[test]
+    fn no_record_makes_a_replay_panic(
+        ticks in prop::collection::vec((0u64..1 << 33, any::<u64>(), 0u32..3), 0..60),
+    ) {
+        let mut now = Duration::ZERO;
+        let mut frames = BTreeMap::new();
+        let appeared = |server| Event::Appeared { server, user: String::new() };
+        frames.insert(now, (0..3).map(appeared).collect());
+        for (millis, cpu, server) in ticks {
+            now += Duration::from_millis(millis);
+            let cpu = Duration::from_millis(cpu);
+            let events: &mut Vec<Event> = frames.entry(now).or_default();
+            events.push(Event::Used { server, cpu });
+        }
+        let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
+        let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
+        let _ = recorded(&mut reader, &policy()).is_ok();
     }
 }

@@ -80,7 +80,7 @@ fn a_container_s_scope_is_throttled_through_systemd() {
         let env = r#""JUPYTERHUB_USER=alice","JUPYTERHUB_SERVER_NAME=lab""#;
         let _docker = docker(&mut node, "jupyter-alice--lab", env);
         let cgroup = format!("system.slice/{}", scope());
-        start_container(&node, &cgroup, &scope(), NOTHING);
+        start_container(&node, &cgroup, &scope(), CpuSettings::default());
         let (daemon, _journal) = node.start();
         until(&mut node, &daemon, |inner| server(inner).is_some()).await;
         let found = server(&daemon.inner.borrow()).unwrap();
@@ -133,13 +133,13 @@ fn a_container_that_no_hub_made_is_told_once_and_never_touched() {
         let mut node = Node::new(Mode::Enforce);
         let _docker = docker(&mut node, "nginx", r#""PATH=/bin""#);
         let cgroup = format!("system.slice/{}", scope());
-        start_container(&node, &cgroup, &scope(), NOTHING);
+        start_container(&node, &cgroup, &scope(), CpuSettings::default());
         let (daemon, journal) = node.start();
         until(&mut node, &daemon, set_aside).await;
         // Started again, it has the same id and another cgroup.
         std::fs::remove_dir_all(node.root.path().join(&cgroup)).unwrap();
         node.tick(&daemon, 1).await;
-        start_container(&node, &cgroup, &scope(), NOTHING);
+        start_container(&node, &cgroup, &scope(), CpuSettings::default());
         until(&mut node, &daemon, set_aside).await;
         assert_eq!(node.systemd.0.borrow().applied, 0);
         let told = node.read(&journal);
@@ -159,7 +159,7 @@ fn a_docker_that_is_down_is_told_once_and_asked_again() {
         let other = ID.replace('0', "f");
         for id in [ID, &other] {
             let cgroup = format!("system.slice/docker-{id}.scope");
-            start_container(&node, &cgroup, &scope(), NOTHING);
+            start_container(&node, &cgroup, &scope(), CpuSettings::default());
         }
         let (daemon, journal) = node.start();
         for _ in 0..5 {

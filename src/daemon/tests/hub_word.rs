@@ -113,3 +113,20 @@ fn a_hub_that_is_down_is_told_once_and_its_last_word_stands() {
         assert!(!told.contains("s3cret"), "{told}");
     });
 }
+
+#[test]
+fn a_group_s_limits_hold_as_soon_as_the_hub_names_its_members() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let groups = "[groups.staff.cpu]\nlimit = \"0.75 cores\"\n";
+        node.config.groups = Config::parse(groups).unwrap().groups;
+        let _hub = hub(&mut node);
+        // Known as carol's by the hub alone: the first word says whose, and which groups.
+        spawn_x(&node, "u1001");
+        let (daemon, _journal) = node.start();
+        daemon.hear_once().await;
+        quiet().await;
+        assert_eq!(users(&daemon), ["carol"]);
+        assert_eq!(node.quota("x"), Some(0.75));
+    });
+}

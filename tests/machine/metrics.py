@@ -1,0 +1,95 @@
+"""Metrics: Debian's prometheus scrapes them, promtool finds no fault, users' servers cannot reach them."""
+
+import json
+
+from hubapi import Hub
+from product import CONFIG, TLJH_UNIT, config, eventually, expect, expect_reach, install, spin, stop_spinning, wait_active, wait_guarded
+
+PORT = 9847
+TEXTFILE = "/var/lib/prometheus/node-exporter/hubwarden.prom"
+SOCKET = "/run/hubwarden/metrics.sock"
+SCRAPE = f"""
+global:
+  scrape_interval: 1s
+scrape_configs:
+  - job_name: hubwarden
+    static_configs: [{{targets: ["127.0.0.1:{PORT}"]}}]
+  - job_name: node
+    static_configs: [{{targets: ["127.0.0.1:9100"]}}]
+"""
+
+
+def configure(machine, more):
+    machine.put(CONFIG, config(credits="20 core-seconds", more=f"[metrics]\n{more}"))
+
+
+def ask(machine, query):
+    """What prometheus answers: a list of (labels, value)."""
+    done = machine.run(f"curl -sfG --data-urlencode 'query={query}' http://127.0.0.1:9090/api/v1/query", check=False)
+    result = json.loads(done.out)["data"]["result"] if done.code == 0 else []
+    return [(series["metric"], float(series["value"][1])) for series in result]
+
+
+def scrape(machine):
+    return machine.run(f"curl -sf http://127.0.0.1:{PORT}/metrics").out
+
+
+def lint(machine, command):
+    done = machine.run(f"{command} | promtool check metrics", check=False)
+    expect(done.code == 0 and not done.out.strip() and not done.err.strip(), f"promtool on `{command}`: {done}")
+
+
+def scenario(machine):
+    machine.boot()
+    # The scenario is about these programs: without them there is nothing to skip to.
+    machine.run("command -v prometheus promtool prometheus-node-exporter")
+    install(machine, reload_with={})
+    expect(machine.run(f"curl -s http://127.0.0.1:{PORT}/metrics", check=False).code != 0, "metrics are shown though nobody asked for them")
+    configure(machine, f'listen = "127.0.0.1:{PORT}"\ntextfile = "{TEXTFILE}"')
+    machine.run("systemctl reload hubwarden")
+
+    machine.put("/etc/prometheus/prometheus.yml", SCRAPE)
+    machine.run("systemctl restart prometheus prometheus-node-exporter", timeout=60)
+    hub = Hub(machine)
+    for user in ("alice", "bob"):
+        hub.login(user).spawn()
+        wait_guarded(machine, user)
+    unit = TLJH_UNIT.format("alice")
+    spin(machine, unit)
+
+    eventually(lambda: ask(machine, 'hubwarden_server_rung{user="alice",rung="throttled"} == 1'), "prometheus sees alice throttled", 60)
+    cpu = dict((labels["user"], value) for labels, value in ask(machine, "hubwarden_server_cpu_seconds_total"))
+    expect(cpu["alice"] > 15 and cpu["bob"] < cpu["alice"], f"CPU as prometheus sees it: {cpu}")
+    expect(ask(machine, 'hubwarden_server_verdicts_total{user="alice",rung="throttled"}')[0][1] >= 1, "alice's verdict is not counted")
+    expect(ask(machine, "sum(hubwarden_servers)")[0][1] == 2, "prometheus sees another number of servers")
+    expect(ask(machine, 'up{job="hubwarden"}')[0][1] == 1, "the scrape fails")
+    limit = ask(machine, 'hubwarden_server_limit_cores{user="alice"}')
+    expect(limit and limit[0][1] == 0.25, f"alice's limit as prometheus sees it: {limit}")
+    eventually(lambda: ask(machine, 'hubwarden_server_credits_core_seconds{user="alice",job="node"}'), "node_exporter reads the textfile", 30)
+    expect(ask(machine, "node_textfile_scrape_error")[0][1] == 0, "node_exporter finds fault with the textfile")
+    stop_spinning(machine)
+    lint(machine, f"curl -sf http://127.0.0.1:{PORT}/metrics")
+    lint(machine, f"cat {TEXTFILE}")
+    print("\n".join(line for line in scrape(machine).splitlines() if 'user="alice"' in line))
+
+    # From inside a user's server the port is as closed as any of this node's.
+    target = f"tcp,127.0.0.1,{PORT}"
+    expect_reach(machine.probe([target], unit=unit), [], [target], "alice in enforce mode")
+
+    hub.login("bob").stop()
+    eventually(lambda: 'user="bob"' not in scrape(machine), "bob's series are gone with his server", 20)
+
+    configure(machine, f'listen = "{SOCKET}"\nuser_names = false')
+    machine.run("systemctl reload hubwarden")
+    text = eventually(lambda: machine.run(f"curl -sf --unix-socket {SOCKET} http://x/metrics", check=False).out, "the socket answers", 10)
+    expect("alice" not in text and "user=" not in text, f"users are named:\n{text}")
+    expect("hubwarden_servers_cpu_seconds_total " in text, f"no sums:\n{text}")
+    lint(machine, f"curl -sf --unix-socket {SOCKET} http://x/metrics")
+    denied = machine.run_in_unit(unit, f"curl -sf --unix-socket {SOCKET} http://x/metrics", check=False)
+    expect(denied.code != 0, "alice reads root's socket")
+    expect(machine.run(f"curl -s http://127.0.0.1:{PORT}/metrics", check=False).code != 0, "the port still answers")
+    expect(machine.run(f"test -e {TEXTFILE}", check=False).code != 0, "the textfile outlived its setting")
+
+    machine.run("systemctl restart hubwarden")
+    wait_active(machine)
+    eventually(lambda: machine.run(f"curl -sf --unix-socket {SOCKET} http://x/metrics", check=False).out, "the socket answers after a restart", 10)
