@@ -104,6 +104,36 @@ mod tests {
         assert_eq!(suspicion(&honest, LONG_HOT), Some(Strength::Exonerates));
     }
 
+    #[test]
+    fn evidence_throttles_at_the_next_sample_and_stands_for_ten_minutes() {
+        use crate::judge::{Case, Event, Policy, Reason, Rung, step};
+        let policy = crate::judge::tests::policy();
+        let sampled = |case: &mut Case, at: u64, policy: &Policy| {
+            let event = Event::Sampled {
+                usage: Duration::from_secs(1),
+                contended: false,
+            };
+            step(case, &event, Time(Duration::from_secs(at)), policy)
+        };
+        let mut case = Case::new(&policy);
+        assert_eq!(sampled(&mut case, 100, &policy), None);
+        let level = Strength::High;
+        let now = Time(Duration::from_secs(110));
+        step(&mut case, &Event::Evidence { level }, now, &policy);
+        let verdict = sampled(&mut case, 110, &policy).unwrap();
+        assert_eq!(verdict.to, Rung::Throttled);
+        assert_eq!(verdict.reason, Reason::Evidence { level });
+        assert_eq!(sampled(&mut case, 700, &policy), None);
+        let verdict = sampled(&mut case, 711, &policy).unwrap();
+        assert_eq!(verdict.to, Rung::Free);
+        let granted = Policy {
+            unlimited: true,
+            ..policy
+        };
+        step(&mut case, &Event::Evidence { level }, now, &granted);
+        assert_eq!(sampled(&mut case, 720, &granted), None);
+    }
+
     fn any_fact() -> impl Strategy<Value = Fact> {
         prop_oneof![
             Just(RANDOM),
