@@ -8,6 +8,7 @@ mod lists;
 mod reload;
 mod replay;
 mod run;
+mod sense;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -63,6 +64,15 @@ enum Verb {
     Revoke {
         /// The hub user's name
         user: String,
+    },
+    /// Look at one cgroup with the senses for miners, as the corpus does
+    #[command(hide = true)]
+    Sense {
+        /// Its directory
+        cgroup: PathBuf,
+        /// For how long
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
     },
     /// List the deny lists, or import and remove them
     Lists {
@@ -122,6 +132,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grant(order) => grant::grant(order),
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
+        Verb::Sense { cgroup, seconds } => sense::sense(&cgroup, seconds),
         Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
         Verb::Replay(options) => replay::replay(&options),

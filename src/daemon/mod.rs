@@ -10,6 +10,7 @@ mod contention;
 mod egress;
 mod enforce;
 mod entries;
+mod evidence;
 mod find_out;
 mod grants;
 mod hears;
@@ -159,6 +160,8 @@ struct Inner {
     journal: Journal,
     meter: metrics::Meter,
     diary: record::Diary,
+    /// What the senses found of whom.
+    dossiers: evidence::Dossiers,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
@@ -199,6 +202,10 @@ where
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
+    let mut found = {
+        let inner = daemon.inner.borrow();
+        inner.dossiers.start(&inner.journal)
+    };
 
     let events =
         crate::readiness::readable(daemon.inner.borrow().tree.as_fd().try_clone_to_owned()?)?;
@@ -230,6 +237,7 @@ where
                 Some(refusal) => daemon.refused(&refusal, now()),
                 None => refusals_open = false,
             },
+            Some(found) = found.recv() => daemon.found(found, now()),
             () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
             _ = tick.tick() => daemon.tick_once(),
             () = daemon.until_look() => daemon.look(),
@@ -282,6 +290,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 )?,
                 meter: metrics::Meter::new(&parts.config),
                 diary: record::Diary::new(&parts.config, parts.store.directory()),
+                dossiers: evidence::Dossiers::default(),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
@@ -412,6 +421,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.expire_grants();
         self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
+        self.inner.borrow_mut().send_senses(now());
         self.check_egress();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);
