@@ -113,7 +113,7 @@ fn find(search: &AhoCorasick, patterns: &[&'static str], text: &[u8]) -> Option<
             let first = text.get(place.start());
             let last = place.end().checked_sub(1).and_then(|at| text.get(at));
             let after = text.get(place.end());
-            !(joins(before) && joins(first)) && !(joins(last) && joins(after))
+            !(joins(before) && joins(first) || joins(last) && joins(after))
         })
         .and_then(|place| patterns.get(place.pattern().as_usize()).copied())
 }

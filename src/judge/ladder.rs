@@ -105,6 +105,9 @@ impl Case {
         Case {
             credits: earlier.credits.after_rest(rest, policy),
             offences: earlier.offences,
+            // The next sample frees it if it has rested; till then it stands where it stood.
+            rung: earlier.rung.min(Rung::Throttled),
+            moved: earlier.moved,
             ..Case::new(policy)
         }
     }
