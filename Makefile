@@ -29,8 +29,9 @@ unit: build-deps ## formatting, lints, and the unit, property and integration te
 	cargo test --locked
 
 deb: build-deps ## target/debian/hubwarden_*.deb
+	cargo build --release --locked
 	@rm -f target/debian/hubwarden_*.deb
-	cargo deb --locked --quiet
+	cargo deb --locked --quiet --no-build
 	@ls target/debian/hubwarden_*.deb
 
 rpm: deps ## target/generate-rpm/hubwarden-*.rpm

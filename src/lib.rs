@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod egress;
+pub mod http;
 pub mod hub;
 pub mod judge;
 pub mod readiness;

@@ -14,6 +14,10 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 /// Interface of services.
 pub const SERVICE: &str = "org.freedesktop.systemd1.Service";
+/// Interface of scopes: processes that somebody else started, such as a container's.
+pub const SCOPE: &str = "org.freedesktop.systemd1.Scope";
+/// Interface of slices.
+pub const SLICE: &str = "org.freedesktop.systemd1.Slice";
 
 /// PID 1 answers in well under a millisecond; half a minute of silence is a fault to report.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -148,6 +152,48 @@ impl SdBus {
         T::try_from(value).map_err(|error| fail(error.into()))
     }
 
+    /// Stands all processes of a unit still, and returns when they do.
+    ///
+    /// # Errors
+    /// The unit is gone, or cannot be frozen.
+    pub async fn freeze(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        self.manager("FreezeUnit", unit, &(unit.as_str(),)).await
+    }
+
+    /// Lets a frozen unit go on.
+    ///
+    /// # Errors
+    /// The unit is gone, or does not thaw.
+    pub async fn thaw(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        self.manager("ThawUnit", unit, &(unit.as_str(),)).await
+    }
+
+    /// Has a unit stopped, as `systemctl stop` does; returns when that is under way.
+    ///
+    /// # Errors
+    /// The unit is gone, or systemd refuses.
+    pub async fn stop(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        self.manager("StopUnit", unit, &(unit.as_str(), "replace"))
+            .await
+    }
+
+    async fn manager<B>(&self, method: &str, unit: &UnitName, body: &B) -> Result<(), SdBusError>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        self.connection
+            .call_method(
+                Some(SYSTEMD),
+                "/org/freedesktop/systemd1",
+                Some(MANAGER),
+                method,
+                body,
+            )
+            .await
+            .map(drop)
+            .map_err(|source| refused(method, unit, source))
+    }
+
     /// Sets properties until the unit stops or the machine reboots, as `systemctl set-property
     /// --runtime` does. Survives `daemon-reload`, which a direct write to the cgroup does not
     /// (seen on systemd 252).
@@ -159,17 +205,12 @@ impl SdBus {
         unit: &UnitName,
         properties: &[(&str, Variant<'_>)],
     ) -> Result<(), SdBusError> {
-        self.connection
-            .call_method(
-                Some(SYSTEMD),
-                "/org/freedesktop/systemd1",
-                Some(MANAGER),
-                "SetUnitProperties",
-                &(unit.as_str(), true, properties),
-            )
-            .await
-            .map(drop)
-            .map_err(|source| refused("SetUnitProperties", unit, source))
+        self.manager(
+            "SetUnitProperties",
+            unit,
+            &(unit.as_str(), true, properties),
+        )
+        .await
     }
 }
 

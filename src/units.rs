@@ -49,8 +49,9 @@ impl Cores {
 
 impl fmt::Display for Cores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.0 == 1.0 { "core" } else { "cores" };
-        write!(f, "{} {word}", trimmed(self.0))
+        let number = trimmed(self.0);
+        let plural = if number == "1" { "" } else { "s" };
+        write!(f, "{number} core{plural}")
     }
 }
 
@@ -73,8 +74,24 @@ impl fmt::Display for CoreSeconds {
             s if s >= 120.0 => (s / 60.0, "core-minute"),
             s => (s, "core-second"),
         };
-        let plural = if amount == 1.0 { "" } else { "s" };
-        write!(f, "{} {word}{plural}", trimmed(amount))
+        let number = trimmed(amount);
+        let plural = if number == "1" { "" } else { "s" };
+        write!(f, "{number} {word}{plural}")
+    }
+}
+
+/// An amount of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (amount, unit) = match self.0 {
+            b if b >= 1 << 30 => (b as f64 / (1u64 << 30) as f64, "GiB"),
+            b => (b as f64 / (1u64 << 20) as f64, "MiB"),
+        };
+        write!(f, "{} {unit}", trimmed(amount))
     }
 }
 

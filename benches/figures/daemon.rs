@@ -3,7 +3,7 @@
 
 use crate::bed::Bed;
 use crate::figure;
-use hubwarden::act::{ActError, CpuControl};
+use hubwarden::act::{ActError, CpuControl, Owner};
 use hubwarden::config::Config;
 use hubwarden::daemon::{Parts, Store, run as run_daemon};
 use hubwarden::egress::Nft;
@@ -108,13 +108,7 @@ fn rss_mb() -> f64 {
 
 /// A systemd that knows every `jupyter-USER.service`.
 #[derive(Clone, Default)]
-struct Map(Rc<RefCell<BTreeMap<UnitName, CpuSettings>>>);
-
-const NOTHING: CpuSettings = CpuSettings {
-    quota: None,
-    period: None,
-    weight: None,
-};
+struct Map(Rc<RefCell<BTreeMap<String, CpuSettings>>>);
 
 impl Units for Map {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
@@ -128,17 +122,22 @@ impl Units for Map {
 }
 
 impl CpuControl for Map {
-    async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
-        Ok(self.0.borrow().get(unit).copied().unwrap_or(NOTHING))
+    async fn read(&self, owner: &Owner) -> Result<CpuSettings, ActError> {
+        let settings = self.0.borrow().get(&owner.to_string()).copied();
+        Ok(settings.unwrap_or_default())
     }
 
     async fn apply(
         &self,
-        unit: &UnitName,
+        owner: &Owner,
         _from: Option<&CpuSettings>,
         to: &CpuSettings,
     ) -> Result<(), ActError> {
-        self.0.borrow_mut().insert(unit.clone(), *to);
+        self.0.borrow_mut().insert(owner.to_string(), *to);
+        Ok(())
+    }
+
+    async fn stop(&self, _owner: &Owner) -> Result<(), ActError> {
         Ok(())
     }
 }

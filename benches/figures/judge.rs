@@ -7,7 +7,7 @@ use std::time::Instant;
 
 pub fn run() {
     let config = Config::default();
-    let policy = hubwarden::daemon::policy(&config);
+    let policy = hubwarden::daemon::policy(&config.limits);
     let population = Population::default();
     assert_eq!((population.users, population.days), (10_000, 7));
     let begun = Instant::now();

@@ -9,6 +9,7 @@ mod bed;
 mod cgroup;
 mod daemon;
 mod judge;
+mod kindness;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,11 +20,15 @@ fn main() {
         Some("daemon-child") => daemon::child(words.next().expect("a size")),
         Some("cgroup") => cgroup::run(),
         Some("daemon") => daemon::run(),
-        Some("judge") => judge::run(),
+        Some("judge") => {
+            judge::run();
+            kindness::run();
+        }
         None => {
             cgroup::run();
             daemon::run();
             judge::run();
+            kindness::run();
         }
         Some(other) => {
             eprintln!("unknown group `{other}`; there are: cgroup, daemon, judge");

@@ -6,7 +6,7 @@ _hubwarden() {
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W \
-            'run status check-config off on reload replay --help --version' -- "$cur")
+            'run status check check-config grant grants revoke off on reload replay --help --version' -- "$cur")
         return
     fi
     case $verb in

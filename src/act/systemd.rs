@@ -1,18 +1,19 @@
 //! CPU properties of units that systemd owns, changed through systemd alone: it would overwrite
 //! a direct write at its next reload.
 
-use super::{ActError, CpuControl};
+use super::ActError;
 use crate::hub::UnitName;
 use crate::judge::CpuSettings;
-use crate::sd_bus::{SERVICE, SdBus};
-use crate::units::Cores;
+use crate::sd_bus::{SCOPE, SERVICE, SLICE, SdBus, UNIT};
+use crate::units::{Bytes, Cores};
 use std::time::Duration;
 use zbus::Variant;
 
-/// systemd's "not set" for all three properties: `USEC_INFINITY`, `CGROUP_WEIGHT_INVALID`.
+/// systemd's "not set" for all of them: `USEC_INFINITY`, `CGROUP_WEIGHT_INVALID`,
+/// `CGROUP_LIMIT_MAX`.
 const UNSET: u64 = u64::MAX;
 
-/// Sets properties of services over D-Bus.
+/// Sets properties of services and scopes over D-Bus.
 #[derive(Debug, Clone)]
 pub struct SystemdCpu {
     bus: SdBus,
@@ -23,35 +24,76 @@ impl SystemdCpu {
     pub fn new(bus: SdBus) -> Self {
         SystemdCpu { bus }
     }
-}
 
-impl CpuControl for SystemdCpu {
-    async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
+    /// What stands now.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when the unit is not loaded; otherwise what systemd said.
+    pub async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
         let object = self.bus.unit(unit).await?;
+        let interface = interface(unit);
         let get = async |name| -> Result<Option<u64>, ActError> {
-            let value: u64 = self.bus.property(unit, &object, SERVICE, name).await?;
+            let value: u64 = self.bus.property(unit, &object, interface, name).await?;
             Ok(Some(value).filter(|value| *value != UNSET))
         };
+        let freezer: String = self
+            .bus
+            .property(unit, &object, UNIT, "FreezerState")
+            .await?;
         Ok(CpuSettings {
             quota: get("CPUQuotaPerSecUSec")
                 .await?
                 .and_then(Cores::from_quota_per_sec_usec),
             period: get("CPUQuotaPeriodUSec").await?.map(Duration::from_micros),
             weight: get("CPUWeight").await?,
+            memory_high: get("MemoryHigh").await?.map(Bytes),
+            memory_max: get("MemoryMax").await?.map(Bytes),
+            tasks_max: get("TasksMax").await?,
+            io_weight: get("IOWeight").await?,
+            frozen: freezer.starts_with("fr"),
         })
     }
 
-    async fn apply(
+    /// Changes what stands from `from` to `to`; without `from`, sets everything.
+    ///
+    /// # Errors
+    /// As for [`SystemdCpu::read`].
+    pub async fn apply(
         &self,
         unit: &UnitName,
         from: Option<&CpuSettings>,
         to: &CpuSettings,
     ) -> Result<(), ActError> {
-        let properties = difference(from, to);
-        if properties.is_empty() {
-            return Ok(());
+        // A frozen unit takes no properties in good time: thaw first, freeze last.
+        let was_frozen = from.is_none_or(|from| from.frozen);
+        if was_frozen && !to.frozen {
+            self.bus.thaw(unit).await?;
         }
-        Ok(self.bus.set_properties(unit, &properties).await?)
+        let properties = difference(from, to);
+        if !properties.is_empty() {
+            self.bus.set_properties(unit, &properties).await?;
+        }
+        if to.frozen && !from.is_some_and(|from| from.frozen) {
+            self.bus.freeze(unit).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the unit.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when it ended by itself; otherwise what systemd said.
+    pub async fn stop(&self, unit: &UnitName) -> Result<(), ActError> {
+        Ok(self.bus.stop(unit).await?)
+    }
+}
+
+/// Containers run in scopes, SystemdSpawner's servers in services; both have these properties.
+fn interface(unit: &UnitName) -> &'static str {
+    match unit.as_str().rsplit('.').next() {
+        Some("scope") => SCOPE,
+        Some("slice") => SLICE,
+        _ => SERVICE,
     }
 }
 
@@ -60,45 +102,46 @@ fn difference(
     from: Option<&CpuSettings>,
     to: &CpuSettings,
 ) -> Vec<(&'static str, Variant<'static>)> {
-    let quota = |settings: &CpuSettings| settings.quota.map_or(UNSET, Cores::quota_per_sec_usec);
-    let period = |settings: &CpuSettings| {
-        settings
-            .period
-            .map_or(UNSET, |period| period.as_micros() as u64)
-    };
-    let weight = |settings: &CpuSettings| settings.weight.unwrap_or(UNSET);
-    [
+    type Value = fn(&CpuSettings) -> Option<u64>;
+    let values: [(&str, Value); 7] = [
         // The period first: at a low quota the kernel refuses one below 1 ms of run time.
-        ("CPUQuotaPeriodUSec", from.map(period), period(to)),
-        ("CPUQuotaPerSecUSec", from.map(quota), quota(to)),
-        ("CPUWeight", from.map(weight), weight(to)),
-    ]
-    .into_iter()
-    .filter(|(_, from, to)| *from != Some(*to))
-    .map(|(name, _, to)| (name, Variant::U64(to)))
-    .collect()
+        ("CPUQuotaPeriodUSec", |settings| {
+            settings.period.map(|period| period.as_micros() as u64)
+        }),
+        ("CPUQuotaPerSecUSec", |settings| {
+            settings.quota.map(Cores::quota_per_sec_usec)
+        }),
+        ("CPUWeight", |settings| settings.weight),
+        ("MemoryHigh", |settings| {
+            settings.memory_high.map(|Bytes(bytes)| bytes)
+        }),
+        ("MemoryMax", |settings| {
+            settings.memory_max.map(|Bytes(bytes)| bytes)
+        }),
+        ("TasksMax", |settings| settings.tasks_max),
+        ("IOWeight", |settings| settings.io_weight),
+    ];
+    values
+        .into_iter()
+        .filter(|(_, value)| from.map(value) != Some(value(to)))
+        .map(|(name, value)| (name, Variant::U64(value(to).unwrap_or(UNSET))))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NOTHING: CpuSettings = CpuSettings {
-        quota: None,
-        period: None,
-        weight: None,
-    };
-
     #[test]
     fn only_what_differs_is_set() {
         let throttled = CpuSettings {
             quota: Some(Cores(0.25)),
             period: Some(Duration::from_millis(20)),
-            weight: None,
+            ..CpuSettings::default()
         };
         assert!(difference(Some(&throttled), &throttled).is_empty());
         assert_eq!(
-            difference(Some(&NOTHING), &throttled),
+            difference(Some(&CpuSettings::default()), &throttled),
             [
                 ("CPUQuotaPeriodUSec", Variant::U64(20_000)),
                 ("CPUQuotaPerSecUSec", Variant::U64(250_000)),
@@ -108,17 +151,17 @@ mod tests {
 
     #[test]
     fn everything_is_set_where_nothing_is_known() {
-        assert_eq!(difference(None, &NOTHING).len(), 3);
+        assert_eq!(difference(None, &CpuSettings::default()).len(), 7);
     }
 
     #[test]
     fn what_was_not_set_is_unset_again() {
         let weighted = CpuSettings {
             weight: Some(20),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         assert_eq!(
-            difference(Some(&weighted), &NOTHING),
+            difference(Some(&weighted), &CpuSettings::default()),
             [("CPUWeight", Variant::U64(u64::MAX))]
         );
     }

@@ -9,7 +9,7 @@ pub mod stat;
 mod tree;
 
 pub use gauges::Gauges;
-pub use reader::{Reader, Sample};
+pub use reader::{Reader, Sample, pressure};
 pub use tree::{Change, Interest, Tree};
 
 use serde::{Deserialize, Serialize};

@@ -60,6 +60,12 @@ impl Reader {
         Ok(Sample { cpu })
     }
 
+    /// The share of the last ten seconds in which some of the cgroup's tasks waited for the CPU,
+    /// 0.0 to 1.0; `None` where the kernel does not count that (Documentation/accounting/psi.rst).
+    pub fn cpu_pressure(&self) -> Option<f64> {
+        pressure(&self.directory)
+    }
+
     /// Reads the quota in force; `None` where the cpu controller is not enabled for this cgroup.
     ///
     /// # Errors
@@ -93,6 +99,12 @@ impl Reader {
         self.cpu_max = Some(file);
         Ok(Some(max))
     }
+}
+
+/// The `some avg10` of a cgroup's `cpu.pressure`, as a share.
+pub fn pressure(directory: &Path) -> Option<f64> {
+    let text = std::fs::read_to_string(directory.join("cpu.pressure")).ok()?;
+    super::stat::some_avg10(&text)
 }
 
 fn pread<'b>(file: &File, buffer: &'b mut [u8]) -> std::io::Result<&'b [u8]> {

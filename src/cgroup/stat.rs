@@ -78,6 +78,17 @@ impl CpuMax {
     }
 }
 
+/// The `some` line's `avg10` of a pressure file, as a share from 0.0 to 1.0.
+pub fn some_avg10(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let percent: f64 = line
+        .split(' ')
+        .find_map(|word| word.strip_prefix("avg10="))?
+        .parse()
+        .ok()?;
+    Some((percent / 100.0).clamp(0.0, 1.0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +141,14 @@ mod tests {
             })
         );
         assert_eq!(CpuMax::parse(b"max\n"), None);
+    }
+
+    #[test]
+    fn pressure_is_read_from_the_line_that_counts() {
+        let text = "some avg10=12.50 avg60=3.00 avg300=0.76 total=157622151\n\
+                    full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
+        assert_eq!(some_avg10(text), Some(0.125));
+        assert_eq!(some_avg10(""), None);
     }
 
     proptest::proptest! {

@@ -1,7 +1,7 @@
 //! `hubwarden off` and `on`, with a daemon and without one.
 
 use super::{Failure, runtime};
-use crate::act::SystemdCpu;
+use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::control::{Client, ClientError};
 use crate::daemon::{Store, lift};
 use crate::egress::Nft;
@@ -38,7 +38,11 @@ async fn off_without_daemon(
         ));
     }
     let store = Store::new(state).map_err(Failure::new)?;
-    let cpu = connection.map(|connection| SystemdCpu::new(SdBus::new(connection)));
+    let root = crate::cgroup::find_root().map_err(Failure::new)?;
+    let cpu = connection.map(|connection| {
+        let systemd = SystemdCpu::new(SdBus::new(connection));
+        ByOwner::new(systemd, CgroupCpu::new(&root))
+    });
     let mut firewall = Nft::open().map_err(Failure::new)?;
     let complaints = lift(&store, cpu.as_ref(), &mut firewall).await;
     if complaints.is_empty() {

@@ -1,7 +1,9 @@
 //! The command line: one file a verb.
 
 mod brake;
+mod check;
 mod check_config;
+mod grant;
 mod reload;
 mod replay;
 mod run;
@@ -36,11 +38,30 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Check what this node gives hubwarden, and where users are out of its reach
+    Check {
+        /// Configuration file
+        #[arg(default_value = crate::config::PATH)]
+        file: PathBuf,
+    },
     /// Check a configuration file and name every problem with line and column
     CheckConfig {
         /// The file
         #[arg(default_value = crate::config::PATH)]
         file: PathBuf,
+    },
+    /// Give a user an exception for a while
+    Grant(grant::Grant),
+    /// List the exceptions that hold
+    Grants {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a user's exception back
+    Revoke {
+        /// The hub user's name
+        user: String,
     },
     /// Have the running daemon read its configuration again
     Reload,
@@ -87,7 +108,11 @@ pub fn main(arguments: Arguments) -> ExitCode {
     let result = match arguments.verb {
         Verb::Run { config, state } => run::run(config, &state),
         Verb::Status { json } => status::status(json),
+        Verb::Check { file } => check::check(&file),
         Verb::CheckConfig { file } => check_config::check_config(&file),
+        Verb::Grant(order) => grant::grant(order),
+        Verb::Grants { json } => grant::grants(json),
+        Verb::Revoke { user } => grant::revoke(&user),
         Verb::Reload => reload::reload(),
         Verb::Replay(options) => replay::replay(&options),
         Verb::Off { state } => brake::off(&state),

@@ -1,7 +1,7 @@
 //! `hubwarden run`: the daemon.
 
 use super::{Failure, runtime};
-use crate::act::SystemdCpu;
+use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::config::Config;
 use crate::daemon::{self, Parts, Store};
 use crate::egress::{Firewall, Nft, Refusal};
@@ -24,9 +24,9 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
         let (ask, commands) = mpsc::channel(16);
         let bus = SdBus::new(connection.clone());
         let parts = Parts {
+            cpu: ByOwner::new(SystemdCpu::new(bus.clone()), CgroupCpu::new(&root)),
             root,
             store,
-            cpu: SystemdCpu::new(bus.clone()),
             units: bus,
             firewall: firewall(&journal)?,
             refusals: refusals(config.egress.log_group, &journal),

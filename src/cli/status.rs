@@ -88,7 +88,10 @@ fn table(servers: &[ServerStatus]) -> String {
                 "{share:.0} % ({})",
                 CoreSeconds(server.credits_core_seconds)
             ),
-            server.rung.clone(),
+            match server.granted {
+                true => format!("{} (grant)", server.rung),
+                false => server.rung.clone(),
+            },
             server.class.clone(),
             server.unit.escape_debug().to_string(),
         ]);
@@ -138,6 +141,8 @@ mod tests {
                 cpu_cores: 0.251,
                 credits_core_seconds: 0.0,
                 credits_size_core_seconds: 3600.0,
+                credits_unlimited: false,
+                granted: false,
                 rung: "throttled".into(),
                 class: "standard".into(),
                 limit_cores: 0.25,

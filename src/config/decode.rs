@@ -98,6 +98,11 @@ impl<'a, 's> Section<'a, 's> {
         }
     }
 
+    /// Whether the key stands there.
+    pub(super) fn has(&mut self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
     /// The value of `key`, or the default where it is absent or wrong (and then reported).
     pub(super) fn value<T: FromToml>(&mut self, key: &str, default: T) -> T {
         self.optional(key).unwrap_or(default)

@@ -4,22 +4,26 @@
 //! is never half accepted. `config.example.toml` shows every key with its default.
 
 mod decode;
+mod hub;
+mod limits;
 mod metrics;
 mod names;
 mod record;
 mod values;
 
 pub use decode::Problem;
+pub use hub::{ApiUrl, Hub};
+pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
 pub use metrics::{Listen, Metrics};
 pub use names::{ServiceName, Template};
 pub use record::{Record, Size};
-pub use values::Share;
+pub use values::{Share, parse_amount, parse_duration};
 
 use crate::egress::{Class, ClassName, Policy};
-use crate::units::{CoreSeconds, Cores, Mode};
-use decode::{Document, FromToml, Section};
+use crate::units::{Cores, Mode};
+use decode::{Document, Section};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,50 +44,20 @@ pub struct Config {
     pub tick: Duration,
     /// How to find servers and tell whose they are.
     pub hub: Hub,
-    /// CPU credits and limits.
-    pub cpu: Cpu,
+    /// What every server may use.
+    pub limits: Limits,
+    /// What the members of a hub group may use otherwise, by the group's name.
+    pub groups: BTreeMap<String, Patch>,
+    /// What one user may use otherwise, by the hub user's name.
+    pub users: BTreeMap<String, Patch>,
+    /// The cores that `hub.slice` as a whole leaves to the hub, ssh and the system.
+    pub reserve: Option<Cores>,
     /// What servers may reach.
     pub egress: Egress,
     /// Where counters are shown.
     pub metrics: Metrics,
     /// Whether samples are written down.
     pub record: Record,
-}
-
-/// `[hub]`: how this node's hub names things and where it listens.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hub {
-    /// `unit_name_template` of SystemdSpawner; several are tried.
-    pub unit_names: Vec<Template>,
-    /// `username_template` of SystemdSpawner: the Unix user that proves a unit's owner.
-    pub unix_users: Vec<Template>,
-    /// The slice that servers are started in; unknown members reach nothing.
-    pub slice: String,
-    /// The hub's own API on loopback, which servers need.
-    pub api_ports: Vec<u16>,
-    /// Networks besides loopback from which a proxy asks servers.
-    pub proxies: Vec<IpNet>,
-}
-
-/// `[cpu]`: limit, baseline and credits of every server.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cpu {
-    /// The most a server may use while it has credits; none means no limit of ours.
-    pub limit: Option<Cores>,
-    /// The rate at which credits refill, and the limit once they are spent.
-    pub baseline: Cores,
-    /// How much CPU above the baseline a rested server may use.
-    pub credits: CoreSeconds,
-    /// Below this share of its credits a server gets a low weight.
-    pub deprioritise_below: Share,
-    /// Above this share it is free again.
-    pub free_above: Share,
-    /// CPU weight of a deprioritised server (1–10000; systemd's default is 100).
-    pub weight: u64,
-    /// Accounting period of our quota: short ones throttle gently.
-    pub period: Duration,
-    /// A server stays at least this long before the opposite happens to it.
-    pub min_stay: Duration,
 }
 
 /// `[egress]`: classes and what they share.
@@ -144,26 +118,11 @@ impl Default for Config {
         Config {
             mode: Mode::Observe,
             tick: Duration::from_secs(5),
-            hub: Hub {
-                unit_names: vec![
-                    Template::new("jupyter-", "-singleuser"),
-                    Template::new("jupyter-", ""),
-                ],
-                unix_users: vec![Template::new("", ""), Template::new("jupyter-", "")],
-                slice: "jupyter.slice".to_owned(),
-                api_ports: vec![8081, 15001],
-                proxies: Vec::new(),
-            },
-            cpu: Cpu {
-                limit: Some(Cores(2.0)),
-                baseline: Cores(0.25),
-                credits: CoreSeconds(3600.0),
-                deprioritise_below: Share(0.05),
-                free_above: Share(0.10),
-                weight: 20,
-                period: Duration::from_millis(20),
-                min_stay: Duration::from_secs(30),
-            },
+            hub: Hub::default(),
+            limits: Limits::default(),
+            groups: BTreeMap::new(),
+            users: BTreeMap::new(),
+            reserve: None,
             egress: Egress {
                 class: standard(),
                 resolvers: Resolvers::Auto,
@@ -199,6 +158,20 @@ fn default_denied() -> Vec<IpNet> {
 }
 
 impl Config {
+    /// What one user's servers may use, being in these hub groups.
+    pub fn limits_of(&self, user: &str, groups: &BTreeSet<String>) -> Limits {
+        let mut limits = self.limits.clone();
+        for (name, patch) in &self.groups {
+            if groups.contains(name) {
+                patch.apply(&mut limits);
+            }
+        }
+        if let Some(patch) = self.users.get(user) {
+            patch.apply(&mut limits);
+        }
+        limits
+    }
+
     /// Reads and checks a file.
     ///
     /// # Errors
@@ -246,110 +219,39 @@ impl Config {
 fn read(mut root: Section<'_, '_>) -> Config {
     let default = Config::default();
     let second = Duration::from_secs(1);
-    let config = Config {
+    let mut config = Config {
         mode: root.value("mode", default.mode),
         tick: root.ranged("tick", default.tick, second..=60 * second),
-        hub: read_hub(root.section("hub"), default.hub),
-        cpu: read_cpu(root.section("cpu"), default.cpu),
+        hub: hub::read(root.section("hub"), default.hub),
+        limits: default.limits,
+        groups: BTreeMap::new(),
+        users: BTreeMap::new(),
+        reserve: default.reserve,
         egress: read_egress(root.section("egress"), default.egress),
         metrics: metrics::read(root.section("metrics"), default.metrics),
         record: record::read(root.section("record"), default.record),
     };
+    limits::read(&mut root, &config.limits.clone()).apply(&mut config.limits);
+    let mut slice = root.section("slice");
+    config.reserve = slice.reserve(config.reserve);
+    slice.finish();
+    config.groups = read_people(root.section("groups"), &config);
+    config.users = read_people(root.section("users"), &config);
     root.finish();
     config
 }
 
-fn read_hub(mut section: Section<'_, '_>, default: Hub) -> Hub {
-    let hub = Hub {
-        unit_names: section.list("unit_names", default.unit_names),
-        unix_users: section.list("unix_users", default.unix_users),
-        slice: section.value("slice", default.slice),
-        api_ports: section.list("api_ports", default.api_ports),
-        proxies: section.list("proxies", default.proxies),
-    };
-    let stem = hub.slice.strip_suffix(".slice").unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if stem.is_empty() || !stem.chars().all(plain) {
-        section.complain(
-            "slice",
-            "must be a top-level slice: letters and digits, then .slice (a dash would nest it)",
-        );
-    } else if ["system.slice", "user.slice", "machine.slice"].contains(&hub.slice.as_str()) {
-        section.complain(
-            "slice",
-            "must not be one of systemd's own slices: everything in it would lose its network",
-        );
-    }
-    for (key, list) in [
-        ("unit_names", &hub.unit_names),
-        ("unix_users", &hub.unix_users),
-    ] {
-        if list.is_empty() {
-            section.complain(key, "is empty; no server would ever be recognised");
-        }
-    }
-    if hub.unit_names.iter().any(|name| name.prefix().is_empty()) {
-        section.complain(
-            "unit_names",
-            "has a template that begins with {USERNAME}; every unit of the node would match",
-        );
+/// `[groups.NAME]` or `[users.NAME]`, by name.
+fn read_people(mut section: Section<'_, '_>, config: &Config) -> BTreeMap<String, Patch> {
+    let mut people = BTreeMap::new();
+    for (name, _, mut person) in section.sections() {
+        let mut patch = limits::read(&mut person, &config.limits);
+        patch.read_class(&mut person, &config.egress);
+        person.finish();
+        people.insert(name, patch);
     }
     section.finish();
-    hub
-}
-
-fn read_cpu(mut section: Section<'_, '_>, default: Cpu) -> Cpu {
-    let ms = Duration::from_millis;
-    let cores = Cores(0.01)..=Cores(4096.0);
-    let cpu = Cpu {
-        limit: match section.optional::<Limit>("limit") {
-            Some(Limit(limit)) => limit,
-            None => default.limit,
-        },
-        baseline: section.ranged("baseline", default.baseline, cores),
-        credits: section.ranged(
-            "credits",
-            default.credits,
-            CoreSeconds(1.0)..=CoreSeconds(3.6e6),
-        ),
-        deprioritise_below: section.ranged(
-            "deprioritise_below",
-            default.deprioritise_below,
-            Share(0.0)..=Share(0.9),
-        ),
-        free_above: section.ranged("free_above", default.free_above, Share(0.01)..=Share(1.0)),
-        weight: section.ranged("weight", default.weight, 1..=100),
-        period: section.ranged("period", default.period, ms(10)..=ms(100)),
-        min_stay: section.ranged("min_stay", default.min_stay, ms(0)..=ms(3_600_000)),
-    };
-    if cpu.limit.is_some_and(|limit| limit < cpu.baseline) {
-        section.complain("limit", "is below cpu.baseline; a server could never burst");
-    }
-    if cpu.deprioritise_below >= cpu.free_above {
-        section.complain(
-            "free_above",
-            "must be greater than cpu.deprioritise_below, or servers would flap between the two",
-        );
-    }
-    section.finish();
-    cpu
-}
-
-/// A limit, or `"none"`.
-struct Limit(Option<Cores>);
-
-impl FromToml for Limit {
-    const EXPECTED: &'static str = "a number of cores such as \"2 cores\", or \"none\"";
-
-    fn from_toml(value: &toml::de::DeValue<'_>) -> Result<Self, String> {
-        if value.as_str() == Some("none") {
-            return Ok(Limit(None));
-        }
-        match Cores::from_toml(value)? {
-            Cores(cores) if (0.01..=4096.0).contains(&cores) => Ok(Limit(Some(Cores(cores)))),
-            _ => Err("from 0.01 to 4096 cores".to_owned()),
-        }
-    }
+    people
 }
 
 fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
@@ -386,25 +288,32 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
         }
         class.finish();
     }
-    if let Some(text) = section.optional::<String>("class") {
-        match text.parse::<ClassName>() {
-            Ok(name) if egress.classes.contains_key(&name) => egress.class = name,
-            _ => section.complain(
-                "class",
-                &format!(
-                    "names no class; there are: {}",
-                    egress
-                        .classes
-                        .keys()
-                        .map(ClassName::as_str)
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ),
-            ),
-        }
+    if let Some(text) = section.optional::<String>("class")
+        && let Some(name) = egress.class_named(&text, &mut section, "class")
+    {
+        egress.class = name;
     }
     section.finish();
     egress
+}
+
+impl Egress {
+    /// The class of this name, or a problem at `key`.
+    fn class_named(
+        &self,
+        text: &str,
+        section: &mut Section<'_, '_>,
+        key: &str,
+    ) -> Option<ClassName> {
+        let found = text.parse::<ClassName>().ok();
+        if let Some(name) = found.filter(|name| self.classes.contains_key(name)) {
+            return Some(name);
+        }
+        let names: Vec<&str> = self.classes.keys().map(ClassName::as_str).collect();
+        let message = format!("names no class; there are: {}", names.join(", "));
+        section.complain(key, &message);
+        None
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::units::Cores;
 
 fn problems(text: &str) -> Vec<String> {
     Config::parse(text)
@@ -24,16 +25,20 @@ fn example_file_states_the_defaults() {
 #[test]
 fn example_file_has_every_key() {
     let text = include_str!("../../config.example.toml");
-    let sections = [
+    for section in [
         "",
         "hub",
         "cpu",
+        "time",
+        "memory",
+        "tasks",
+        "io",
+        "slice",
         "egress",
         "egress.classes.standard",
         "metrics",
         "record",
-    ];
-    for section in sections {
+    ] {
         let header = if section.is_empty() {
             String::new()
         } else {
@@ -46,6 +51,7 @@ fn example_file_has_every_key() {
                 .lines()
                 .any(|line| line.starts_with(&format!("{key} = ")))
                 || text.contains(&format!("[{key}]"))
+                || text.contains(&format!("[{key}."))
                 || text.contains(&format!("[{section}.{key}"));
             assert!(shown, "config.example.toml lacks `{key}` of [{section}]");
         }
@@ -113,7 +119,7 @@ fn keys_that_contradict_each_other_are_refused() {
     let found = problems("[cpu]\nlimit = \"1 core\"\nbaseline = \"2 cores\"\n");
     assert_eq!(
         found,
-        ["2:9: cpu.limit is below cpu.baseline; a server could never burst"]
+        ["2:9: cpu.limit is below the baseline; a server could never burst"]
     );
     let found = problems("[egress]\nclass = \"lab\"\n");
     assert_eq!(
@@ -144,6 +150,44 @@ fn a_class_of_ones_own_can_be_chosen() {
     assert_eq!(lab.services.len(), 2);
     assert!(!lab.dns);
     assert_eq!(config.egress.class.as_str(), "lab");
+}
+
+#[test]
+fn groups_then_users_override_what_everybody_has() {
+    let config = Config::parse(concat!(
+        "[egress.classes.lab]\nservices = [\"ssh\"]\n",
+        "[cpu]\nlimit = \"4 cores\"\n",
+        "[groups.students.cpu]\nlimit = \"1 core\"\ncredits = \"10 core-minutes\"\n",
+        "[groups.students]\negress_class = \"lab\"\n",
+        "[groups.tutors.cpu]\nlimit = \"3 cores\"\n",
+        "[users.\"a b\".memory]\nmax = \"2 GiB\"\n",
+        "[users.\"a b\".tasks]\nmax = 500\n",
+    ))
+    .unwrap();
+    let groups = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let nobody = config.limits_of("x", &groups(&[]));
+    assert_eq!(nobody.cpu.limit, Some(Cores(4.0)));
+    let student = config.limits_of("x", &groups(&["students"]));
+    assert_eq!(student.cpu.limit, Some(Cores(1.0)));
+    assert_eq!(student.class.unwrap().as_str(), "lab");
+    let both = config.limits_of("a b", &groups(&["students", "tutors"]));
+    assert_eq!(both.cpu.limit, Some(Cores(3.0)));
+    assert_eq!(both.cpu.credits.0, 600.0);
+    assert_eq!(both.memory_max.unwrap().0, 2 << 30);
+    assert_eq!(both.tasks_max, Some(500));
+}
+
+#[test]
+fn a_group_s_problems_are_named_in_its_own_section() {
+    let found =
+        problems("[groups.lab.cpu]\nlimit = \"0.1 cores\"\n[users.bob]\negress_class = \"x\"\n");
+    assert_eq!(
+        found,
+        [
+            "2:9: groups.lab.cpu.limit is below the baseline; a server could never burst",
+            "4:16: users.bob.egress_class names no class; there are: standard",
+        ]
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::decode::{FromToml, Show};
 use super::{Resolvers, ServiceName, Template};
-use crate::units::{CoreSeconds, Cores, Mode};
+use crate::units::{Bytes, CoreSeconds, Cores, Mode};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,27 +23,54 @@ fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
+    if number.is_empty() {
+        return Err("it does not begin with a number".to_owned());
+    }
     let number: f64 = number
         .parse()
         .map_err(|_| format!("`{number}` is no number"))?;
     Ok((number, unit.trim()))
 }
 
+/// Reads `"10m"` as configuration and command line have it.
+///
+/// # Errors
+/// What does not fit, in words.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = number_and_unit(text)?;
+    let scale = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        "" => return Err("the unit is missing".into()),
+        other => return Err(format!("unknown unit `{other}`")),
+    };
+    Duration::try_from_secs_f64(number * scale).map_err(|_| "too long".into())
+}
+
+/// Reads `"1 core-hour"` as configuration and command line have it, into core-seconds.
+///
+/// # Errors
+/// What does not fit, in words.
+pub fn parse_amount(text: &str) -> Result<f64, String> {
+    let (number, unit) = number_and_unit(text)?;
+    let scale = match unit.trim_end_matches('s') {
+        "core-second" => 1.0,
+        "core-minute" => 60.0,
+        "core-hour" => 3600.0,
+        "" => return Err("the unit is missing".into()),
+        other => return Err(format!("unknown unit `{other}`")),
+    };
+    Ok(number * scale)
+}
+
 impl FromToml for Duration {
     const EXPECTED: &'static str = "a time such as \"500ms\", \"5s\", \"10m\", \"2h\" or \"3d\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        let (number, unit) = number_and_unit(string(value)?)?;
-        let scale = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" | "min" => 60.0,
-            "h" => 3600.0,
-            "d" => 86400.0,
-            "" => return Err("the unit is missing".into()),
-            other => return Err(format!("unknown unit `{other}`")),
-        };
-        Duration::try_from_secs_f64(number * scale).map_err(|_| "too long".into())
+        parse_duration(string(value)?)
     }
 }
 
@@ -84,21 +111,37 @@ impl FromToml for CoreSeconds {
         "an amount of CPU such as \"90 core-seconds\", \"30 core-minutes\" or \"1 core-hour\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
-        let (number, unit) = number_and_unit(string(value)?)?;
-        let scale = match unit.trim_end_matches('s') {
-            "core-second" => 1.0,
-            "core-minute" => 60.0,
-            "core-hour" => 3600.0,
-            "" => return Err("the unit is missing".into()),
-            other => return Err(format!("unknown unit `{other}`")),
-        };
-        Ok(CoreSeconds(number * scale))
+        parse_amount(string(value)?).map(CoreSeconds)
     }
 }
 
 impl Show for CoreSeconds {
     fn show(&self) -> String {
         format!("\"{self}\"")
+    }
+}
+
+impl FromToml for Bytes {
+    const EXPECTED: &'static str = "an amount of memory such as \"512 MiB\" or \"2 GiB\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let (number, unit) = number_and_unit(string(value)?)?;
+        let scale = match unit {
+            "MiB" => 1u64 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            "TB" => 1_000_000_000_000,
+            "" => return Err("the unit is missing".into()),
+            other => return Err(format!("unknown unit `{other}`")),
+        };
+        let bytes = number * scale as f64;
+        // Less than a Python needs would only be a riddle; more than any machine has, a slip.
+        if !(67_108_864.0..=1.0e15).contains(&bytes) {
+            return Err("from 64 MiB to 900 TiB".into());
+        }
+        Ok(Bytes(bytes as u64))
     }
 }
 

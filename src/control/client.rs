@@ -1,6 +1,6 @@
 //! Asks a running daemon.
 
-use super::{NodeStatus, ServerStatus};
+use super::{GrantOrder, GrantStatus, NodeStatus, ServerStatus};
 use zbus::{Connection, proxy};
 
 #[proxy(
@@ -12,6 +12,9 @@ trait Manager {
     async fn status(&self) -> zbus::Result<NodeStatus>;
     async fn list_servers(&self) -> zbus::Result<Vec<ServerStatus>>;
     async fn reload(&self) -> zbus::Result<String>;
+    async fn grant(&self, order: &GrantOrder) -> zbus::Result<String>;
+    async fn grants(&self) -> zbus::Result<Vec<GrantStatus>>;
+    async fn revoke(&self, user: &str) -> zbus::Result<String>;
     async fn off(&self) -> zbus::Result<String>;
     async fn on(&self) -> zbus::Result<String>;
 }
@@ -71,6 +74,30 @@ impl Client {
     /// The new configuration is bad, or the daemon is not running.
     pub async fn reload(&self) -> Result<String, ClientError> {
         self.proxy.reload().await.map_err(plain)
+    }
+
+    /// Gives a user an exception; the daemon's words on it.
+    ///
+    /// # Errors
+    /// The order is not possible, or the daemon is not running.
+    pub async fn grant(&self, order: &GrantOrder) -> Result<String, ClientError> {
+        self.proxy.grant(order).await.map_err(plain)
+    }
+
+    /// The exceptions that hold.
+    ///
+    /// # Errors
+    /// The daemon is not running, or refuses.
+    pub async fn grants(&self) -> Result<Vec<GrantStatus>, ClientError> {
+        self.proxy.grants().await.map_err(plain)
+    }
+
+    /// Takes a user's exception back; the daemon's words on it.
+    ///
+    /// # Errors
+    /// There is none, or the daemon is not running.
+    pub async fn revoke(&self, user: &str) -> Result<String, ClientError> {
+        self.proxy.revoke(user).await.map_err(plain)
     }
 
     /// Switches off; the daemon's words on it.

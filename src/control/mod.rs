@@ -25,6 +25,12 @@ pub enum Command {
     Servers(oneshot::Sender<Vec<ServerStatus>>),
     /// Read the configuration again.
     Reload(oneshot::Sender<Result<String, String>>),
+    /// Give a user an exception.
+    Grant(GrantOrder, oneshot::Sender<Result<String, String>>),
+    /// The exceptions that hold.
+    Grants(oneshot::Sender<Vec<GrantStatus>>),
+    /// Take a user's exception back; said by this person.
+    Revoke(String, String, oneshot::Sender<Result<String, String>>),
     /// Lift everything; said by this person.
     Off(String, oneshot::Sender<Result<String, String>>),
     /// Resume; said by this person.
@@ -69,10 +75,44 @@ pub struct ServerStatus {
     pub credits_core_seconds: f64,
     /// Credits of a rested server, in core-seconds.
     pub credits_size_core_seconds: f64,
+    /// Credits do not matter, by an admin's grant.
+    pub credits_unlimited: bool,
+    /// An admin's grant holds for its user.
+    pub granted: bool,
     /// Its rung.
     pub rung: String,
     /// Its egress class.
     pub class: String,
     /// The limit in force, ours or the admin's, in cores; 0 where there is none.
     pub limit_cores: f64,
+}
+
+/// An exception as an admin orders it; zero and empty text leave a thing as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
+pub struct GrantOrder {
+    /// The hub user's name.
+    pub user: String,
+    /// Limit, in cores.
+    pub limit_cores: f64,
+    /// Refill rate, in cores.
+    pub baseline_cores: f64,
+    /// Credits, in core-seconds; negative is unlimited.
+    pub credits_core_seconds: f64,
+    /// Egress class.
+    pub class: String,
+    /// How long it holds, in seconds.
+    pub seconds: u64,
+    /// Why.
+    pub reason: String,
+    /// Who orders it; the daemon fills that in from what the bus vouches for.
+    pub by: String,
+}
+
+/// An exception that holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
+pub struct GrantStatus {
+    /// What was ordered; `seconds` is what is left.
+    pub order: GrantOrder,
+    /// In words.
+    pub words: String,
 }

@@ -3,7 +3,7 @@
 //! The bus's policy lets everybody ask and only root and group `hubwarden` change; both are
 //! checked here again, since a policy file is easily edited.
 
-use super::{Command, NAME, NodeStatus, PATH, ServerStatus};
+use super::{Command, GrantOrder, GrantStatus, NAME, NodeStatus, PATH, ServerStatus};
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::Header;
 use zbus::{Connection, fdo, interface};
@@ -80,6 +80,40 @@ impl Manager {
         self.ask(Command::Reload)
             .await?
             .map_err(fdo::Error::InvalidArgs)
+    }
+
+    /// Gives a user an exception.
+    async fn grant(
+        &self,
+        mut order: GrantOrder,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> fdo::Result<String> {
+        order.by = admin(&header, connection).await?.name();
+        let command = |reply| Command::Grant(order, reply);
+        self.ask(command).await?.map_err(fdo::Error::InvalidArgs)
+    }
+
+    /// The exceptions that hold.
+    async fn grants(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> fdo::Result<Vec<GrantStatus>> {
+        admin(&header, connection).await?;
+        self.ask(Command::Grants).await
+    }
+
+    /// Takes a user's exception back.
+    async fn revoke(
+        &self,
+        user: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> fdo::Result<String> {
+        let who = admin(&header, connection).await?.name();
+        let command = |reply| Command::Revoke(who, user, reply);
+        self.ask(command).await?.map_err(fdo::Error::InvalidArgs)
     }
 
     /// Lifts every verdict and rule.

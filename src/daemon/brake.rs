@@ -3,8 +3,8 @@
 //! An admin in trouble may have a daemon that crashes, hangs or is removed already. What it left
 //! is in the kernel and in the state file, and this lifts both.
 
-use super::state::{Book, Store};
-use crate::act::CpuControl;
+use super::state::{Book, Changed, Store};
+use crate::act::{CpuControl, Owner};
 use crate::egress::Firewall;
 
 /// What could not be lifted, in words.
@@ -37,28 +37,36 @@ pub async fn lift<C: CpuControl>(
 }
 
 async fn put_back<C: CpuControl>(book: &mut Book, cpu: Option<&C>, complaints: &mut Complaints) {
+    let mut changes: Vec<(Owner, &mut Option<Changed>)> = Vec::new();
     for record in &mut book.cases {
-        let Some(changed) = record.changed else {
+        let owner = Owner::of(&record.server, &record.cgroup, record.id);
+        changes.push((owner, &mut record.changed));
+    }
+    if let Some(cap) = &mut book.slice {
+        changes.push((Owner::Systemd(cap.unit.clone()), &mut cap.changed));
+    }
+    for (owner, change) in changes {
+        let Some(changed) = *change else {
             continue;
         };
         let Some(cpu) = cpu else {
             complaints.push(format!(
-                "the limit of {} could not be put back: there is no system bus",
-                record.server.unit
+                "the limit of {owner} could not be put back: there is no system bus"
             ));
             continue;
         };
-        let unit = &record.server.unit;
-        let result = match cpu.read(unit).await {
-            // Somebody else's limit by now.
-            Ok(found) if found != changed.ours => Ok(()),
-            Ok(found) => cpu.apply(unit, Some(&found), &changed.before).await,
+        let result = match cpu.read(&owner).await {
+            // What somebody else changed since stays as they want it.
+            Ok(found) => {
+                let before = changed.before.with_changes(&changed.ours, &found);
+                cpu.apply(&owner, Some(&found), &before).await
+            }
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) => record.changed = None,
-            Err(error) if error.is_gone() => record.changed = None,
-            Err(error) => complaints.push(format!("the limit of {unit} stays: {error}")),
+            Ok(()) => *change = None,
+            Err(error) if error.is_gone() => *change = None,
+            Err(error) => complaints.push(format!("the limit of {owner} stays: {error}")),
         }
     }
 }

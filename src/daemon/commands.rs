@@ -7,7 +7,6 @@ use crate::cgroup::CgroupId;
 use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
-use crate::judge::Policy;
 use crate::report::{Entry as Told, Kind, Level};
 use std::rc::Rc;
 
@@ -19,6 +18,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             Command::Status(reply) => drop(reply.send(self.inner.borrow().status())),
             Command::Servers(reply) => drop(reply.send(self.inner.borrow().servers())),
             Command::Reload(reply) => drop(reply.send(self.reload())),
+            Command::Grant(order, reply) => drop(reply.send(self.grant(order))),
+            Command::Grants(reply) => drop(reply.send(self.inner.borrow().grants_told())),
+            Command::Revoke(who, user, reply) => drop(reply.send(self.revoke(&who, &user))),
             Command::Off(who, reply) => {
                 let daemon = Rc::clone(self);
                 tokio::task::spawn_local(async move {
@@ -57,16 +59,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         } else {
             format!("A new configuration is in force, in {} mode.", config.mode)
         };
-        inner.policy = policy(&config);
-        let class = config.egress.class.clone();
         inner.meter.configure(&config);
         inner.diary.configure(&config);
         inner.config = config;
-        for entry in inner.entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry {
-                guarded.class = class.clone();
-            }
-        }
+        inner.resolve_all();
         if !inner.off {
             inner.load_egress();
         }
@@ -78,11 +74,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         ));
         drop(inner);
         if hub_changed {
+            self.hub_news.notify_one();
             self.identify_anew();
         }
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }
+        self.cap_slice();
         self.reloaded.notify_one();
         message
     }
@@ -106,6 +104,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in ids {
             self.enforce_now(id).await;
         }
+        self.cap_slice_now().await;
         self.settle_down().await;
         if let Err(error) = self.persist().await {
             return Err(format!(
@@ -162,6 +161,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in ids {
             self.enforce_now(id).await;
         }
+        self.cap_slice();
         Ok(message)
     }
 }
@@ -185,17 +185,25 @@ impl Inner {
         self.entries.values().any(acting)
     }
 
-    fn status(&self) -> NodeStatus {
+    pub(super) fn status(&self) -> NodeStatus {
         let mut unknown = Vec::new();
         for entry in self.entries.values() {
-            if let Entry::Other {
-                cgroup,
-                why,
-                exempt: false,
-            } = entry
-            {
-                unknown.push((cgroup.to_string(), why.clone()));
+            match entry {
+                Entry::Other {
+                    cgroup,
+                    why,
+                    exempt: false,
+                }
+                | Entry::Asked {
+                    cgroup,
+                    why: Some(why),
+                    ..
+                } => unknown.push((cgroup.to_string(), why.clone())),
+                _ => {}
             }
+        }
+        for shared in &self.shared {
+            unknown.push((shared.cgroup.to_string(), shared.in_words()));
         }
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -213,6 +221,10 @@ impl Inner {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
+            // A slice that follows a server is in that server's numbers.
+            if guarded.lead.is_some() {
+                continue;
+            }
             servers.push(ServerStatus {
                 user: guarded.server.user.as_str().to_owned(),
                 server: guarded.server.name.clone(),
@@ -222,7 +234,9 @@ impl Inner {
                 uid: guarded.server.uid.unwrap_or(u32::MAX),
                 cpu_cores: guarded.case.credits.rate.0,
                 credits_core_seconds: guarded.case.credits.left.0,
-                credits_size_core_seconds: self.policy.size.0,
+                credits_size_core_seconds: guarded.policy.size.0,
+                credits_unlimited: guarded.policy.unlimited,
+                granted: self.grants.contains_key(guarded.server.user.as_str()),
                 rung: guarded.case.rung.as_str().to_owned(),
                 class: guarded.class.as_str().to_owned(),
                 limit_cores: guarded.limit.map_or(0.0, |limit| limit.0),
@@ -230,20 +244,5 @@ impl Inner {
         }
         servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));
         servers
-    }
-}
-
-/// What the judge needs of a configuration.
-pub fn policy(config: &Config) -> Policy {
-    let cpu = &config.cpu;
-    Policy {
-        limit: cpu.limit,
-        baseline: cpu.baseline,
-        size: cpu.credits,
-        deprioritise_below: cpu.deprioritise_below.0,
-        free_above: cpu.free_above.0,
-        weight: cpu.weight,
-        period: cpu.period,
-        min_stay: cpu.min_stay,
     }
 }

@@ -74,13 +74,7 @@ impl Inner {
         let resolvers = resolvers(&self.config.egress);
         let policy = policy(self.config.mode, &self.config, &resolvers);
         let slices = self.guarded_slices();
-        let mut admitted = Vec::new();
-        for entry in self.entries.values() {
-            if let Entry::Guarded(guarded) = entry {
-                admitted.push(guarded.admitted());
-            }
-        }
-        admitted.extend(self.exempt.values().cloned());
+        let admitted = self.admitted();
         match self.firewall.load(&policy, &slices, &admitted) {
             Ok(()) => {
                 self.loaded = true;
@@ -94,6 +88,18 @@ impl Inner {
             }
         }
         self.note_generation();
+    }
+
+    /// Everybody who is let out, by which class.
+    pub(super) fn admitted(&self) -> Vec<Admitted> {
+        let mut admitted = Vec::new();
+        for entry in self.entries.values() {
+            if let Entry::Guarded(guarded) = entry {
+                admitted.extend(guarded.admitted());
+            }
+        }
+        admitted.extend(self.exempt.values().cloned());
+        admitted
     }
 
     /// Takes the rules away.

@@ -7,12 +7,12 @@
 use super::entries::{Entry, Guarded};
 use super::state::{Changed, StateError};
 use super::{Daemon, Inner};
-use crate::act::{ActError, CpuControl};
-use crate::cgroup::{CgroupId, stat::CpuMax};
-use crate::hub::{UnitName, Units};
-use crate::judge::{CpuSettings, Event, Policy, Reason, Rung, Verdict, step, wanted};
+use crate::act::{ActError, CpuControl, Owner};
+use crate::cgroup::{CgroupId, stat::CpuMax, stat::CpuStat};
+use crate::hub::Units;
+use crate::judge::{CpuSettings, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -24,8 +24,9 @@ enum SettleError {
     Act(#[from] ActError),
     #[error("what stands there could not be noted first, so nothing was changed: {0}")]
     State(String),
-    #[error("systemd took {wanted:?} and holds {found:?}")]
+    #[error("{owner} was to have {wanted:?} and has {found:?}")]
     NotTaken {
+        owner: Owner,
         wanted: CpuSettings,
         found: CpuSettings,
     },
@@ -49,9 +50,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut ending = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
+            let contention = inner.contention();
+            let used_outside = inner.used_outside();
+            let mut verdicts = BTreeMap::new();
             let Inner {
                 entries,
-                policy,
                 journal,
                 config,
                 off,
@@ -64,7 +67,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let Entry::Guarded(guarded) = entry else {
                     continue;
                 };
+                // Read is read, whoever is looked at this time.
+                guarded.used_outside += used_outside.get(id).copied().unwrap_or_default();
                 if only.is_some_and(|only| !only.contains(id)) {
+                    continue;
+                }
+                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
+                    due.push(*id);
+                }
+                // It stands where its server stands; see `follow`.
+                if guarded.lead.is_some() {
                     continue;
                 }
                 if *off {
@@ -72,10 +84,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     guarded.case.credits.restart();
                     continue;
                 }
-                match sample(guarded, now, policy) {
+                match sample(guarded, now, contention.for_server(*id, guarded)) {
                     Ok(None) => {}
                     Ok(Some(verdict)) => {
                         meter.ledger.verdict(*id, verdict.to);
+                        verdicts.insert(*id, verdict.clone());
                         guarded.verdicts.push_back(verdict);
                         *dirty = true;
                         due.push(*id);
@@ -90,16 +103,19 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                         }
                     }
                 }
-                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
-                    due.push(*id);
+                let usage = guarded.stat.map_or(Duration::ZERO, |stat| stat.usage);
+                let policy = &guarded.policy;
+                if let Some(warning) = Warning::due(&mut guarded.case, usage, now, policy) {
+                    journal.tell(guarded.story(config.mode).warned(&warning));
                 }
-                if let Some(left) = guarded.case.lasts(policy)
+                if let Some(left) = guarded.case.lasts(&guarded.policy)
                     && left < config.tick
                 {
                     ending.push((*id, now.0 + left.max(SOONEST)));
                 }
             }
             inner.look_early(ending);
+            due.extend(inner.follow(&verdicts));
         }
         for id in due {
             self.enforce(id);
@@ -140,15 +156,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     async fn settle(&self, id: CgroupId) -> Result<Option<Settled>, SettleError> {
-        let Some(unit) = self
-            .inner
-            .borrow_mut()
-            .guarded(id)
-            .map(|g| g.server.unit.clone())
-        else {
+        let Some(owner) = self.inner.borrow_mut().guarded(id).map(|g| g.owner()) else {
             return Ok(None);
         };
-        let found = self.cpu.read(&unit).await?;
+        let found = self.cpu.read(&owner).await?;
         let Some((before, target, forced)) = self.inner.borrow_mut().intend(id, &found) else {
             return Ok(None);
         };
@@ -158,7 +169,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 .await
                 .map_err(|error| SettleError::State(error.to_string()))?;
             let from = (!forced).then_some(&found);
-            self.change(&unit, from, &target).await?;
+            self.change(&owner, from, &target).await?;
+        }
+        if self.inner.borrow_mut().must_stop(id) {
+            self.cpu.stop(&owner).await?;
         }
         if let Some(guarded) = self.inner.borrow_mut().guarded(id)
             && guarded
@@ -176,16 +190,17 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     async fn change(
         &self,
-        unit: &UnitName,
+        owner: &Owner,
         from: Option<&CpuSettings>,
         target: &CpuSettings,
     ) -> Result<(), SettleError> {
-        self.cpu.apply(unit, from, target).await?;
-        let found = self.cpu.read(unit).await?;
+        self.cpu.apply(owner, from, target).await?;
+        let found = self.cpu.read(owner).await?;
         if found == *target {
             return Ok(());
         }
         Err(SettleError::NotTaken {
+            owner: owner.clone(),
             wanted: *target,
             found,
         })
@@ -235,6 +250,13 @@ impl Inner {
         self.look_at = ending.iter().map(|(_, at)| Time(*at)).min();
     }
 
+    /// Whether a server's verdict is to end it.
+    fn must_stop(&mut self, id: CgroupId) -> bool {
+        let acts = self.acts();
+        self.guarded(id)
+            .is_some_and(|guarded| acts && !guarded.released && guarded.case.rung == Rung::Stopped)
+    }
+
     /// Whether verdicts are carried out.
     pub(super) fn acts(&self) -> bool {
         !self.off && self.config.mode == Mode::Enforce
@@ -248,10 +270,10 @@ impl Inner {
         found: &CpuSettings,
     ) -> Option<(CpuSettings, CpuSettings, bool)> {
         let acts = self.acts();
-        let policy = self.policy.clone();
         let mode = self.config.mode;
         let journal = self.journal.clone();
         let guarded = self.guarded(id)?;
+        let policy = guarded.policy.clone();
         let acts = acts && !guarded.released;
         let mut before = guarded.changed.map_or(*found, |changed| changed.before);
         let mut forced = false;
@@ -269,7 +291,10 @@ impl Inner {
         }
         let rung = guarded.case.rung;
         let target = if acts {
-            wanted(rung, &policy, &before)
+            match wanted(rung, &policy, &before) {
+                same if same == before => before,
+                target => guarded.owner().as_held(&target),
+            }
         } else {
             before
         };
@@ -289,11 +314,11 @@ impl Inner {
     fn settled(&mut self, id: CgroupId, result: Result<Option<Settled>, SettleError>) -> bool {
         let acts = self.acts();
         let (mode, off) = (self.config.mode, self.off);
-        let policy = self.policy.clone();
         let journal = self.journal.clone();
         let Some(guarded) = self.guarded(id) else {
             return false;
         };
+        let policy = guarded.policy.clone();
         match result {
             Ok(None) => return false,
             Ok(Some(settled)) => {
@@ -344,15 +369,19 @@ impl Inner {
 fn sample(
     guarded: &mut Guarded,
     now: Time,
-    policy: &Policy,
+    contended: bool,
 ) -> Result<Option<Verdict>, crate::cgroup::CgroupError> {
     let Some(reader) = &guarded.reader else {
         return Ok(None);
     };
     let sample = reader.sample()?;
+    let runs_out = |stat: CpuStat| stat.throttled_periods.unwrap_or(0);
+    let before = guarded.stat.map_or(0, runs_out);
+    guarded.at_its_quota = runs_out(sample.cpu) > before;
     guarded.stat = Some(sample.cpu);
-    let event = Event::Sampled(sample.cpu.usage);
-    Ok(step(&mut guarded.case, &event, now, policy))
+    let usage = sample.cpu.usage + guarded.used_outside;
+    let event = Event::Sampled { usage, contended };
+    Ok(step(&mut guarded.case, &event, now, &guarded.policy))
 }
 
 /// Whether the kernel holds another quota than the one we set. Without data the answer is no.

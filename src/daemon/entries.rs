@@ -1,26 +1,35 @@
 //! What the daemon knows of each cgroup it was told of.
 
 use super::state::{Changed, Record};
+use crate::act::Owner;
 use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
-use crate::hub::{Server, UnitName};
-use crate::judge::{Case, Verdict};
+use crate::hub::{Server, Spawner, UnitName};
+use crate::judge::{Case, Policy, Verdict};
 use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// One cgroup that is or may be a server.
 pub(super) enum Entry {
-    /// systemd was asked what it is; `asking` is false when the answer has to be sought again.
-    Asked { cgroup: CgroupPath, asking: bool },
+    /// systemd or a container's engine was asked what it is; `asking` is false when the answer has
+    /// to be sought again, and `why` then says what was in the way.
+    Asked {
+        cgroup: CgroupPath,
+        asking: bool,
+        why: Option<String>,
+    },
     /// Not a server, or nobody can tell whose; in words.
     Other {
         cgroup: CgroupPath,
         why: String,
         exempt: bool,
     },
-    /// A hub user's server.
+    /// The slice of a Unix user of whom no server is known.
+    Outside { cgroup: CgroupPath, uid: u32 },
+    /// A hub user's server, or the slice of a hub user's.
     Guarded(Box<Guarded>),
 }
 
@@ -34,6 +43,14 @@ pub(super) struct Guarded {
     pub number: u32,
     pub case: Case,
     pub changed: Option<Changed>,
+    /// What its user may use, grants included.
+    pub policy: Policy,
+    /// The server that this slice of a user's follows, while there is one.
+    pub lead: Option<CgroupId>,
+    /// What the user's slice used, all in all, while it followed this server.
+    pub used_outside: Duration,
+    /// Its quota ran out since the sample before.
+    pub at_its_quota: bool,
     /// The limit in force, ours or the admin's, as last seen; `None` is no limit.
     pub limit: Option<Cores>,
     pub reader: Option<Reader>,
@@ -54,7 +71,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub fn new(record: Record, number: u32) -> Guarded {
+    pub fn new(record: Record, number: u32, policy: Policy) -> Guarded {
         Guarded {
             server: record.server,
             cgroup: record.cgroup,
@@ -63,6 +80,10 @@ impl Guarded {
             number,
             case: record.case,
             changed: record.changed,
+            policy,
+            lead: None,
+            used_outside: Duration::ZERO,
+            at_its_quota: false,
             limit: record.changed.and_then(|changed| changed.ours.quota),
             reader: None,
             stat: None,
@@ -86,13 +107,29 @@ impl Guarded {
         }
     }
 
-    pub fn admitted(&self) -> Admitted {
-        Admitted {
+    /// Through whom its limits are changed.
+    pub fn owner(&self) -> Owner {
+        Owner::of(&self.server, &self.cgroup, self.id)
+    }
+
+    /// What the packet rules are to know of it; nothing where they do not look at its level. That
+    /// is a container below a parent of its own, whose traffic leaves by a bridge anyhow.
+    pub fn admitted(&self) -> Option<Admitted> {
+        let level = level(&self.cgroup);
+        if self.is_outside() {
+            return None;
+        }
+        Admitted::LEVELS.contains(&level).then(|| Admitted {
             cgroup: self.id,
-            level: level(&self.cgroup),
+            level,
             class: self.class.clone(),
             number: self.number,
-        }
+        })
+    }
+
+    /// Whether it is what a user runs outside the server.
+    pub fn is_outside(&self) -> bool {
+        self.server.spawner == Spawner::Login
     }
 
     pub fn story(&self, mode: Mode) -> Story<'_> {

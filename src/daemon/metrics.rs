@@ -4,7 +4,6 @@ use super::Inner;
 use super::entries::{Entry, Guarded};
 use crate::cgroup::{CgroupId, Gauges};
 use crate::config::Config;
-use crate::judge::Policy;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::Mode;
@@ -97,7 +96,6 @@ impl Inner {
         let Inner {
             entries,
             meter,
-            policy,
             root,
             ..
         } = self;
@@ -111,14 +109,14 @@ impl Inner {
                 .gauges
                 .entry(*id)
                 .or_insert_with(|| Gauges::open(root, &guarded.cgroup));
-            readings.extend(reading(guarded, gauges, policy));
+            readings.extend(reading(guarded, gauges));
         }
         readings
     }
 }
 
 /// What one server shows; nothing before its first sample.
-fn reading(guarded: &Guarded, gauges: &Gauges, policy: &Policy) -> Option<Reading> {
+fn reading(guarded: &Guarded, gauges: &Gauges) -> Option<Reading> {
     let stat = guarded.stat?;
     let server = ServerMetrics {
         user: guarded.server.user.as_str().to_owned(),
@@ -126,8 +124,8 @@ fn reading(guarded: &Guarded, gauges: &Gauges, policy: &Policy) -> Option<Readin
         cpu: stat.usage,
         throttled: stat.throttled,
         credits: guarded.case.credits.left,
-        credits_size: policy.size,
-        limit: guarded.changed.and_then(|changed| changed.ours.quota),
+        credits_size: guarded.policy.size,
+        limit: guarded.limit,
         rung: guarded.case.rung,
         memory: gauges.memory(),
         pids: gauges.pids(),

@@ -6,29 +6,39 @@
 
 mod brake;
 mod commands;
+mod contention;
 mod egress;
 mod enforce;
 mod entries;
+mod find_out;
+mod grants;
+mod hears;
 mod metrics;
+mod outside;
+mod people;
+mod places;
 mod record;
+mod slice_cap;
 mod state;
 mod watch;
 
 pub use brake::lift;
-pub use commands::policy;
+pub use people::policy;
 pub use state::{Book, StateError, Store};
 
 use crate::act::CpuControl;
-use crate::cgroup::{CgroupError, CgroupId, CgroupPath, Tree};
+use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
 use crate::egress::{Admitted, Firewall, Refusal};
-use crate::hub::Units;
-use crate::judge::Policy;
+use crate::hub::shared::Shared;
+use crate::hub::{HubDirectory, UnitName, Units};
+use crate::judge::{Case, Grant};
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use entries::{Entry, Guarded};
 use nix::time::{ClockId, clock_gettime};
+use state::SliceCap;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -40,6 +50,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Credits are written at least this often, so that a crash loses no more.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// The quota of all servers together is compared with what it should be every so many ticks.
+const CAP_CHECKED_EVERY: u32 = 12;
 
 /// Everything the daemon is made of, so that tests and benches can exchange any part.
 pub struct Parts<C, U> {
@@ -89,7 +102,11 @@ struct Daemon<C, U> {
     savers: RefCell<Vec<Saver>>,
     save_wanted: Notify,
     reloaded: Notify,
+    /// Somebody appeared: the hub may have news of them.
+    hub_news: Notify,
     tree_reads: Cell<bool>,
+    /// Ticks since the start.
+    ticks: Cell<u32>,
 }
 
 /// Waits to hear that the state is on disk.
@@ -97,13 +114,16 @@ type Saver = oneshot::Sender<Result<(), Rc<StateError>>>;
 
 struct Inner {
     config: Config,
-    policy: Policy,
     root: PathBuf,
     tree: Tree,
     entries: BTreeMap<CgroupId, Entry>,
     numbers: BTreeMap<u32, CgroupId>,
     next_number: u32,
     exempt: BTreeMap<CgroupId, Admitted>,
+    /// Admins' exceptions, by hub user.
+    grants: BTreeMap<String, Grant>,
+    /// How users stood when their last server ended, and when; until they have rested.
+    rested: BTreeMap<String, (Case, Time)>,
     /// Whose credits end before the next tick, and when the first of them is due.
     ending: BTreeSet<CgroupId>,
     look_at: Option<Time>,
@@ -115,12 +135,24 @@ struct Inner {
     resolvers: Vec<IpAddr>,
     trouble_told: Option<String>,
     unknown_refused: Option<Time>,
+    /// What the hub said last of its servers and people.
+    directory: Rc<HubDirectory>,
+    /// Containers told of as nobody's.
+    told_unknown: BTreeSet<UnitName>,
+    /// Why the hub was not heard, as last told.
+    hub_trouble: Option<String>,
+    /// Servers in the hub's own cgroup, which are never acted on.
+    shared: Vec<Shared>,
     journal: Journal,
     meter: metrics::Meter,
     diary: record::Diary,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
+    /// What we set on the guarded slice, and what stood there before.
+    slice_cap: Option<SliceCap>,
+    /// The slice's quota is being set: a second time must not overtake it.
+    capping: bool,
     /// Something changed that should be on disk soon.
     dirty: bool,
     store: Store,
@@ -153,6 +185,7 @@ where
     let (daemon, mut refusals, mut commands) = Daemon::new(parts)?;
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
+    tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
 
     let events =
         crate::readiness::readable(daemon.inner.borrow().tree.as_fd().try_clone_to_owned()?)?;
@@ -229,12 +262,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     ) -> Result<(Rc<Self>, mpsc::Receiver<Refusal>, mpsc::Receiver<Command>), DaemonError> {
         let daemon = Rc::new(Daemon {
             inner: RefCell::new(Inner {
-                policy: commands::policy(&parts.config),
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
                 tree: Tree::new(
                     &parts.root,
-                    &watch::slices(&parts.config.hub),
-                    watch::filter(&parts.config.hub),
+                    &places::slices(&parts.config.hub),
+                    places::filter(&parts.config.hub),
                 )?,
                 meter: metrics::Meter::new(&parts.config),
                 diary: record::Diary::new(&parts.config, parts.store.directory()),
@@ -244,15 +276,23 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 numbers: BTreeMap::new(),
                 next_number: 0,
                 exempt: BTreeMap::new(),
+                grants: BTreeMap::new(),
+                rested: BTreeMap::new(),
                 ending: BTreeSet::new(),
                 look_at: None,
                 firewall: parts.firewall,
+                slice_cap: None,
+                capping: false,
                 loaded: false,
                 generation: None,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
                 trouble_told: None,
                 unknown_refused: None,
+                directory: Rc::default(),
+                told_unknown: BTreeSet::new(),
+                hub_trouble: None,
+                shared: Vec::new(),
                 journal: parts.journal,
                 off: false,
                 dirty: false,
@@ -265,7 +305,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             savers: RefCell::default(),
             save_wanted: Notify::new(),
             reloaded: Notify::new(),
+            hub_news: Notify::new(),
             tree_reads: Cell::new(true),
+            ticks: Cell::new(0),
         });
         Ok((daemon, parts.refusals, parts.commands))
     }
@@ -282,12 +324,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         };
         inner.off = book.off;
-        let members: Vec<(CgroupPath, CgroupId)> = inner
-            .tree
-            .members()
-            .iter()
-            .map(|(cgroup, id)| (cgroup.clone(), *id))
-            .collect();
+        inner.grants = book.grants;
+        inner.rested = book.rested;
+        inner.slice_cap = book.slice;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -304,7 +343,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                  effect; boot with systemd.unified_cgroup_hierarchy=1 to change that.",
             ));
         }
-        inner.resume(book.cases, &members);
+        inner.resume(book.cases);
         if !inner.off {
             inner.load_egress();
         }
@@ -313,6 +352,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }
+        self.cap_slice();
         Ok(())
     }
 
@@ -350,8 +390,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let begun = now();
         self.rescan();
         self.ask_again();
+        self.expire_grants();
+        self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
         self.check_egress();
+        // Asking systemd is not free, and nobody else sets limits on our slice every tick.
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks % CAP_CHECKED_EVERY == 1 {
+            self.cap_slice();
+        }
         if self.inner.borrow().dirty {
             self.save_wanted.notify_one();
         }
@@ -379,6 +427,9 @@ impl Inner {
     fn book(&self) -> Book {
         let mut book = self.store.empty();
         book.off = self.off;
+        book.grants = self.grants.clone();
+        book.rested = self.rested.clone();
+        book.slice = self.slice_cap.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());
@@ -388,10 +439,14 @@ impl Inner {
     }
 
     fn state_trouble(&mut self, error: &StateError) {
-        let text = error.to_string();
-        if self.trouble_told.as_ref() != Some(&text) {
-            self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));
-            self.trouble_told = Some(text);
+        self.tell_once(Told::new(Kind::Trouble, Level::Error, error.to_string()));
+    }
+
+    /// Tells of a trouble, unless it is the one told last.
+    fn tell_once(&mut self, entry: Told) {
+        if self.trouble_told.as_ref() != Some(&entry.message) {
+            self.trouble_told = Some(entry.message.clone());
+            self.tell(entry);
         }
     }
 

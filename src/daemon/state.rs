@@ -6,9 +6,11 @@
 
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
-use crate::hub::Server;
-use crate::judge::{Case, CpuSettings};
+use crate::hub::{Server, UnitName};
+use crate::judge::{Case, CpuSettings, Grant};
+use crate::units::Time;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,15 @@ pub struct Book {
     boot_id: String,
     /// `hubwarden off` was said, and `on` not since.
     pub off: bool,
+    /// Admins' exceptions, by hub user; they outlive a boot.
+    #[serde(default)]
+    pub grants: BTreeMap<String, Grant>,
+    /// How users stood when their last server ended, and when; until they have rested.
+    #[serde(default)]
+    pub rested: BTreeMap<String, (Case, Time)>,
+    /// What we changed on the guarded slice as a whole.
+    #[serde(default)]
+    pub slice: Option<SliceCap>,
     /// The servers known.
     pub cases: Vec<Record>,
 }
@@ -53,6 +64,15 @@ pub struct Changed {
     pub before: CpuSettings,
     /// What we set, or were about to set.
     pub ours: CpuSettings,
+}
+
+/// The cap on all servers together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SliceCap {
+    /// The slice.
+    pub unit: UnitName,
+    /// As for a server.
+    pub changed: Option<Changed>,
 }
 
 /// Why the state could not be read or written.
@@ -114,6 +134,7 @@ impl Store {
         }
         Ok(Book {
             off: book.off,
+            grants: book.grants,
             ..self.empty()
         })
     }
@@ -159,6 +180,9 @@ impl Store {
             version: VERSION,
             boot_id: self.boot_id.clone(),
             off: false,
+            grants: BTreeMap::new(),
+            rested: BTreeMap::new(),
+            slice: None,
             cases: Vec::new(),
         }
     }
@@ -217,6 +241,14 @@ mod tests {
         let loaded = store.load().unwrap();
         assert!(loaded.off && loaded.cases.is_empty());
         assert_eq!(loaded.boot_id, store.boot_id);
+    }
+
+    #[test]
+    fn a_server_noted_before_containers_were_known_is_systemds() {
+        let text = r#"{"user":"alice","name":"","spawner":"systemd",
+            "unit":"jupyter-alice.service","uid":1001}"#;
+        let server: Server = serde_json::from_str(text).unwrap();
+        assert_eq!(server.control, crate::hub::Control::Systemd);
     }
 
     #[test]

@@ -2,20 +2,20 @@
 //! a map, packet rules that are a list.
 
 use super::*;
-use crate::act::ActError;
+use crate::act::{ActError, Owner};
 use crate::egress::{Difference, Error, Policy as EgressPolicy};
-use crate::hub::{UnitFacts, UnitName};
+use crate::hub::UnitFacts;
 use crate::judge::{CpuSettings, Rung};
 use crate::sd_bus::SdBusError;
 use crate::units::{CoreSeconds, Cores};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-const NOTHING: CpuSettings = CpuSettings {
-    quota: None,
-    period: None,
-    weight: None,
-};
+mod containers;
+mod hub_word;
+mod ladder;
+mod outside;
+mod people;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]
@@ -26,6 +26,7 @@ struct Systemd {
     facts: BTreeMap<String, UnitFacts>,
     settings: BTreeMap<String, CpuSettings>,
     broken: BTreeSet<String>,
+    stopped: Vec<String>,
     applied: usize,
 }
 
@@ -37,25 +38,31 @@ impl Units for FakeSystemd {
 }
 
 impl CpuControl for FakeSystemd {
-    async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
-        let settings = self.0.borrow().settings.get(unit.as_str()).copied();
-        settings.ok_or_else(|| ActError::Gone(unit.clone()))
+    async fn read(&self, owner: &Owner) -> Result<CpuSettings, ActError> {
+        let settings = self.0.borrow().settings.get(&owner.to_string()).copied();
+        settings.ok_or_else(|| ActError::Gone(owner.clone()))
     }
 
     async fn apply(
         &self,
-        unit: &UnitName,
+        owner: &Owner,
         _from: Option<&CpuSettings>,
         to: &CpuSettings,
     ) -> Result<(), ActError> {
         // As over a real bus, others get their turn meanwhile.
         tokio::task::yield_now().await;
         let mut systemd = self.0.borrow_mut();
-        if systemd.broken.contains(unit.as_str()) {
+        let unit = owner.to_string();
+        if systemd.broken.contains(&unit) {
             return Err(ActError::Bus(SdBusError::NoBus(zbus::Error::InvalidReply)));
         }
         systemd.applied += 1;
-        systemd.settings.insert(unit.as_str().to_owned(), *to);
+        systemd.settings.insert(unit, *to);
+        Ok(())
+    }
+
+    async fn stop(&self, owner: &Owner) -> Result<(), ActError> {
+        self.0.borrow_mut().stopped.push(owner.to_string());
         Ok(())
     }
 }
@@ -149,8 +156,8 @@ impl Node {
             mode,
             ..Config::default()
         };
-        config.cpu.credits = CoreSeconds(100.0);
-        config.cpu.min_stay = Duration::ZERO;
+        config.limits.cpu.credits = CoreSeconds(100.0);
+        config.limits.cpu.min_stay = Duration::ZERO;
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("jupyter.slice")).unwrap();
         std::fs::create_dir_all(root.path().join("system.slice")).unwrap();
@@ -183,7 +190,7 @@ impl Node {
         systemd.facts.insert(unit.clone(), facts);
         let settings = CpuSettings {
             quota: Some(Cores(1.5)),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         systemd.settings.insert(unit, settings);
         self.set_usage(user, 0.0);
@@ -281,35 +288,6 @@ fn on_a_node(test: impl AsyncFnOnce()) {
     tokio::task::LocalSet::new().block_on(&runtime, test());
 }
 
-#[test]
-fn a_server_is_found_let_out_by_its_class_and_forgotten_when_it_stops() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        let (daemon, journal) = node.start();
-        node.spawn("alice");
-        daemon.poll_tree();
-        quiet().await;
-        let admitted: Vec<Admitted> = node.firewall.rules().admitted.values().cloned().collect();
-        assert_eq!(admitted.len(), 1);
-        assert_eq!(
-            (admitted[0].class.as_str(), admitted[0].level),
-            ("standard", 2)
-        );
-        node.stop("alice");
-        node.tick(&daemon, 5).await;
-        assert!(node.firewall.rules().admitted.is_empty());
-        let told = node.read(&journal);
-        assert!(
-            told.contains("alice's server was found in jupyter-alice.service"),
-            "{told}"
-        );
-        assert!(
-            told.contains("alice's server in jupyter-alice.service stopped"),
-            "{told}"
-        );
-    });
-}
-
 /// 100 core-seconds at 1.5 − 0.25 cores last 80 s.
 async fn spin(node: &mut Node, daemon: &Running, user: &str) {
     for second in 1..=100u32 {
@@ -318,282 +296,21 @@ async fn spin(node: &mut Node, daemon: &Running, user: &str) {
     }
 }
 
-#[test]
-fn a_spent_server_is_throttled_and_then_has_its_own_limit_back() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(node.quota("alice"), Some(1.5));
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(node.quota("alice"), Some(0.25));
-        for _ in 0..50 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
-        assert_eq!(node.quota("alice"), Some(1.5));
-        assert_eq!(
-            node.systemd.0.borrow().settings["jupyter-alice.service"].weight,
-            None
-        );
-        let told = node.read(&journal);
-        assert!(
-            told.contains("alice's server is throttled to 0.25 cores"),
-            "{told}"
-        );
-        assert!(
-            told.contains("alice's server is free again, with 1.5 cores"),
-            "{told}"
-        );
-    });
-}
+impl Node {
+    /// What alice runs over ssh, as uid 1000.
+    fn outside(&self, core_seconds: f64) {
+        let unit = "user-1000.slice";
+        let directory = self.root.path().join("user.slice").join(unit);
+        std::fs::create_dir_all(&directory).unwrap();
+        let usec = (core_seconds * 1e6) as u64;
+        std::fs::write(directory.join("cpu.stat"), format!("usage_usec {usec}\n")).unwrap();
+        let mut systemd = self.systemd.0.borrow_mut();
+        systemd.settings.entry(unit.to_owned()).or_default();
+    }
 
-#[test]
-fn observing_changes_nothing_and_tells_what_it_would_do() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Observe);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(node.systemd.0.borrow().applied, 0);
-        let told = node.read(&journal);
-        assert!(told.contains("would be throttled to 0.25 cores"), "{told}");
-        assert!(!told.contains("is throttled"), "{told}");
-    });
-}
-
-#[test]
-fn a_killed_daemon_s_case_is_carried_on() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        drop(daemon);
-        let applied = node.systemd.0.borrow().applied;
-        let (daemon, journal) = node.start();
-        quiet().await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(node.quota("alice"), Some(0.25));
-        assert_eq!(
-            node.systemd.0.borrow().applied,
-            applied,
-            "nothing had to be done"
-        );
-        for _ in 0..60 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.quota("alice"), Some(1.5));
-        let told = node.read(&journal);
-        assert!(told.contains("is still there after our restart"), "{told}");
-    });
-}
-
-#[test]
-fn an_intent_that_was_noted_and_not_carried_out_is_carried_out() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.systemd
-            .0
-            .borrow_mut()
-            .broken
-            .insert(Node::unit("alice"));
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(node.quota("alice"), Some(1.5));
-        drop(daemon);
-        node.systemd.0.borrow_mut().broken.clear();
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(node.quota("alice"), Some(0.25));
-        for _ in 0..60 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.quota("alice"), Some(1.5));
-    });
-}
-
-#[test]
-fn one_server_s_trouble_is_told_once_and_stops_nobody() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        for user in ["alice", "bob"] {
-            node.spawn(user);
-        }
-        node.systemd
-            .0
-            .borrow_mut()
-            .broken
-            .insert(Node::unit("alice"));
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        for second in 1..=100u32 {
-            node.set_usage("alice", f64::from(second) * 1.5);
-            node.set_usage("bob", f64::from(second) * 1.5);
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.quota("bob"), Some(0.25));
-        let told = node.read(&journal);
-        assert_eq!(told.matches("alice's server failed").count(), 1, "{told}");
-    });
-}
-
-#[test]
-fn somebody_else_s_limit_becomes_what_is_put_back() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        let theirs = CpuSettings {
-            quota: Some(Cores(0.5)),
-            ..NOTHING
-        };
-        let unit = Node::unit("alice");
-        node.systemd.0.borrow_mut().settings.insert(unit, theirs);
-        // The kernel shows what systemd wrote.
-        std::fs::write(node.directory("alice").join("cpu.max"), "50000 100000\n").unwrap();
-        node.tick(&daemon, 1).await;
-        assert_eq!(
-            node.quota("alice"),
-            Some(0.25),
-            "ours is put in force again"
-        );
-        std::fs::write(node.directory("alice").join("cpu.max"), "5000 20000\n").unwrap();
-        for _ in 0..60 {
-            node.tick(&daemon, 1).await;
-        }
-        assert_eq!(node.quota("alice"), Some(0.5));
-        let told = node.read(&journal);
-        assert!(
-            told.contains("Somebody set alice's server to 0.5 cores"),
-            "{told}"
-        );
-    });
-}
-
-#[test]
-fn off_lifts_everything_outlives_a_restart_and_on_resumes() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        daemon.switch_off("root").await.unwrap();
-        assert_eq!(node.quota("alice"), Some(1.5));
-        assert!(!node.firewall.rules().loaded);
-        drop(daemon);
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(node.quota("alice"), Some(1.5));
-        assert!(!node.firewall.rules().loaded);
-        daemon.switch_on("root").await.unwrap();
-        assert_eq!(node.quota("alice"), Some(0.25));
-        assert!(node.firewall.rules().loaded);
-        let told = node.read(&journal);
-        assert!(told.contains("switched off by root"), "{told}");
-    });
-}
-
-#[test]
-fn the_brake_lifts_without_a_daemon() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        drop(daemon);
-        let store = Store::new(node.state.path()).unwrap();
-        let complaints = lift(&store, Some(&node.systemd), &mut node.firewall.clone()).await;
-        assert!(complaints.is_empty(), "{complaints:?}");
-        assert_eq!(node.quota("alice"), Some(1.5));
-        assert!(store.load().unwrap().off);
-    });
-}
-
-#[test]
-fn altered_rules_are_told_and_put_back() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        {
-            let mut rules = node.firewall.rules();
-            rules.generation += 1;
-            rules.loaded = false;
-            rules.altered.push(Difference {
-                object: "table hubwarden".into(),
-                kind: crate::egress::DifferenceKind::Missing,
-            });
-        }
-        node.tick(&daemon, 1).await;
-        assert!(node.firewall.rules().loaded);
-        let told = node.read(&journal);
-        assert!(told.contains("table hubwarden is gone"), "{told}");
-    });
-}
-
-#[test]
-fn an_admin_s_unit_in_the_slice_keeps_its_network() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("lab");
-        node.systemd.0.borrow_mut().facts.insert(
-            Node::unit("lab"),
-            UnitFacts {
-                transient: false,
-                user: Some("root".into()),
-                uid: Some(0),
-                dynamic_user: false,
-            },
-        );
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        let classes: Vec<String> = node
-            .firewall
-            .rules()
-            .admitted
-            .values()
-            .map(|admitted| admitted.class.to_string())
-            .collect();
-        assert_eq!(classes, ["exempt"]);
-        assert_eq!(node.systemd.0.borrow().applied, 0);
-        let told = node.read(&journal);
-        assert!(told.contains("is no known user's server"), "{told}");
-    });
-}
-
-#[test]
-fn a_unit_nobody_can_tell_is_told_once_and_never_acted_on() {
-    on_a_node(async || {
-        let mut node = Node::new(Mode::Enforce);
-        node.spawn("alice");
-        if let Some(facts) = node
-            .systemd
-            .0
-            .borrow_mut()
-            .facts
-            .get_mut(&Node::unit("alice"))
-        {
-            facts.user = Some("mallory".into());
-        }
-        let (daemon, journal) = node.start();
-        for _ in 0..5 {
-            node.tick(&daemon, 1).await;
-        }
-        assert!(node.firewall.rules().admitted.is_empty());
-        assert_eq!(node.systemd.0.borrow().applied, 0);
-        let told = node.read(&journal);
-        assert_eq!(told.matches("it reaches no network").count(), 1, "{told}");
-        assert!(told.contains("Unix user mallory"), "{told}");
-    });
+    fn quota_of(&self, unit: &str) -> Option<f64> {
+        self.systemd.0.borrow().settings[unit]
+            .quota
+            .map(|quota| quota.0)
+    }
 }

@@ -1,62 +1,16 @@
 //! Who appeared, who they are, who is gone.
 
 use super::entries::{Entry, Guarded, level, unit_of};
+use super::outside::uid_of_cgroup;
+use super::places::{filter, slices, within};
 use super::state::Record;
-use super::{Daemon, Inner};
+use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use crate::cgroup::{CgroupId, CgroupPath, Change, Interest, Reader};
-use crate::config::Hub;
+use crate::cgroup::{CgroupId, CgroupPath, Change, Reader};
 use crate::egress::ClassName;
-use crate::hub::{Finding, Server, Units, identify};
-use crate::judge::Case;
+use crate::hub::{ContainerCgroup, Finding, Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
 use std::rc::Rc;
-
-/// The slices in which this hub's servers may be.
-pub(super) fn slices(hub: &Hub) -> [CgroupPath; 2] {
-    [CgroupPath::new("system.slice"), CgroupPath::new(&hub.slice)]
-}
-
-/// What this hub's spawner may have made: units by its templates anywhere, and every unit in the
-/// guarded slice.
-pub(super) fn filter(hub: &Hub) -> impl Fn(&CgroupPath, &str) -> Interest + 'static {
-    let guarded = hub.slice.clone();
-    let names = hub.unit_names.clone();
-    // An instance unit's own slice carries the template's name, dashes escaped.
-    let instance_slices: Vec<String> = names
-        .iter()
-        .map(|name| format!("system-{}", name.prefix().replace('-', "\\x2d")))
-        .collect();
-    move |slice, name| {
-        let in_guarded = within(slice, &guarded);
-        if name.ends_with(".slice") {
-            let may_hold_servers = in_guarded
-                || instance_slices
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix));
-            return if may_hold_servers {
-                Interest::Slice
-            } else {
-                Interest::None
-            };
-        }
-        let is_unit = name.ends_with(".service") || name.ends_with(".scope");
-        let fits = || {
-            name.strip_suffix(".service")
-                .is_some_and(|stem| names.iter().any(|name| name.extract(stem).is_some()))
-        };
-        if is_unit && (in_guarded || fits()) {
-            Interest::Member
-        } else {
-            Interest::None
-        }
-    }
-}
-
-/// Whether a cgroup is a top-level slice or lies in it.
-fn within(cgroup: &CgroupPath, slice: &str) -> bool {
-    cgroup.as_str().split('/').next() == Some(slice)
-}
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Takes in what the tree told.
@@ -74,43 +28,31 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if inner.entries.contains_key(&id) {
             return;
         }
-        let asking = true;
-        inner.entries.insert(
-            id,
-            Entry::Asked {
-                cgroup: cgroup.clone(),
-                asking,
-            },
-        );
+        if let Some(uid) = uid_of_cgroup(&cgroup) {
+            inner.entries.insert(id, Entry::Outside { cgroup, uid });
+            inner.attach_outside(now());
+            drop(inner);
+            self.enforce(id);
+            return;
+        }
+        let asked = Entry::Asked {
+            cgroup: cgroup.clone(),
+            asking: true,
+            why: None,
+        };
+        inner.entries.insert(id, asked);
         drop(inner);
+        self.hub_news.notify_one();
         self.ask(cgroup, id);
     }
 
-    /// Asks systemd what a unit is, without holding up the loop.
-    fn ask(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
+    /// Asks systemd or a container's engine what it is, without holding up the loop.
+    pub(super) fn ask(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
         let daemon = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let unit = unit_of(&cgroup);
-            match daemon.units.facts(&unit).await {
-                Ok(facts) => {
-                    let hub = daemon.inner.borrow().config.hub.clone();
-                    let finding = identify(&unit, &facts, &hub);
-                    daemon.identified(cgroup, id, finding);
-                }
-                Err(error) => {
-                    let mut inner = daemon.inner.borrow_mut();
-                    // Gone is no news: the tree will tell, or the next tick asks again.
-                    if let Some(Entry::Asked { asking, .. }) = inner.entries.get_mut(&id) {
-                        *asking = false;
-                        if !error.is_gone() {
-                            let message = format!(
-                                "Cannot tell whose {unit} is, and try again: {error}. Until then \
-                                 it reaches nothing if it is in the guarded slice."
-                            );
-                            inner.tell(Told::new(Kind::Trouble, Level::Error, message));
-                        }
-                    }
-                }
+            match daemon.find_out(&cgroup).await {
+                Ok(finding) => daemon.identified(cgroup, id, finding),
+                Err(error) => daemon.inner.borrow_mut().not_told(&cgroup, id, &error),
             }
         });
     }
@@ -119,7 +61,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn ask_again(self: &Rc<Self>) {
         let mut again = Vec::new();
         for (id, entry) in &mut self.inner.borrow_mut().entries {
-            if let Entry::Asked { cgroup, asking } = entry
+            if let Entry::Asked { cgroup, asking, .. } = entry
                 && !*asking
             {
                 *asking = true;
@@ -138,6 +80,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             (Some(Entry::Guarded(guarded)), Finding::Server(server))
                 if guarded.server.user == server.user =>
             {
+                // The hub may have told the server's name meanwhile.
+                guarded.server.name.clone_from(&server.name);
                 return;
             }
             (Some(Entry::Guarded(guarded)), _) => {
@@ -146,20 +90,29 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 self.release(cgroup, id);
                 return;
             }
-            // It may have gone while systemd was asked.
+            (Some(Entry::Other { .. }), Finding::Server(_)) => {
+                // What was set aside as exempt has rules to take back.
+                drop(inner);
+                self.gone(id);
+                inner = self.inner.borrow_mut();
+            }
+            // Set aside it is already, or it has gone while somebody was asked.
             _ => return,
         }
         match finding {
             Finding::Server(server) => {
+                let (policy, class) = inner.policy_of(&server);
                 let record = Record {
-                    class: inner.config.egress.class.clone(),
-                    case: Case::new(&inner.policy),
+                    class,
+                    case: inner.case_for(&server, &policy, now()),
                     changed: None,
                     server,
                     cgroup,
                     id,
                 };
+                inner.rested.remove(record.server.user.as_str());
                 inner.guard(record, false);
+                inner.attach_outside(now());
                 drop(inner);
                 self.enforce(id);
             }
@@ -188,8 +141,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut aside = Vec::new();
         for (id, entry) in &inner.entries {
             match entry {
+                Entry::Guarded(guarded) if guarded.is_outside() => {}
                 Entry::Guarded(guarded) => known.push((guarded.cgroup.clone(), *id)),
-                Entry::Asked { .. } => {}
+                Entry::Asked { .. } | Entry::Outside { .. } => {}
                 Entry::Other { .. } => aside.push(*id),
             }
         }
@@ -227,6 +181,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mode = inner.config.mode;
         match inner.entries.remove(&id) {
             Some(Entry::Guarded(guarded)) => {
+                inner.bequeath(&guarded, now());
                 inner.numbers.remove(&guarded.number);
                 inner.shut_out(id);
                 inner.tell(guarded.story(mode).gone());
@@ -242,9 +197,12 @@ impl Inner {
     /// Puts a server under supervision; its egress first, since that is what cannot wait.
     pub(super) fn guard(&mut self, record: Record, known: bool) {
         let number = self.free_number();
-        let mut guarded = Guarded::new(record, number);
+        let (policy, _) = self.policy_of(&record.server);
+        let mut guarded = Guarded::new(record, number, policy);
         self.numbers.insert(number, guarded.id);
-        self.let_in(&guarded.admitted(), &guarded.server);
+        if let Some(admitted) = guarded.admitted() {
+            self.let_in(&admitted, &guarded.server);
+        }
         self.open(&mut guarded);
         let story = guarded.story(self.config.mode);
         let told = story.found(guarded.class.as_str(), guarded.case.credits.left, known);
@@ -270,6 +228,8 @@ impl Inner {
     fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, exempt: bool) {
         let in_slice = within(&cgroup, &self.config.hub.slice);
         let unit = unit_of(&cgroup);
+        // A container keeps its id when it is started again.
+        let news = ContainerCgroup::of(&cgroup).is_none() || self.is_news(&unit);
         let consequence = match (in_slice, exempt) {
             (true, true) => "It is left alone, its network too.",
             (true, false) => {
@@ -286,7 +246,7 @@ impl Inner {
             };
             self.admit_exempt(&admitted);
         }
-        if in_slice || !exempt {
+        if news && (in_slice || !exempt) {
             let level = if exempt {
                 Level::Notice
             } else {
@@ -322,25 +282,14 @@ impl Inner {
     }
 
     /// The servers an earlier daemon knew, of those that still are what they were.
-    pub(super) fn resume(&mut self, records: Vec<Record>, members: &[(CgroupPath, CgroupId)]) {
+    pub(super) fn resume(&mut self, records: Vec<Record>) {
         for record in records {
-            let still_there = members
-                .iter()
-                .any(|(cgroup, id)| *cgroup == record.cgroup && *id == record.id);
-            if still_there {
-                let class = self.known_class(&record.class);
+            if self.tree.members().get(&record.cgroup) == Some(&record.id) {
+                let (_, class) = self.policy_of(&record.server);
                 self.guard(Record { class, ..record }, true);
             }
         }
-    }
-
-    /// A class may have gone from the configuration while the daemon was down.
-    fn known_class(&self, class: &ClassName) -> ClassName {
-        if self.config.egress.classes.contains_key(class) {
-            class.clone()
-        } else {
-            self.config.egress.class.clone()
-        }
+        self.attach_outside(now());
     }
 }
 

@@ -106,4 +106,6 @@ pub struct Admitted {
 impl Admitted {
     /// The largest number: 24 bits, the rest of the packet mark says that it is ours.
     pub const NUMBER_MAX: u32 = (1 << 24) - 1;
+    /// The levels that the table looks at.
+    pub const LEVELS: [u8; 2] = super::sets::LEVELS;
 }

@@ -2,9 +2,10 @@
 //!
 //! A unit's name alone never decides: `jupyter-alice-singleuser` is alice's under JupyterHub's
 //! default template and alice-singleuser's under TLJH's. The Unix user that the unit runs as
-//! does, and no hub user can start a system unit as somebody else.
+//! does, and no hub user can start a system unit as somebody else. The hub's own word, where it is
+//! to be had, comes before the templates: it knows which unit it started for whom.
 
-use super::{HubUser, Server, Spawner, UnitName, matches_unix_user, unescape};
+use super::{Control, HubUser, Listed, Server, Spawner, UnitName, matches_unix_user, unescape};
 use crate::config::Hub;
 use std::collections::BTreeSet;
 
@@ -33,8 +34,9 @@ pub enum Finding {
     Unknown(String),
 }
 
-/// Tells what a unit is; pure, so that every odd name is a test.
-pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub) -> Finding {
+/// Tells what a unit is; pure, so that every odd name is a test. `listed` is the hub's own word,
+/// empty where it has said nothing.
+pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]) -> Finding {
     let Some(stem) = unit.as_str().strip_suffix(".service") else {
         return Finding::Unknown("it is no service, as every server of SystemdSpawner is".into());
     };
@@ -43,13 +45,50 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub) -> Finding {
             "it has a unit file, so an admin set it up and no spawner did".into(),
         );
     }
-    let mut candidates = BTreeSet::new();
-    let mut doubt = None;
-    for text in hub.unit_names.iter().filter_map(|name| name.extract(stem)) {
-        match unescape(text) {
-            Ok(name) => drop(candidates.insert(name)),
-            Err(why) => doubt = Some(why),
+    if facts.uid == Some(0) && !facts.dynamic_user {
+        return Finding::Unknown(
+            "it runs as root, whom no limit and no packet rule holds; give the user a Unix \
+             account of their own"
+                .into(),
+        );
+    }
+    let server = |user: HubUser, name: String| {
+        Finding::Server(Server {
+            user,
+            name,
+            spawner: Spawner::Systemd,
+            unit: unit.clone(),
+            uid: facts.uid,
+            control: Control::Systemd,
+        })
+    };
+    let runs_as = |name: &str| {
+        facts.user.as_ref().is_some_and(|unix_user| {
+            hub.unix_users
+                .iter()
+                .any(|template| matches_unix_user(template, name, unix_user))
+        })
+    };
+    let (candidates, doubt) = candidates(stem, hub);
+    match listed {
+        [] => {}
+        [one] => {
+            let another = candidates
+                .iter()
+                .find(|name| !facts.dynamic_user && runs_as(name));
+            return match another {
+                Some(another) if *another != one.user.0 && !runs_as(one.user.as_str()) => {
+                    Finding::Unknown(format!(
+                        "the hub's API says that it is {}'s, but by its name and Unix user it is \
+                         {}'s",
+                        one.user,
+                        HubUser(another.clone())
+                    ))
+                }
+                _ => server(one.user.clone(), one.server.clone()),
+            };
         }
+        [a, b, ..] => return Finding::Unknown(two(a, b)),
     }
     if candidates.is_empty() {
         return Finding::Unknown(match doubt {
@@ -57,43 +96,51 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub) -> Finding {
             None => "its name fits none of hub.unit_names".into(),
         });
     }
-    let proven: Vec<&String> = match &facts.user {
-        _ if facts.dynamic_user => candidates.iter().collect(),
-        Some(unix_user) => candidates
-            .iter()
-            .filter(|name| {
-                hub.unix_users
-                    .iter()
-                    .any(|template| matches_unix_user(template, name, unix_user))
-            })
-            .collect(),
-        None => Vec::new(),
-    };
+    let proven: Vec<&String> = candidates
+        .iter()
+        .filter(|name| facts.dynamic_user || runs_as(name))
+        .collect();
     match proven[..] {
-        [name] => Finding::Server(Server {
-            user: HubUser(name.clone()),
-            name: String::new(),
-            spawner: Spawner::Systemd,
-            unit: unit.clone(),
-            uid: facts.uid,
-        }),
+        // SystemdSpawner has no named servers.
+        [name] => server(HubUser(name.clone()), String::new()),
         [] => Finding::Unknown(format!(
             "it runs as {}, which hub.unix_users makes of none of the names it may carry ({})",
             match &facts.user {
                 Some(user) => format!("Unix user {}", HubUser(user.clone())),
                 None => "a uid without an account".to_owned(),
             },
-            listed(&candidates)
+            in_a_row(&candidates)
         )),
         _ => Finding::Unknown(format!(
             "it may belong to more than one user ({}); leave only the template your hub uses in \
-             hub.unit_names",
-            listed(&candidates)
+             hub.unit_names, or set hub.api_url to have the hub's own word",
+            in_a_row(&candidates)
         )),
     }
 }
 
-fn listed(names: &BTreeSet<String>) -> String {
+/// The names that the templates read in a unit's name, and what was wrong with one that none did.
+fn candidates(stem: &str, hub: &Hub) -> (BTreeSet<String>, Option<&'static str>) {
+    let mut names = BTreeSet::new();
+    let mut doubt = None;
+    for text in hub.unit_names.iter().filter_map(|name| name.extract(stem)) {
+        match unescape(text) {
+            Ok(name) => drop(names.insert(name)),
+            Err(why) => doubt = Some(why),
+        }
+    }
+    (names, doubt)
+}
+
+/// The hub contradicts itself: nobody is acted on.
+pub(super) fn two(a: &Listed, b: &Listed) -> String {
+    format!(
+        "the hub's API gives it to two servers, one of {} and one of {}",
+        a.user, b.user
+    )
+}
+
+fn in_a_row(names: &BTreeSet<String>) -> String {
     let shown: Vec<String> = names
         .iter()
         .map(|name| HubUser(name.clone()).to_string())
@@ -116,7 +163,24 @@ mod tests {
     }
 
     fn found(unit: &str, facts: &UnitFacts) -> Finding {
-        identify(&UnitName(unit.to_owned()), facts, &Config::default().hub)
+        identify(
+            &UnitName(unit.to_owned()),
+            facts,
+            &Config::default().hub,
+            &[],
+        )
+    }
+
+    fn listed(user: &str) -> Listed {
+        Listed {
+            user: HubUser(user.to_owned()),
+            server: String::new(),
+        }
+    }
+
+    fn with_the_hubs_word(unit: &str, facts: &UnitFacts, listed: &[Listed]) -> Finding {
+        let hub = Config::default().hub;
+        identify(&UnitName(unit.to_owned()), facts, &hub, listed)
     }
 
     fn user_of(unit: &str, unix_user: &str) -> String {
@@ -217,13 +281,89 @@ mod tests {
         hub.unix_users = vec![Template::new("stud_", "")];
         let unit = UnitName("jupyter-alice.service".into());
         assert!(matches!(
-            identify(&unit, &facts("stud_alice"), &hub),
+            identify(&unit, &facts("stud_alice"), &hub, &[]),
             Finding::Server(_)
         ));
         assert!(matches!(
-            identify(&unit, &facts("jupyter-alice"), &hub),
+            identify(&unit, &facts("jupyter-alice"), &hub, &[]),
             Finding::Unknown(_)
         ));
+    }
+
+    #[test]
+    fn the_hubs_word_comes_before_the_templates() {
+        // A username_template of the hub's own that the configuration does not have.
+        let odd = facts("u1001");
+        for (unit, facts) in [
+            ("jupyter-alice.service", &odd),
+            ("alices-lab.service", &odd),
+            ("jupyter-a\\x41.service", &facts("jupyter-aA")),
+        ] {
+            let Finding::Server(server) = with_the_hubs_word(unit, facts, &[listed("alice")])
+            else {
+                panic!("{unit} is not mapped");
+            };
+            assert_eq!(server.user.as_str(), "alice");
+        }
+    }
+
+    #[test]
+    fn the_hub_tells_dynamic_users_apart() {
+        let facts = UnitFacts {
+            dynamic_user: true,
+            ..facts("")
+        };
+        let unit = "jupyter-alice-singleuser.service";
+        let found = with_the_hubs_word(unit, &facts, &[listed("alice-singleuser")]);
+        let Finding::Server(server) = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(server.user.as_str(), "alice-singleuser");
+    }
+
+    #[test]
+    fn the_hub_and_the_unix_user_that_differ_are_refused_with_both_named() {
+        let unit = "jupyter-bob.service";
+        let found = with_the_hubs_word(unit, &facts("jupyter-bob"), &[listed("alice")]);
+        let Finding::Unknown(why) = found else {
+            panic!("{found:?}");
+        };
+        assert!(
+            why.contains("alice's, but by its name and Unix user it is bob's"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_unit_that_two_servers_name_is_nobodys() {
+        let both = [listed("alice"), listed("bob")];
+        let found = with_the_hubs_word("jupyter-alice.service", &facts("jupyter-alice"), &both);
+        let Finding::Unknown(why) = found else {
+            panic!("{found:?}");
+        };
+        assert!(why.contains("one of alice and one of bob"), "{why}");
+    }
+
+    #[test]
+    fn not_even_the_hubs_word_makes_an_admins_unit_a_server() {
+        let facts = UnitFacts {
+            transient: false,
+            ..facts("root")
+        };
+        let found = with_the_hubs_word("jupyter-lab.service", &facts, &[listed("lab")]);
+        assert!(matches!(found, Finding::NotAServer(_)), "{found:?}");
+    }
+
+    #[test]
+    fn a_unit_that_runs_as_root_is_nobody_s_server() {
+        let facts = UnitFacts {
+            uid: Some(0),
+            ..facts("root")
+        };
+        let Finding::Unknown(why) = found("jupyter-root-singleuser.service", &facts) else {
+            panic!("taken for a server");
+        };
+        assert!(why.contains("runs as root"), "{why}");
     }
 
     #[test]

@@ -1,10 +1,19 @@
 //! Who is this? From a cgroup to one hub user's server, or a clear reason why not.
 
+pub mod api;
+mod container;
+mod directory;
+mod docker;
+mod escapism;
 mod identify;
+pub mod shared;
 mod systemd;
 mod unit_name;
 mod unix_user;
 
+pub use container::{ContainerCgroup, ContainerFacts, Engine, identify_container};
+pub use directory::{HubDirectory, Listed, Person};
+pub use docker::{EngineError, container_facts};
 pub use identify::{Finding, UnitFacts, identify};
 pub use systemd::Units;
 pub use unit_name::{escape, unescape};
@@ -54,6 +63,12 @@ fn is_invisible(c: char) -> bool {
 pub enum Spawner {
     /// SystemdSpawner: a transient unit.
     Systemd,
+    /// DockerSpawner: a container of Docker's.
+    Docker,
+    /// A container of root's Podman.
+    Podman,
+    /// None: what a hub user runs outside the server, in `user-UID.slice`.
+    Login,
 }
 
 impl Spawner {
@@ -61,8 +76,22 @@ impl Spawner {
     pub fn as_str(self) -> &'static str {
         match self {
             Spawner::Systemd => "systemd",
+            Spawner::Docker => "docker",
+            Spawner::Podman => "podman",
+            Spawner::Login => "login",
         }
     }
+}
+
+/// Through whom a server's limits are changed: whoever made its cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Control {
+    /// systemd, which would overwrite what anybody else writes.
+    #[default]
+    Systemd,
+    /// The cgroup's own files: a container engine with the cgroupfs driver made it.
+    Cgroup,
 }
 
 /// JupyterHub's single-user server.
@@ -74,8 +103,11 @@ pub struct Server {
     pub name: String,
     /// What started it.
     pub spawner: Spawner,
-    /// The unit it runs in.
+    /// The unit it runs in; for a container that systemd knows nothing of, its cgroup's name.
     pub unit: UnitName,
     /// The Unix user it runs as, where it has a fixed one.
     pub uid: Option<u32>,
+    /// Through whom its limits are changed.
+    #[serde(default)]
+    pub control: Control,
 }

@@ -1,12 +1,13 @@
 //! What a rung means in systemd's terms, given what stood there before.
 
 use super::{Policy, Rung};
-use crate::units::Cores;
+use crate::units::{Bytes, Cores};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The CPU properties of a unit; `None` is systemd's "not set".
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// The properties of a unit that we set; `None` is systemd's "not set".
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CpuSettings {
     /// `CPUQuotaPerSecUSec`.
     pub quota: Option<Cores>,
@@ -14,6 +15,16 @@ pub struct CpuSettings {
     pub period: Option<Duration>,
     /// `CPUWeight`.
     pub weight: Option<u64>,
+    /// `MemoryHigh`.
+    pub memory_high: Option<Bytes>,
+    /// `MemoryMax`.
+    pub memory_max: Option<Bytes>,
+    /// `TasksMax`.
+    pub tasks_max: Option<u64>,
+    /// `IOWeight`.
+    pub io_weight: Option<u64>,
+    /// Its processes stand still.
+    pub frozen: bool,
 }
 
 impl CpuSettings {
@@ -23,10 +34,19 @@ impl CpuSettings {
             self.quota = found.quota;
             self.period = found.period;
         }
-        if found.weight != ours.weight {
-            self.weight = found.weight;
-        }
+        follow(&mut self.weight, ours.weight, found.weight);
+        follow(&mut self.memory_high, ours.memory_high, found.memory_high);
+        follow(&mut self.memory_max, ours.memory_max, found.memory_max);
+        follow(&mut self.tasks_max, ours.tasks_max, found.tasks_max);
+        follow(&mut self.io_weight, ours.io_weight, found.io_weight);
+        follow(&mut self.frozen, ours.frozen, found.frozen);
         self
+    }
+}
+
+fn follow<T: PartialEq>(before: &mut T, ours: T, found: T) {
+    if found != ours {
+        *before = found;
     }
 }
 
@@ -39,6 +59,15 @@ pub fn wanted(rung: Rung, policy: &Policy, before: &CpuSettings) -> CpuSettings 
     let mut settings = *before;
     if let Some(limit) = policy.limit {
         tighten(&mut settings, limit, None);
+    }
+    let plain = &policy.plain;
+    lower(&mut settings.memory_high, plain.memory_high);
+    lower(&mut settings.memory_max, plain.memory_max);
+    lower(&mut settings.tasks_max, plain.tasks_max);
+    lower(&mut settings.io_weight, plain.io_weight);
+    // Not on the rung above it: a frozen unit does not hear that it should stop.
+    if rung == Rung::Frozen {
+        settings.frozen = true;
     }
     if rung >= Rung::Deprioritised {
         let weight = before.weight.unwrap_or(DEFAULT_WEIGHT).min(policy.weight);
@@ -63,25 +92,49 @@ fn tighten(settings: &mut CpuSettings, quota: Cores, period: Option<Duration>) {
     }
 }
 
+/// Lowers a limit, and never raises one.
+fn lower<T: PartialOrd + Copy>(standing: &mut Option<T>, ours: Option<T>) {
+    if let Some(ours) = ours
+        && standing.is_none_or(|standing| ours < standing)
+    {
+        *standing = Some(ours);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::judge::tests::policy;
 
-    const NOTHING: CpuSettings = CpuSettings {
-        quota: None,
-        period: None,
-        weight: None,
-    };
+    #[test]
+    fn plain_limits_hold_on_every_rung_and_never_loosen() {
+        let policy = Policy {
+            plain: crate::judge::PlainLimits {
+                memory_max: Some(Bytes(1 << 30)),
+                tasks_max: Some(500),
+                ..Default::default()
+            },
+            ..policy()
+        };
+        let before = CpuSettings {
+            tasks_max: Some(100),
+            ..CpuSettings::default()
+        };
+        for rung in Rung::ALL {
+            let settings = wanted(rung, &policy, &before);
+            assert_eq!(settings.memory_max, Some(Bytes(1 << 30)));
+            assert_eq!(settings.tasks_max, Some(100));
+        }
+    }
 
     #[test]
     fn free_server_has_just_the_limit() {
-        let settings = wanted(Rung::Free, &policy(), &NOTHING);
+        let settings = wanted(Rung::Free, &policy(), &CpuSettings::default());
         assert_eq!(
             settings,
             CpuSettings {
                 quota: Some(Cores(2.0)),
-                ..NOTHING
+                ..CpuSettings::default()
             }
         );
     }
@@ -92,6 +145,7 @@ mod tests {
             quota: Some(Cores(1.5)),
             period: Some(Duration::from_millis(50)),
             weight: Some(10),
+            ..CpuSettings::default()
         };
         assert_eq!(wanted(Rung::Free, &policy(), &before), before);
         assert_eq!(wanted(Rung::Deprioritised, &policy(), &before), before);
@@ -105,7 +159,7 @@ mod tests {
     fn limit_below_the_baseline_is_never_raised() {
         let before = CpuSettings {
             quota: Some(Cores(0.1)),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         assert_eq!(
             wanted(Rung::Throttled, &policy(), &before).quota,
@@ -119,13 +173,13 @@ mod tests {
         let ours = CpuSettings {
             quota: Some(Cores(0.25)),
             weight: Some(20),
-            ..NOTHING
+            ..CpuSettings::default()
         };
         let found = CpuSettings {
             quota: Some(Cores(0.5)),
             ..ours
         };
-        let before = NOTHING.with_changes(&ours, &found);
+        let before = CpuSettings::default().with_changes(&ours, &found);
         assert_eq!(before.quota, Some(Cores(0.5)));
         assert_eq!(before.weight, None);
     }
@@ -136,6 +190,9 @@ mod tests {
             limit: None,
             ..policy()
         };
-        assert_eq!(wanted(Rung::Free, &policy, &NOTHING), NOTHING);
+        assert_eq!(
+            wanted(Rung::Free, &policy, &CpuSettings::default()),
+            CpuSettings::default()
+        );
     }
 }

@@ -43,7 +43,8 @@ impl Credits {
     /// The first reading only sets the starting point, and so does one that went backwards (the
     /// cgroup was made anew) or whose time did not advance: without a span there is nothing to
     /// book, and guessing would charge an innocent.
-    pub(super) fn book(&mut self, usage: Duration, now: Time, policy: &Policy) {
+    /// `drain` above 1 makes use cost more.
+    pub(super) fn book(&mut self, usage: Duration, now: Time, drain: f64, policy: &Policy) {
         self.follow(policy.size);
         let reading = Reading { at: now, usage };
         let Some(last) = self.last.replace(reading) else {
@@ -52,7 +53,7 @@ impl Credits {
         let span = now.since(last.at);
         if let (Some(used), false) = (usage.checked_sub(last.usage), span.is_zero()) {
             let earned = CoreSeconds::of(policy.baseline, span);
-            self.left.0 += earned.0 - used.as_secs_f64();
+            self.left.0 += earned.0 - drain * used.as_secs_f64();
             self.rate = Cores(used.as_secs_f64() / span.as_secs_f64());
         }
         self.left.0 = self.left.0.clamp(0.0, policy.size.0);
@@ -65,6 +66,20 @@ impl Credits {
             self.left.0 *= size.0 / self.size.0;
             self.size = size;
         }
+    }
+
+    /// The account after a rest, for a counter that begins anew.
+    pub(super) fn after_rest(mut self, rest: Duration, policy: &Policy) -> Credits {
+        self.follow(policy.size);
+        self.left.0 += CoreSeconds::of(policy.baseline, rest).0;
+        self.left.0 = self.left.0.clamp(0.0, policy.size.0);
+        self.restart();
+        self
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_full(&self, policy: &Policy) -> bool {
+        self.left >= policy.size
     }
 
     /// Forgets the starting point, for a cgroup whose counter begins anew.

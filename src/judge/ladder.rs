@@ -1,7 +1,7 @@
 //! The ladder: which rung a case stands on, and why it moves.
 
-use super::{Credits, Policy};
-use crate::units::{CoreSeconds, Cores, Time};
+use super::{Credits, Policy, Reason};
+use crate::units::{CoreSeconds, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -10,21 +10,36 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rung {
-    /// Only the limit that everybody has.
+    /// Only the limits that everybody has.
     Free,
     /// A low weight: yields to whoever else wants the CPU.
     Deprioritised,
     /// A quota at the baseline.
     Throttled,
+    /// Stands still, and loses nothing.
+    Frozen,
+    /// Ended. The user may start a new one.
+    Stopped,
 }
 
 impl Rung {
+    /// All rungs, mildest first.
+    pub const ALL: [Rung; 5] = [
+        Rung::Free,
+        Rung::Deprioritised,
+        Rung::Throttled,
+        Rung::Frozen,
+        Rung::Stopped,
+    ];
+
     /// The word used in the journal's `VERDICT`, in `status` and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Rung::Free => "free",
             Rung::Deprioritised => "deprioritised",
             Rung::Throttled => "throttled",
+            Rung::Frozen => "frozen",
+            Rung::Stopped => "stopped",
         }
     }
 }
@@ -44,7 +59,19 @@ pub struct Case {
     pub rung: Rung,
     /// Since when, and whether it went up to get there; `None` before any verdict.
     moved: Option<Move>,
+    /// When it was first seen.
+    started: Option<Time>,
+    /// Its last throttlings, newest first.
+    offences: [Option<Time>; OFFENCES],
+    /// It was told that its time ends.
+    warned: bool,
 }
+
+/// More than these within one window change nothing further.
+const OFFENCES: usize = 4;
+/// An uncontended node gives a throttled server its CPU back after this many minimum stays: the
+/// throttling itself relieves the others, so calm proves little at first.
+const CALM: u32 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Move {
@@ -59,13 +86,26 @@ impl Case {
             credits: Credits::full(policy),
             rung: Rung::Free,
             moved: None,
+            started: None,
+            offences: [None; OFFENCES],
+            warned: false,
+        }
+    }
+
+    /// A new server of a user whose earlier one ended on this case, so long ago: stopping and
+    /// starting again brings rest, and no new credits.
+    pub fn after_rest(earlier: &Case, rest: Duration, policy: &Policy) -> Case {
+        Case {
+            credits: earlier.credits.after_rest(rest, policy),
+            offences: earlier.offences,
+            ..Case::new(policy)
         }
     }
 
     /// How long the credits last at the present rate; `None` where they do not fall or are spent.
     pub fn lasts(&self, policy: &Policy) -> Option<Duration> {
         let falls = self.credits.rate.0 - policy.baseline.0;
-        if self.rung == Rung::Throttled || falls <= 0.0 {
+        if self.rung >= Rung::Throttled || falls <= 0.0 || policy.unlimited {
             return None;
         }
         Duration::try_from_secs_f64(self.credits.left.0 / falls).ok()
@@ -75,13 +115,33 @@ impl Case {
     pub fn moved_at(&self) -> Option<Time> {
         self.moved.map(|moved| moved.at)
     }
+
+    /// How long it has stood on this rung.
+    fn stood(&self, now: Time) -> Duration {
+        self.moved
+            .map_or(Duration::ZERO, |moved| now.since(moved.at))
+    }
+
+    /// How much faster than its use its credits drain.
+    fn drain(&self, now: Time, policy: &Policy) -> f64 {
+        let Some(repeat) = policy.repeat else {
+            return 1.0;
+        };
+        let recent = |at: &&Time| now.since(**at) < repeat.window;
+        1.0 + repeat.faster * self.offences.iter().flatten().filter(recent).count() as f64
+    }
 }
 
 /// Something that happened to a server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event {
-    /// Its counters were read: CPU time used since its cgroup was made.
-    Sampled(Duration),
+    /// Its counters were read.
+    Sampled {
+        /// CPU time used since its cgroup was made.
+        usage: Duration,
+        /// Other servers or the hub wait for the CPU.
+        contended: bool,
+    },
 }
 
 /// A decided change of rung.
@@ -95,72 +155,38 @@ pub struct Verdict {
     pub reason: Reason,
 }
 
-/// Why a verdict was reached, with the readings that prove it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Reason {
-    /// Credits fell below the share at which a server yields.
-    CreditsLow {
-        /// What is left.
-        left: CoreSeconds,
-        /// What a rested server has.
-        size: CoreSeconds,
-        /// Use since the reading before.
-        rate: Cores,
-    },
-    /// Credits are spent.
-    CreditsSpent {
-        /// What a rested server has.
-        size: CoreSeconds,
-        /// Use since the reading before.
-        rate: Cores,
-        /// How long it must rest to be free.
-        rest: Duration,
-    },
-    /// It was decided before, and could not be or was not carried out until now.
-    DecidedBefore,
-    /// Credits came back.
-    Rested {
-        /// What is left.
-        left: CoreSeconds,
-        /// What a rested server has.
-        size: CoreSeconds,
-    },
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::CreditsLow { left, size, rate } => write!(
-                f,
-                "only {left} of {size} of CPU credits are left, and it uses {rate}"
-            ),
-            Reason::CreditsSpent { size, rate, rest } => write!(
-                f,
-                "its {size} of CPU credits are spent, and it uses {rate}; it is free again after \
-                 {} of rest",
-                crate::units::in_words(*rest)
-            ),
-            Reason::DecidedBefore => f.write_str("that was decided before, and takes effect now"),
-            Reason::Rested { left, size } => {
-                write!(f, "it has {left} of {size} of CPU credits again")
-            }
-        }
-    }
+/// A server's time is about to end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Warning {
+    /// How long it still has: wall time, or CPU time at one core.
+    pub left: Duration,
+    /// What comes then.
+    pub then: Rung,
 }
 
 /// Books an event and says whether the case moves.
 pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Option<Verdict> {
-    let Event::Sampled(usage) = event;
-    case.credits.book(*usage, now, policy);
-    let due = due(case, policy);
+    let Event::Sampled { usage, contended } = *event;
+    // Nothing comes after that, whatever a unit that is about to end still does.
+    if case.rung == Rung::Stopped {
+        return None;
+    }
+    case.started.get_or_insert(now);
+    let drain = case.drain(now, policy);
+    case.credits.book(usage, now, drain, policy);
+    let (due, reason) = due(case, usage, contended, now, policy);
     if due == case.rung || !may_move(case, due, now, policy) {
         return None;
     }
     let verdict = Verdict {
         from: case.rung,
         to: due,
-        reason: reason(case, due, policy),
+        reason,
     };
+    if due == Rung::Throttled && case.rung < due {
+        case.offences.rotate_right(1);
+        case.offences[0] = Some(now);
+    }
     case.moved = Some(Move {
         at: now,
         up: due > case.rung,
@@ -169,42 +195,135 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
     Some(verdict)
 }
 
-/// The rung that credits alone call for. Between the two thresholds a case stays where it is:
-/// that is the hysteresis.
-fn due(case: &Case, policy: &Policy) -> Rung {
+impl Warning {
+    /// The warning that is due, once for each server.
+    pub fn due(case: &mut Case, usage: Duration, now: Time, policy: &Policy) -> Option<Warning> {
+        let time = &policy.time;
+        let left = time_left(case, usage, now, policy)?;
+        if case.warned || left > time.warn || left.is_zero() {
+            return None;
+        }
+        case.warned = true;
+        Some(Warning {
+            left,
+            then: time.then,
+        })
+    }
+}
+
+/// What is left of the shorter of the two time limits.
+fn time_left(case: &Case, usage: Duration, now: Time, policy: &Policy) -> Option<Duration> {
+    let ran = now.since(case.started.unwrap_or(now));
+    let wall = policy.time.wall.map(|limit| limit.saturating_sub(ran));
+    let cpu = policy.time.cpu.map(|CoreSeconds(limit)| {
+        Duration::try_from_secs_f64(limit)
+            .unwrap_or(Duration::MAX)
+            .saturating_sub(usage)
+    });
+    wall.into_iter().chain(cpu).min()
+}
+
+/// The rung that everything together calls for, and why.
+fn due(
+    case: &Case,
+    usage: Duration,
+    contended: bool,
+    now: Time,
+    policy: &Policy,
+) -> (Rung, Reason) {
+    let (by_load, reason) = due_by_load(case, contended, now, policy);
+    if time_left(case, usage, now, policy) == Some(Duration::ZERO) && policy.time.then > by_load {
+        return (policy.time.then, time_reason(usage, policy));
+    }
+    (by_load, reason)
+}
+
+fn time_reason(usage: Duration, policy: &Policy) -> Reason {
+    match (policy.time.cpu, policy.time.wall) {
+        (Some(limit), _) if usage.as_secs_f64() >= limit.0 => Reason::CpuTimeSpent { limit },
+        (_, Some(limit)) => Reason::WallTimeSpent { limit },
+        (Some(limit), None) => Reason::CpuTimeSpent { limit },
+        (None, None) => Reason::DecidedBefore,
+    }
+}
+
+/// The rung that credits call for. Between the two thresholds a case stays where it is: that is
+/// the hysteresis.
+fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Rung, Reason) {
+    let Credits { left, rate, .. } = case.credits;
+    let size = policy.size;
     let share = case.credits.share(policy);
-    if case.credits.left.0 <= 0.0 {
-        Rung::Throttled
-    } else if share >= policy.free_above {
-        Rung::Free
+    let spent = || Reason::CreditsSpent {
+        size,
+        rate,
+        rest: case
+            .credits
+            .rest_until(policy.free_above, policy)
+            .max(policy.min_stay),
+    };
+    if policy.unlimited {
+        return (Rung::Free, Reason::Granted);
+    }
+    if case.rung >= Rung::Throttled && share < policy.free_above {
+        return due_while_held(case, contended, now, policy, spent());
+    }
+    if left.0 <= 0.0 {
+        return if policy.contended_above.is_some() && !contended {
+            (Rung::Deprioritised, Reason::SpentUncontended { size })
+        } else {
+            (Rung::Throttled, spent())
+        };
+    }
+    if share >= policy.free_above {
+        (Rung::Free, Reason::Rested { left, size })
     } else if share < policy.deprioritise_below {
-        case.rung.max(Rung::Deprioritised)
+        (Rung::Deprioritised, Reason::CreditsLow { left, size, rate })
     } else {
-        case.rung
+        (case.rung, Reason::DecidedBefore)
+    }
+}
+
+/// What becomes of a server that is throttled or frozen and has not rested.
+fn due_while_held(
+    case: &Case,
+    contended: bool,
+    now: Time,
+    policy: &Policy,
+    spent: Reason,
+) -> (Rung, Reason) {
+    let stood = case.stood(now);
+    let sustained = policy.sustained;
+    match (case.rung, sustained.freeze_after) {
+        (Rung::Throttled, Some(after)) if stood >= after => {
+            (Rung::Frozen, Reason::Sustained { after })
+        }
+        (Rung::Throttled, _)
+            if policy.contended_above.is_some()
+                && !contended
+                && stood >= CALM * policy.min_stay =>
+        {
+            let size = policy.size;
+            (Rung::Deprioritised, Reason::SpentUncontended { size })
+        }
+        (Rung::Frozen, _) if stood >= sustained.freeze_for => {
+            let after = sustained.freeze_for;
+            let to = if sustained.stop {
+                Rung::Stopped
+            } else {
+                Rung::Throttled
+            };
+            (to, Reason::FrozenLongEnough { after })
+        }
+        (rung, _) => (rung, spent),
     }
 }
 
 /// Going on in the same direction is always allowed, turning back only after the minimum stay.
 fn may_move(case: &Case, due: Rung, now: Time, policy: &Policy) -> bool {
     match case.moved {
+        // Whom an admin helps should not have to wait.
+        _ if policy.unlimited => true,
         Some(moved) if moved.up != (due > case.rung) => now.since(moved.at) >= policy.min_stay,
         _ => true,
-    }
-}
-
-fn reason(case: &Case, due: Rung, policy: &Policy) -> Reason {
-    let Credits { left, rate, .. } = case.credits;
-    let size = policy.size;
-    match due {
-        Rung::Free => Reason::Rested { left, size },
-        Rung::Deprioritised => Reason::CreditsLow { left, size, rate },
-        Rung::Throttled => Reason::CreditsSpent {
-            size,
-            rate,
-            rest: case
-                .credits
-                .rest_until(policy.free_above, policy)
-                .max(policy.min_stay),
-        },
     }
 }

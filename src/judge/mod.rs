@@ -9,13 +9,17 @@
 
 mod controls;
 mod credits;
+mod grant;
 mod ladder;
 mod policy;
+mod reason;
 
 pub use controls::{CpuSettings, wanted};
 pub use credits::Credits;
-pub use ladder::{Case, Event, Reason, Rung, Verdict, step};
-pub use policy::Policy;
+pub use grant::{Grant, GrantedCredits};
+pub use ladder::{Case, Event, Rung, Verdict, Warning, step};
+pub use policy::{PlainLimits, Policy, Repeat, Sustained, TimeLimits};
+pub use reason::Reason;
 
 #[cfg(test)]
 mod tests;

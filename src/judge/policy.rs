@@ -1,9 +1,9 @@
 //! What the judge goes by, as plain data.
 
-use crate::units::{CoreSeconds, Cores};
+use crate::units::{Bytes, CoreSeconds, Cores};
 use std::time::Duration;
 
-/// CPU policy of one server.
+/// Policy of one server: what its user may use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// The most it may use while it has credits; `None` is no limit of ours.
@@ -12,6 +12,11 @@ pub struct Policy {
     pub baseline: Cores,
     /// The most credits it can have.
     pub size: CoreSeconds,
+    /// Credits do not matter: a grant.
+    pub unlimited: bool,
+    /// Spent credits throttle only while others wait for the CPU for more than this share of
+    /// the time; `None` always.
+    pub contended_above: Option<f64>,
     /// Share of `size` below which it yields to others.
     pub deprioritise_below: f64,
     /// Share of `size` from which it is free again.
@@ -22,4 +27,58 @@ pub struct Policy {
     pub period: Duration,
     /// Least time between two opposite verdicts.
     pub min_stay: Duration,
+    /// What happens to those who stay throttled.
+    pub sustained: Sustained,
+    /// How repeated throttling makes credits drain faster.
+    pub repeat: Option<Repeat>,
+    /// Limits on how long a server may run.
+    pub time: TimeLimits,
+    /// Limits that hold on every rung.
+    pub plain: PlainLimits,
+}
+
+/// What happens to a server that stays throttled: nothing, unless configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sustained {
+    /// Frozen after this long.
+    pub freeze_after: Option<Duration>,
+    /// For this long at most.
+    pub freeze_for: Duration,
+    /// And stopped then, instead of let go on throttled.
+    pub stop: bool,
+}
+
+/// Each throttling within the window makes credits drain by this much more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Repeat {
+    /// How long a throttling counts.
+    pub window: Duration,
+    /// Share added to the drain for each: 0.5 after two means twice as fast.
+    pub faster: f64,
+}
+
+/// How long a server may run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TimeLimits {
+    /// CPU time since its start.
+    pub cpu: Option<CoreSeconds>,
+    /// Wall time since its start.
+    pub wall: Option<Duration>,
+    /// The user is told this long ahead: wall time, or CPU time at one core.
+    pub warn: Duration,
+    /// What happens then.
+    pub then: super::Rung,
+}
+
+/// Limits that hold on every rung; `None` is none of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlainLimits {
+    /// `memory.high`.
+    pub memory_high: Option<Bytes>,
+    /// `memory.max`.
+    pub memory_max: Option<Bytes>,
+    /// `pids.max`.
+    pub tasks_max: Option<u64>,
+    /// IO weight.
+    pub io_weight: Option<u64>,
 }

@@ -8,11 +8,26 @@ pub(super) fn policy() -> Policy {
         limit: Some(Cores(2.0)),
         baseline: Cores(0.25),
         size: CoreSeconds(3600.0),
+        unlimited: false,
+        contended_above: None,
         deprioritise_below: 0.05,
         free_above: 0.10,
         weight: 20,
         period: Duration::from_millis(20),
         min_stay: Duration::from_secs(30),
+        sustained: Sustained {
+            freeze_after: None,
+            freeze_for: Duration::from_secs(600),
+            stop: false,
+        },
+        repeat: None,
+        time: TimeLimits {
+            cpu: None,
+            wall: None,
+            warn: Duration::from_secs(3600),
+            then: Rung::Throttled,
+        },
+        plain: PlainLimits::default(),
     }
 }
 
@@ -22,6 +37,7 @@ struct Server {
     policy: Policy,
     now: Time,
     usage: Duration,
+    contended: bool,
     verdicts: Vec<(Time, Verdict)>,
 }
 
@@ -32,6 +48,7 @@ impl Server {
             policy,
             now: Time(Duration::from_secs(1000)),
             usage: Duration::ZERO,
+            contended: true,
             verdicts: Vec::new(),
         };
         server.sample();
@@ -41,7 +58,10 @@ impl Server {
     fn sample(&mut self) {
         if let Some(verdict) = step(
             &mut self.case,
-            &Event::Sampled(self.usage),
+            &Event::Sampled {
+                usage: self.usage,
+                contended: self.contended,
+            },
             self.now,
             &self.policy,
         ) {
@@ -52,6 +72,7 @@ impl Server {
     fn run(&mut self, cores: f64, time: Duration) {
         let allowed = match self.case.rung {
             Rung::Throttled => self.policy.baseline.0,
+            Rung::Frozen | Rung::Stopped => 0.0,
             _ => self.policy.limit.map_or(f64::MAX, |limit| limit.0),
         };
         self.usage += time.mul_f64(cores.min(allowed));
@@ -151,6 +172,126 @@ fn a_change_of_size_keeps_the_share() {
 }
 
 #[test]
+fn a_node_nobody_else_needs_is_left_to_its_one_busy_user() {
+    let mut server = Server::new(Policy {
+        contended_above: Some(0.1),
+        ..policy()
+    });
+    server.contended = false;
+    server.run_for(2.0, 3 * HOUR, TICK);
+    assert_eq!(server.rungs(), [Rung::Deprioritised]);
+    server.contended = true;
+    server.run(2.0, TICK);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    server.contended = false;
+    server.run_for(2.0, Duration::from_secs(115), TICK);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    server.run_for(2.0, 2 * TICK, TICK);
+    assert_eq!(server.case.rung, Rung::Deprioritised);
+}
+
+#[test]
+fn sustained_load_is_frozen_and_stopped_only_where_configured() {
+    let sustained = Sustained {
+        freeze_after: Some(HOUR),
+        freeze_for: Duration::from_secs(600),
+        stop: false,
+    };
+    let mut released = Server::new(Policy {
+        sustained,
+        ..policy()
+    });
+    released.run_for(2.0, 3 * HOUR, TICK);
+    let expected = [
+        Rung::Deprioritised,
+        Rung::Throttled,
+        Rung::Frozen,
+        Rung::Throttled,
+    ];
+    assert_eq!(released.rungs()[..4], expected);
+    let sustained = Sustained {
+        stop: true,
+        ..sustained
+    };
+    let mut stopped = Server::new(Policy {
+        sustained,
+        ..policy()
+    });
+    stopped.run_for(2.0, 10 * HOUR, TICK);
+    assert_eq!(stopped.rungs().last(), Some(&Rung::Stopped));
+}
+
+#[test]
+fn running_time_is_warned_of_once_and_ends_on_the_configured_rung() {
+    let time = TimeLimits {
+        wall: Some(2 * HOUR),
+        then: Rung::Stopped,
+        ..policy().time
+    };
+    let mut server = Server::new(Policy { time, ..policy() });
+    let mut warnings = Vec::new();
+    for _ in 0..3 * 720 {
+        server.run(0.0, TICK);
+        let (usage, now) = (server.usage, server.now);
+        warnings.extend(Warning::due(&mut server.case, usage, now, &server.policy));
+    }
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].left <= HOUR && warnings[0].left >= HOUR - TICK);
+    assert_eq!(server.rungs(), [Rung::Stopped]);
+    assert_eq!(
+        server.verdicts[0].1.reason,
+        Reason::WallTimeSpent { limit: 2 * HOUR }
+    );
+}
+
+#[test]
+fn cpu_time_that_is_used_up_throttles_for_good() {
+    let time = TimeLimits {
+        cpu: Some(CoreSeconds(900.0)),
+        ..policy().time
+    };
+    let mut server = Server::new(Policy { time, ..policy() });
+    server.run_for(1.0, HOUR, TICK);
+    assert_eq!(server.rungs(), [Rung::Throttled]);
+    server.run_for(0.0, 10 * HOUR, TICK);
+    assert_eq!(server.case.rung, Rung::Throttled);
+}
+
+#[test]
+fn repeated_throttling_drains_credits_faster_within_the_window() {
+    let repeat = Some(Repeat {
+        window: 24 * HOUR,
+        faster: 1.0,
+    });
+    let mut server = Server::new(Policy { repeat, ..policy() });
+    let burst = |server: &mut Server| {
+        let start = server.now;
+        while server.case.rung < Rung::Throttled {
+            server.run(2.0, TICK);
+        }
+        let lasted = server.now.since(start);
+        server.run_for(0.0, 5 * HOUR, TICK);
+        lasted
+    };
+    let first = burst(&mut server);
+    let second = burst(&mut server);
+    let ratio = first.as_secs_f64() / second.as_secs_f64();
+    // 2 − 0.25 cores against 2 × 2 − 0.25 cores.
+    assert!((2.1..2.2).contains(&ratio), "{first:?} {second:?}");
+}
+
+#[test]
+fn a_grant_of_unlimited_credits_frees_at_once() {
+    let mut server = Server::new(policy());
+    server.run_for(2.0, HOUR, TICK);
+    server.policy.unlimited = true;
+    server.run(2.0, Duration::from_secs(1));
+    assert_eq!(server.case.rung, Rung::Free);
+    server.run_for(2.0, 10 * HOUR, TICK);
+    assert_eq!(server.case.rung, Rung::Free);
+}
+
+#[test]
 fn reasons_read_as_sentences() {
     let mut server = Server::new(policy());
     server.run_for(2.0, HOUR, TICK);
@@ -166,6 +307,7 @@ fn reasons_read_as_sentences() {
 enum Happening {
     Run { cores: f64, seconds: u32 },
     Recreated,
+    Contention(bool),
     ClockJumps { seconds: i32 },
 }
 
@@ -173,6 +315,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         8 => (0.0..8.0f64, 1u32..600).prop_map(|(cores, seconds)| Happening::Run { cores, seconds }),
         1 => Just(Happening::Recreated),
+        1 => any::<bool>().prop_map(Happening::Contention),
         1 => (-100_000..100_000i32).prop_map(|seconds| Happening::ClockJumps { seconds }),
     ]
 }
@@ -203,6 +346,7 @@ fn live(server: &mut Server, happenings: &[Happening]) {
             Happening::Run { cores, seconds } => {
                 server.run(cores, Duration::from_secs(seconds.into()));
             }
+            Happening::Contention(contended) => server.contended = contended,
             Happening::Recreated => {
                 server.usage = Duration::ZERO;
                 server.sample();
@@ -254,7 +398,9 @@ proptest! {
         server.now.0 += Duration::from_secs(200 * 100_000);
         server.sample();
         server.run(0.0, rest);
-        server.run(0.0, server.policy.min_stay + TICK);
+        for _ in 0..4 {
+            server.run(0.0, server.policy.min_stay.max(server.policy.sustained.freeze_for) + TICK);
+        }
         prop_assert_eq!(server.case.rung, Rung::Free);
     }
 

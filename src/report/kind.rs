@@ -38,6 +38,16 @@ pub enum Kind {
     ConfigReloaded,
     /// A new configuration was refused; the old one stays in force.
     ConfigRejected,
+    /// An admin's exception for a user was given.
+    Granted,
+    /// An admin's exception ended.
+    Revoked,
+    /// A server's running time is about to end.
+    Warned,
+    /// Verdict: its processes stand still.
+    Frozen,
+    /// Verdict: it is ended.
+    ServerStopped,
     /// Something did not work.
     Trouble,
 }
@@ -61,6 +71,11 @@ impl Kind {
         Kind::On,
         Kind::ConfigReloaded,
         Kind::ConfigRejected,
+        Kind::Granted,
+        Kind::Revoked,
+        Kind::Warned,
+        Kind::Frozen,
+        Kind::ServerStopped,
         Kind::Trouble,
     ];
 
@@ -83,6 +98,11 @@ impl Kind {
             Kind::On => "92602c860f754681b5b0bc656bb9c429",
             Kind::ConfigReloaded => "e167b977aaac4c02b66b24f428b94af0",
             Kind::ConfigRejected => "90d445881f3340dd912d08adaa991aef",
+            Kind::Granted => "7843628846414835a560ebd54e5f79fc",
+            Kind::Revoked => "bab1553501e042afa7729d3d5622ab35",
+            Kind::Warned => "cd4d8c212c6347388d51cd7ab17aae6b",
+            Kind::Frozen => "80e44bd3e60346e29b91a58ed9316c4c",
+            Kind::ServerStopped => "329cd3bdd0ca4663bf9cb0611d3eb998",
             Kind::Trouble => "6b7ffe5b7aff4c7892c3dd2c4145ae0b",
         }
     }

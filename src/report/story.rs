@@ -3,9 +3,9 @@
 use super::{Entry, Kind, Level};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::{Refusal, RefusedBy};
-use crate::hub::Server;
-use crate::judge::{CpuSettings, Rung, Verdict};
-use crate::units::{CoreSeconds, Cores, Mode};
+use crate::hub::{Server, Spawner};
+use crate::judge::{CpuSettings, Rung, Verdict, Warning};
+use crate::units::{CoreSeconds, Cores, Mode, in_words};
 
 /// What every entry on one server has in common.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +32,12 @@ impl Story<'_> {
             .with("VERDICT_MODE", self.mode)
     }
 
-    fn user(&self) -> String {
-        self.server.user.to_string()
+    /// Whom an entry is about: a server, or what its user runs beside it.
+    fn whose(&self) -> String {
+        match self.server.spawner {
+            Spawner::Login => format!("what {} runs outside the server", self.server.user),
+            _ => format!("{}'s server", self.server.user),
+        }
     }
 
     /// The server was found.
@@ -44,8 +48,8 @@ impl Story<'_> {
             "was found"
         };
         let message = format!(
-            "{}'s server {how} in {}: egress class {class}, {credits} of CPU credits.",
-            self.user(),
+            "{} {how} in {}: egress class {class}, {credits} of CPU credits.",
+            self.whose(),
             self.server.unit
         );
         self.entry(Kind::ServerFound, Level::Notice, message)
@@ -54,7 +58,7 @@ impl Story<'_> {
 
     /// The server stopped.
     pub fn gone(&self) -> Entry {
-        let message = format!("{}'s server in {} stopped.", self.user(), self.server.unit);
+        let message = format!("{} in {} stopped.", self.whose(), self.server.unit);
         self.entry(Kind::ServerGone, Level::Notice, message)
     }
 
@@ -66,6 +70,16 @@ impl Story<'_> {
                 Kind::Throttled,
                 format!("is throttled to {limit}"),
                 format!("would be throttled to {limit}"),
+            ),
+            Rung::Frozen => (
+                Kind::Frozen,
+                "is frozen: its processes stand still and lose nothing".to_owned(),
+                "would be frozen".to_owned(),
+            ),
+            Rung::Stopped => (
+                Kind::ServerStopped,
+                "is stopped".to_owned(),
+                "would be stopped".to_owned(),
             ),
             Rung::Deprioritised => (
                 Kind::Deprioritised,
@@ -82,7 +96,7 @@ impl Story<'_> {
             Mode::Enforce => done,
             Mode::Observe => format!("{would} (observe mode: nothing is changed)"),
         };
-        let message = format!("{}'s server {what}: {}.", self.user(), verdict.reason);
+        let message = format!("{} {what}: {}.", self.whose(), verdict.reason);
         self.entry(kind, Level::Notice, message)
             .with("VERDICT", verdict.to)
             .with("VERDICT_FROM", verdict.from)
@@ -92,11 +106,32 @@ impl Story<'_> {
             .with("CPU_LIMIT_BEFORE", limit_in_words(before))
     }
 
+    /// Its running time is about to end.
+    pub fn warned(&self, warning: &Warning) -> Entry {
+        let then = match warning.then {
+            Rung::Free | Rung::Deprioritised | Rung::Throttled => "throttled for good",
+            Rung::Frozen => "frozen",
+            Rung::Stopped => "stopped",
+        };
+        let would = match self.mode {
+            Mode::Enforce => "is",
+            Mode::Observe => "would be (observe mode)",
+        };
+        let message = format!(
+            "{} has {} of its running time left; then it {would} {then}.",
+            self.whose(),
+            in_words(warning.left)
+        );
+        self.entry(Kind::Warned, Level::Notice, message)
+            .with("VERDICT", warning.then)
+            .with("SECONDS_LEFT", warning.left.as_secs())
+    }
+
     /// The limit that everybody has was set.
     pub fn limited(&self, now: &CpuSettings, before: &CpuSettings) -> Entry {
         let message = format!(
-            "{}'s server may use up to {} (before: {}), as every server here.",
-            self.user(),
+            "{} may use up to {} (before: {}), as every server here.",
+            self.whose(),
             limit_in_words(now),
             limit_in_words(before)
         );
@@ -108,8 +143,8 @@ impl Story<'_> {
     /// What stood there before is back, because supervision is off or only observes.
     pub fn restored(&self, why: &str, now: &CpuSettings) -> Entry {
         let message = format!(
-            "{}'s server has {} again, as before hubwarden: {why}.",
-            self.user(),
+            "{} has {} again, as before hubwarden: {why}.",
+            self.whose(),
             limit_in_words(now)
         );
         self.entry(Kind::Freed, Level::Notice, message)
@@ -121,9 +156,9 @@ impl Story<'_> {
     /// Somebody else set a limit while ours stood.
     pub fn limit_changed(&self, theirs: &CpuSettings, ours: &CpuSettings) -> Entry {
         let message = format!(
-            "Somebody set {}'s server to {}; that is remembered and put back when our limit of {} \
+            "Somebody set {} to {}; that is remembered and put back when our limit of {} \
              ends.",
-            self.user(),
+            self.whose(),
             limit_in_words(theirs),
             limit_in_words(ours)
         );
@@ -154,11 +189,11 @@ impl Story<'_> {
             RefusedBy::Pending => "the server was not known yet".to_owned(),
         };
         let message = match self.mode {
-            Mode::Enforce => format!("{}'s server was refused {target}: {why}.", self.user()),
+            Mode::Enforce => format!("{} was refused {target}: {why}.", self.whose()),
             Mode::Observe => format!(
-                "{}'s server would have been refused {target} (observe mode: it was let through): \
+                "{} would have been refused {target} (observe mode: it was let through): \
                  {why}.",
-                self.user()
+                self.whose()
             ),
         };
         let entry = self
@@ -179,8 +214,8 @@ impl Story<'_> {
     /// Something about this server did not work.
     pub fn trouble(&self, what: &str, error: &dyn std::error::Error) -> Entry {
         let message = format!(
-            "{what} of {}'s server failed and is tried again: {error}.",
-            self.user()
+            "{what} of {} failed and is tried again: {error}.",
+            self.whose()
         );
         self.entry(Kind::Trouble, Level::Error, message)
     }
@@ -197,7 +232,7 @@ pub(super) fn limit_in_words(settings: &CpuSettings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{HubUser, Spawner, UnitName};
+    use crate::hub::{Control, HubUser, Spawner, UnitName};
     use crate::judge::Reason;
     use std::time::Duration;
 
@@ -208,6 +243,7 @@ mod tests {
             spawner: Spawner::Systemd,
             unit: UnitName("jupyter-alice.service".into()),
             uid: Some(1001),
+            control: Control::Systemd,
         }
     }
 
@@ -227,8 +263,7 @@ mod tests {
     fn settings(quota: Option<f64>) -> CpuSettings {
         CpuSettings {
             quota: quota.map(Cores),
-            period: None,
-            weight: None,
+            ..CpuSettings::default()
         }
     }
 

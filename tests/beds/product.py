@@ -74,10 +74,13 @@ def configure(machine, **settings):
     machine.put(CONFIG, config(**settings))
 
 
-def install(machine, package=None, reload_with=None):
-    """Installs the package with apt, as an admin does; then, if given, a configuration and a restart."""
+def install(machine, package=None, reload_with=None, quick=False):
+    """Installs the package with apt, as an admin does; then, if given, a configuration and a restart.
+
+    `quick` leaves apt out, which takes ten seconds under emulation.
+    """
     machine.put("/root/hubwarden.deb", package or deb())
-    machine.run("DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold "
+    machine.run("dpkg --force-confold -i /root/hubwarden.deb" if quick else "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-confold "
                 "-o Dpkg::Use-Pty=0 /root/hubwarden.deb", timeout=120)
     if reload_with is not None:
         configure(machine, **reload_with)

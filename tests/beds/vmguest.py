@@ -16,6 +16,12 @@ sys.path.insert(0, "/usr/local/lib/bed")
 SPAWNER = "/opt/tljh/hub/lib/python3.11/site-packages/systemdspawner/systemd.py"
 
 
+# A light load: 30 ms of CPU every 100 ms, caught up with when late. What it gets is what it wants, or
+# what is left for it.
+LIGHT = ("import time\nstart, done = time.monotonic(), 0\nwhile True:\n done += 1\n"
+         " while time.process_time() < 0.03 * done: pass\n time.sleep(max(0, start + 0.1 * done - time.monotonic()))")
+
+
 class Done:
     def __init__(self, command, code, out, err):
         self.command, self.code, self.out, self.err = command, code, out, err
@@ -93,16 +99,20 @@ def usage_seconds(cgroup):
     return int((cgroup / "cpu.stat").read_text().split("usage_usec ", 1)[1].split()[0]) / 1e6
 
 
-def cores_over(cgroup, seconds):
-    """Mean cores used over some seconds from now."""
-    before, began = usage_seconds(cgroup), time.monotonic()
+def cores_over(cgroups, seconds):
+    """Mean cores used over some seconds from now, by one cgroup or by each of several."""
+    many = cgroups if isinstance(cgroups, list) else [cgroups]
+    before, began = [usage_seconds(cgroup) for cgroup in many], time.monotonic()
     time.sleep(seconds)
-    return (usage_seconds(cgroup) - before) / (time.monotonic() - began)
+    span = time.monotonic() - began
+    used = [(usage_seconds(cgroup) - at) / span for cgroup, at in zip(many, before)]
+    return used if isinstance(cgroups, list) else used[0]
 
 
 def main():
     guest = Guest()
-    guest.report("hello", kernel=Path("/proc/version").read_text().split()[2])
+    kernel = Path("/proc/version").read_text().split()[2]
+    guest.report("hello", kernel=kernel, say=f"booted kernel {kernel}")
     try:
         load("/usr/local/lib/bed/scenario.py", "scenario").guest(guest)
     except BaseException as error:
@@ -111,7 +121,7 @@ def main():
         guest.report("error", text=f"{type(error).__name__}: {text} ({place.filename.rsplit('/', 1)[-1]}:{place.lineno})")
         lines = guest.run("journalctl --no-pager -o short-precise -t hubwarden -u hubwarden | tail -60", check=False).out
         guest.report("journal", lines=lines.splitlines())
-    guest.report("end")
+    guest.report("end", say="powering off")
     guest.wire.close()
     subprocess.run(["systemctl", "poweroff", "--force", "--force"])
 

@@ -16,7 +16,7 @@ def guest(bed):
     import time
 
     import product
-    from vmguest import cores_over, usage_seconds
+    from vmguest import LIGHT, cores_over, usage_seconds
 
     bed.put("/etc/hubwarden/config.toml", product.config(
         mode="enforce", tick="1s", baseline=f"{BASELINE} cores", credits=f"{CREDITS:.0f} core-seconds"))
@@ -24,12 +24,9 @@ def guest(bed):
     bed.put("/etc/systemd/system/hubwarden.service.d/bed.conf", "[Service]\nRestart=no\n")
     began = time.monotonic()
     product.install(bed, package=Path("/root/hubwarden.deb"))
-    bed.report("installed", seconds=time.monotonic() - began)
+    bed.report("installed", seconds=time.monotonic() - began, say=f"installed by apt in {time.monotonic() - began:.0f} s")
 
-    # 30 ms of CPU every 100 ms, caught up with when late: what he gets is what he wants or what is left.
-    light = ("import time\nstart, done = time.monotonic(), 0\nwhile True:\n done += 1\n"
-             " while time.process_time() < 0.03 * done: pass\n time.sleep(max(0, start + 0.1 * done - time.monotonic()))")
-    bob = bed.cgroup(bed.spawn("bob", ["/usr/bin/python3", "-c", light]))
+    bob = bed.cgroup(bed.spawn("bob", ["/usr/bin/python3", "-c", LIGHT]))
     unit = bed.spawn("alice", ["/bin/sleep", "600"], {"CPUAccounting": "yes", "CPUQuota": "150%", "MemoryMax": "500M"})
     alice = bed.cgroup(unit)
     for user in ("alice", "bob"):
@@ -51,6 +48,10 @@ def guest(bed):
     watcher.start()
     bed.report("burst", bob=cores_over(bob, 3))
 
+    def shares():
+        hers, his = cores_over([alice, bob], 5)
+        return {"cores": hers, "bob": his}
+
     def ratio():
         quota, period = (alice / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
@@ -58,22 +59,20 @@ def guest(bed):
     product.eventually(lambda: ratio() is not None and ratio() < 1, "alice's cpu.max is lowered", 30)
     over.set()
     watcher.join()
-    bed.report("series", points=series)
+    bed.report("series", points=series, say=f"cpu.max and cpu.stat read {len(series)} times until alice was throttled")
     case = product.server_of(bed, "alice")
-    bed.report("throttled", max=(alice / "cpu.max").read_text().strip(), cores=cores_over(alice, 5), rung=case["rung"])
-    bed.report("bob", when="while alice is throttled", bob=cores_over(bob, 4))
-
+    bed.report("throttled", max=(alice / "cpu.max").read_text().strip(), rung=case["rung"], **shares())
     bed.run("systemctl daemon-reload")
-    bed.report("reloaded", max=(alice / "cpu.max").read_text().strip(), cores=cores_over(alice, 5))
+    bed.report("reloaded", max=(alice / "cpu.max").read_text().strip(), **shares())
 
     bed.run(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", "hubwarden"])
-    bed.report("killed", max=(alice / "cpu.max").read_text().strip(), cores=cores_over(alice, 5), bob=cores_over(bob, 3),
+    bed.report("killed", max=(alice / "cpu.max").read_text().strip(), **shares(),
                state=bed.unit_property("hubwarden", "ActiveState"), table=product.table(bed) is not None)
     bed.run("systemctl reset-failed hubwarden; systemctl start hubwarden")
     product.wait_active(bed)
     server = product.eventually(lambda: product.server_of(bed, "alice"), "alice is listed again")
     bed.report("resumed", max=(alice / "cpu.max").read_text().strip(), rung=server["rung"],
-               credits=server["credits_core_seconds"], cores=cores_over(alice, 5),
+               credits=server["credits_core_seconds"], **shares(),
                cases=sorted({record.get("CASE_ID", "") for record in product.story(bed, "alice")}))
 
     product.stop_spinning(bed)

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Tally([u64; RUNGS.len()]);
 
 /// Every rung, mildest first.
-pub(super) const RUNGS: &[Rung] = &[Rung::Free, Rung::Deprioritised, Rung::Throttled];
+pub(super) const RUNGS: &[Rung] = &Rung::ALL;
 
 /// A rung's place in [`RUNGS`]; a new rung does not compile until it has one.
 fn place(rung: Rung) -> usize {
@@ -17,6 +17,8 @@ fn place(rung: Rung) -> usize {
         Rung::Free => 0,
         Rung::Deprioritised => 1,
         Rung::Throttled => 2,
+        Rung::Frozen => 3,
+        Rung::Stopped => 4,
     }
 }
 

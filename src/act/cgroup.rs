@@ -1,0 +1,347 @@
+//! CPU limits of cgroups that systemd does not own, written to the kernel's files: containers of
+//! a Docker or Podman that uses the cgroupfs driver (Documentation/admin-guide/cgroup-v2.rst,
+//! "CPU Interface Files").
+//!
+//! A path can be made again for another container between a look and a write. So the directory is
+//! opened once, its id compared, and its files opened below that descriptor.
+
+use super::{ActError, Owner};
+use crate::cgroup::{CgroupId, CgroupPath, stat::CpuMax};
+use crate::judge::CpuSettings;
+use crate::units::{Bytes, Cores};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const MAX: &str = "cpu.max";
+const WEIGHT: &str = "cpu.weight";
+
+/// The kernel's default period, and the bounds it has for one (kernel/sched/core.c).
+const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
+const SHORTEST_PERIOD_USEC: u64 = 1000;
+const LONGEST_PERIOD_USEC: u64 = 1_000_000;
+/// The least run time a period that the kernel takes.
+const LEAST_QUOTA_USEC: u64 = 1000;
+const DEFAULT_WEIGHT: u64 = 100;
+
+/// Reads and writes `cpu.max` and `cpu.weight`.
+#[derive(Debug, Clone)]
+pub struct CgroupCpu {
+    root: PathBuf,
+}
+
+/// A cgroup's directory, opened and proven to be the one meant.
+struct Opened<'a> {
+    cgroup: &'a CgroupPath,
+    id: CgroupId,
+    path: PathBuf,
+    directory: File,
+}
+
+impl CgroupCpu {
+    /// Works below this mount of cgroup v2.
+    pub fn new(root: &Path) -> CgroupCpu {
+        CgroupCpu {
+            root: root.to_owned(),
+        }
+    }
+
+    fn open<'a>(&self, cgroup: &'a CgroupPath, id: CgroupId) -> Result<Opened<'a>, ActError> {
+        let path = self.root.join(cgroup.as_str());
+        let gone = || ActError::Gone(Owner::Cgroup(cgroup.clone(), id));
+        let directory = match File::open(&path) {
+            Ok(directory) => directory,
+            Err(error) if is_gone(&error) => return Err(gone()),
+            Err(error) => return Err(failed(cgroup, "its directory", error)),
+        };
+        let found = directory
+            .metadata()
+            .map_err(|error| failed(cgroup, "its directory", error))?;
+        if CgroupId(found.ino()) != id {
+            return Err(gone());
+        }
+        Ok(Opened {
+            cgroup,
+            id,
+            path,
+            directory,
+        })
+    }
+
+    /// What stands now; never "not set", since the kernel always holds something.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when the cgroup was removed or is another by now; otherwise the file
+    /// and what is wrong with it.
+    pub fn read(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<CpuSettings, ActError> {
+        let opened = self.open(cgroup, id)?;
+        let text = opened.read(MAX)?;
+        let max = CpuMax::parse(text.as_bytes())
+            .ok_or_else(|| opened.odd(MAX, "\"max 100000\" or such as \"5000 20000\"", &text))?;
+        let text = opened.read(WEIGHT)?;
+        let weight = text
+            .trim()
+            .parse()
+            .map_err(|_| opened.odd(WEIGHT, "a number", &text))?;
+        Ok(CpuSettings {
+            quota: max
+                .quota_usec
+                .and_then(|quota| rate(quota, max.period_usec)),
+            period: Some(Duration::from_micros(max.period_usec)),
+            weight: Some(weight),
+            memory_high: opened.limit("memory.high")?.map(Bytes),
+            memory_max: opened.limit("memory.max")?.map(Bytes),
+            tasks_max: opened.limit("pids.max")?,
+            io_weight: opened.limit("io.weight")?,
+            frozen: opened.limit("cgroup.freeze")? == Some(1),
+        })
+    }
+
+    /// Kills every process in the cgroup (`cgroup.kill`, Linux 5.14).
+    ///
+    /// # Errors
+    /// As for [`CgroupCpu::read`].
+    pub fn stop(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<(), ActError> {
+        self.open(cgroup, id)?.write("cgroup.kill", "1")
+    }
+
+    /// Changes what stands from `from` to `to`; without `from`, writes everything.
+    ///
+    /// # Errors
+    /// As for [`CgroupCpu::read`].
+    pub fn apply(
+        &self,
+        cgroup: &CgroupPath,
+        id: CgroupId,
+        from: Option<&CpuSettings>,
+        to: &CpuSettings,
+    ) -> Result<(), ActError> {
+        let opened = self.open(cgroup, id)?;
+        let from = from.map(as_held);
+        let to = as_held(to);
+        if from.is_none_or(|from| (from.quota, from.period) != (to.quota, to.period)) {
+            opened.write(MAX, &max_text(&to))?;
+        }
+        if let Some(weight) = to.weight
+            && from.is_none_or(|from| from.weight != to.weight)
+        {
+            opened.write(WEIGHT, &weight.to_string())?;
+        }
+        let plain = |settings: &CpuSettings| {
+            [
+                (
+                    "memory.high",
+                    settings.memory_high.map(|Bytes(bytes)| bytes),
+                ),
+                ("memory.max", settings.memory_max.map(|Bytes(bytes)| bytes)),
+                ("pids.max", settings.tasks_max),
+                ("io.weight", settings.io_weight),
+                ("cgroup.freeze", Some(u64::from(settings.frozen))),
+            ]
+        };
+        // Without knowing what stands, only what is limited is written: the other files may not
+        // be there.
+        let standing = from.as_ref().map(plain);
+        for (number, (file, value)) in plain(&to).into_iter().enumerate() {
+            let differs = match &standing {
+                Some(standing) => standing[number].1 != value,
+                None => value.is_some(),
+            };
+            if differs {
+                opened.write(file, &limit_text(file, value))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the kernel takes for a limit, or for none.
+fn limit_text(file: &str, value: Option<u64>) -> String {
+    match (file, value) {
+        (_, Some(number)) => number.to_string(),
+        ("io.weight", None) => format!("default {DEFAULT_WEIGHT}"),
+        (_, None) => "max".to_owned(),
+    }
+}
+
+impl Opened<'_> {
+    fn read(&self, file: &'static str) -> Result<String, ActError> {
+        let mut text = String::new();
+        self.file(file, OFlag::O_RDONLY)?
+            // Longest: two numbers of 20 digits.
+            .take(64)
+            .read_to_string(&mut text)
+            .map_err(|error| self.trouble(file, error))?;
+        Ok(text)
+    }
+
+    /// The number in a file, or in `io.weight`'s first line; `None` for `max`, and where the
+    /// file's controller is not enabled.
+    fn limit(&self, file: &'static str) -> Result<Option<u64>, ActError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let mut text = String::new();
+        let read = openat(&self.directory, file, flags, Mode::empty())
+            .map_err(std::io::Error::from)
+            .and_then(|fd| File::from(fd).take(64).read_to_string(&mut text));
+        match read {
+            Err(error) if is_gone(&error) && self.still_there() => return Ok(None),
+            Err(error) => return Err(self.trouble(file, error)),
+            Ok(_) => {}
+        }
+        let word = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("default ");
+        match word.trim() {
+            "max" => Ok(None),
+            number => match number.parse() {
+                Ok(DEFAULT_WEIGHT) if file == "io.weight" => Ok(None),
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(self.odd(file, "a number or \"max\"", &text)),
+            },
+        }
+    }
+
+    fn write(&self, file: &'static str, text: &str) -> Result<(), ActError> {
+        // One write: the kernel takes each as a whole value.
+        self.file(file, OFlag::O_WRONLY)?
+            .write_all(format!("{text}\n").as_bytes())
+            .map_err(|error| match error.raw_os_error() {
+                Some(nix::libc::EROFS) => self.failed(
+                    file,
+                    "the cgroup tree is read-only for hubwarden (ProtectControlGroups= in a \
+                     drop-in of hubwarden.service?)"
+                        .to_owned(),
+                ),
+                _ => match self.trouble(file, error) {
+                    ActError::File { cgroup, file, why } => ActError::File {
+                        cgroup,
+                        file,
+                        why: format!("`{text}` was not taken: {why}"),
+                    },
+                    gone => gone,
+                },
+            })
+    }
+
+    fn file(&self, file: &'static str, access: OFlag) -> Result<File, ActError> {
+        openat(
+            &self.directory,
+            file,
+            access | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map(File::from)
+        .map_err(|errno| match errno {
+            Errno::ENOENT if self.still_there() => {
+                let controller = file.split('.').next().unwrap_or(file);
+                self.failed(
+                    file,
+                    format!(
+                        "not there: the {controller} controller is not enabled for this cgroup, so \
+                         no such limit can be set; whoever made its parent must write \
+                         +{controller} to cgroup.subtree_control"
+                    ),
+                )
+            }
+            errno => self.trouble(file, errno.into()),
+        })
+    }
+
+    fn still_there(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|found| CgroupId(found.ino()) == self.id)
+    }
+
+    fn trouble(&self, file: &'static str, error: std::io::Error) -> ActError {
+        if is_gone(&error) {
+            return ActError::Gone(Owner::Cgroup(self.cgroup.clone(), self.id));
+        }
+        failed(self.cgroup, file, error)
+    }
+
+    fn failed(&self, file: &'static str, why: String) -> ActError {
+        let cgroup = self.cgroup.clone();
+        ActError::File { cgroup, file, why }
+    }
+
+    fn odd(&self, file: &'static str, expected: &str, found: &str) -> ActError {
+        let found = found.escape_debug();
+        self.failed(file, format!("expected {expected}, found `{found}`"))
+    }
+}
+
+fn failed(cgroup: &CgroupPath, file: &'static str, error: std::io::Error) -> ActError {
+    ActError::File {
+        cgroup: cgroup.clone(),
+        file,
+        why: error.to_string(),
+    }
+}
+
+/// ENOENT before, ENODEV after a file of it was opened: the cgroup was removed.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(nix::libc::ENOENT | nix::libc::ENODEV)
+    )
+}
+
+/// Settings as the kernel will hold them.
+pub(super) fn as_held(settings: &CpuSettings) -> CpuSettings {
+    let (quota, period) = quota_and_period(settings);
+    CpuSettings {
+        quota: quota.and_then(|quota| rate(quota, period)),
+        period: Some(Duration::from_micros(period)),
+        // 0 is what a cgroup with `cpu.idle` reads as; it is only ever left as it is.
+        weight: Some(settings.weight.unwrap_or(DEFAULT_WEIGHT).min(10_000)),
+        // The kernel counts memory in whole pages.
+        memory_high: settings.memory_high.map(whole_pages),
+        memory_max: settings.memory_max.map(whole_pages),
+        ..*settings
+    }
+}
+
+fn whole_pages(Bytes(bytes): Bytes) -> Bytes {
+    Bytes(bytes / 4096 * 4096)
+}
+
+/// Both in microseconds. A quota too low for its period has the period lengthened, as systemd
+/// does (src/core/cgroup.c, `cgroup_cpu_adjust_period`).
+fn quota_and_period(settings: &CpuSettings) -> (Option<u64>, u64) {
+    let period = settings.period.unwrap_or(DEFAULT_PERIOD).as_micros();
+    let period = u64::try_from(period)
+        .unwrap_or(LONGEST_PERIOD_USEC)
+        .clamp(SHORTEST_PERIOD_USEC, LONGEST_PERIOD_USEC);
+    let Some(Cores(cores)) = settings.quota else {
+        return (None, period);
+    };
+    let in_period = |period: u64| (cores * period as f64).round() as u64;
+    if in_period(period) >= LEAST_QUOTA_USEC {
+        return (Some(in_period(period)), period);
+    }
+    let longer = (LEAST_QUOTA_USEC as f64 / cores).ceil() as u64;
+    let period = longer.clamp(period, LONGEST_PERIOD_USEC);
+    (Some(in_period(period).max(LEAST_QUOTA_USEC)), period)
+}
+
+/// To a millionth of a core, as systemd counts, so that it comes back equal from the state file.
+fn rate(quota_usec: u64, period_usec: u64) -> Option<Cores> {
+    let millionths = quota_usec as f64 * 1e6 / period_usec.max(1) as f64;
+    Cores::from_quota_per_sec_usec(millionths.round() as u64)
+}
+
+fn max_text(settings: &CpuSettings) -> String {
+    match quota_and_period(settings) {
+        (Some(quota), period) => format!("{quota} {period}"),
+        (None, period) => format!("max {period}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

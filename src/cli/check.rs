@@ -1,0 +1,215 @@
+//! `hubwarden check`: what this node gives hubwarden, and where users are out of its reach.
+
+use super::{Failure, runtime};
+use crate::cgroup::{find_root, has_cpu_controller};
+use crate::config::{Config, ThrottleWhen};
+use crate::control::Client;
+use crate::egress::{Firewall, Nft};
+use crate::hub::HubUser;
+use nix::unistd::Group;
+use std::path::Path;
+
+/// How a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// As it should be.
+    Good,
+    /// hubwarden works, and an admin should know this.
+    Note,
+    /// Something that was asked for does not work.
+    Bad,
+}
+
+struct Report {
+    lines: Vec<(Weight, String)>,
+}
+
+impl Report {
+    fn add(&mut self, weight: Weight, line: impl Into<String>) {
+        self.lines.push((weight, line.into()));
+    }
+
+    fn when(&mut self, good: bool, otherwise: Weight, yes: &str, no: &str) {
+        match good {
+            true => self.add(Weight::Good, yes),
+            false => self.add(otherwise, no),
+        }
+    }
+}
+
+pub(super) fn check(file: &Path) -> Result<(), Failure> {
+    let mut report = Report { lines: Vec::new() };
+    let config = match Config::load(file) {
+        Ok(config) => {
+            report.add(
+                Weight::Good,
+                format!("configuration: {} is good", file.display()),
+            );
+            config
+        }
+        Err(error) => {
+            report.add(Weight::Bad, format!("configuration: {error}"));
+            Config::default()
+        }
+    };
+    kernel(&mut report, &config);
+    runtime()?.block_on(daemon(&mut report));
+    ways_out(&mut report, &config);
+    for (weight, line) in &report.lines {
+        let word = match weight {
+            Weight::Good => "good",
+            Weight::Note => "note",
+            Weight::Bad => "BAD ",
+        };
+        println!("{word}  {line}");
+    }
+    match report
+        .lines
+        .iter()
+        .filter(|(weight, _)| *weight == Weight::Bad)
+        .count()
+    {
+        0 => Ok(()),
+        1 => Err(Failure::new("1 thing does not work")),
+        count => Err(Failure::new(format!("{count} things do not work"))),
+    }
+}
+
+/// What the kernel and systemd have to give.
+fn kernel(report: &mut Report, config: &Config) {
+    match find_root() {
+        Ok(root) => {
+            report.when(
+                has_cpu_controller(&root),
+                Weight::Bad,
+                "cgroups: CPU limits have an effect",
+                "cgroups: the cpu controller is not on cgroup v2, so CPU limits have no effect; \
+                 boot with systemd.unified_cgroup_hierarchy=1",
+            );
+            shared(report, config, &root);
+        }
+        Err(error) => report.add(Weight::Bad, format!("cgroups: {error}")),
+    }
+    let contended = config.limits.cpu.throttle_when == ThrottleWhen::Contended;
+    report.when(
+        Path::new("/proc/pressure/cpu").exists(),
+        if contended { Weight::Bad } else { Weight::Note },
+        "pressure: the kernel counts who waits for the CPU",
+        "pressure: the kernel does not count who waits for the CPU, so throttle_when = \
+         \"contended\" never throttles; boot with psi=1",
+    );
+    if !nix::unistd::geteuid().is_root() {
+        report.add(
+            Weight::Note,
+            "packet rules: only root can try them; use sudo",
+        );
+        return;
+    }
+    match Nft::open().and_then(|mut nft| nft.probe()) {
+        Ok(()) => report.add(Weight::Good, "packet rules: the kernel takes them"),
+        Err(error) => report.add(Weight::Bad, format!("packet rules: {error}")),
+    }
+}
+
+/// Servers that no limit can be set on without harming the hub.
+fn shared(report: &mut Report, config: &Config, root: &Path) {
+    let shared = crate::hub::shared::find(root, Path::new("/proc"), &config.hub.hub_units);
+    for found in &shared {
+        report.add(Weight::Bad, format!("spawner: {}", found.in_words()));
+    }
+    if shared.is_empty() {
+        report.add(
+            Weight::Good,
+            "spawner: no server shares the hub's own cgroup",
+        );
+    }
+}
+
+async fn daemon(report: &mut Report) {
+    let status = async {
+        let connection = crate::sd_bus::connect()
+            .await
+            .map_err(|error| error.to_string())?;
+        let client = Client::new(&connection)
+            .await
+            .map_err(|error| error.to_string())?;
+        client.status().await.map_err(|error| error.to_string())
+    };
+    match status.await {
+        Err(error) => report.add(Weight::Bad, format!("daemon: {error}")),
+        Ok(status) if status.off => {
+            report.add(Weight::Note, "daemon: switched off; `hubwarden on` resumes");
+        }
+        Ok(status) => {
+            report.add(
+                Weight::Good,
+                format!("daemon: running, {} mode", status.mode),
+            );
+            report.when(
+                status.egress_loaded,
+                Weight::Bad,
+                "daemon: its packet rules are in the kernel",
+                "daemon: its packet rules are not in the kernel; journalctl -u hubwarden says why",
+            );
+            for (cgroup, why) in status.unknown {
+                let cgroup = cgroup.escape_debug();
+                report.add(Weight::Note, format!("server: {cgroup} is nobody's: {why}"));
+            }
+        }
+    }
+}
+
+/// Where hub users can run things that no credits count. ssh, lingering sessions and
+/// `systemd-run --user` are not among them: those are in `user-UID.slice`, which is counted.
+fn ways_out(report: &mut Report, config: &Config) {
+    let system = find_root().map(|root| root.join("system.slice"));
+    for (unit, what, close) in [
+        ("cron.service", "cron jobs", "/etc/cron.allow"),
+        ("crond.service", "cron jobs", "/etc/cron.allow"),
+        ("atd.service", "at jobs", "/etc/at.allow"),
+    ] {
+        let runs = system
+            .as_ref()
+            .is_ok_and(|system| system.join(unit).exists());
+        if runs && !Path::new(close).exists() {
+            let line = format!(
+                "way out: users' {what} run in {unit}, where no credits count; a {close} that \
+                 names only admins closes that"
+            );
+            report.add(Weight::Note, line);
+        }
+    }
+    for (group, why) in [
+        ("docker", "may start containers as root"),
+        (
+            "jupyterhub-admins",
+            "may become root without a password in TLJH",
+        ),
+        ("sudo", "may become root"),
+    ] {
+        let members = Group::from_name(group)
+            .ok()
+            .flatten()
+            .map(|group| group.mem);
+        let members = members.unwrap_or_default();
+        if !members.is_empty() {
+            let shown: Vec<String> = members
+                .into_iter()
+                .take(10)
+                .map(|name| HubUser(name).to_string())
+                .collect();
+            let line = format!(
+                "way out: members of group {group} {why}, and no control holds them: {}",
+                shown.join(", ")
+            );
+            report.add(Weight::Note, line);
+        }
+    }
+    if config.hub.api_url.is_none() && !config.groups.is_empty() {
+        report.add(
+            Weight::Bad,
+            "groups: [groups.NAME] is configured, and hub.api_url is not, so nobody is known to \
+             be in any group",
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! `[hub]`: how this node's hub names things, where it listens, and whom to ask whose a server is.
+
+use super::Template;
+use super::decode::{FromToml, Section};
+use crate::http::Endpoint;
+use ipnet::IpNet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use toml::de::DeValue;
+
+/// What is configured of the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hub {
+    /// `unit_name_template` of SystemdSpawner; several are tried.
+    pub unit_names: Vec<Template>,
+    /// `username_template` of SystemdSpawner: the Unix user that proves a unit's owner.
+    pub unix_users: Vec<Template>,
+    /// The slice that servers are started in; unknown members reach nothing.
+    pub slice: String,
+    /// The hub's own API on loopback, which servers need.
+    pub api_ports: Vec<u16>,
+    /// Networks besides loopback from which a proxy asks servers.
+    pub proxies: Vec<IpNet>,
+    /// The hub's REST API, to ask whose a server is; none is not asked.
+    pub api_url: Option<ApiUrl>,
+    /// Where the token for it is.
+    pub token_file: PathBuf,
+    /// Docker's socket; none means that its containers are not looked at.
+    pub docker: Option<PathBuf>,
+    /// Podman's, of root's own; likewise.
+    pub podman: Option<PathBuf>,
+    /// DockerSpawner's `name_template` without a server's name; several are tried.
+    pub container_names: Vec<Template>,
+    /// DockerSpawner's `cgroup_parent`, where it is set: cgroup paths with containers in them.
+    pub container_parents: Vec<String>,
+    /// The hub's own units, in which servers of spawners without a cgroup of their own run.
+    pub hub_units: Vec<String>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Hub {
+            unit_names: vec![
+                Template::new("jupyter-", "-singleuser"),
+                Template::new("jupyter-", ""),
+            ],
+            unix_users: vec![Template::new("", ""), Template::new("jupyter-", "")],
+            slice: "jupyter.slice".to_owned(),
+            api_ports: vec![8081, 15001],
+            proxies: Vec::new(),
+            api_url: None,
+            token_file: "/etc/hubwarden/hub-token".into(),
+            docker: Some("/run/docker.sock".into()),
+            podman: Some("/run/podman/podman.sock".into()),
+            container_names: vec![Template::new("jupyter-", "")],
+            container_parents: Vec::new(),
+            hub_units: vec!["jupyterhub.service".to_owned()],
+        }
+    }
+}
+
+pub(super) fn read(mut section: Section<'_, '_>, default: Hub) -> Hub {
+    let hub = Hub {
+        unit_names: section.list("unit_names", default.unit_names),
+        unix_users: section.list("unix_users", default.unix_users),
+        slice: section.value("slice", default.slice),
+        api_ports: section.list("api_ports", default.api_ports),
+        proxies: section.list("proxies", default.proxies),
+        api_url: match section.optional::<OrNone<ApiUrl>>("api_url") {
+            Some(OrNone(url)) => url,
+            None => default.api_url,
+        },
+        token_file: section
+            .value("token_file", AbsolutePath(default.token_file))
+            .0,
+        docker: socket(&mut section, "docker", default.docker),
+        podman: socket(&mut section, "podman", default.podman),
+        container_names: section.list("container_names", default.container_names),
+        container_parents: section
+            .list::<Parent>("container_parents", Vec::new())
+            .into_iter()
+            .map(|Parent(path)| path)
+            .collect(),
+        hub_units: section
+            .optional_list::<Service>("hub_units")
+            .map_or(default.hub_units, |units| {
+                units.into_iter().map(|Service(name)| name).collect()
+            }),
+    };
+    let stem = hub.slice.strip_suffix(".slice").unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if stem.is_empty() || !stem.chars().all(plain) {
+        section.complain(
+            "slice",
+            "must be a top-level slice: letters and digits, then .slice (a dash would nest it)",
+        );
+    } else if ["system.slice", "user.slice", "machine.slice"].contains(&hub.slice.as_str()) {
+        section.complain(
+            "slice",
+            "must not be one of systemd's own slices: everything in it would lose its network",
+        );
+    }
+    for (key, list) in [
+        ("unit_names", &hub.unit_names),
+        ("unix_users", &hub.unix_users),
+    ] {
+        if list.is_empty() {
+            section.complain(key, "is empty; no server would ever be recognised");
+        }
+    }
+    if hub.unit_names.iter().any(|name| name.prefix().is_empty()) {
+        section.complain(
+            "unit_names",
+            "has a template that begins with {USERNAME}; every unit of the node would match",
+        );
+    }
+    section.finish();
+    hub
+}
+
+fn socket(section: &mut Section<'_, '_>, key: &str, default: Option<PathBuf>) -> Option<PathBuf> {
+    match section.optional::<OrNone<AbsolutePath>>(key) {
+        Some(OrNone(path)) => path.map(|AbsolutePath(path)| path),
+        None => default,
+    }
+}
+
+/// Where the hub's REST API is: `http://127.0.0.1:15001/hub/api`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiUrl {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// What stands before each path, without a slash at its end.
+    pub prefix: String,
+}
+
+impl ApiUrl {
+    fn parse(text: &str) -> Result<ApiUrl, String> {
+        let rest = text.strip_prefix("http://").ok_or_else(|| {
+            if text.starts_with("https://") {
+                "no TLS is spoken: give the hub's own port on this node, not the proxy's".to_owned()
+            } else {
+                String::new()
+            }
+        })?;
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (host, port) = authority.rsplit_once(':').ok_or("the port is missing")?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let port = port
+            .parse()
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| format!("`{}` is no port from 1 to 65535", port.escape_debug()))?;
+        let odd = |c: char| !(c.is_ascii_alphanumeric() || ".:-_".contains(c));
+        if host.is_empty() || host.contains(odd) {
+            return Err(format!("`{}` is no host", host.escape_debug()));
+        }
+        let prefix = path.trim_end_matches('/');
+        if !prefix.bytes().all(|b| b.is_ascii_graphic()) || prefix.contains(['?', '#']) {
+            return Err("a path without `?` and `#` belongs behind the port".to_owned());
+        }
+        Ok(ApiUrl {
+            endpoint: Endpoint::Tcp {
+                host: host.to_owned(),
+                port,
+            },
+            prefix: prefix.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for ApiUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.endpoint, self.prefix)
+    }
+}
+
+impl FromToml for ApiUrl {
+    const EXPECTED: &'static str = "\"none\" or such as \"http://127.0.0.1:15001/hub/api\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        ApiUrl::parse(value.as_str().ok_or_else(String::new)?)
+    }
+}
+
+/// A value, or `"none"`; what is expected is said by the value's own type.
+struct OrNone<T>(Option<T>);
+
+impl<T: FromToml> FromToml for OrNone<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some("none") => Ok(OrNone(None)),
+            _ => T::from_toml(value).map(|value| OrNone(Some(value))),
+        }
+    }
+}
+
+struct AbsolutePath(PathBuf);
+
+impl FromToml for AbsolutePath {
+    const EXPECTED: &'static str = "an absolute path (for a socket also \"none\")";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let path = Path::new(value.as_str().ok_or_else(String::new)?);
+        if path.is_absolute() {
+            Ok(AbsolutePath(path.to_owned()))
+        } else {
+            Err(String::new())
+        }
+    }
+}
+
+/// A `cgroup_parent`, kept as the cgroup path it means.
+struct Parent(String);
+
+impl FromToml for Parent {
+    const EXPECTED: &'static str =
+        "a cgroup parent: a slice such as \"hub-users.slice\", or a path such as \"/hub/users\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(String::new)?;
+        let good = |part: &str| {
+            !part.is_empty() && part != "." && part != ".." && !part.contains(char::is_control)
+        };
+        let path = text.trim_matches('/');
+        if !path.split('/').all(good) {
+            return Err(String::new());
+        }
+        match path.strip_suffix(".slice") {
+            Some(stem) if !path.contains('/') => nested(stem).map(Parent),
+            _ => Ok(Parent(path.to_owned())),
+        }
+    }
+}
+
+/// The path of a slice: each dash begins a level, `a-b.slice` is in `a.slice` (systemd.slice(5)).
+fn nested(stem: &str) -> Result<String, String> {
+    if stem.split('-').any(str::is_empty) {
+        return Err("no part between its dashes may be empty".to_owned());
+    }
+    let ends = stem
+        .match_indices('-')
+        .map(|(at, _)| at)
+        .chain([stem.len()]);
+    let slices: Vec<String> = ends.map(|end| format!("{}.slice", &stem[..end])).collect();
+    Ok(slices.join("/"))
+}
+
+struct Service(String);
+
+impl FromToml for Service {
+    const EXPECTED: &'static str = "a service such as \"jupyterhub.service\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(String::new)?;
+        if text.ends_with(".service") && !text.contains('/') {
+            Ok(Service(text.to_owned()))
+        } else {
+            Err(String::new())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Problem};
+
+    fn hub(text: &str) -> Hub {
+        Config::parse(&format!("[hub]\n{text}")).unwrap().hub
+    }
+
+    fn problem(text: &str) -> String {
+        let problems = Config::parse(&format!("[hub]\n{text}")).unwrap_err();
+        problems.first().map(Problem::to_string).unwrap()
+    }
+
+    #[test]
+    fn the_api_is_an_address_a_port_and_a_path() {
+        let url = |text: &str| hub(&format!("api_url = \"{text}\"")).api_url.unwrap();
+        let found = url("http://127.0.0.1:15001/hub/api/");
+        assert_eq!(found.to_string(), "http://127.0.0.1:15001/hub/api");
+        let found = url("http://[::1]:8081/hub/api");
+        assert_eq!(found.to_string(), "http://[::1]:8081/hub/api");
+        assert_eq!(hub("api_url = \"none\"").api_url, None);
+        for (bad, why) in [
+            ("https://hub.example.org/hub/api", "no TLS is spoken"),
+            ("127.0.0.1:15001", "expected \"none\" or such as"),
+            ("http://127.0.0.1/hub/api", "the port is missing"),
+            ("http://127.0.0.1:0/hub/api", "`0` is no port"),
+            ("http://a@b:1/", "`a@b` is no host"),
+            ("http://a:1/x?y", "a path without `?`"),
+        ] {
+            let problem = problem(&format!("api_url = \"{bad}\""));
+            assert!(problem.contains(why), "{bad}: {problem}");
+        }
+    }
+
+    #[test]
+    fn parents_become_the_paths_they_mean() {
+        let found = hub("container_parents = [\"a-b.slice\", \"/hub/users\", \"c.slice\"]");
+        assert_eq!(
+            found.container_parents,
+            ["a.slice/a-b.slice", "hub/users", "c.slice"]
+        );
+        for bad in ["", "/", "a/../b", "a--b.slice", "-a.slice"] {
+            let problem = problem(&format!("container_parents = [\"{bad}\"]"));
+            assert!(problem.contains("expected a cgroup parent"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn engines_can_be_switched_off() {
+        let found = hub("docker = \"none\"\npodman = \"/run/p.sock\"");
+        assert_eq!(
+            (found.docker, found.podman),
+            (None, Some("/run/p.sock".into()))
+        );
+        assert!(problem("docker = \"docker.sock\"").contains("an absolute path"));
+        assert!(problem("hub_units = [\"jupyterhub\"]").contains("expected a service"));
+    }
+}

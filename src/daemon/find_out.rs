@@ -1,0 +1,98 @@
+//! Whose is a cgroup? Whoever knows is asked: systemd for units, the engine for containers, and
+//! before both the hub's own word, as it was last heard.
+
+use super::entries::{Entry, unit_of};
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::cgroup::{CgroupId, CgroupPath};
+use crate::hub::{
+    ContainerCgroup, EngineError, Finding, UnitName, Units, container_facts, identify,
+    identify_container,
+};
+use crate::report::{Entry as Told, Kind, Level};
+use crate::sd_bus::SdBusError;
+
+/// So many containers are remembered as told of; then the telling begins anew.
+const MOST_TOLD: usize = 4096;
+
+/// Why nobody can tell, for now.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FindOutError {
+    #[error(transparent)]
+    Unit(#[from] SdBusError),
+    #[error(transparent)]
+    Container(#[from] EngineError),
+}
+
+impl FindOutError {
+    fn is_gone(&self) -> bool {
+        match self {
+            FindOutError::Unit(error) => error.is_gone(),
+            FindOutError::Container(error) => error.is_gone(),
+        }
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Asks whoever knows what runs in a cgroup.
+    pub(super) async fn find_out(&self, cgroup: &CgroupPath) -> Result<Finding, FindOutError> {
+        let unit = unit_of(cgroup);
+        let Some(container) = ContainerCgroup::of(cgroup) else {
+            let facts = self.units.facts(&unit).await?;
+            let inner = self.inner.borrow();
+            let listed = inner.directory.of_unit(&unit);
+            return Ok(identify(&unit, &facts, &inner.config.hub, listed));
+        };
+        let hub = self.inner.borrow().config.hub.clone();
+        let facts = container_facts(&container, &hub).await;
+        let known = facts.as_ref().ok();
+        let directory = &self.inner.borrow().directory;
+        let finding = identify_container(&container, &unit, known, &hub, directory);
+        match (facts, finding) {
+            // The hub's word is enough where the engine is silent.
+            (Err(error), Finding::Server(server)) if !error.is_gone() => {
+                Ok(Finding::Server(server))
+            }
+            // Nobody will ever tell.
+            (Err(error @ EngineError::Off(_)), _) => Ok(Finding::Unknown(error.to_string())),
+            (Err(error), _) => Err(error.into()),
+            (Ok(_), finding) => Ok(finding),
+        }
+    }
+}
+
+impl Inner {
+    /// Notes that nobody could tell what runs in a cgroup; the next tick asks again.
+    pub(super) fn not_told(&mut self, cgroup: &CgroupPath, id: CgroupId, error: &FindOutError) {
+        let text = error.to_string();
+        // An engine that is down is told of once, not for each of its containers.
+        let told =
+            |entry: &Entry| matches!(entry, Entry::Asked { why: Some(why), .. } if *why == text);
+        let news = !self.entries.values().any(told);
+        // Gone is no news: the tree will tell.
+        let gone = error.is_gone();
+        match self.entries.get_mut(&id) {
+            Some(Entry::Asked { asking, why, .. }) => {
+                *asking = false;
+                *why = (!gone).then_some(text);
+            }
+            _ => return,
+        }
+        if news && !gone {
+            let message = format!(
+                "Cannot tell whose {} is, and try again: {error}. Until then it is not acted on, \
+                 and reaches nothing if it is in the guarded slice.",
+                unit_of(cgroup)
+            );
+            self.tell(Told::new(Kind::Trouble, Level::Error, message));
+        }
+    }
+
+    /// Whether nobody was told of this container yet.
+    pub(super) fn is_news(&mut self, unit: &UnitName) -> bool {
+        if self.told_unknown.len() >= MOST_TOLD {
+            self.told_unknown.clear();
+        }
+        self.told_unknown.insert(unit.clone())
+    }
+}

@@ -1,0 +1,178 @@
+//! Hears the hub: a task beside the loop keeps the hub's own word on its servers and people.
+//!
+//! A hub that is slow or down changes nothing: the last word stands, and the trouble is told once.
+
+use super::entries::{Entry, unit_of};
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::cgroup::{CgroupId, CgroupPath};
+use crate::hub::api::{Api, ApiError, Told as Heard};
+use crate::hub::shared::{self, Shared};
+use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
+use crate::report::{Entry as Told, Kind, Level};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// People move between groups seldom, and servers that come are news of their own.
+const EVERY: Duration = Duration::from_secs(60);
+/// A spawner tells the hub where its server runs only after it has started it; the hub is asked
+/// after each of these, the first one long enough for a class of students to arrive together.
+const AFTER_NEWS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(13)];
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Asks the hub every minute, and when somebody new has appeared.
+    pub(super) async fn hear_the_hub(self: Rc<Self>) {
+        let mut soon = AFTER_NEWS.iter();
+        loop {
+            self.look_into_the_hub().await;
+            self.hear_once().await;
+            let wait = match soon.next() {
+                Some(wait) => {
+                    tokio::time::sleep(*wait).await;
+                    continue;
+                }
+                None => EVERY,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.hub_news.notified() => {
+                    soon = AFTER_NEWS.iter();
+                    tokio::time::sleep(soon.next().copied().unwrap_or(EVERY)).await;
+                }
+            }
+        }
+    }
+
+    /// Looks for servers in the hub's own cgroup, and tells of them when there are any at last.
+    pub(super) async fn look_into_the_hub(&self) {
+        let (root, units) = {
+            let inner = self.inner.borrow();
+            (inner.root.clone(), inner.config.hub.hub_units.clone())
+        };
+        // A /proc of thousands of processes takes its time, and names are asked of LDAP.
+        let look = move || {
+            let found = shared::find(&root, Path::new("/proc"), &units);
+            let words: Vec<String> = found.iter().map(Shared::in_words).collect();
+            (found, words)
+        };
+        let Ok((found, words)) = tokio::task::spawn_blocking(look).await else {
+            return;
+        };
+        let mut inner = self.inner.borrow_mut();
+        for (shared, words) in found.iter().zip(words) {
+            let known = |old: &&Shared| old.cgroup == shared.cgroup;
+            if inner.shared.iter().find(known).is_none() {
+                inner.tell(
+                    Told::new(Kind::ServerNotMapped, Level::Warning, format!("{words}."))
+                        .with("UNIT_NAME", shared.cgroup.name())
+                        .with("CGROUP", &shared.cgroup),
+                );
+            }
+        }
+        inner.shared = found;
+    }
+
+    pub(super) async fn hear_once(self: &Rc<Self>) {
+        let hub = self.inner.borrow().config.hub.clone();
+        let result = match &hub.api_url {
+            Some(url) => {
+                let api = Api {
+                    url,
+                    token_file: &hub.token_file,
+                };
+                api.directory().await
+            }
+            None => Ok(Heard {
+                directory: HubDirectory::default(),
+                lacking: Vec::new(),
+            }),
+        };
+        let mut inner = self.inner.borrow_mut();
+        // A reload may have named another hub meanwhile; that one is asked next.
+        if inner.config.hub != hub {
+            self.hub_news.notify_one();
+            return;
+        }
+        let heard = match result {
+            Ok(heard) => heard,
+            Err(error) => return inner.hub_silent(&error),
+        };
+        inner.hub_lacks(&heard.lacking);
+        let old = std::mem::replace(&mut inner.directory, Rc::new(heard.directory));
+        let same_groups = old.same_groups(&inner.directory);
+        let doubtful = inner.doubtful();
+        drop(inner);
+        if !same_groups {
+            self.policies_changed();
+        }
+        if old.same_servers(&self.inner.borrow().directory) {
+            return;
+        }
+        for (cgroup, id) in doubtful {
+            self.ask(cgroup, id);
+        }
+    }
+}
+
+impl Inner {
+    fn hub_silent(&mut self, error: &ApiError) {
+        self.hub_trouble(format!(
+            "{error}. What it said before stands, and it is asked again."
+        ));
+    }
+
+    fn hub_lacks(&mut self, scopes: &[&str]) {
+        if scopes.is_empty() {
+            self.hub_trouble = None;
+            return;
+        }
+        self.hub_trouble(format!(
+            "The token in hub.token_file lacks scopes that tell whose a server is and who is in \
+             which group: {}. Add them to the role of hubwarden's service in jupyterhub_config.py.",
+            scopes.join(", ")
+        ));
+    }
+
+    fn hub_trouble(&mut self, text: String) {
+        if self.hub_trouble.as_ref() != Some(&text) {
+            self.tell(Told::new(Kind::Trouble, Level::Warning, text.clone()));
+            self.hub_trouble = Some(text);
+        }
+    }
+
+    /// The hub's word on a cgroup.
+    fn listed(&self, cgroup: &CgroupPath) -> &[Listed] {
+        match ContainerCgroup::of(cgroup) {
+            Some(container) => self.directory.of_container(&container.id),
+            None => self.directory.of_unit(&unit_of(cgroup)),
+        }
+    }
+
+    /// Those of whom the hub says something else than what they are taken for.
+    fn doubtful(&self) -> Vec<(CgroupPath, CgroupId)> {
+        let mut doubtful = Vec::new();
+        for (id, entry) in &self.entries {
+            let (cgroup, is) = match entry {
+                // Being asked, or to be asked at the next tick.
+                Entry::Asked { .. } | Entry::Other { exempt: true, .. } => continue,
+                // A Unix user's slice says by its uid whose it is.
+                Entry::Outside { .. } => continue,
+                Entry::Guarded(guarded) if guarded.is_outside() => continue,
+                Entry::Other { cgroup, .. } => (cgroup, None),
+                Entry::Guarded(guarded) => (&guarded.cgroup, Some(&guarded.server)),
+            };
+            let doubt = match (self.listed(cgroup), is) {
+                ([], _) => false,
+                ([listed], Some(server)) => {
+                    (&listed.user, &listed.server) != (&server.user, &server.name)
+                }
+                _ => true,
+            };
+            if doubt {
+                doubtful.push((cgroup.clone(), *id));
+            }
+        }
+        doubtful
+    }
+}

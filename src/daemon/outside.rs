@@ -1,0 +1,213 @@
+//! What users run outside their servers: ssh, lingering sessions, `systemd-run --user`. All of it
+//! is in `user.slice/user-UID.slice`.
+//!
+//! Such a slice follows its user's server: what runs in it is booked on the server's credits, and
+//! it stands on the same rung. When the server ends, the slice carries the case on, so that
+//! nobody escapes by stopping the server; the user's next server takes it over again.
+
+use super::Inner;
+use super::entries::{Entry, Guarded, unit_of};
+use super::state::Record;
+use crate::cgroup::{CgroupId, CgroupPath};
+use crate::hub::{Control, Server, Spawner};
+use crate::judge::{Case, Policy, Verdict};
+use crate::units::Time;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The slice that holds the users' own.
+pub(super) const USER_SLICE: &str = "user.slice";
+
+/// The uid of `user-UID.slice`; root's is nobody's.
+pub(super) fn uid_of(name: &str) -> Option<u32> {
+    let digits = name.strip_prefix("user-")?.strip_suffix(".slice")?;
+    let uid = digits.parse().ok()?;
+    // systemd writes no leading zero or sign.
+    (uid > 0 && digits == format!("{uid}")).then_some(uid)
+}
+
+/// The uid of a cgroup directly in the user slice.
+pub(super) fn uid_of_cgroup(cgroup: &CgroupPath) -> Option<u32> {
+    let (slice, name) = cgroup.as_str().split_once('/')?;
+    uid_of(name).filter(|_| slice == USER_SLICE)
+}
+
+impl Inner {
+    /// Puts the slices of users whose servers are known under supervision, and tells each which
+    /// server it follows.
+    pub(super) fn attach_outside(&mut self, now: Time) {
+        let mut servers: BTreeMap<u32, (CgroupId, Server)> = BTreeMap::new();
+        for entry in self.entries.values() {
+            if let Entry::Guarded(guarded) = entry
+                && !guarded.is_outside()
+                && let Some(uid) = guarded.server.uid
+            {
+                servers.insert(uid, (guarded.id, guarded.server.clone()));
+            }
+        }
+        let mut found = Vec::new();
+        for (id, entry) in &mut self.entries {
+            match entry {
+                Entry::Outside { cgroup, uid } => {
+                    if let Some((lead, server)) = servers.get(uid) {
+                        found.push((*id, cgroup.clone(), *lead, server.clone()));
+                    }
+                }
+                Entry::Guarded(guarded) if guarded.is_outside() && guarded.lead.is_none() => {
+                    let uid = guarded.server.uid.unwrap_or(0);
+                    guarded.lead = servers.get(&uid).map(|(lead, _)| *lead);
+                }
+                _ => {}
+            }
+        }
+        for (id, cgroup, lead, server) in found {
+            let server = Server {
+                name: String::new(),
+                spawner: Spawner::Login,
+                unit: unit_of(&cgroup),
+                control: Control::Systemd,
+                ..server
+            };
+            let (policy, class) = self.policy_of(&server);
+            let record = Record {
+                case: self.case_for(&server, &policy, now),
+                changed: None,
+                class,
+                server,
+                cgroup,
+                id,
+            };
+            self.guard(record, false);
+            if let Some(guarded) = self.guarded(id) {
+                guarded.lead = Some(lead);
+                // The next tick brings it to where the server stands.
+                guarded.unsettled = true;
+            }
+        }
+    }
+
+    /// The case a user's new server begins with: the one that was carried on, or what is left of
+    /// the last one, or a fresh one.
+    pub(super) fn case_for(&mut self, server: &Server, policy: &Policy, now: Time) -> Case {
+        if server.spawner != Spawner::Login {
+            for entry in self.entries.values() {
+                if let Entry::Guarded(guarded) = entry
+                    && guarded.is_outside()
+                    && guarded.lead.is_none()
+                    && guarded.server.user == server.user
+                {
+                    return Case::after_rest(&guarded.case, Duration::ZERO, policy);
+                }
+            }
+        }
+        match self.rested.get(server.user.as_str()) {
+            Some((case, at)) => Case::after_rest(case, now.since(*at), policy),
+            None => Case::new(policy),
+        }
+    }
+
+    /// A server or a slice ended: its case goes on with those who follow it, or rests.
+    pub(super) fn bequeath(&mut self, ended: &Guarded, now: Time) {
+        let mut carried_on = ended.lead.is_some();
+        for entry in self.entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry
+                && guarded.lead == Some(ended.id)
+            {
+                guarded.lead = None;
+                guarded.case = ended.case;
+                guarded.case.credits.restart();
+                carried_on = true;
+            }
+        }
+        let user = ended.server.user.as_str();
+        if !carried_on && !ended.case.credits.is_full(&ended.policy) {
+            self.rested.insert(user.to_owned(), (ended.case, now));
+        }
+    }
+
+    /// Forgets those who have rested enough for a full account.
+    pub(super) fn forget_rested(&mut self, now: Time) {
+        let mut rested = std::mem::take(&mut self.rested);
+        rested.retain(|user, (case, at)| {
+            let policy = self.policy_of_user(user).0;
+            !Case::after_rest(case, now.since(*at), &policy)
+                .credits
+                .is_full(&policy)
+        });
+        self.rested = rested;
+    }
+
+    /// Reads the slices that follow a server: what each used since the last look, by server.
+    pub(super) fn used_outside(&mut self) -> BTreeMap<CgroupId, Duration> {
+        let mut used = BTreeMap::new();
+        for entry in self.entries.values_mut() {
+            let Entry::Guarded(guarded) = entry else {
+                continue;
+            };
+            let (Some(lead), Some(reader)) = (guarded.lead, &guarded.reader) else {
+                continue;
+            };
+            // A slice that is gone is no news here: the tree tells.
+            let Ok(sample) = reader.sample() else {
+                continue;
+            };
+            let before = guarded.stat.replace(sample.cpu);
+            let since = before.and_then(|before| sample.cpu.usage.checked_sub(before.usage));
+            *used.entry(lead).or_default() += since.unwrap_or_default();
+        }
+        used
+    }
+
+    /// Moves the slices to where the servers they follow stand; returns those that moved.
+    pub(super) fn follow(&mut self, verdicts: &BTreeMap<CgroupId, Verdict>) -> Vec<CgroupId> {
+        let mut rungs = BTreeMap::new();
+        for (id, entry) in &self.entries {
+            if let Entry::Guarded(guarded) = entry {
+                rungs.insert(*id, guarded.case.rung);
+            }
+        }
+        let mut moved = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let Entry::Guarded(guarded) = entry else {
+                continue;
+            };
+            let Some(lead) = guarded.lead else { continue };
+            let Some(rung) = rungs.get(&lead) else {
+                continue;
+            };
+            if guarded.case.rung != *rung {
+                guarded.case.rung = *rung;
+                guarded.verdicts.extend(verdicts.get(&lead).cloned());
+                moved.push(*id);
+            }
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_user_s_own_slice_counts() {
+        assert_eq!(uid_of("user-1001.slice"), Some(1001));
+        for name in [
+            "user-0.slice",
+            "user-01.slice",
+            "user-+1.slice",
+            "user-.slice",
+            "user-1001",
+        ] {
+            assert_eq!(uid_of(name), None, "{name}");
+        }
+        assert_eq!(
+            uid_of_cgroup(&CgroupPath::new("user.slice/user-7.slice")),
+            Some(7)
+        );
+        assert_eq!(
+            uid_of_cgroup(&CgroupPath::new("x.slice/user-7.slice")),
+            None
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! What each user may use: configuration by user and group, and grants on top.
+
+use super::entries::Entry;
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::config::{Limits, ThrottleWhen};
+use crate::egress::ClassName;
+use crate::hub::{Server, Units};
+use crate::judge::{PlainLimits, Policy};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// After a change of grants or groups: works out what everybody may use, and brings it about.
+    pub(super) fn policies_changed(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        let before: Vec<_> = inner.admitted();
+        inner.resolve_all();
+        if !inner.off && inner.admitted() != before {
+            inner.load_egress();
+        }
+        inner.dirty = true;
+        let ids = inner.guarded_ids();
+        drop(inner);
+        for id in ids {
+            self.enforce(id);
+        }
+    }
+}
+
+impl Inner {
+    /// The policy and egress class of a server's user now.
+    pub(super) fn policy_of(&self, server: &Server) -> (Policy, ClassName) {
+        self.policy_of_user(server.user.as_str())
+    }
+
+    /// The same, of a user whose server is not there.
+    pub(super) fn policy_of_user(&self, user: &str) -> (Policy, ClassName) {
+        let person = self.directory.person(&crate::hub::HubUser(user.to_owned()));
+        let groups: BTreeSet<String> = person
+            .into_iter()
+            .flat_map(|person| person.groups.iter().cloned())
+            .collect();
+        let limits = self.config.limits_of(user, &groups);
+        let mut policy = policy(&limits);
+        let mut class = limits.class;
+        if let Some(grant) = self.grants.get(user) {
+            grant.apply(&mut policy);
+            class = grant.class.clone().or(class);
+        }
+        // A class that a grant names may have gone from the configuration since.
+        let class = class
+            .filter(|class| self.config.egress.classes.contains_key(class))
+            .unwrap_or_else(|| self.config.egress.class.clone());
+        (policy, class)
+    }
+
+    /// After a change of configuration, grants or groups: every server's policy and class anew.
+    pub(super) fn resolve_all(&mut self) {
+        let mut entries = std::mem::take(&mut self.entries);
+        for entry in entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry {
+                (guarded.policy, guarded.class) = self.policy_of(&guarded.server);
+            }
+        }
+        self.entries = entries;
+    }
+}
+
+/// What the judge needs of one user's limits.
+pub fn policy(limits: &Limits) -> Policy {
+    let cpu = &limits.cpu;
+    Policy {
+        limit: cpu.limit,
+        baseline: cpu.baseline,
+        size: cpu.credits,
+        unlimited: false,
+        contended_above: match cpu.throttle_when {
+            ThrottleWhen::Always => None,
+            ThrottleWhen::Contended => Some(cpu.contended_above.0),
+        },
+        deprioritise_below: cpu.deprioritise_below.0,
+        free_above: cpu.free_above.0,
+        weight: cpu.weight,
+        period: cpu.period,
+        min_stay: cpu.min_stay,
+        sustained: limits.sustained,
+        repeat: limits.repeat,
+        time: limits.time,
+        plain: PlainLimits {
+            memory_high: limits.memory_high,
+            memory_max: limits.memory_max,
+            tasks_max: limits.tasks_max,
+            io_weight: limits.io_weight,
+        },
+    }
+}

@@ -1,0 +1,132 @@
+//! The hub's own word, from a made-up hub on loopback.
+
+use super::*;
+use crate::config::ApiUrl;
+use crate::http::fake::Service;
+use crate::hub::HubUser;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+struct Hub {
+    says_so: Arc<AtomicBool>,
+    _service: Service,
+    _token: tempfile::NamedTempFile,
+}
+
+/// A hub that knows of carol in jupyter-x, once it says so at all.
+fn hub(node: &mut Node) -> Hub {
+    let says_so = Arc::new(AtomicBool::new(true));
+    let says = Arc::clone(&says_so);
+    let service = Service::tcp(move |_| {
+        if !says.load(Ordering::Relaxed) {
+            return (503, "restarting".into());
+        }
+        let state = r#"{"":{"state":{"unit_name":"jupyter-x"}}}"#;
+        let user = format!(r#"{{"name":"carol","groups":["staff"],"servers":{state}}}"#);
+        let page = format!(r#"{{"items":[{user}],"_pagination":{{"next":null}}}}"#);
+        (200, page)
+    });
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "s3cret").unwrap();
+    node.config.hub.token_file = token.path().to_owned();
+    node.config.hub.api_url = Some(ApiUrl {
+        endpoint: service.endpoint().clone(),
+        prefix: "/hub/api".into(),
+    });
+    Hub {
+        says_so,
+        _service: service,
+        _token: token,
+    }
+}
+
+/// A server in `jupyter-x.service` that runs as a Unix user of which no template tells anything.
+fn spawn_x(node: &Node, unix_user: &str) {
+    node.spawn("x");
+    let mut systemd = node.systemd.0.borrow_mut();
+    let facts = systemd.facts.get_mut("jupyter-x.service").unwrap();
+    facts.user = Some(unix_user.to_owned());
+}
+
+fn users(daemon: &Running) -> Vec<String> {
+    let inner = daemon.inner.borrow();
+    let guarded = |entry: &Entry| match entry {
+        Entry::Guarded(guarded) => Some(guarded.server.user.to_string()),
+        _ => None,
+    };
+    inner.entries.values().filter_map(guarded).collect()
+}
+
+#[test]
+fn who_no_template_knows_is_known_by_the_hubs_word() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let _hub = hub(&mut node);
+        spawn_x(&node, "u1001");
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        assert!(users(&daemon).is_empty());
+        daemon.hear_once().await;
+        quiet().await;
+        assert_eq!(users(&daemon), ["carol"]);
+        let inner = daemon.inner.borrow();
+        let person = inner.directory.person(&HubUser("carol".into())).unwrap();
+        assert_eq!(person.groups, ["staff"]);
+    });
+}
+
+#[test]
+fn a_server_that_the_hub_gives_to_somebody_else_is_let_go() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let _hub = hub(&mut node);
+        spawn_x(&node, "jupyter-x");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        assert_eq!(users(&daemon), ["x"]);
+        spin(&mut node, &daemon, "x").await;
+        assert_eq!(node.quota("x"), Some(0.25));
+        daemon.hear_once().await;
+        quiet().await;
+        assert!(users(&daemon).is_empty());
+        assert_eq!(node.quota("x"), Some(1.5));
+        let told = node.read(&journal);
+        assert!(told.contains("says that it is carol's"), "{told}");
+    });
+}
+
+#[test]
+fn a_hub_that_is_down_is_told_once_and_its_last_word_stands() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let hub = hub(&mut node);
+        spawn_x(&node, "u1001");
+        let (daemon, journal) = node.start();
+        daemon.hear_once().await;
+        node.tick(&daemon, 1).await;
+        hub.says_so.store(false, Ordering::Relaxed);
+        daemon.hear_once().await;
+        daemon.hear_once().await;
+        node.tick(&daemon, 1).await;
+        assert_eq!(users(&daemon), ["carol"]);
+        let told = node.read(&journal);
+        assert_eq!(told.matches("status 503 (restarting)").count(), 1, "{told}");
+        assert!(!told.contains("s3cret"), "{told}");
+    });
+}
+
+#[test]
+fn a_group_s_limits_hold_as_soon_as_the_hub_names_its_members() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let groups = "[groups.staff.cpu]\nlimit = \"0.75 cores\"\n";
+        node.config.groups = Config::parse(groups).unwrap().groups;
+        let _hub = hub(&mut node);
+        // Known as carol's by the hub alone: the first word says whose, and which groups.
+        spawn_x(&node, "u1001");
+        let (daemon, _journal) = node.start();
+        daemon.hear_once().await;
+        quiet().await;
+        assert_eq!(users(&daemon), ["carol"]);
+        assert_eq!(node.quota("x"), Some(0.75));
+    });
+}

@@ -1,0 +1,344 @@
+//! Found, judged, acted on, put back; through restarts, kills, `off` and others' changes.
+
+use super::*;
+
+#[test]
+fn a_server_is_found_let_out_by_its_class_and_forgotten_when_it_stops() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let (daemon, journal) = node.start();
+        node.spawn("alice");
+        daemon.poll_tree();
+        quiet().await;
+        let admitted: Vec<Admitted> = node.firewall.rules().admitted.values().cloned().collect();
+        assert_eq!(admitted.len(), 1);
+        assert_eq!(
+            (admitted[0].class.as_str(), admitted[0].level),
+            ("standard", 2)
+        );
+        node.stop("alice");
+        node.tick(&daemon, 5).await;
+        assert!(node.firewall.rules().admitted.is_empty());
+        let told = node.read(&journal);
+        assert!(
+            told.contains("alice's server was found in jupyter-alice.service"),
+            "{told}"
+        );
+        assert!(
+            told.contains("alice's server in jupyter-alice.service stopped"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn a_spent_server_is_throttled_and_then_has_its_own_limit_back() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        assert_eq!(node.quota("alice"), Some(1.5));
+        spin(&mut node, &daemon, "alice").await;
+        assert_eq!(node.quota("alice"), Some(0.25));
+        for _ in 0..50 {
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(node.quota("alice"), Some(1.5));
+        assert_eq!(
+            node.systemd.0.borrow().settings["jupyter-alice.service"].weight,
+            None
+        );
+        let told = node.read(&journal);
+        assert!(
+            told.contains("alice's server is throttled to 0.25 cores"),
+            "{told}"
+        );
+        assert!(
+            told.contains("alice's server is free again, with 1.5 cores"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn observing_changes_nothing_and_tells_what_it_would_do() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Observe);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        spin(&mut node, &daemon, "alice").await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(node.systemd.0.borrow().applied, 0);
+        let told = node.read(&journal);
+        assert!(told.contains("would be throttled to 0.25 cores"), "{told}");
+        assert!(!told.contains("is throttled"), "{told}");
+    });
+}
+
+#[test]
+fn a_killed_daemon_s_case_is_carried_on() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        spin(&mut node, &daemon, "alice").await;
+        drop(daemon);
+        let applied = node.systemd.0.borrow().applied;
+        let (daemon, journal) = node.start();
+        quiet().await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(node.quota("alice"), Some(0.25));
+        assert_eq!(
+            node.systemd.0.borrow().applied,
+            applied,
+            "nothing had to be done"
+        );
+        for _ in 0..60 {
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(node.quota("alice"), Some(1.5));
+        let told = node.read(&journal);
+        assert!(told.contains("is still there after our restart"), "{told}");
+    });
+}
+
+#[test]
+fn an_intent_that_was_noted_and_not_carried_out_is_carried_out() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, _journal) = node.start();
+        node.systemd
+            .0
+            .borrow_mut()
+            .broken
+            .insert(Node::unit("alice"));
+        node.tick(&daemon, 1).await;
+        spin(&mut node, &daemon, "alice").await;
+        assert_eq!(node.quota("alice"), Some(1.5));
+        drop(daemon);
+        node.systemd.0.borrow_mut().broken.clear();
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        assert_eq!(node.quota("alice"), Some(0.25));
+        for _ in 0..60 {
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(node.quota("alice"), Some(1.5));
+    });
+}
+
+#[test]
+fn one_server_s_trouble_is_told_once_and_stops_nobody() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        for user in ["alice", "bob"] {
+            node.spawn(user);
+        }
+        node.systemd
+            .0
+            .borrow_mut()
+            .broken
+            .insert(Node::unit("alice"));
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        for second in 1..=100u32 {
+            node.set_usage("alice", f64::from(second) * 1.5);
+            node.set_usage("bob", f64::from(second) * 1.5);
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(node.quota("bob"), Some(0.25));
+        let told = node.read(&journal);
+        assert_eq!(told.matches("alice's server failed").count(), 1, "{told}");
+    });
+}
+
+#[test]
+fn somebody_else_s_limit_becomes_what_is_put_back() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        spin(&mut node, &daemon, "alice").await;
+        let theirs = CpuSettings {
+            quota: Some(Cores(0.5)),
+            ..CpuSettings::default()
+        };
+        let unit = Node::unit("alice");
+        node.systemd.0.borrow_mut().settings.insert(unit, theirs);
+        // The kernel shows what systemd wrote.
+        std::fs::write(node.directory("alice").join("cpu.max"), "50000 100000\n").unwrap();
+        node.tick(&daemon, 1).await;
+        assert_eq!(
+            node.quota("alice"),
+            Some(0.25),
+            "ours is put in force again"
+        );
+        std::fs::write(node.directory("alice").join("cpu.max"), "5000 20000\n").unwrap();
+        for _ in 0..60 {
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(node.quota("alice"), Some(0.5));
+        let told = node.read(&journal);
+        assert!(
+            told.contains("Somebody set alice's server to 0.5 cores"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn off_lifts_everything_outlives_a_restart_and_on_resumes() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        spin(&mut node, &daemon, "alice").await;
+        daemon.switch_off("root").await.unwrap();
+        assert_eq!(node.quota("alice"), Some(1.5));
+        assert!(!node.firewall.rules().loaded);
+        drop(daemon);
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        assert_eq!(node.quota("alice"), Some(1.5));
+        assert!(!node.firewall.rules().loaded);
+        daemon.switch_on("root").await.unwrap();
+        assert_eq!(node.quota("alice"), Some(0.25));
+        assert!(node.firewall.rules().loaded);
+        let told = node.read(&journal);
+        assert!(told.contains("switched off by root"), "{told}");
+    });
+}
+
+#[test]
+fn the_brake_lifts_without_a_daemon() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        spin(&mut node, &daemon, "alice").await;
+        drop(daemon);
+        let store = Store::new(node.state.path()).unwrap();
+        let complaints = lift(&store, Some(&node.systemd), &mut node.firewall.clone()).await;
+        assert!(complaints.is_empty(), "{complaints:?}");
+        assert_eq!(node.quota("alice"), Some(1.5));
+        assert!(store.load().unwrap().off);
+    });
+}
+
+#[test]
+fn altered_rules_are_told_and_put_back() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        {
+            let mut rules = node.firewall.rules();
+            rules.generation += 1;
+            rules.loaded = false;
+            rules.altered.push(Difference {
+                object: "table hubwarden".into(),
+                kind: crate::egress::DifferenceKind::Missing,
+            });
+        }
+        node.tick(&daemon, 1).await;
+        assert!(node.firewall.rules().loaded);
+        let told = node.read(&journal);
+        assert!(told.contains("table hubwarden is gone"), "{told}");
+    });
+}
+
+#[test]
+fn an_admin_s_unit_in_the_slice_keeps_its_network() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("lab");
+        node.systemd.0.borrow_mut().facts.insert(
+            Node::unit("lab"),
+            UnitFacts {
+                transient: false,
+                user: Some("root".into()),
+                uid: Some(0),
+                dynamic_user: false,
+            },
+        );
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        let classes: Vec<String> = node
+            .firewall
+            .rules()
+            .admitted
+            .values()
+            .map(|admitted| admitted.class.to_string())
+            .collect();
+        assert_eq!(classes, ["exempt"]);
+        assert_eq!(node.systemd.0.borrow().applied, 0);
+        let told = node.read(&journal);
+        assert!(told.contains("is no known user's server"), "{told}");
+    });
+}
+
+#[test]
+fn a_unit_nobody_can_tell_is_told_once_and_never_acted_on() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        if let Some(facts) = node
+            .systemd
+            .0
+            .borrow_mut()
+            .facts
+            .get_mut(&Node::unit("alice"))
+        {
+            facts.user = Some("mallory".into());
+        }
+        let (daemon, journal) = node.start();
+        for _ in 0..5 {
+            node.tick(&daemon, 1).await;
+        }
+        assert!(node.firewall.rules().admitted.is_empty());
+        assert_eq!(node.systemd.0.borrow().applied, 0);
+        let told = node.read(&journal);
+        assert_eq!(told.matches("it reaches no network").count(), 1, "{told}");
+        assert!(told.contains("Unix user mallory"), "{told}");
+    });
+}
+
+#[test]
+fn all_servers_together_leave_the_hub_its_cores_and_the_brake_puts_that_back_too() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.config.reserve = Some(Cores(0.5));
+        let slice = "jupyter.slice".to_owned();
+        node.systemd
+            .0
+            .borrow_mut()
+            .settings
+            .insert(slice, CpuSettings::default());
+        let (daemon, journal) = node.start();
+        quiet().await;
+        let cap = node.quota_of("jupyter.slice").unwrap();
+        assert!(cap > 0.0 && cap.fract() == 0.5, "{cap}");
+        daemon.switch_off("root").await.unwrap();
+        assert_eq!(node.quota_of("jupyter.slice"), None);
+        daemon.switch_on("root").await.unwrap();
+        node.tick(&daemon, 1).await;
+        daemon.cap_slice_now().await;
+        assert_eq!(node.quota_of("jupyter.slice"), Some(cap));
+        daemon.save();
+        drop(daemon);
+        let store = Store::new(node.state.path()).unwrap();
+        let complaints = lift(&store, Some(&node.systemd), &mut node.firewall.clone()).await;
+        assert!(complaints.is_empty(), "{complaints:?}");
+        assert_eq!(node.quota_of("jupyter.slice"), None);
+        let told = node.read(&journal);
+        assert!(told.contains("0.5 cores are left to the hub"), "{told}");
+    });
+}

@@ -1,0 +1,226 @@
+//! Asks Docker, or Podman through the same interface, what it knows of a container (Docker Engine
+//! API, `GET /containers/{id}/json`; Podman serves it on its own socket).
+//!
+//! One request over the engine's Unix socket when a container appears, and none in the hot path.
+//! The socket is as good as root: only reading is ever asked of it.
+
+use super::container::{ContainerCgroup, ContainerFacts, Engine};
+use crate::config::Hub;
+use crate::http::{self, Endpoint, HttpError};
+use hyper::Method;
+use serde::Deserialize;
+use std::path::Path;
+
+/// Why a container's engine did not tell.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The container is gone.
+    #[error("container {0} is gone")]
+    Gone(String),
+    /// The admin said that it is not to be asked.
+    #[error("hub.{} is \"none\"", .0.as_str().to_lowercase())]
+    Off(Engine),
+    /// It cannot be asked.
+    #[error("{} cannot be asked: {source}; {}", .engine.as_str(), remedy(*.engine))]
+    Unreachable {
+        /// Who.
+        engine: Engine,
+        /// Why.
+        source: HttpError,
+    },
+    /// It said something unexpected.
+    #[error("{}, asked about container {id}: {why}", .engine.as_str())]
+    Odd {
+        /// Who.
+        engine: Engine,
+        /// The container.
+        id: String,
+        /// What it said, bounded and escaped.
+        why: String,
+    },
+}
+
+impl EngineError {
+    /// Whether the container does not exist any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, EngineError::Gone(_))
+    }
+}
+
+fn remedy(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Docker => "is it running, and does hub.docker name its socket?",
+        Engine::Podman => {
+            "start its API with `systemctl enable --now podman.socket`, or set hub.podman"
+        }
+    }
+}
+
+/// What of a long answer is looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: String,
+    name: String,
+    config: Configured,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Configured {
+    /// `null` where there is none.
+    #[serde(default)]
+    env: Option<Vec<String>>,
+}
+
+/// Asks a container's engine about it.
+///
+/// # Errors
+/// [`EngineError::Gone`] when there is no such container any more; otherwise who did not answer
+/// and what to do about it.
+pub async fn container_facts(
+    container: &ContainerCgroup,
+    hub: &Hub,
+) -> Result<ContainerFacts, EngineError> {
+    let engine = container.engine;
+    let socket = engine.socket(hub).ok_or(EngineError::Off(engine))?;
+    inspect(container, socket).await
+}
+
+async fn inspect(
+    container: &ContainerCgroup,
+    socket: &Path,
+) -> Result<ContainerFacts, EngineError> {
+    let engine = container.engine;
+    let odd = |why: String| EngineError::Odd {
+        engine,
+        id: container.short_id().to_owned(),
+        why,
+    };
+    // Without a version in the path it is the engine's newest; nothing asked for ever changed.
+    let path = format!("/containers/{}/json", container.id);
+    let endpoint = Endpoint::Unix(socket.to_owned());
+    let answer = http::ask(&endpoint, Method::GET, &path, &[])
+        .await
+        .map_err(|source| EngineError::Unreachable { engine, source })?;
+    match answer.status {
+        200 => {}
+        404 => return Err(EngineError::Gone(container.short_id().to_owned())),
+        status => {
+            let said = http::excerpt(&answer.body);
+            return Err(odd(format!("status {status}: {said}")));
+        }
+    }
+    let inspected: Inspected = serde_json::from_slice(&answer.body)
+        .map_err(|error| odd(format!("an answer that cannot be read: {error}")))?;
+    if inspected.id != container.id {
+        return Err(odd("an answer about another container".to_owned()));
+    }
+    Ok(facts(inspected))
+}
+
+fn facts(inspected: Inspected) -> ContainerFacts {
+    let environment = inspected.config.env.unwrap_or_default();
+    let values = |name: &str| {
+        environment
+            .iter()
+            .filter_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+            .map(str::to_owned)
+            .collect()
+    };
+    ContainerFacts {
+        users: values("JUPYTERHUB_USER"),
+        servers: values("JUPYTERHUB_SERVER_NAME"),
+        // Docker writes a slash before it, from the time of linked containers.
+        name: inspected.name.trim_start_matches('/').to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fake::{Service, run};
+    use std::collections::BTreeSet;
+
+    fn container() -> ContainerCgroup {
+        ContainerCgroup::of_name(&format!("docker-{}.scope", "ab".repeat(32))).unwrap()
+    }
+
+    fn asked(
+        answer: impl Fn() -> (u16, String) + Send + 'static,
+    ) -> (Result<ContainerFacts, EngineError>, Service) {
+        let service = Service::unix(move |_| answer());
+        let Endpoint::Unix(socket) = service.endpoint() else {
+            unreachable!()
+        };
+        (run(inspect(&container(), socket)), service)
+    }
+
+    /// As Docker 28 answers, shortened.
+    fn body(id: &str, env: &str) -> String {
+        format!(
+            r#"{{"Id":"{id}","Created":"2026-01-01T00:00:00Z","State":{{"Status":"running","Pid":42}},
+            "Name":"/jupyter-a-2db","HostConfig":{{"NetworkMode":"bridge"}},
+            "Config":{{"Hostname":"x","User":"1000","Env":{env},"Labels":{{"maintainer":"x"}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn name_and_environment_are_read() {
+        let env = r#"["PATH=/bin","JUPYTERHUB_USER=a-b","JUPYTERHUB_USER_X=no","JUPYTERHUB_SERVER_NAME="]"#;
+        let (facts, service) = asked(move || (200, body(&"ab".repeat(32), env)));
+        let facts = facts.unwrap();
+        assert_eq!(facts.name, "jupyter-a-2db");
+        assert_eq!(facts.users, BTreeSet::from(["a-b".to_owned()]));
+        assert_eq!(facts.servers, BTreeSet::from([String::new()]));
+        let target = format!("GET /containers/{}/json", "ab".repeat(32));
+        assert_eq!(service.asked()[0].target, target);
+    }
+
+    #[test]
+    fn a_container_without_an_environment_is_no_error() {
+        let (facts, _service) = asked(|| (200, body(&"ab".repeat(32), "null")));
+        assert!(facts.unwrap().users.is_empty());
+    }
+
+    #[test]
+    fn a_container_that_is_no_more_is_gone() {
+        let (facts, _service) = asked(|| (404, r#"{"message":"No such container"}"#.into()));
+        assert!(facts.unwrap_err().is_gone());
+    }
+
+    #[test]
+    fn an_engines_refusal_is_quoted() {
+        let (facts, _service) = asked(|| (500, "out of \u{1b}[1mspace".into()));
+        let text = facts.unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "Docker, asked about container abababababab: status 500: out of \\u{1b}[1mspace"
+        );
+    }
+
+    #[test]
+    fn an_answer_about_another_container_proves_nothing() {
+        let (facts, _service) = asked(|| (200, body("cd", "[]")));
+        assert!(facts.is_err());
+    }
+
+    #[test]
+    fn an_engine_that_is_not_there_comes_with_a_remedy() {
+        let mut hub = crate::config::Config::default().hub;
+        hub.podman = Some("/nonexistent/podman.sock".into());
+        let podman = ContainerCgroup {
+            engine: Engine::Podman,
+            ..container()
+        };
+        let text = run(container_facts(&podman, &hub)).unwrap_err().to_string();
+        assert!(
+            text.starts_with("Podman cannot be asked: /nonexistent/podman.sock cannot be reached")
+                && text.contains("systemctl enable --now podman.socket"),
+            "{text}"
+        );
+        hub.podman = None;
+        let text = run(container_facts(&podman, &hub)).unwrap_err().to_string();
+        assert_eq!(text, "hub.podman is \"none\"");
+    }
+}

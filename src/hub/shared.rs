@@ -1,0 +1,237 @@
+//! Servers that share the hub's own cgroup.
+//!
+//! LocalProcessSpawner and SudoSpawner start a user's server as a child of the hub, and it stays in
+//! the hub's unit. A limit there would slow the hub, its proxy and everybody else's server, so such
+//! servers are told of and never acted on. What a process calls itself is a user's to choose; here
+//! it leads to a line of text and to nothing else.
+
+use super::HubUser;
+use super::unix_user::name_of;
+use crate::cgroup::CgroupPath;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// So many processes of a unit are looked at, and so much of each one's command line.
+const MOST_PROCESSES: usize = 10_000;
+const MOST_BYTES: u64 = 4096;
+/// So many users are named.
+const MOST_NAMED: usize = 5;
+
+/// Programs that are a single-user server, by their file name.
+const SERVERS: [&str; 5] = [
+    "jupyterhub-singleuser",
+    "jupyter-labhub",
+    "jupyter-lab",
+    "jupyter-notebook",
+    "jupyter-server",
+];
+/// The same started as `python -m`.
+const MODULES: [&str; 4] = [
+    "jupyterhub.singleuser",
+    "jupyterhub_singleuser",
+    "jupyterlab",
+    "jupyter_server",
+];
+
+/// A hub's unit with users' servers in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// The unit's cgroup.
+    pub cgroup: CgroupPath,
+    /// How many servers run in it.
+    pub servers: usize,
+    /// The Unix users they run as; SudoSpawner and LocalProcessSpawner start each as its user.
+    pub users: BTreeSet<u32>,
+}
+
+impl Shared {
+    /// What is the matter and what to do, for `status` and `check`.
+    pub fn in_words(&self) -> String {
+        let mut named: Vec<String> = self
+            .users
+            .iter()
+            .take(MOST_NAMED)
+            .map(|uid| match name_of(*uid) {
+                Some(name) => HubUser(name).to_string(),
+                None => format!("uid {uid}"),
+            })
+            .collect();
+        if self.users.len() > MOST_NAMED {
+            named.push(format!("{} more", self.users.len() - MOST_NAMED));
+        }
+        let (servers, run) = match self.servers {
+            1 => ("1 single-user server".to_owned(), "runs"),
+            n => (format!("{n} single-user servers"), "run"),
+        };
+        format!(
+            "{servers} (of {}) {run} in the hub's own cgroup, as LocalProcessSpawner and \
+             SudoSpawner leave them; hubwarden does not act there, since it would throttle the hub \
+             itself. Use SystemdSpawner or DockerSpawner to have each server in a cgroup of its own",
+            named.join(", ")
+        )
+    }
+}
+
+/// Looks for single-user servers in the hub's own units. Reads every process of theirs: for once a
+/// minute, not for the loop. `root` is where cgroup v2 is mounted, `proc` where procfs is.
+pub fn find(root: &Path, proc: &Path, hub_units: &[String]) -> Vec<Shared> {
+    hub_units
+        .iter()
+        .filter_map(|unit| {
+            let cgroup = CgroupPath::new("system.slice").join(unit);
+            look(root, proc, cgroup)
+        })
+        .collect()
+}
+
+/// None where the unit has no such process, or does not run.
+fn look(root: &Path, proc: &Path, cgroup: CgroupPath) -> Option<Shared> {
+    let list = root.join(cgroup.as_str()).join("cgroup.procs");
+    let mut text = String::new();
+    // A pid has at most seven digits and a newline.
+    File::open(list)
+        .ok()?
+        .take(8 * MOST_PROCESSES as u64)
+        .read_to_string(&mut text)
+        .ok()?;
+    let mut shared = Shared {
+        cgroup,
+        servers: 0,
+        users: BTreeSet::new(),
+    };
+    for pid in text
+        .lines()
+        .filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()))
+    {
+        if let Some(uid) = server_s_uid(&proc.join(pid)) {
+            shared.servers += 1;
+            shared.users.insert(uid);
+        }
+    }
+    (shared.servers > 0).then_some(shared)
+}
+
+/// The uid of a process that is a single-user server; none if it is not, or has ended.
+fn server_s_uid(process: &Path) -> Option<u32> {
+    let mut line = Vec::new();
+    File::open(process.join("cmdline"))
+        .ok()?
+        .take(MOST_BYTES)
+        .read_to_end(&mut line)
+        .ok()?;
+    if !is_server(&line) {
+        return None;
+    }
+    std::fs::metadata(process).ok().map(|found| found.uid())
+}
+
+/// Whether a command line, its words ended by NUL, is a single-user server's: the program itself,
+/// a script that an interpreter runs, or a module of Python's.
+fn is_server(line: &[u8]) -> bool {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).take(8).collect();
+    let file_name = |word: &&[u8]| {
+        let name = word.rsplit(|byte| *byte == b'/').next().unwrap_or(word);
+        SERVERS.iter().any(|server| server.as_bytes() == name)
+    };
+    // The interpreter's own options stand between it and the script.
+    let script = words
+        .iter()
+        .enumerate()
+        .find(|(at, word)| *at > 0 && !word.starts_with(b"-"))
+        .map(|(_, word)| word);
+    let module = words
+        .windows(2)
+        .any(|pair| pair[0] == b"-m" && MODULES.iter().any(|module| module.as_bytes() == pair[1]));
+    words.first().is_some_and(file_name) || script.is_some_and(file_name) || module
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_told_from_the_hub_and_its_proxy() {
+        for line in [
+            "/opt/tljh/user/bin/python3\0/opt/tljh/user/bin/jupyterhub-singleuser\0--port=1\0",
+            "/usr/bin/jupyter-labhub\0",
+            "python3\0-E\0/usr/local/bin/jupyterhub-singleuser\0",
+            "python3\0-m\0jupyterhub.singleuser\0",
+        ] {
+            assert!(is_server(line.as_bytes()), "{line}");
+        }
+        for line in [
+            "",
+            "\0",
+            "/opt/tljh/hub/bin/python3\0-m\0jupyterhub.app\0-f\0x\0",
+            "/usr/bin/python3\0/usr/bin/jupyterhub\0",
+            "node\0/usr/bin/configurable-http-proxy\0",
+            "vim\0notes on\0/usr/bin/jupyterhub-singleuser\0",
+            "sudospawner\0",
+        ] {
+            assert!(!is_server(line.as_bytes()), "{line}");
+        }
+    }
+
+    struct Bed(tempfile::TempDir);
+
+    impl Bed {
+        fn new() -> Bed {
+            Bed(tempfile::tempdir().unwrap())
+        }
+
+        fn process(&self, pid: u32, line: &str) {
+            let directory = self.0.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join("cmdline"), line).unwrap();
+        }
+
+        fn unit(&self, text: &str) {
+            let directory = self.0.path().join("cgroup/system.slice/jupyterhub.service");
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join("cgroup.procs"), text).unwrap();
+        }
+
+        fn find(&self) -> Vec<Shared> {
+            let (root, proc) = (self.0.path().join("cgroup"), self.0.path().join("proc"));
+            find(&root, &proc, &["jupyterhub.service".to_owned()])
+        }
+    }
+
+    #[test]
+    fn servers_in_the_hub_s_cgroup_are_counted_and_their_users_named() {
+        let bed = Bed::new();
+        bed.process(10, "/usr/bin/python3\0/usr/bin/jupyterhub\0");
+        bed.process(11, "/usr/bin/python3\0/usr/bin/jupyterhub-singleuser\0");
+        bed.process(12, "jupyter-labhub\0");
+        // 13 has ended meanwhile.
+        bed.unit("10\n11\n12\n13\n");
+        let found = bed.find();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].servers, 2);
+        let words = found[0].in_words();
+        assert!(words.starts_with("2 single-user servers (of "), "{words}");
+        assert!(words.contains("does not act there"), "{words}");
+    }
+
+    #[test]
+    fn a_hub_alone_in_its_cgroup_is_no_finding() {
+        let bed = Bed::new();
+        assert!(bed.find().is_empty());
+        bed.process(10, "/usr/bin/python3\0/usr/bin/jupyterhub\0");
+        bed.unit("10\n\n../../etc\n");
+        assert!(bed.find().is_empty());
+    }
+
+    #[test]
+    fn many_users_are_not_all_named() {
+        let shared = Shared {
+            cgroup: CgroupPath::new("system.slice/jupyterhub.service"),
+            servers: 9,
+            users: (4_000_000_001..4_000_000_010).collect(),
+        };
+        assert!(shared.in_words().contains("uid 4000000005, 4 more)"));
+    }
+}
