@@ -16,6 +16,7 @@ mod hub_word;
 mod ladder;
 mod outside;
 mod people;
+mod shown;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]
