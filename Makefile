@@ -9,7 +9,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
 BEDS := python3 tests/beds/run.py
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build unit bed-deb test scenarios scenario deb rpm check-packages bench demo clean-beds
+.PHONY: help deps build-deps build unit bed-deb test scenarios scenario deb rpm check-packages bench corpus demo clean-beds
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -58,6 +58,11 @@ scenario: bed-deb ## one scenario: make scenario NAME=hub-end-to-end
 
 bench: build-deps ## figures; one group alone: make bench ONLY=cgroup
 	cargo bench --locked --bench figures -- $(ONLY)
+
+# Needs root, cgroup v2 and a kernel with BPF; pip installs what the cases name.
+corpus: build-deps ## miners caught and honest programs spared: make corpus ONLY=CASE
+	cargo build --release --locked
+	$(AS_ROOT) python3 tests/corpus/run.py target/release/hubwarden target/corpus $(ONLY)
 
 demo: bed-deb ## the whole story on a real hub, to read
 	$(AS_ROOT) python3 tests/beds/demo.py

@@ -1,8 +1,8 @@
 //! hubwarden keeps a JupyterHub node fair and clean.
 //!
-//! Data runs one way: kernel → `hub`, `cgroup` → `judge` → `act`, `egress`, `report`. Nothing to
-//! the right is imported by anything to its left; `daemon` is the only room that knows all of
-//! them. See `docs/architecture.md`.
+//! Data runs one way: kernel → `hub`, `cgroup`, `evidence` → `judge` → `act`, `egress`, `report`.
+//! Nothing to the right is imported by anything to its left; `daemon` is the only room that knows
+//! all of them. See `docs/architecture.md`.
 
 pub mod act;
 pub mod cgroup;
@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod egress;
+pub mod evidence;
 pub mod http;
 pub mod hub;
 pub mod judge;

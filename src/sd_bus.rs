@@ -121,6 +121,25 @@ impl SdBus {
         Ok(UnitObject { path })
     }
 
+    /// Ends a service's main process at once; systemd goes on as `Restart=` says.
+    ///
+    /// # Errors
+    /// The unit is gone, or systemd refused.
+    pub async fn kill_main(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        const SIGKILL: i32 = 9;
+        self.connection
+            .call_method(
+                Some(SYSTEMD),
+                "/org/freedesktop/systemd1",
+                Some(MANAGER),
+                "KillUnit",
+                &(unit.as_str(), "main", SIGKILL),
+            )
+            .await
+            .map_err(|source| refused("KillUnit", unit, source))?;
+        Ok(())
+    }
+
     /// Reads one property.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
@@ -50,27 +51,7 @@ pub fn child(servers: &str) {
         .enable_all()
         .build()
         .expect("a runtime");
-    let (journal, entries) = Journal::queue();
-    std::thread::spawn(move || entries.into_iter().for_each(drop));
-    let (_ask, commands) = mpsc::channel(1);
-    let (_refuse, refusals) = mpsc::channel(1);
-    let config = Config {
-        mode: Mode::Enforce,
-        ..Config::default()
-    };
-    let systemd = Map::default();
-    let parts = Parts {
-        config,
-        config_path: state.path().join("config.toml"),
-        root: bed.root.clone(),
-        store: Store::new(state.path()).expect("a store"),
-        cpu: systemd.clone(),
-        units: systemd,
-        firewall: Box::new(Nft::open().expect("nftables")),
-        journal,
-        refusals,
-        commands,
-    };
+    let parts = parts(&bed, state.path());
     let shutdown = async {
         tokio::time::sleep(SETTLE).await;
         let before = cpu();
@@ -82,6 +63,35 @@ pub fn child(servers: &str) {
     runtime
         .block_on(run_daemon(parts, shutdown))
         .expect("the daemon runs");
+}
+
+/// The daemon with everything real but systemd, and nobody to ask it anything.
+pub fn parts(bed: &Bed, state: &Path) -> Parts<Map, Map> {
+    let (journal, entries) = Journal::queue();
+    std::thread::spawn(move || entries.into_iter().for_each(drop));
+    let (ask, commands) = mpsc::channel(1);
+    // A daemon that nobody can ask any more ends.
+    std::mem::forget(ask);
+    let (_refuse, refusals) = mpsc::channel(1);
+    let (_intrude, intrusions) = mpsc::channel(1);
+    let config = Config {
+        mode: Mode::Enforce,
+        ..Config::default()
+    };
+    let systemd = Map::default();
+    Parts {
+        config,
+        config_path: state.join("config.toml"),
+        root: bed.root.clone(),
+        store: Store::new(state).expect("a store"),
+        cpu: systemd.clone(),
+        units: systemd,
+        firewall: Box::new(Nft::open().expect("nftables")),
+        journal,
+        refusals,
+        intrusions,
+        commands,
+    }
 }
 
 fn cpu() -> Duration {
@@ -108,7 +118,7 @@ fn rss_mb() -> f64 {
 
 /// A systemd that knows every `jupyter-USER.service`.
 #[derive(Clone, Default)]
-struct Map(Rc<RefCell<BTreeMap<String, CpuSettings>>>);
+pub struct Map(Rc<RefCell<BTreeMap<String, CpuSettings>>>);
 
 impl Units for Map {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {

@@ -8,8 +8,10 @@
 mod bed;
 mod cgroup;
 mod daemon;
+mod egress;
 mod judge;
 mod kindness;
+mod repair;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,20 +20,24 @@ fn main() {
     let first = words.next().map(String::as_str);
     match first {
         Some("daemon-child") => daemon::child(words.next().expect("a size")),
+        Some("egress-child") => egress::child(),
+        Some("repair-child") => repair::child(),
         Some("cgroup") => cgroup::run(),
         Some("daemon") => daemon::run(),
         Some("judge") => {
             judge::run();
             kindness::run();
         }
+        Some("egress") => egress::run(),
         None => {
             cgroup::run();
             daemon::run();
+            egress::run();
             judge::run();
             kindness::run();
         }
         Some(other) => {
-            eprintln!("unknown group `{other}`; there are: cgroup, daemon, judge");
+            eprintln!("unknown group `{other}`; there are: cgroup, daemon, egress, judge");
             std::process::exit(2);
         }
     }

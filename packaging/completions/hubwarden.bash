@@ -6,7 +6,7 @@ _hubwarden() {
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W \
-            'run status check check-config grant grants revoke off on reload replay --help --version' -- "$cur")
+            'run status check check-config grant grants revoke off on reload replay lists --help --version' -- "$cur")
         return
     fi
     case $verb in
@@ -36,6 +36,14 @@ _hubwarden() {
             else
                 mapfile -t COMPREPLY < <(compgen -W '--config --generate --users --days --seed
                     --spinners --most --json --help' -- "$cur")
+            fi
+            ;;
+        lists)
+            if [[ $prev == import ]]; then
+                compopt -o filenames
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+            else
+                mapfile -t COMPREPLY < <(compgen -W 'import remove --name --state --help' -- "$cur")
             fi
             ;;
         check-config)

@@ -12,6 +12,8 @@ complete -c hubwarden -n __fish_use_subcommand -a off -d 'lift every limit and r
 complete -c hubwarden -n __fish_use_subcommand -a on -d 'resume after off'
 complete -c hubwarden -n __fish_use_subcommand -a reload -d 'make the daemon read its configuration again'
 complete -c hubwarden -n __fish_use_subcommand -a replay -d 'say whom another policy would have throttled'
+complete -c hubwarden -n __fish_use_subcommand -a lists -d 'deny lists: show, import, remove'
+complete -c hubwarden -n '__fish_seen_subcommand_from lists' -a 'import remove' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from run' -l config -r -F -d 'configuration file'
 complete -c hubwarden -n '__fish_seen_subcommand_from run off on' -l state -r -F -d 'directory of the state'
 complete -c hubwarden -n '__fish_seen_subcommand_from status' -l json -d 'print for programs'

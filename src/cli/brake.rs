@@ -5,7 +5,7 @@ use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::control::{Client, ClientError};
 use crate::daemon::{Store, lift};
 use crate::egress::Nft;
-use crate::sd_bus::SdBus;
+use crate::sd_bus::{SdBus, UnitName};
 use std::path::Path;
 
 pub(super) fn off(state: &Path) -> Result<(), Failure> {
@@ -21,11 +21,35 @@ pub(super) fn off(state: &Path) -> Result<(), Failure> {
                 Err(ClientError::Refused(words)) => return Err(Failure::new(words)),
                 Err(ClientError::NotRunning) => {}
                 // A daemon that hangs is as good as none: lift everything beside it.
-                Err(error) => eprintln!("hubwarden: {error}; lifting everything without it"),
+                Err(error) => {
+                    eprintln!("hubwarden: {error}; lifting everything without it");
+                    end_hung_daemon(state, connection).await?;
+                }
             }
         }
         off_without_daemon(state, connection).await
     })
+}
+
+/// While it lives the kernel keeps its table for it alone (6.9). What systemd starts in its place
+/// finds supervision switched off.
+async fn end_hung_daemon(state: &Path, connection: &zbus::Connection) -> Result<(), Failure> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new(
+            "the daemon hangs, and without it only root can switch off; use sudo",
+        ));
+    }
+    let store = Store::new(state).map_err(Failure::new)?;
+    let mut book = store.load_any_boot().map_err(Failure::new)?;
+    book.off = true;
+    store.save(&book).map_err(Failure::new)?;
+    let unit = UnitName("hubwarden.service".to_owned());
+    if let Err(error) = SdBus::new(connection.clone()).kill_main(&unit).await {
+        eprintln!("hubwarden: the hanging daemon could not be ended: {error}");
+    }
+    // The kernel lets go of the table a moment after the process is gone.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    Ok(())
 }
 
 async fn off_without_daemon(

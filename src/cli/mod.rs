@@ -4,9 +4,11 @@ mod brake;
 mod check;
 mod check_config;
 mod grant;
+mod lists;
 mod reload;
 mod replay;
 mod run;
+mod sense;
 mod status;
 
 use clap::{Parser, Subcommand};
@@ -63,6 +65,23 @@ enum Verb {
         /// The hub user's name
         user: String,
     },
+    /// Look at one cgroup with the senses for miners, as the corpus does
+    #[command(hide = true)]
+    Sense {
+        /// Its directory
+        cgroup: PathBuf,
+        /// For how long
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
+    /// List the deny lists, or import and remove them
+    Lists {
+        #[command(subcommand)]
+        order: Option<lists::Order>,
+        /// Directory of the daemon's state
+        #[arg(long, global = true, default_value = run::STATE_DIRECTORY)]
+        state: PathBuf,
+    },
     /// Have the running daemon read its configuration again
     Reload,
     /// Say whom another policy would have throttled, on recorded or made-up days
@@ -113,6 +132,8 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grant(order) => grant::grant(order),
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
+        Verb::Sense { cgroup, seconds } => sense::sense(&cgroup, seconds),
+        Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
         Verb::Replay(options) => replay::replay(&options),
         Verb::Off { state } => brake::off(&state),

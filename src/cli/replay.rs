@@ -354,10 +354,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("… and "), "{text}");
-        assert!(
-            text.lines().any(|line| line.ends_with("  spinner")),
-            "{text}"
-        );
+        // Of the three sessions listed; an honest one may have been held for longer than a spinner.
+        let named = text.lines().filter(|line| line.ends_with("spinner"));
+        assert!((1..=3).contains(&named.count()), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{Failure, runtime};
 use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::config::Config;
 use crate::daemon::{self, Parts, Store};
-use crate::egress::{Firewall, Nft, Refusal};
+use crate::egress::{Intrusion, Monitor, Nft, Refusal};
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
 use std::path::{Path, PathBuf};
@@ -23,12 +23,14 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
         let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
         let (ask, commands) = mpsc::channel(16);
         let bus = SdBus::new(connection.clone());
+        let firewall = firewall(&journal)?;
         let parts = Parts {
             cpu: ByOwner::new(SystemdCpu::new(bus.clone()), CgroupCpu::new(&root)),
             root,
             store,
             units: bus,
-            firewall: firewall(&journal)?,
+            intrusions: intrusions(&firewall, &journal),
+            firewall: Box::new(firewall),
             refusals: refusals(config.egress.log_group, &journal),
             journal,
             commands,
@@ -85,14 +87,47 @@ async fn watch_bus(connection: zbus::Connection) {
 }
 
 /// The packet rules' driver, proven able to do its work.
-fn firewall(journal: &Journal) -> Result<Box<dyn Firewall>, Failure> {
-    let mut firewall = Nft::open().map_err(Failure::new)?;
+fn firewall(journal: &Journal) -> Result<Nft, Failure> {
+    use crate::egress::Firewall;
+    let mut firewall = Nft::open().map_err(Failure::new)?.owning();
     if let Err(error) = firewall.probe() {
         // CPU supervision goes on; every tick tries again, and `status` shows it.
         let message = format!("This kernel refuses the packet rules: {error}.");
         journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
     }
-    Ok(Box::new(firewall))
+    Ok(firewall)
+}
+
+/// What others do to the packet rules, as the kernel tells of it.
+fn intrusions(firewall: &Nft, journal: &Journal) -> mpsc::Receiver<Intrusion> {
+    let (sender, intrusions) = mpsc::channel(64);
+    match firewall.port().and_then(Monitor::listen) {
+        Ok(mut monitor) => {
+            tokio::spawn(async move {
+                loop {
+                    match monitor.next().await {
+                        Ok(intrusion) => {
+                            if sender.send(intrusion).await.is_err() {
+                                return;
+                            }
+                        }
+                        Err(error) => {
+                            eprintln!(
+                                "hubwarden: changes by others are only seen at each tick: {error}"
+                            );
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        Err(error) => {
+            let message =
+                format!("Changes of the packet rules are only seen at each tick: {error}.");
+            journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
+        }
+    }
+    intrusions
 }
 
 /// Refused packets, as the kernel tells of them.

@@ -63,6 +63,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.diary.configure(&config);
         inner.config = config;
         inner.resolve_all();
+        inner.read_lists();
         if !inner.off {
             inner.load_egress();
         }

@@ -5,15 +5,19 @@ use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::config::{Egress, Resolvers};
-use crate::egress::{Admitted, Policy, Refusal};
+use crate::egress::lists::{List, Lists};
+use crate::egress::{Admitted, Intrusion, Policy, Refusal, Writer};
 use crate::hub::{Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::{Mode, Time};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The same refusal of the same server is told again after this long.
@@ -41,6 +45,27 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
+    /// Somebody else wrote to our table: mends it at once, not at the next tick.
+    pub(super) fn intruded(
+        self: &Rc<Self>,
+        intrusion: Intrusion,
+        more: &mut mpsc::Receiver<Intrusion>,
+    ) {
+        let mut by = BTreeSet::new();
+        let mut next = Some(intrusion);
+        while let Some(intrusion) = next {
+            if let Intrusion::By(writer) = intrusion {
+                by.insert(writer);
+            }
+            // What came meanwhile is mended by the same repair.
+            next = more.try_recv().ok();
+        }
+        let mut inner = self.inner.borrow_mut();
+        if !inner.off && inner.loaded {
+            inner.repair_egress(&by);
+        }
+    }
+
     /// Once a tick: follows what the rules depend on, and mends them if somebody changed them.
     pub(super) fn check_egress(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
@@ -62,7 +87,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         match inner.firewall.generation() {
             Ok(generation) if Some(generation) == inner.generation => {}
-            Ok(_) => inner.repair_egress(),
+            Ok(_) => inner.repair_egress(&BTreeSet::new()),
             Err(error) => inner.egress_trouble("Asking for the rules' generation", &error),
         }
     }
@@ -72,7 +97,7 @@ impl Inner {
     /// Replaces the whole table by what it should be now.
     pub(super) fn load_egress(&mut self) {
         let resolvers = resolvers(&self.config.egress);
-        let policy = policy(self.config.mode, &self.config, &resolvers);
+        let policy = policy(self.config.mode, &self.config, &resolvers, &self.lists);
         let slices = self.guarded_slices();
         let admitted = self.admitted();
         match self.firewall.load(&policy, &slices, &admitted) {
@@ -88,6 +113,16 @@ impl Inner {
             }
         }
         self.note_generation();
+    }
+
+    /// Reads the deny lists; one that cannot be read is told of and left out.
+    pub(super) fn read_lists(&mut self) {
+        let (lists, troubles) = Lists::new(self.store.directory()).load();
+        self.lists = Arc::new(lists);
+        for trouble in troubles {
+            let message = format!("A deny list is not in force: {trouble}.");
+            self.tell(Told::new(Kind::Trouble, Level::Error, message));
+        }
     }
 
     /// Everybody who is let out, by which class.
@@ -148,7 +183,8 @@ impl Inner {
         self.note_generation();
     }
 
-    fn repair_egress(&mut self) {
+    /// Compares what is in the kernel with what should be, and puts that back.
+    fn repair_egress(&mut self, by: &BTreeSet<Writer>) {
         match self.firewall.verify() {
             Ok(differences) if differences.is_empty() => {}
             Ok(differences) => {
@@ -161,13 +197,28 @@ impl Inner {
                     0 => String::new(),
                     more => format!(", and {more} more"),
                 };
+                // First the rules, then the words.
+                self.load_egress();
+                let who = match by.len() {
+                    0 => "Somebody".to_owned(),
+                    _ => by
+                        .iter()
+                        .map(Writer::to_string)
+                        .collect::<Vec<_>>()
+                        .join(" and "),
+                };
                 let message = format!(
-                    "Somebody changed the packet rules of hubwarden, and they are put back: \
+                    "{who} changed the packet rules of hubwarden, and they are put back: \
                      {}{more}. To lift them on purpose: hubwarden off.",
                     shown.join(", ")
                 );
-                self.tell(Told::new(Kind::EgressRepaired, Level::Warning, message));
-                self.load_egress();
+                let mut told = Told::new(Kind::EgressRepaired, Level::Warning, message);
+                if let Some(writer) = by.first() {
+                    told = told
+                        .with("CHANGED_BY", &writer.name)
+                        .with("CHANGED_BY_PID", writer.pid);
+                }
+                self.tell(told);
             }
             Err(error) => self.egress_trouble("Reading the packet rules back", &error),
         }
@@ -235,7 +286,12 @@ fn worth_telling(guarded: &mut Guarded, refusal: &Refusal, now: Time) -> bool {
     true
 }
 
-fn policy(mode: Mode, config: &crate::config::Config, resolvers: &[IpAddr]) -> Policy {
+fn policy(
+    mode: Mode,
+    config: &crate::config::Config,
+    resolvers: &[IpAddr],
+    lists: &Arc<Vec<List>>,
+) -> Policy {
     Policy {
         mode,
         classes: config.egress.classes.clone(),
@@ -243,6 +299,7 @@ fn policy(mode: Mode, config: &crate::config::Config, resolvers: &[IpAddr]) -> P
         proxies: config.hub.proxies.clone(),
         resolvers: resolvers.to_vec(),
         denied: config.egress.denied.clone(),
+        lists: Arc::clone(lists),
         log_group: config.egress.log_group,
     }
 }

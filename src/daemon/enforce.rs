@@ -103,7 +103,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                         }
                     }
                 }
-                let usage = guarded.stat.map_or(Duration::ZERO, |stat| stat.usage);
+                let used = guarded.stat.map_or(Duration::ZERO, |stat| stat.usage);
+                let usage = used + guarded.used_outside;
                 let policy = &guarded.policy;
                 if let Some(warning) = Warning::due(&mut guarded.case, usage, now, policy) {
                     journal.tell(guarded.story(config.mode).warned(&warning));

@@ -82,7 +82,7 @@ impl Guarded {
             changed: record.changed,
             policy,
             lead: None,
-            used_outside: Duration::ZERO,
+            used_outside: record.used_outside,
             at_its_quota: false,
             limit: record.changed.and_then(|changed| changed.ours.quota),
             reader: None,
@@ -104,6 +104,7 @@ impl Guarded {
             class: self.class.clone(),
             case: self.case,
             changed: self.changed,
+            used_outside: self.used_outside,
         }
     }
 

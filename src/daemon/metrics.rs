@@ -4,6 +4,7 @@ use super::Inner;
 use super::entries::{Entry, Guarded};
 use crate::cgroup::{CgroupId, Gauges};
 use crate::config::Config;
+use crate::egress::Sent;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::Mode;
@@ -16,6 +17,8 @@ pub(super) struct Meter {
     /// Verdicts, refusals and sums; written to as they happen.
     pub ledger: Ledger,
     gauges: BTreeMap<CgroupId, Gauges>,
+    /// What the packet rules had counted when they were last read.
+    sent: BTreeMap<CgroupId, Sent>,
     /// The last trouble told, so that a lasting one is told once.
     told: Option<String>,
 }
@@ -26,6 +29,7 @@ impl Meter {
             exporter: Exporter::new(config.metrics.clone()),
             ledger: Ledger::default(),
             gauges: BTreeMap::new(),
+            sent: BTreeMap::new(),
             told: None,
         }
     }
@@ -56,9 +60,11 @@ impl Inner {
         self.meter.ledger.ticked(took);
         if !self.meter.exporter.wanted() {
             self.meter.gauges.clear();
+            self.meter.sent.clear();
             self.meter.ledger.pause();
             return;
         }
+        self.count_sent();
         let mut snapshot = self.node_metrics();
         let readings = self.readings();
         self.meter.ledger.book(readings, &mut snapshot);
@@ -76,6 +82,31 @@ impl Inner {
             }
             self.meter.told = trouble;
         }
+    }
+
+    /// Books what servers sent since the last tick. A table that was loaded again, and a server
+    /// admitted again, count from nothing: then all of it is new.
+    fn count_sent(&mut self) {
+        if !self.loaded {
+            return;
+        }
+        let Ok(sent) = self.firewall.sent() else {
+            // What is wrong with the table is the next check's to tell.
+            return;
+        };
+        let mut last = BTreeMap::new();
+        for now in sent {
+            let known = self.meter.sent.get(&now.cgroup);
+            let (packets, bytes) = match known {
+                Some(before) if before.packets <= now.packets && before.bytes <= now.bytes => {
+                    (now.packets - before.packets, now.bytes - before.bytes)
+                }
+                _ => (now.packets, now.bytes),
+            };
+            self.meter.ledger.sent(now.cgroup, packets, bytes);
+            last.insert(now.cgroup, now);
+        }
+        self.meter.sent = last;
     }
 
     fn node_metrics(&self) -> MetricsSnapshot {
@@ -131,6 +162,8 @@ fn reading(guarded: &Guarded, gauges: &Gauges) -> Option<Reading> {
         pids: gauges.pids(),
         verdicts: Tally::default(),
         refusals: 0,
+        sent_packets: 0,
+        sent_bytes: 0,
     };
     let id = guarded.id;
     Some(Reading { id, server })

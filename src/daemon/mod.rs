@@ -10,6 +10,7 @@ mod contention;
 mod egress;
 mod enforce;
 mod entries;
+mod evidence;
 mod find_out;
 mod grants;
 mod hears;
@@ -30,7 +31,8 @@ use crate::act::CpuControl;
 use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
-use crate::egress::{Admitted, Firewall, Refusal};
+use crate::egress::lists::List;
+use crate::egress::{Admitted, Firewall, Intrusion, Refusal};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName, Units};
 use crate::judge::{Case, Grant};
@@ -45,6 +47,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -74,6 +77,8 @@ pub struct Parts<C, U> {
     pub journal: Journal,
     /// What packets were refused.
     pub refusals: mpsc::Receiver<Refusal>,
+    /// Who else changed the packet rules.
+    pub intrusions: mpsc::Receiver<Intrusion>,
     /// What people ask.
     pub commands: mpsc::Receiver<Command>,
 }
@@ -109,6 +114,13 @@ struct Daemon<C, U> {
     ticks: Cell<u32>,
 }
 
+/// What the loop is told by others.
+struct Inlets {
+    refusals: mpsc::Receiver<Refusal>,
+    intrusions: mpsc::Receiver<Intrusion>,
+    commands: mpsc::Receiver<Command>,
+}
+
 /// Waits to hear that the state is on disk.
 type Saver = oneshot::Sender<Result<(), Rc<StateError>>>;
 
@@ -133,6 +145,8 @@ struct Inner {
     generation: Option<u32>,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
+    /// What no class reaches, as read at start and at each reload.
+    lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
     unknown_refused: Option<Time>,
     /// What the hub said last of its servers and people.
@@ -146,6 +160,8 @@ struct Inner {
     journal: Journal,
     meter: metrics::Meter,
     diary: record::Diary,
+    /// What the senses found of whom.
+    dossiers: evidence::Dossiers,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
@@ -182,10 +198,14 @@ where
     C: CpuControl + 'static,
     U: Units + 'static,
 {
-    let (daemon, mut refusals, mut commands) = Daemon::new(parts)?;
+    let (daemon, mut inlets) = Daemon::new(parts)?;
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
+    let mut found = {
+        let inner = daemon.inner.borrow();
+        inner.dossiers.start(&inner.journal)
+    };
 
     let events =
         crate::readiness::readable(daemon.inner.borrow().tree.as_fd().try_clone_to_owned()?)?;
@@ -193,6 +213,7 @@ where
     let mut save = ticker(SAVE_EVERY);
     let mut alive = ticker(watchdog_interval());
     let mut refusals_open = true;
+    let mut intrusions_open = true;
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
@@ -204,14 +225,19 @@ where
                 ready?.clear_ready();
                 daemon.poll_tree();
             }
-            command = commands.recv() => match command {
+            intrusion = inlets.intrusions.recv(), if intrusions_open => match intrusion {
+                Some(intrusion) => daemon.intruded(intrusion, &mut inlets.intrusions),
+                None => intrusions_open = false,
+            },
+            command = inlets.commands.recv() => match command {
                 Some(command) => daemon.command(command),
                 None => return Err(DaemonError::BusLost),
             },
-            refusal = refusals.recv(), if refusals_open => match refusal {
+            refusal = inlets.refusals.recv(), if refusals_open => match refusal {
                 Some(refusal) => daemon.refused(&refusal, now()),
                 None => refusals_open = false,
             },
+            Some(found) = found.recv() => daemon.found(found, now()),
             () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
             _ = tick.tick() => daemon.tick_once(),
             () = daemon.until_look() => daemon.look(),
@@ -253,13 +279,7 @@ fn now() -> Time {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
-    #[allow(
-        clippy::type_complexity,
-        reason = "three results with no name of their own"
-    )]
-    fn new(
-        parts: Parts<C, U>,
-    ) -> Result<(Rc<Self>, mpsc::Receiver<Refusal>, mpsc::Receiver<Command>), DaemonError> {
+    fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
         let daemon = Rc::new(Daemon {
             inner: RefCell::new(Inner {
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
@@ -270,6 +290,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 )?,
                 meter: metrics::Meter::new(&parts.config),
                 diary: record::Diary::new(&parts.config, parts.store.directory()),
+                dossiers: evidence::Dossiers::default(),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
@@ -287,6 +308,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 generation: None,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
+                lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,
                 directory: Rc::default(),
@@ -309,7 +331,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),
         });
-        Ok((daemon, parts.refusals, parts.commands))
+        let inlets = Inlets {
+            refusals: parts.refusals,
+            intrusions: parts.intrusions,
+            commands: parts.commands,
+        };
+        Ok((daemon, inlets))
     }
 
     /// Brings back what an earlier daemon left, then the rules, then everybody else.
@@ -344,6 +371,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             ));
         }
         inner.resume(book.cases);
+        inner.read_lists();
         if !inner.off {
             inner.load_egress();
         }
@@ -393,6 +421,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.expire_grants();
         self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
+        self.inner.borrow_mut().send_senses(now());
         self.check_egress();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);

@@ -72,6 +72,7 @@ impl Inner {
             let record = Record {
                 case: self.case_for(&server, &policy, now),
                 changed: None,
+                used_outside: std::time::Duration::ZERO,
                 class,
                 server,
                 cgroup,

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The file's format; another one is set aside, not guessed at.
 const VERSION: u32 = 1;
@@ -55,6 +56,9 @@ pub struct Record {
     pub case: Case,
     /// What we changed, and what stood there before.
     pub changed: Option<Changed>,
+    /// What its user ran outside it, all in all.
+    #[serde(default)]
+    pub used_outside: Duration,
 }
 
 /// A change of ours to a unit's properties.

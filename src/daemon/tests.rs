@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 mod containers;
 mod hub_word;
+mod intruders;
 mod ladder;
 mod outside;
 mod people;
@@ -229,6 +230,7 @@ impl Node {
     fn start(&self) -> (Running, std::sync::mpsc::Receiver<Told>) {
         let (journal, entries) = Journal::queue();
         let (_, refusals) = mpsc::channel(1);
+        let (_, intrusions) = mpsc::channel(1);
         let (_, commands) = mpsc::channel(1);
         let parts = Parts {
             config: self.config.clone(),
@@ -240,9 +242,10 @@ impl Node {
             firewall: Box::new(self.firewall.clone()),
             journal,
             refusals,
+            intrusions,
             commands,
         };
-        let (daemon, ..) = Daemon::new(parts).unwrap();
+        let (daemon, _) = Daemon::new(parts).unwrap();
         daemon.start().unwrap();
         tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
         (daemon, entries)

@@ -106,6 +106,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     class,
                     case: inner.case_for(&server, &policy, now()),
                     changed: None,
+                    used_outside: std::time::Duration::ZERO,
                     server,
                     cgroup,
                     id,

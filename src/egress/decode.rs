@@ -5,13 +5,14 @@
 use super::{
     expr,
     nla::Attributes,
-    ruleset::{Chain, Data, DataType, Element, Hook, Rule, Set},
+    ruleset::{Chain, Data, DataType, Element, Expr, Hook, Rule, Set},
     uapi::*,
 };
 
-/// The comment of a table.
-pub fn table_comment(a: Attributes<'_>) -> String {
-    comment(a.bytes(NFTA_TABLE_USERDATA))
+/// The flags and the comment of a table.
+pub fn table(a: Attributes<'_>) -> (u32, String) {
+    let flags = a.be32(NFTA_TABLE_FLAGS).unwrap_or(0);
+    (flags, comment(a.bytes(NFTA_TABLE_USERDATA)))
 }
 
 /// A chain without its rules, if it is of this table.
@@ -84,6 +85,9 @@ pub fn set(a: Attributes<'_>, table: &str) -> Option<Set> {
             .collect(),
         size: desc.be32(NFTA_SET_DESC_SIZE).unwrap_or(0),
         timeout_ms: a.be64(NFTA_SET_TIMEOUT).unwrap_or(0),
+        counted: a
+            .get(NFTA_SET_EXPR)
+            .is_some_and(|e| expr::read(e.nested()) == Expr::Counter),
         userdata: a.bytes(NFTA_SET_USERDATA).to_vec(),
         elements: Vec::new(),
     })
@@ -93,6 +97,21 @@ pub fn set(a: Attributes<'_>, table: &str) -> Option<Set> {
 pub fn elements(a: Attributes<'_>) -> impl Iterator<Item = Element> + '_ {
     Attributes(a.bytes(NFTA_SET_ELEM_LIST_ELEMENTS))
         .filter_map(|element| element_of(element.nested()))
+}
+
+/// The keys in one message of a dump with what their counters say: packets, bytes.
+pub fn counts(a: Attributes<'_>) -> impl Iterator<Item = (Vec<u8>, u64, u64)> + '_ {
+    Attributes(a.bytes(NFTA_SET_ELEM_LIST_ELEMENTS)).filter_map(|element| {
+        let element = element.nested();
+        let key = expr::value(element.get(NFTA_SET_ELEM_KEY)?)?;
+        let counter = Attributes(element.bytes(NFTA_SET_ELEM_EXPR));
+        if counter.text(NFTA_EXPR_NAME)? != "counter" {
+            return None;
+        }
+        let inside = Attributes(counter.bytes(NFTA_EXPR_DATA));
+        let packets = inside.be64(NFTA_COUNTER_PACKETS)?;
+        Some((key, packets, inside.be64(NFTA_COUNTER_BYTES)?))
+    })
 }
 
 fn element_of(a: Attributes<'_>) -> Option<Element> {
@@ -136,11 +155,12 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let a = Attributes(&bytes);
-            let _ = table_comment(a);
+            let _ = table(a);
             let _ = chain(a, "t");
             let _ = rule(a, "t");
             let _ = set(a, "t");
             let _ = elements(a).count();
+            let _ = counts(a).count();
             let _ = comment(&bytes);
         }
     }

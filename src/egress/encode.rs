@@ -4,7 +4,7 @@ use super::{
     Error, expr,
     message::Message,
     nla::Writer,
-    ruleset::{Chain, Data, DataType, Element, Rule, Ruleset, Set},
+    ruleset::{Chain, Data, DataType, Element, Expr, Rule, Ruleset, Set},
     uapi::*,
 };
 
@@ -39,7 +39,7 @@ pub fn replace(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
 /// [`Error::TooLong`] for a rule that does not fit a message.
 pub fn create(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
     let table = ruleset.table.as_str();
-    let mut messages = vec![add_table(table, &ruleset.comment)?];
+    let mut messages = vec![add_table(table, Some(ruleset.flags), &ruleset.comment)?];
     // Chains before elements and rules, which lead to them; sets before rules, which look in them.
     for chain in &ruleset.chains {
         messages.push(add_chain(table, chain)?);
@@ -64,12 +64,16 @@ pub fn remove(table: &str) -> Result<Vec<Message>, Error> {
     let mut w = Writer::default();
     w.text(NFTA_TABLE_NAME, table);
     let delete = Message::nft(NFT_MSG_DELTABLE, 0, format!("delete table {table}"), w)?;
-    Ok(vec![add_table(table, "")?, delete])
+    // With flags named, the kernel would take adding what is there for a change of them.
+    Ok(vec![add_table(table, None, "")?, delete])
 }
 
-fn add_table(table: &str, comment: &str) -> Result<Message, Error> {
+fn add_table(table: &str, flags: Option<u32>, comment: &str) -> Result<Message, Error> {
     let mut w = Writer::default();
-    w.text(NFTA_TABLE_NAME, table).be32(NFTA_TABLE_FLAGS, 0);
+    w.text(NFTA_TABLE_NAME, table);
+    if let Some(flags) = flags {
+        w.be32(NFTA_TABLE_FLAGS, flags);
+    }
     write_comment(&mut w, NFTA_TABLE_USERDATA, comment);
     Message::nft(
         NFT_MSG_NEWTABLE,
@@ -133,6 +137,9 @@ fn add_set(table: &str, set: &Set, id: u32) -> Result<Message, Error> {
     }
     if set.timeout_ms > 0 {
         w.be64(NFTA_SET_TIMEOUT, set.timeout_ms);
+    }
+    if set.counted {
+        expr::write(&mut w, NFTA_SET_EXPR, &Expr::Counter);
     }
     if !set.userdata.is_empty() {
         w.bytes(NFTA_SET_USERDATA, &set.userdata);

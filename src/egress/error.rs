@@ -86,6 +86,12 @@ pub enum Error {
         /// The group.
         group: u16,
     },
+    /// The table belongs to a writer that still runs (`NFT_TABLE_F_OWNER`).
+    #[error(
+        "the table inet hubwarden belongs to a daemon that still runs; stop it first: \
+         systemctl stop hubwarden, or if it hangs: systemctl kill --signal=KILL hubwarden"
+    )]
+    Owned,
     /// A name, list or rule too long for its netlink attribute (64 KiB).
     #[error("cannot {message}: {length} bytes do not fit a netlink attribute; shorten it")]
     TooLong {

@@ -153,6 +153,8 @@ pub struct Reply<'a> {
     pub flags: u16,
     /// `nlmsg_seq`.
     pub seq: u32,
+    /// `nlmsg_pid`: in a notification, the port of the socket whose doing it tells of.
+    pub port: u32,
     /// What follows `struct nlmsghdr`.
     pub payload: &'a [u8],
 }
@@ -205,6 +207,7 @@ impl<'a> Iterator for Replies<'a> {
             kind: u16::from_ne_bytes(header[4..6].try_into().ok()?),
             flags: u16::from_ne_bytes(header[6..8].try_into().ok()?),
             seq: u32::from_ne_bytes(header[8..12].try_into().ok()?),
+            port: u32::from_ne_bytes(header[12..16].try_into().ok()?),
             payload: self.0.get(NLMSG_HDRLEN..length)?,
         };
         self.0 = self.0.get(align(length)..).unwrap_or_default();
@@ -256,7 +259,7 @@ mod tests {
             flags in any::<u16>(), body in prop::collection::vec(any::<u8>(), 0..120),
         ) {
             for kind in [NLMSG_ERROR, NLMSG_DONE] {
-                let _ = Reply { kind, flags, seq: 1, payload: &body }.outcome();
+                let _ = Reply { kind, flags, seq: 1, port: 0, payload: &body }.outcome();
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    io,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -57,7 +56,7 @@ impl Refusals {
         // with the `AsyncFd` that now owns it.
         let fd = unsafe { AsyncFd::register(fd) }.map_err(|error| Error::Socket {
             attempt: "wait for refusals",
-            errno: errno_of(&error.into()),
+            errno: socket::errno_of(&error.into()),
         })?;
         Ok(Self {
             fd,
@@ -80,7 +79,7 @@ impl Refusals {
             }
             let mut ready = self.fd.readable().await.map_err(|error| Error::Socket {
                 attempt: ATTEMPT,
-                errno: errno_of(&error),
+                errno: socket::errno_of(&error),
             })?;
             match recv(
                 ready.get_inner().as_raw_fd(),
@@ -188,8 +187,4 @@ fn request(
             }),
         };
     }
-}
-
-fn errno_of(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }

@@ -3,15 +3,16 @@
 use nix::errno::Errno;
 
 use super::{
-    Admitted, CgroupId, ClassName, Difference, Error, Firewall, Mode, Policy,
+    Admitted, CgroupId, ClassName, Difference, Error, Firewall, Mode, Policy, Sent,
     encode::{self, Change},
     installed::{Delta, Installed},
     message::Message,
     readback,
-    ruleset::Element,
+    ruleset::{Element, Ruleset},
     sets,
     socket::Netlink,
     table,
+    uapi::{NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.
@@ -19,6 +20,8 @@ use super::{
 pub struct Nft {
     netlink: Netlink,
     installed: Option<Installed>,
+    /// `NFT_TABLE_F_*` that the table is made with.
+    flags: u32,
 }
 
 impl Nft {
@@ -30,7 +33,43 @@ impl Nft {
         Ok(Self {
             netlink: Netlink::open()?,
             installed: None,
+            flags: 0,
         })
+    }
+
+    /// Have the kernel keep everybody else from changing the table while this writer lives, where
+    /// it can do so and leave the table standing when the writer ends (`NFT_TABLE_F_OWNER` with
+    /// `NFT_TABLE_F_PERSIST`, 6.9). Elsewhere nothing changes: without the second flag the rules
+    /// would go with the daemon.
+    pub fn owning(mut self) -> Self {
+        let held = Ruleset {
+            table: format!("{}-probe", table::TABLE),
+            flags: NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST,
+            ..Ruleset::default()
+        };
+        let taken = encode::create(&held)
+            .and_then(|mut messages| {
+                messages.extend(encode::remove(&held.table)?);
+                Ok(messages)
+            })
+            .and_then(|messages| self.netlink.transact("try to own a table", &messages));
+        if taken.is_ok() {
+            self.flags = held.flags;
+        }
+        self
+    }
+
+    /// Whether nobody else can change the table while this writer lives.
+    pub fn owns(&self) -> bool {
+        self.flags & NFT_TABLE_F_OWNER != 0
+    }
+
+    /// What [`Monitor`](super::Monitor) knows this writer by.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn port(&self) -> Result<u32, Error> {
+        self.netlink.port()
     }
 
     fn installed(&self, attempt: &'static str) -> Result<&Installed, Error> {
@@ -61,10 +100,25 @@ impl Nft {
     }
 
     fn install(&mut self, attempt: &'static str, installed: Installed) -> Result<(), Error> {
-        self.netlink
-            .transact(attempt, &encode::replace(&installed.ruleset())?)?;
+        let messages = encode::replace(&self.ruleset(&installed))?;
+        self.netlink.transact(attempt, &messages).map_err(owned)?;
         self.installed = Some(installed);
         Ok(())
+    }
+
+    fn ruleset(&self, installed: &Installed) -> Ruleset {
+        Ruleset {
+            flags: self.flags,
+            ..installed.ruleset()
+        }
+    }
+}
+
+/// Who may not write at all is told so when the socket is opened; a refusal later is the owner's.
+fn owned(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EPERM) => Error::Owned,
+        _ => error,
     }
 }
 
@@ -161,15 +215,33 @@ impl Firewall for Nft {
 
     fn remove(&mut self) -> Result<(), Error> {
         self.netlink
-            .transact("remove the egress table", &encode::remove(table::TABLE)?)?;
+            .transact("remove the egress table", &encode::remove(table::TABLE)?)
+            .map_err(owned)?;
         self.installed = None;
         Ok(())
     }
 
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
-        let expected = self.installed("verify the egress table")?.ruleset();
+        let expected = self.ruleset(self.installed("verify the egress table")?);
         let found = readback::read(&mut self.netlink, table::TABLE)?;
         Ok(readback::compare(&expected, found.as_ref()))
+    }
+
+    fn sent(&mut self) -> Result<Vec<Sent>, Error> {
+        self.installed("read the servers' counters")?;
+        let mut sent = Vec::new();
+        for level in sets::LEVELS {
+            let counts = readback::counts(&mut self.netlink, table::TABLE, &sets::servers(level))?;
+            sent.extend(counts.into_iter().filter_map(|(key, packets, bytes)| {
+                let cgroup = CgroupId(u64::from_ne_bytes(key.try_into().ok()?));
+                Some(Sent {
+                    cgroup,
+                    packets,
+                    bytes,
+                })
+            }));
+        }
+        Ok(sent)
     }
 
     fn generation(&mut self) -> Result<u32, Error> {

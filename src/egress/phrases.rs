@@ -145,6 +145,31 @@ pub fn destination_in(family: Family, set: &str) -> Vec<Expr> {
     ]
 }
 
+/// What its destination maps to decides; with `port`, its destination and destination port.
+pub fn by_destination(family: Family, port: bool, map: &str) -> Vec<Expr> {
+    let mut exprs = destination_in(family, map);
+    exprs.pop();
+    if port {
+        let after = match family {
+            Family::V4 => Reg(1),
+            Family::V6 => Reg(4),
+        };
+        exprs.push(Expr::Payload {
+            base: NFT_PAYLOAD_TRANSPORT_HEADER,
+            offset: 2,
+            len: 2,
+            to: after,
+        });
+    }
+    exprs.push(Expr::Lookup {
+        set: map.to_owned(),
+        from: R0,
+        to: LookupTo::Verdict,
+        invert: false,
+    });
+    exprs
+}
+
 /// Its protocol and destination port are in a set of both.
 pub fn service_in(set: &str) -> Vec<Expr> {
     vec![

@@ -1,10 +1,10 @@
 //! A policy: all that the table is built from, bar the servers of the moment.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{CgroupId, Class, ClassName, Error, Mode, Service};
+use super::{CgroupId, Class, ClassName, Error, Mode, Service, lists::List};
 
 /// What the table is built from. Change it and `load` again: the swap is atomic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Policy {
     pub resolvers: Vec<IpAddr>,
     /// Networks no class reaches, whatever the port.
     pub denied: Vec<IpNet>,
+    /// What is refused whatever the class and port allow, and told in the list's name.
+    pub lists: Arc<Vec<List>>,
     /// NFLOG group that refusals are told to.
     pub log_group: u16,
 }
@@ -59,6 +61,7 @@ impl Policy {
             proxies: Vec::new(),
             resolvers: Vec::new(),
             denied: Self::metadata(),
+            lists: Arc::default(),
             log_group: Self::LOG_GROUP,
         }
     }

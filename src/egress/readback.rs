@@ -42,10 +42,10 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
     let request = request(NFT_MSG_GETTABLE, 0, "table", |w| {
         w.text(NFTA_TABLE_NAME, table);
     })?;
-    let comment = netlink.get(ATTEMPT, &request, |reply| {
+    let (flags, comment) = netlink.get(ATTEMPT, &request, |reply| {
         reply
             .is_nft(NFT_MSG_NEWTABLE)
-            .then(|| decode::table_comment(reply.attributes()))
+            .then(|| decode::table(reply.attributes()))
     })?;
 
     let request = dump(NFT_MSG_GETCHAIN, "chains", |w| {
@@ -97,9 +97,30 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
     }
     Ok(Ruleset {
         table: table.to_owned(),
+        flags,
         comment,
         chains,
         sets,
+    })
+}
+
+/// What the elements of a set counted: key, packets, bytes.
+///
+/// # Errors
+/// [`Error::Refused`] with `ENOENT` if the set is not there, [`Error::Socket`].
+pub fn counts(
+    netlink: &mut Netlink,
+    table: &str,
+    set: &str,
+) -> Result<Vec<(Vec<u8>, u64, u64)>, Error> {
+    let request = dump(NFT_MSG_GETSETELEM, &format!("counters of set {set}"), |w| {
+        w.text(NFTA_SET_ELEM_LIST_TABLE, table)
+            .text(NFTA_SET_ELEM_LIST_SET, set);
+    })?;
+    netlink.dump("read the servers' counters", &request, |found, reply| {
+        if reply.is_nft(NFT_MSG_NEWSETELEM) {
+            found.extend(decode::counts(reply.attributes()));
+        }
     })
 }
 
@@ -126,7 +147,7 @@ pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
         differ(format!("table {}", expected.table), DifferenceKind::Missing);
         return differences;
     };
-    if expected.comment != found.comment {
+    if (expected.flags, &expected.comment) != (found.flags, &found.comment) {
         differ(format!("table {}", expected.table), DifferenceKind::Altered);
     }
     for (wanted, there) in pairs(&expected.chains, &found.chains, |chain| chain.name.as_str()) {

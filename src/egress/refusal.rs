@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{ClassName, nla::Attributes, phrases, table, uapi::*};
+use super::{ClassName, lists::ListName, nla::Attributes, phrases, table, uapi::*};
 
 /// A packet that was refused (or, when observing, would have been). Nothing of its content is
 /// kept.
@@ -27,6 +27,8 @@ pub struct Refusal {
 pub enum RefusedBy {
     /// The server's class does not allow it.
     Class(ClassName),
+    /// A deny list names its destination.
+    List(ListName),
     /// On loopback, it was meant for a listener of somebody else.
     Loopback,
     /// The unit is in a guarded slice and not admitted.
@@ -37,11 +39,16 @@ impl Refusal {
     /// Read one of the kernel's messages; `None` if it is none of our rules', or not IP.
     pub(super) fn read(a: Attributes<'_>) -> Option<Self> {
         let prefix = a.text(NFULA_PREFIX)?;
-        let by = match prefix.strip_prefix(table::SAYS_CLASS) {
-            Some(class) => RefusedBy::Class(class.parse().ok()?),
-            None if prefix == table::SAYS_LOOPBACK => RefusedBy::Loopback,
-            None if prefix == table::SAYS_PENDING => RefusedBy::Pending,
-            None => return None,
+        let by = if let Some(class) = prefix.strip_prefix(table::SAYS_CLASS) {
+            RefusedBy::Class(class.parse().ok()?)
+        } else if let Some(list) = prefix.strip_prefix(table::SAYS_LIST) {
+            RefusedBy::List(list.parse().ok()?)
+        } else {
+            match prefix {
+                table::SAYS_LOOPBACK => RefusedBy::Loopback,
+                table::SAYS_PENDING => RefusedBy::Pending,
+                _ => return None,
+            }
         };
         let mark = a.be32(NFULA_MARK).unwrap_or(0);
         let number = mark & !phrases::MARK_MASK;

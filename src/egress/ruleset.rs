@@ -8,6 +8,8 @@ use super::uapi;
 pub struct Ruleset {
     /// The table's name.
     pub table: String,
+    /// `NFT_TABLE_F_*`.
+    pub flags: u32,
     /// A line for who lists the table.
     pub comment: String,
     /// Its chains.
@@ -191,6 +193,8 @@ pub struct Set {
     pub size: u32,
     /// How long elements live unless renewed; 0 for ever.
     pub timeout_ms: u64,
+    /// Whether each element counts the packets it matched. The counts are not compared.
+    pub counted: bool,
     /// Type, length, value for the nft program: byte orders.
     pub userdata: Vec<u8>,
     /// Its elements. Those of a set that packets fill (`NFT_SET_EVAL`) are not compared.

@@ -1,7 +1,8 @@
 //! The sets and maps of our table, and the elements that admit a server.
 
 use super::{
-    Admitted, CgroupId, Class, ClassName, Policy, intervals, phrases,
+    Admitted, CgroupId, Class, ClassName, Policy, intervals,
+    phrases::{self, Family},
     ruleset::{Data, DataType, Element, Set},
     uapi::*,
 };
@@ -66,7 +67,10 @@ pub fn of_servers() -> Vec<Set> {
             userdata: byte_orders(BYTEORDER_HOST, Some(data_order)),
             ..plain(&name, TYPE_CGROUPV2, 8)
         };
-        sets.push(map(servers(level), DataType::Verdict, 0));
+        sets.push(Set {
+            counted: true,
+            ..map(servers(level), DataType::Verdict, 0)
+        });
         let mark = DataType::Value {
             kind: TYPE_MARK,
             len: 4,
@@ -118,6 +122,35 @@ pub fn of_policy(policy: &Policy) -> Vec<Set> {
         ..plain("dns", SERVICE, 8)
     });
     sets
+}
+
+/// Bytes of an address.
+pub fn address_len(family: Family) -> u32 {
+    match family {
+        Family::V4 => 4,
+        Family::V6 => 16,
+    }
+}
+
+/// A map from listed networks, or addresses and ports, to the chains that refuse them.
+pub fn listed(name: &str, family: Family, ports: bool) -> Set {
+    let address = match family {
+        Family::V4 => TYPE_IPV4,
+        Family::V6 => TYPE_IPV6,
+    };
+    let (kind, len, flags) = if ports {
+        let kind = address << TYPE_BITS | TYPE_INET_SERVICE;
+        (kind, address_len(family) + 4, NFT_SET_MAP)
+    } else {
+        (address, address_len(family), NFT_SET_MAP | NFT_SET_INTERVAL)
+    };
+    let order = if ports { 0 } else { BYTEORDER_BIG };
+    Set {
+        flags,
+        data: Some(DataType::Verdict),
+        userdata: byte_orders(order, Some(0)),
+        ..plain(name, kind, len)
+    }
 }
 
 /// The sets of one class.

@@ -7,8 +7,8 @@ use nix::{
     libc,
     sys::{
         socket::{
-            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv,
-            send, setsockopt, socket, sockopt,
+            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind,
+            getsockname, recv, send, setsockopt, socket, sockopt,
         },
         time::TimeVal,
     },
@@ -52,6 +52,16 @@ impl Netlink {
         };
         netlink.make_room(SEND_QUEUE)?;
         Ok(netlink)
+    }
+
+    /// The number that the kernel knows this socket by in its namespace.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn port(&self) -> Result<u32, Error> {
+        getsockname::<NetlinkAddr>(self.fd.as_raw_fd())
+            .map(|address| address.pid())
+            .map_err(failed("ask for a netlink socket's number"))
     }
 
     /// Send these messages as one transaction: all of them happen, or none.
@@ -290,22 +300,35 @@ pub fn open(flags: SockFlag, receive_queue: usize) -> Result<OwnedFd, Error> {
     // The kernel answers at once; a second is for a machine in deep trouble.
     setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(5, 0))
         .map_err(failed("bound the wait for netlink answers"))?;
-    netlink_option(&fd, libc::NETLINK_CAP_ACK).map_err(failed("ask for short refusals"))?;
-    netlink_option(&fd, libc::NETLINK_EXT_ACK).map_err(failed("ask for worded refusals"))?;
+    netlink_option(&fd, libc::NETLINK_CAP_ACK, 1).map_err(failed("ask for short refusals"))?;
+    netlink_option(&fd, libc::NETLINK_EXT_ACK, 1).map_err(failed("ask for worded refusals"))?;
     Ok(fd)
 }
 
-fn netlink_option(fd: &impl AsFd, option: libc::c_int) -> Result<(), Errno> {
-    let on: libc::c_int = 1;
-    // SAFETY: the pointer and length are of `on`, which outlives the call; the kernel only
+/// Have a socket told of what happens in a multicast group.
+///
+/// # Errors
+/// [`Error::Socket`].
+pub fn join(fd: &impl AsFd, group: libc::c_int) -> Result<(), Error> {
+    netlink_option(fd, libc::NETLINK_ADD_MEMBERSHIP, group)
+        .map_err(failed("listen to changes of the rules"))
+}
+
+/// The number of an error from the operating system; 0 for any other.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+fn netlink_option(fd: &impl AsFd, option: libc::c_int, value: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: the pointer and length are of `value`, which outlives the call; the kernel only
     // reads them.
     let result = unsafe {
         libc::setsockopt(
             fd.as_fd().as_raw_fd(),
             libc::SOL_NETLINK,
             option,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
         )
     };
     Errno::result(result).map(drop)

@@ -2,15 +2,15 @@
 //! program's words, and why each rule is where it is.
 //!
 //! Names that begin with `class_`, `loopback_`, `refuse_`, `services_` or `ports_` belong to the
-//! class they end with; no other name begins so.
+//! class they end with, `list_` to a deny list; no other name begins so.
 //!
 //! Its rules depend on the policy alone: a server is three elements, in `servers`, `marks` and
 //! `own_loopback` of its cgroup level.
 
 use super::{
-    Class, ClassName, Mode, Policy, Transport,
+    Class, ClassName, Mode, Policy, Transport, listed,
     phrases::{self as p, Family},
-    ruleset::{Chain, Expr, Hook, Rule, Ruleset},
+    ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
     sets::{self, GUARDED, LEVELS, TOLD, class_chain, marks, own, servers},
     uapi::*,
 };
@@ -19,6 +19,8 @@ use super::{
 pub const TABLE: &str = "hubwarden";
 /// Prefix of what is logged of a class's refusals; the class's name follows.
 pub const SAYS_CLASS: &str = "class ";
+/// Prefix of what is logged of refusals by a deny list; its name follows.
+pub const SAYS_LIST: &str = "list ";
 /// Prefix of what is logged of refusals on loopback.
 pub const SAYS_LOOPBACK: &str = "loopback";
 /// Prefix of what is logged of units not admitted.
@@ -40,6 +42,12 @@ pub fn build(policy: &Policy) -> Ruleset {
     chains.extend([name_sender(), to_listener()]);
     let mut sets = sets::of_servers();
     sets.extend(sets::of_policy(policy));
+    for list in listed::with_addresses(&policy.lists) {
+        let mut rules = vec![rule("", [p::jump("name_sender")])];
+        rules.extend(refusal(policy, format!("{SAYS_LIST}{}", list.name)));
+        chains.push(chain(&listed::chain(&list.name), rules));
+    }
+    let listed = listed::sets(&policy.lists);
     let exempt = (
         ClassName::exempt(),
         Class {
@@ -52,16 +60,21 @@ pub fn build(policy: &Policy) -> Ruleset {
             chains.push(chain(&class_chain(name), [rule("", [p::accept()])]));
             continue;
         }
-        chains.extend([class_rules(name, class), class_loopback(name, class)]);
+        chains.extend([
+            class_rules(name, class, &listed),
+            class_loopback(name, class),
+        ]);
         chains.push(class_refuse(name, policy));
         sets.extend(sets::of_class(name, class));
     }
+    sets.extend(listed);
     let mode = match policy.mode {
         Mode::Observe => "observing: nothing is refused",
         Mode::Enforce => "enforcing",
     };
     Ruleset {
         table: TABLE.to_owned(),
+        flags: 0,
         comment: format!("hubwarden, {mode}"),
         chains,
         sets,
@@ -181,7 +194,7 @@ fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
 }
 
 /// What a server of a class sends. The first rule that matches decides.
-fn class_rules(name: &ClassName, class: &Class) -> Chain {
+fn class_rules(name: &ClassName, class: &Class, listed: &[Set]) -> Chain {
     let refuse = format!("refuse_{name}");
     let mut rules = vec![rule(
         "this node",
@@ -195,6 +208,15 @@ fn class_rules(name: &ClassName, class: &Class) -> Chain {
     ));
     if class.dns {
         rules.extend(dns());
+    }
+    for family in [Family::V4, Family::V6] {
+        for ports in [false, true] {
+            let map = listed::map(family, ports);
+            // An empty map would cost every packet a look.
+            if listed.iter().any(|set| set.name == map) {
+                rules.push(rule("listed", [p::by_destination(family, ports, &map)]));
+            }
+        }
     }
     rules.extend(each_family("denied", "denied", Vec::new, || {
         p::goto(&refuse)

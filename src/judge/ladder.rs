@@ -1,6 +1,7 @@
 //! The ladder: which rung a case stands on, and why it moves.
 
 use super::{Credits, Policy, Reason};
+use crate::evidence::Strength;
 use crate::units::{CoreSeconds, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -65,6 +66,9 @@ pub struct Case {
     offences: [Option<Time>; OFFENCES],
     /// It was told that its time ends.
     warned: bool,
+    /// What evidence amounts to, and when it was found last.
+    #[serde(default)]
+    accused: Option<(Strength, Time)>,
 }
 
 /// More than these within one window change nothing further.
@@ -72,6 +76,8 @@ const OFFENCES: usize = 4;
 /// An uncontended node gives a throttled server its CPU back after this many minimum stays: the
 /// throttling itself relieves the others, so calm proves little at first.
 const CALM: u32 = 4;
+/// Evidence stands for this long after it was found last. While it stands it is looked for.
+const EVIDENCE_STANDS: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Move {
@@ -89,6 +95,7 @@ impl Case {
             started: None,
             offences: [None; OFFENCES],
             warned: false,
+            accused: None,
         }
     }
 
@@ -98,8 +105,17 @@ impl Case {
         Case {
             credits: earlier.credits.after_rest(rest, policy),
             offences: earlier.offences,
+            // The next sample frees it if it has rested; till then it stands where it stood.
+            rung: earlier.rung.min(Rung::Throttled),
+            moved: earlier.moved,
             ..Case::new(policy)
         }
+    }
+
+    /// Whether evidence of mining stands against it.
+    pub fn is_accused(&self, now: Time) -> bool {
+        self.accused
+            .is_some_and(|(_, at)| now.since(at) < EVIDENCE_STANDS)
     }
 
     /// How long the credits last at the present rate; `None` where they do not fall or are spent.
@@ -142,6 +158,11 @@ pub enum Event {
         /// Other servers or the hub wait for the CPU.
         contended: bool,
     },
+    /// There is evidence of mining; the next sample's verdict goes by it.
+    Evidence {
+        /// What it amounts to, high or certain.
+        level: Strength,
+    },
 }
 
 /// A decided change of rung.
@@ -166,7 +187,13 @@ pub struct Warning {
 
 /// Books an event and says whether the case moves.
 pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Option<Verdict> {
-    let Event::Sampled { usage, contended } = *event;
+    let (usage, contended) = match *event {
+        Event::Sampled { usage, contended } => (usage, contended),
+        Event::Evidence { level } => {
+            case.accused = Some((level, now));
+            return None;
+        }
+    };
     // Nothing comes after that, whatever a unit that is about to end still does.
     if case.rung == Rung::Stopped {
         return None;
@@ -234,6 +261,15 @@ fn due(
     let (by_load, reason) = due_by_load(case, contended, now, policy);
     if time_left(case, usage, now, policy) == Some(Duration::ZERO) && policy.time.then > by_load {
         return (policy.time.then, time_reason(usage, policy));
+    }
+    // Whom an admin gave unlimited CPU was looked at by a person.
+    if let Some((level, _)) = case.accused
+        && case.is_accused(now)
+        && level >= Strength::High
+        && by_load <= Rung::Throttled
+        && !policy.unlimited
+    {
+        return (Rung::Throttled, Reason::Evidence { level });
     }
     (by_load, reason)
 }

@@ -9,6 +9,7 @@
 
 mod controls;
 mod credits;
+mod evidence;
 mod grant;
 mod ladder;
 mod policy;
@@ -16,6 +17,7 @@ mod reason;
 
 pub use controls::{CpuSettings, wanted};
 pub use credits::Credits;
+pub use evidence::{HOT_FOR_CERTAIN, suspicion};
 pub use grant::{Grant, GrantedCredits};
 pub use ladder::{Case, Event, Rung, Verdict, Warning, step};
 pub use policy::{PlainLimits, Policy, Repeat, Sustained, TimeLimits};

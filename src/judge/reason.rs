@@ -1,5 +1,6 @@
 //! Why a verdict was reached, in the words that the journal uses.
 
+use crate::evidence::Strength;
 use crate::units::{CoreSeconds, Cores, in_words};
 use std::fmt;
 use std::time::Duration;
@@ -24,6 +25,11 @@ pub enum Reason {
         rate: Cores,
         /// How long it must rest to be free.
         rest: Duration,
+    },
+    /// There is evidence of mining.
+    Evidence {
+        /// What it amounts to.
+        level: Strength,
     },
     /// It was decided before, and could not be or was not carried out until now.
     DecidedBefore,
@@ -92,6 +98,10 @@ impl fmt::Display for Reason {
             Reason::WallTimeSpent { limit } => {
                 write!(f, "it ran for the {} that a server may", in_words(*limit))
             }
+            Reason::Evidence { level } => write!(
+                f,
+                "evidence that it mines is {level} (journalctl HUB_USER= shows the readings)"
+            ),
             Reason::Granted => f.write_str("an admin granted it that"),
             Reason::DecidedBefore => f.write_str("that was decided before, and takes effect now"),
             Reason::Rested { left, size } => {

@@ -48,6 +48,8 @@ pub enum Kind {
     Frozen,
     /// Verdict: it is ended.
     ServerStopped,
+    /// A server does something that miners do.
+    EvidenceFound,
     /// Something did not work.
     Trouble,
 }
@@ -76,6 +78,7 @@ impl Kind {
         Kind::Warned,
         Kind::Frozen,
         Kind::ServerStopped,
+        Kind::EvidenceFound,
         Kind::Trouble,
     ];
 
@@ -103,6 +106,7 @@ impl Kind {
             Kind::Warned => "cd4d8c212c6347388d51cd7ab17aae6b",
             Kind::Frozen => "80e44bd3e60346e29b91a58ed9316c4c",
             Kind::ServerStopped => "329cd3bdd0ca4663bf9cb0611d3eb998",
+            Kind::EvidenceFound => "40e02ac502d442b79a38e15f8f0cbdc4",
             Kind::Trouble => "6b7ffe5b7aff4c7892c3dd2c4145ae0b",
         }
     }

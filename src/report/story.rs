@@ -3,8 +3,9 @@
 use super::{Entry, Kind, Level};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::{Refusal, RefusedBy};
+use crate::evidence::{Evidence, Strength};
 use crate::hub::{Server, Spawner};
-use crate::judge::{CpuSettings, Rung, Verdict, Warning};
+use crate::judge::{CpuSettings, Reason, Rung, Verdict, Warning};
 use crate::units::{CoreSeconds, Cores, Mode, in_words};
 
 /// What every entry on one server has in common.
@@ -97,13 +98,38 @@ impl Story<'_> {
             Mode::Observe => format!("{would} (observe mode: nothing is changed)"),
         };
         let message = format!("{} {what}: {}.", self.whose(), verdict.reason);
+        let evidence = match verdict.reason {
+            Reason::Evidence { .. } => "mining",
+            _ => "cpu credits",
+        };
         self.entry(kind, Level::Notice, message)
             .with("VERDICT", verdict.to)
             .with("VERDICT_FROM", verdict.from)
             .with("REASON", &verdict.reason)
-            .with("EVIDENCE", "cpu credits")
+            .with("EVIDENCE", evidence)
             .with("CPU_LIMIT_NOW", limit_in_words(now))
             .with("CPU_LIMIT_BEFORE", limit_in_words(before))
+    }
+
+    /// It does something that miners do, or that only looks like it.
+    pub fn evidence(&self, level: Strength, evidence: &Evidence) -> Entry {
+        let message = match level {
+            Strength::Exonerates => {
+                format!("{} does nothing that miners do: {evidence}.", self.whose())
+            }
+            _ => format!(
+                "{} does what miners do, and the evidence is {level}: {evidence}.",
+                self.whose()
+            ),
+        };
+        let urgency = match level {
+            Strength::Exonerates | Strength::Suspicious => Level::Notice,
+            Strength::High | Strength::Certain => Level::Warning,
+        };
+        self.entry(Kind::EvidenceFound, urgency, message)
+            .with("EVIDENCE", evidence.fact.sense())
+            .with("EVIDENCE_LEVEL", level)
+            .with("REASON", evidence.fact)
     }
 
     /// Its running time is about to end.
@@ -185,6 +211,7 @@ impl Story<'_> {
         };
         let why = match &refusal.by {
             RefusedBy::Class(class) => format!("egress class {class} does not allow it"),
+            RefusedBy::List(list) => format!("deny list {list} names it"),
             RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
             RefusedBy::Pending => "the server was not known yet".to_owned(),
         };
@@ -203,6 +230,7 @@ impl Story<'_> {
             .with("PROTOCOL", protocol);
         let entry = match &refusal.by {
             RefusedBy::Class(class) => entry.with("EGRESS_CLASS", class),
+            RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
             RefusedBy::Loopback | RefusedBy::Pending => entry,
         };
         match refusal.port {
@@ -233,7 +261,6 @@ pub(super) fn limit_in_words(settings: &CpuSettings) -> String {
 mod tests {
     use super::*;
     use crate::hub::{Control, HubUser, Spawner, UnitName};
-    use crate::judge::Reason;
     use std::time::Duration;
 
     fn server() -> Server {

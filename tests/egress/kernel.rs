@@ -1,10 +1,14 @@
 //! The table itself: accepted, read back, repaired, removed.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use hubwarden::egress::{
     Admitted, CgroupId, Class, ClassName, DifferenceKind, Error, Firewall, Mode, Nft, NoFirewall,
     Policy, Service, Transport,
+    lists::{Entries, List},
 };
 use ipnet::IpNet;
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -64,7 +68,7 @@ fn the_nft_program_lists_the_table_in_readable_words() {
         let list = netns.exec("nft", &["list", "table", "inet", "hubwarden"]);
         for words in [
             "comment \"hubwarden, enforcing\"",
-            "elements = { 10 : goto class_standard }",
+            "elements = { 10 counter packets 0 bytes 0 : goto class_standard }",
             "elements = { 11 : 0x48000002 }",
             "elements = { 0x48000001 . 10 }",
             "elements = { 10.0.0.0/8 }",
@@ -117,11 +121,12 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         ports(),
         nets.clone(),
         addresses,
-        nets,
+        nets.clone(),
         any::<u16>(),
+        any_lists(nets),
     )
         .prop_map(
-            |(enforce, classes, hub_ports, proxies, resolvers, denied, log_group)| Policy {
+            |(enforce, classes, hub_ports, proxies, resolvers, denied, log_group, lists)| Policy {
                 mode: if enforce {
                     Mode::Enforce
                 } else {
@@ -135,9 +140,28 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 proxies,
                 resolvers,
                 denied,
+                lists: Arc::new(lists),
                 log_group,
             },
         )
+}
+
+fn any_lists(nets: impl Strategy<Value = Vec<IpNet>>) -> impl Strategy<Value = Vec<List>> {
+    let endpoints = prop::collection::vec(any::<SocketAddr>(), 0..10);
+    let entries = (nets, endpoints).prop_map(|(networks, endpoints)| Entries {
+        networks,
+        endpoints,
+        names: vec![("pool.example.com".to_owned(), None)],
+    });
+    prop::collection::btree_map("[a-z0-9][a-z0-9-]{0,31}", entries, 0..4).prop_map(|lists| {
+        let list = |(name, entries): (String, Entries)| List {
+            name: name.parse().unwrap(),
+            source: String::new(),
+            imported: 0,
+            entries,
+        };
+        lists.into_iter().map(list).collect()
+    })
 }
 
 fn ports() -> impl Strategy<Value = Vec<u16>> {

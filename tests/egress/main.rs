@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod counters;
+mod holding;
 mod kernel;
+mod listed;
 mod loopback;
 mod outside;
 mod refusals;

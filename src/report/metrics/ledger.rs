@@ -27,6 +27,8 @@ struct Counters {
     throttled: Option<Duration>,
     verdicts: Tally,
     refusals: u64,
+    sent_packets: u64,
+    sent_bytes: u64,
 }
 
 impl Counters {
@@ -35,6 +37,8 @@ impl Counters {
         self.throttled = sum(self.throttled, other.throttled, |a, b| a + b);
         self.verdicts.add_all(&other.verdicts);
         self.refusals += other.refusals;
+        self.sent_packets += other.sent_packets;
+        self.sent_bytes += other.sent_bytes;
     }
 }
 
@@ -76,6 +80,13 @@ impl Ledger {
         if let Some(id) = id {
             self.living.entry(id).or_default().1.refusals += 1;
         }
+    }
+
+    /// A server sent so much more.
+    pub fn sent(&mut self, id: CgroupId, packets: u64, bytes: u64) {
+        let counters = &mut self.living.entry(id).or_default().1;
+        counters.sent_packets += packets;
+        counters.sent_bytes += bytes;
     }
 
     /// A tick took so long.
@@ -166,6 +177,8 @@ fn counters(server: &ServerMetrics) -> Counters {
         throttled: server.throttled,
         verdicts: server.verdicts,
         refusals: server.refusals,
+        sent_packets: server.sent_packets,
+        sent_bytes: server.sent_bytes,
     }
 }
 
@@ -174,6 +187,8 @@ fn set_counters(server: &mut ServerMetrics, counters: &Counters) {
     server.throttled = counters.throttled;
     server.verdicts = counters.verdicts;
     server.refusals = counters.refusals;
+    server.sent_packets = counters.sent_packets;
+    server.sent_bytes = counters.sent_bytes;
 }
 
 /// Another cgroup of the same server: amounts are added up, of standings the worse one shows.

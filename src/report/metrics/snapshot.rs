@@ -110,6 +110,10 @@ pub struct ServerMetrics {
     pub verdicts: Tally,
     /// Refusals the kernel told of since the daemon started.
     pub refusals: u64,
+    /// Packets that the server sent, as the packet rules counted them since the daemon started.
+    pub sent_packets: u64,
+    /// Bytes of those packets.
+    pub sent_bytes: u64,
 }
 
 /// Everything that is shown.

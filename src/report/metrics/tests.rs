@@ -23,6 +23,8 @@ fn server(user: &str, cpu: u32) -> ServerMetrics {
         pids: Some(7),
         verdicts: Tally::default(),
         refusals: 0,
+        sent_packets: 0,
+        sent_bytes: 0,
     }
 }
 

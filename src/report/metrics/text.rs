@@ -186,7 +186,14 @@ fn servers(out: &mut Writer<'_>, all: &[ServerMetrics]) -> fmt::Result {
     out.counters("server_verdicts", help, None, verdicts)?;
     let refusals = all.iter().map(|s| (labels(s), s.refusals));
     let help = "Refused packets the kernel told of since the daemon started; ten a minute at most.";
-    out.counters("server_egress_refusals", help, None, refusals)
+    out.counters("server_egress_refusals", help, None, refusals)?;
+    let packets = all.iter().map(|s| (labels(s), s.sent_packets));
+    let help = "Packets the server sent since the daemon started, refused ones and those to itself \
+                included.";
+    out.counters("server_sent_packets", help, None, packets)?;
+    let bytes = all.iter().map(|s| (labels(s), s.sent_bytes));
+    let help = "Bytes of those packets.";
+    out.counters("server_sent", help, Some(&Unit::Bytes), bytes)
 }
 
 type Labels<'a> = [(&'static str, &'a str); 2];

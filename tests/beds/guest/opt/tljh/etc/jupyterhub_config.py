@@ -13,7 +13,7 @@ from systemdspawner import SystemdSpawner
 
 c = get_config()  # noqa: F821  (JupyterHub's own)
 
-bed = {"unit_template": "jupyter-{USERNAME}", "unix_prefix": "jupyter-", "spawner": {}, "admins": []}
+bed = {"unit_template": "jupyter-{USERNAME}", "unix_prefix": "jupyter-", "spawner": {}, "admins": [], "groups": {}, "scopes": []}
 if os.path.exists("/etc/bed/hub.json"):
     with open("/etc/bed/hub.json") as f:
         bed.update(json.load(f))
@@ -68,6 +68,11 @@ c.JupyterHub.services = [{"name": "bed", "api_token": "bed-token-0123456789abcde
 c.JupyterHub.load_roles = [
     {"name": "user", "scopes": ["self", "tokens!user", "access:servers!user"]},
 ]
+# hubwarden's own service, as docs/hub.md has it.
+if bed["scopes"]:
+    c.JupyterHub.services.append({"name": "hubwarden", "api_token": "watch-token-0123456789abcdef"})
+    c.JupyterHub.load_roles.append({"name": "hubwarden", "services": ["hubwarden"], "scopes": bed["scopes"]})
+c.JupyterHub.load_groups = {name: {"users": users} for name, users in bed["groups"].items()}
 
 c.JupyterHub.spawner_class = UserCreatingSpawner
 c.SystemdSpawner.unit_name_template = bed["unit_template"]

@@ -1,0 +1,250 @@
+//! Changes that others make to our table, as they happen: the multicast group
+//! `NFNLGRP_NFTABLES` (`linux/netfilter/nfnetlink.h`).
+//!
+//! The kernel sends a transaction's changes, each with its table's name, and then one
+//! `NFT_MSG_NEWGEN` with the writer's process (`nf_tables_commit` in
+//! `net/netfilter/nf_tables_api.c`). What packets or timeouts do to a set is not sent.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, SockFlag, recv},
+};
+use tokio::io::unix::AsyncFd;
+
+use super::{
+    Error,
+    message::{Replies, Reply},
+    socket, table,
+    uapi::*,
+};
+
+/// A load of 5,000 servers tells of 15,000 elements.
+const RECEIVE_QUEUE: usize = 8 << 20;
+const RECEIVE: usize = 64 << 10;
+/// `TASK_COMM_LEN`.
+const NAME_MAX: usize = 16;
+
+/// Something happened to the table that its writer did not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intrusion {
+    /// Another changed it.
+    By(Writer),
+    /// Changes came faster than they were read: whether any was another's is not known.
+    Unknown,
+}
+
+/// Who committed a transaction, as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Writer {
+    /// The thread's number in the initial pid namespace.
+    pub pid: u32,
+    /// Its name, 15 bytes at most, everything but printable ASCII escaped: a process chooses it.
+    pub name: String,
+}
+
+impl fmt::Display for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.pid)
+    }
+}
+
+/// The changes of others, in the network namespace it was opened in.
+#[derive(Debug)]
+pub struct Monitor {
+    fd: AsyncFd<OwnedFd>,
+    buffer: Vec<u8>,
+    reader: Reader,
+    waiting: VecDeque<Intrusion>,
+    /// Something was dropped, and what is queued is not read yet.
+    lost: bool,
+}
+
+impl Monitor {
+    /// Listen; the socket with the port `own` ([`Nft::port`](super::Nft::port)) is not another.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn listen(own: u32) -> Result<Self, Error> {
+        let fd = socket::open(SockFlag::SOCK_NONBLOCK, RECEIVE_QUEUE)?;
+        socket::join(&fd, NFNLGRP_NFTABLES)?;
+        // SAFETY: an `OwnedFd` is an open descriptor, and stays the same one until it is dropped
+        // with the `AsyncFd` that now owns it.
+        let fd = unsafe { AsyncFd::register(fd) }.map_err(|error| Error::Socket {
+            attempt: "wait for changes of the rules",
+            errno: socket::errno_of(&error.into()),
+        })?;
+        Ok(Self {
+            fd,
+            buffer: vec![0; RECEIVE],
+            reader: Reader { own, ours: false },
+            waiting: VecDeque::new(),
+            lost: false,
+        })
+    }
+
+    /// The next change by another. Cancelling loses none.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub async fn next(&mut self) -> Result<Intrusion, Error> {
+        const ATTEMPT: &str = "read changes of the rules";
+        loop {
+            if let Some(intrusion) = self.waiting.pop_front() {
+                return Ok(intrusion);
+            }
+            let mut ready = self.fd.readable().await.map_err(|error| Error::Socket {
+                attempt: ATTEMPT,
+                errno: socket::errno_of(&error),
+            })?;
+            let fd = ready.get_inner().as_raw_fd();
+            match recv(fd, &mut self.buffer, MsgFlags::empty()) {
+                Ok(length) => {
+                    drop(ready);
+                    let bytes = &self.buffer[..length.min(self.buffer.len())];
+                    self.waiting
+                        .extend(Replies(bytes).filter_map(|reply| self.reader.take(reply)));
+                }
+                Err(Errno::EAGAIN) => {
+                    ready.clear_ready();
+                    if std::mem::take(&mut self.lost) {
+                        return Ok(Intrusion::Unknown);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                // From here until the queue is empty the kernel drops without another word
+                // (`NETLINK_S_CONGESTED` in `net/netlink/af_netlink.c`): whoever looks at the
+                // rules only now has seen all of it.
+                Err(Errno::ENOBUFS) => self.lost = true,
+                Err(errno) => {
+                    return Err(Error::Socket {
+                        attempt: ATTEMPT,
+                        errno,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Puts a transaction's messages together.
+#[derive(Debug)]
+struct Reader {
+    own: u32,
+    /// The transaction under way touches our table.
+    ours: bool,
+}
+
+impl Reader {
+    /// What a message completes.
+    fn take(&mut self, reply: Reply<'_>) -> Option<Intrusion> {
+        if reply.kind >> 8 != NFNL_SUBSYS_NFTABLES {
+            return None;
+        }
+        let attributes = reply.attributes();
+        if !reply.is_nft(NFT_MSG_NEWGEN) {
+            let family = reply.payload.first();
+            // Whatever the object, its table's name is its first attribute.
+            let named = || attributes.text(NFTA_TABLE_NAME) == Some(table::TABLE);
+            self.ours |= family == Some(&NFPROTO_INET) && named();
+            return None;
+        }
+        let ours = std::mem::take(&mut self.ours);
+        (ours && reply.port != self.own).then(|| {
+            Intrusion::By(Writer {
+                pid: attributes.be32(NFTA_GEN_PROC_PID).unwrap_or(0),
+                name: name_of(attributes.bytes(NFTA_GEN_PROC_NAME)),
+            })
+        })
+    }
+}
+
+fn name_of(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    let name = bytes[..end.min(NAME_MAX)].escape_ascii().to_string();
+    if name.is_empty() {
+        return "an unknown process".to_owned();
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::nla;
+    use proptest::prelude::*;
+
+    fn message(kind: u16, port: u32, family: u8, fill: impl Fn(&mut nla::Writer)) -> Vec<u8> {
+        let mut w = nla::Writer::default();
+        fill(&mut w);
+        let body = w.finish().unwrap();
+        let mut bytes = Vec::new();
+        bytes.extend((20 + body.len() as u32).to_ne_bytes());
+        bytes.extend((NFNL_SUBSYS_NFTABLES << 8 | kind).to_ne_bytes());
+        bytes.extend([0; 6]);
+        bytes.extend(port.to_ne_bytes());
+        bytes.extend([family, 0, 0, 0]);
+        bytes.extend(body);
+        bytes
+    }
+
+    fn rule(table: &str, family: u8) -> Vec<u8> {
+        message(NFT_MSG_NEWRULE, 9, family, |w| {
+            w.text(NFTA_RULE_TABLE, table);
+        })
+    }
+
+    fn end(port: u32, name: &[u8]) -> Vec<u8> {
+        message(NFT_MSG_NEWGEN, port, 0, |w| {
+            w.be32(NFTA_GEN_ID, 1).be32(NFTA_GEN_PROC_PID, 77);
+            w.bytes(NFTA_GEN_PROC_NAME, name);
+        })
+    }
+
+    fn told(own: u32, messages: &[Vec<u8>]) -> Vec<Intrusion> {
+        let mut reader = Reader { own, ours: false };
+        let bytes = messages.concat();
+        Replies(&bytes).filter_map(|r| reader.take(r)).collect()
+    }
+
+    #[test]
+    fn a_change_of_our_table_by_another_socket_names_the_writer() {
+        let writer = Writer {
+            pid: 77,
+            name: "nft".into(),
+        };
+        let messages = [rule("hubwarden", NFPROTO_INET), end(9, b"nft\0")];
+        assert_eq!(told(5, &messages), [Intrusion::By(writer)]);
+        assert_eq!(told(9, &messages), []);
+    }
+
+    #[test]
+    fn what_happens_to_the_tables_of_others_is_passed_over() {
+        for (table, family) in [("filter", NFPROTO_INET), ("hubwarden", NFPROTO_IPV4)] {
+            let messages = [rule(table, family), end(9, b"nft\0")];
+            assert_eq!(told(5, &messages), [], "{table} {family}");
+        }
+    }
+
+    #[test]
+    fn a_writers_name_cannot_break_a_line() {
+        assert_eq!(name_of(b"a\nb\x1b\0rest"), "a\\nb\\x1b");
+        assert_eq!(name_of(b""), "an unknown process");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut reader = Reader { own: 1, ours: true };
+            let _ = Replies(&bytes).filter_map(|r| reader.take(r)).count();
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! RandomX's consensus constants in the memory of a process.
+//!
+//! Every RandomX has them, whatever it is called and however it was built: they are in its code,
+//! and in the code that its compiler writes. Read through `/proc/PID/mem`, which stops nobody
+//! (proc_pid_mem(5)); only which constant was there is kept.
+//!
+//! Looked at are the main executable, mapped files that are not root's, and anonymous memory that
+//! can be executed: about 5 MB for a miner. Only pages that are there are read, so that a mapping
+//! of a terabyte costs no more than what is in it; bytes and time are bounded besides.
+
+use super::process::{Process, ProcessError};
+use aho_corasick::AhoCorasick;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Constants by which a superscalar program is seeded (RandomX, `src/dataset.cpp`). Left out is
+/// the multiplier 6364136223846793005: every linear congruential generator has it, TensorFlow's
+/// too.
+pub const SUPERSCALAR: [u64; 7] = [
+    9_298_411_001_130_361_340,
+    12_065_312_585_734_608_966,
+    9_306_329_213_124_626_780,
+    5_281_919_268_842_080_866,
+    10_536_153_434_571_861_004,
+    3_398_623_926_847_679_864,
+    9_549_104_520_008_361_294,
+];
+/// Bytes of a process that are read at most.
+const MOST_BYTES: u64 = 64 << 20;
+/// How long a process is looked at, at most.
+const MOST_TIME: Duration = Duration::from_millis(300);
+/// Mappings looked at, at most.
+const MOST_MAPPINGS: usize = 4096;
+const PAGE: u64 = 4096;
+/// Pages whose presence is asked for at once.
+const STRIDE: usize = 512;
+/// A constant may lie across two reads.
+const OVERLAP: usize = 7;
+
+/// What a scan came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scan {
+    /// How many of the seven constants are there.
+    pub found: usize,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Everything that was to be read was.
+    pub complete: bool,
+}
+
+/// The search for the constants.
+#[derive(Debug)]
+pub struct Constants {
+    patterns: AhoCorasick,
+}
+
+impl Constants {
+    /// Builds the search once, for many processes.
+    ///
+    /// # Errors
+    /// The patterns do not make a searcher, which seven of eight bytes always do.
+    pub fn new() -> Result<Constants, aho_corasick::BuildError> {
+        let patterns = AhoCorasick::new(SUPERSCALAR.map(u64::to_le_bytes))?;
+        Ok(Constants { patterns })
+    }
+
+    /// Looks through one process.
+    ///
+    /// # Errors
+    /// It is gone, or its memory is closed to us.
+    pub fn scan(&self, process: &Process) -> Result<Scan, ProcessError> {
+        let directory = process.directory();
+        let maps = process.read("maps", 4 << 20)?;
+        let memory = process.open("mem")?;
+        let pages = process.open("pagemap")?;
+        // A kernel thread has none, and one that is about to end has none any more.
+        let executable = std::fs::metadata(directory.join("exe"))
+            .ok()
+            .map(|file| file.ino());
+        let mut look = Look {
+            patterns: &self.patterns,
+            found: [false; SUPERSCALAR.len()],
+            bytes: 0,
+            until: Instant::now() + MOST_TIME,
+            buffer: vec![0; OVERLAP + STRIDE * PAGE as usize],
+        };
+        // Of a mapped program all parts count, code and constants; data of gigabytes is mapped too.
+        let programs: BTreeSet<u64> = mappings(&maps)
+            .filter(|mapping| mapping.executable && mapping.inode != 0)
+            .map(|mapping| mapping.inode)
+            .collect();
+        let mut complete = true;
+        for (number, mapping) in mappings(&maps).enumerate() {
+            if number >= MOST_MAPPINGS {
+                complete = false;
+                break;
+            }
+            let program = programs.contains(&mapping.inode);
+            if mapping.is_worth_reading(executable, program, &directory) {
+                complete &= look.read(&memory, &pages, &mapping);
+            }
+        }
+        Ok(Scan {
+            found: look.found.iter().filter(|found| **found).count(),
+            bytes: look.bytes,
+            complete,
+        })
+    }
+}
+
+/// A line of `/proc/PID/maps` (proc_pid_maps(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Mapping<'a> {
+    start: u64,
+    end: u64,
+    executable: bool,
+    inode: u64,
+    /// As the kernel writes it; a user chooses it, so it is only ever compared.
+    path: &'a [u8],
+}
+
+impl Mapping<'_> {
+    fn parse(line: &[u8]) -> Option<Mapping<'_>> {
+        let mut words = line.splitn(6, |byte| *byte == b' ');
+        let mut next = || words.next().map(|word| std::str::from_utf8(word).ok());
+        let (start, end) = next()??.split_once('-')?;
+        let (start, end) = (hex(start)?, hex(end)?);
+        let access = next()??;
+        let (_offset, _device) = (next()??, next()??);
+        let inode = next()??.parse().ok()?;
+        let path = words.next().unwrap_or_default().trim_ascii_start();
+        (access.starts_with('r') && start < end).then_some(Mapping {
+            start,
+            end,
+            executable: access.as_bytes().get(2) == Some(&b'x'),
+            inode,
+            path,
+        })
+    }
+
+    fn is_worth_reading(&self, executable: Option<u64>, program: bool, process: &Path) -> bool {
+        if self.inode == 0 {
+            return self.executable && !self.path.starts_with(b"[v");
+        }
+        Some(self.inode) == executable || (program && !self.is_roots(process))
+    }
+
+    /// A file of root's that is still what was mapped; in doubt it is not.
+    fn is_roots(&self, process: &Path) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let Some(path) = self.path.strip_prefix(b"/") else {
+            return false;
+        };
+        let seen = process.join("root").join(std::ffi::OsStr::from_bytes(path));
+        std::fs::symlink_metadata(seen)
+            .is_ok_and(|file| file.uid() == 0 && file.ino() == self.inode)
+    }
+}
+
+fn mappings(maps: &[u8]) -> impl Iterator<Item = Mapping<'_>> {
+    maps.split(|byte| *byte == b'\n').filter_map(Mapping::parse)
+}
+
+fn hex(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
+struct Look<'a> {
+    patterns: &'a AhoCorasick,
+    found: [bool; SUPERSCALAR.len()],
+    bytes: u64,
+    until: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Look<'_> {
+    /// Reads what is there of a mapping; false when that had to end early.
+    fn read(&mut self, memory: &File, pages: &File, mapping: &Mapping<'_>) -> bool {
+        let mut present = vec![0; 8 * STRIDE];
+        let mut at = mapping.start;
+        let mut kept = 0;
+        while at < mapping.end {
+            if self.bytes >= MOST_BYTES || Instant::now() >= self.until {
+                return false;
+            }
+            let wanted = ((mapping.end - at) / PAGE).min(STRIDE as u64) as usize;
+            let asked = &mut present[..8 * wanted.max(1)];
+            let Ok(told) = pages.read_at(asked, at / PAGE * 8) else {
+                return true;
+            };
+            if told < 8 {
+                return true;
+            }
+            let told: Vec<bool> = asked[..told].chunks_exact(8).map(is_there).collect();
+            let mut page = 0;
+            while page < told.len() {
+                let run = told[page..].iter().take_while(|there| **there).count();
+                if run == 0 {
+                    page += 1;
+                    kept = 0;
+                    continue;
+                }
+                kept = self.search(memory, at + page as u64 * PAGE, run, kept);
+                page += run;
+            }
+            at += told.len() as u64 * PAGE;
+        }
+        true
+    }
+
+    /// Searches a run of pages; `kept` bytes of what lies before it are in the buffer already.
+    /// Returns how many are for what lies behind it.
+    fn search(&mut self, memory: &File, at: u64, pages: usize, kept: usize) -> usize {
+        let room = &mut self.buffer[kept..kept + pages * PAGE as usize];
+        // What cannot be read has been unmapped since, or is a device's.
+        let Ok(read) = memory.read_at(room, at) else {
+            return 0;
+        };
+        self.bytes += read as u64;
+        let end = kept + read;
+        for place in self.patterns.find_iter(&self.buffer[..end]) {
+            if let Some(found) = self.found.get_mut(place.pattern().as_usize()) {
+                *found = true;
+            }
+        }
+        let keep = OVERLAP.min(end);
+        self.buffer.copy_within(end - keep..end, 0);
+        keep
+    }
+}
+
+/// Bits 63 and 62: present, or swapped out (Documentation/admin-guide/mm/pagemap.rst).
+fn is_there(entry: &[u8]) -> bool {
+    entry.last().is_some_and(|high| high & 0xc0 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+    use std::num::NonZeroUsize;
+
+    /// Anonymous memory that can be executed.
+    struct Code {
+        place: std::ptr::NonNull<std::ffi::c_void>,
+        length: NonZeroUsize,
+    }
+
+    impl Code {
+        fn new(length: usize) -> Code {
+            let length = NonZeroUsize::new(length).unwrap();
+            let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE | ProtFlags::PROT_EXEC;
+            let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+            // SAFETY: a new mapping, where the kernel likes, overlaps nothing of ours.
+            let place = unsafe { mmap_anonymous(None, length, access, flags) }.unwrap();
+            Code { place, length }
+        }
+
+        fn write(&self, at: usize, bytes: &[u8]) {
+            assert!(at + bytes.len() <= self.length.get());
+            // SAFETY: within the mapping, as was just asserted, and nobody else has it.
+            unsafe {
+                let target = self.place.as_ptr().cast::<u8>().add(at);
+                target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            }
+        }
+    }
+
+    impl Drop for Code {
+        fn drop(&mut self) {
+            // SAFETY: our mapping, of that length, and no reference into it is left.
+            let _ = unsafe { munmap(self.place, self.length.get()) };
+        }
+    }
+
+    /// In one test, since they share a process: this program itself has the constants, as data.
+    #[test]
+    fn constants_are_found_over_page_borders_in_a_mapping_of_a_terabyte() {
+        let me = Process::new(std::process::id());
+        let constants = Constants::new().unwrap();
+        let before = constants.scan(&me).unwrap();
+        assert!(before.bytes > 0);
+        let code = Code::new(1 << 40);
+        // One across a page's end, the others far into the hole.
+        for (number, constant) in SUPERSCALAR.iter().enumerate() {
+            code.write(4093 + (number << 22), &constant.to_le_bytes());
+        }
+        let begun = Instant::now();
+        let scan = constants.scan(&me).unwrap();
+        assert_eq!(scan.found, SUPERSCALAR.len());
+        assert!(begun.elapsed() < 4 * MOST_TIME, "{:?}", begun.elapsed());
+        assert!(scan.bytes < MOST_BYTES + (STRIDE as u64) * PAGE);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error_and_no_reading() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let error = Constants::new()
+            .unwrap()
+            .scan(&Process::new(child.id()))
+            .unwrap_err();
+        assert!(error.is_gone(), "{error}");
+    }
+
+    #[test]
+    fn lines_of_maps_are_parsed_and_odd_ones_passed_over() {
+        let line = b"7f00-7f10 r-xp 00000000 08:01 42                 /tmp/a b\\012c";
+        let mapping = Mapping::parse(line).unwrap();
+        assert_eq!((mapping.start, mapping.end), (0x7f00, 0x7f10));
+        assert_eq!(mapping.path, b"/tmp/a b\\012c");
+        assert!(mapping.executable);
+        for odd in [
+            &b""[..],
+            b"7f00 r-xp",
+            b"x-y r-xp 0 0 0",
+            b"2-1 r-xp 0 08:01 0",
+        ] {
+            assert_eq!(Mapping::parse(odd), None);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_the_parser_panic(line: Vec<u8>) {
+            let _ = Mapping::parse(&line);
+        }
+    }
+}

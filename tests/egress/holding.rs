@@ -1,0 +1,161 @@
+//! Others at our table: noticed at once, with who it was.
+
+use std::time::{Duration, Instant};
+
+use hubwarden::egress::{
+    Admitted, CgroupId, Firewall, Intrusion, Mode, Monitor, Nft, Policy, Writer,
+};
+
+use crate::bed::Netns;
+
+fn server(number: u32) -> Admitted {
+    Admitted {
+        cgroup: CgroupId(1_000_000 + u64::from(number)),
+        level: 2,
+        class: "standard".parse().unwrap(),
+        number,
+    }
+}
+
+/// Runs what needs an event loop in a namespace.
+fn in_loop<T: Send>(netns: &Netns, call: impl AsyncFnOnce() -> T + Send) -> T {
+    netns.within(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(call())
+    })
+}
+
+async fn next(monitor: &mut Monitor) -> Option<Intrusion> {
+    let quiet = Duration::from_millis(300);
+    let next = tokio::time::timeout(quiet, monitor.next()).await;
+    next.ok().map(Result::unwrap)
+}
+
+fn load(nft: &mut Nft) {
+    let servers: Vec<_> = (1..=100).map(server).collect();
+    nft.load(&Policy::standard(Mode::Enforce), &[CgroupId(7)], &servers)
+        .unwrap();
+}
+
+#[test]
+fn whoever_else_changes_the_table_is_named_and_we_ourselves_are_not() {
+    let netns = Netns::new();
+    in_loop(&netns, async || {
+        let mut nft = Nft::open().unwrap();
+        let mut monitor = Monitor::listen(nft.port().unwrap()).unwrap();
+        load(&mut nft);
+        nft.admit(&[server(200)]).unwrap();
+        netns.exec("nft", &["add", "table", "inet", "another"]);
+        netns.exec("nft", &["add", "table", "ip", "hubwarden"]);
+        assert_eq!(next(&mut monitor).await, None);
+
+        for change in [
+            "add rule inet hubwarden pending accept",
+            "delete element inet hubwarden hub_ports { 8081 }",
+            "flush map inet hubwarden servers2",
+            "delete table inet hubwarden",
+            "flush ruleset",
+        ] {
+            load(&mut nft);
+            netns.exec("nft", &change.split(' ').collect::<Vec<_>>());
+            match next(&mut monitor).await {
+                Some(Intrusion::By(Writer { pid, name })) => {
+                    assert_eq!(name, "nft", "{change}");
+                    assert_ne!(pid, 0, "{change}");
+                }
+                other => panic!("{change}: {other:?}"),
+            }
+            assert_ne!(nft.verify().unwrap(), [], "{change}");
+            load(&mut nft);
+            assert_eq!(next(&mut monitor).await, None, "{change}: our own repair");
+            assert_eq!(nft.verify().unwrap(), []);
+        }
+    });
+}
+
+#[test]
+fn more_changes_than_the_queue_holds_are_no_error_but_doubt() {
+    let netns = Netns::new();
+    in_loop(&netns, async || {
+        let mut nft = Nft::open().unwrap();
+        let mut monitor = Monitor::listen(nft.port().unwrap()).unwrap();
+        let begun = Instant::now();
+        let policy = Policy::standard(Mode::Enforce);
+        let servers: Vec<_> = (1..=5000).map(server).collect();
+        while begun.elapsed() < Duration::from_secs(20) {
+            for _ in 0..20 {
+                nft.load(&policy, &[], &servers).unwrap();
+            }
+            if next(&mut monitor).await == Some(Intrusion::Unknown) {
+                netns.exec("nft", &["flush", "ruleset"]);
+                let after = next(&mut monitor).await;
+                assert!(matches!(after, Some(Intrusion::By(_))), "{after:?}");
+                return;
+            }
+        }
+        panic!("the queue never overflowed");
+    });
+}
+
+/// What `nft` says to a command in a namespace; the exit code alone tells refused from done.
+fn nft_may(netns: &Netns, change: &str) -> bool {
+    let mut arguments = vec!["netns", "exec", netns.name(), "nft"];
+    arguments.extend(change.split(' '));
+    let output = std::process::Command::new("ip").args(arguments).output();
+    output.unwrap().status.success()
+}
+
+#[test]
+fn an_owned_table_is_out_of_others_reach_stays_when_its_writer_ends_and_is_taken_over() {
+    let netns = Netns::new();
+    netns.within(|| {
+        let mut nft = Nft::open().unwrap().owning();
+        if !nft.owns() {
+            eprintln!("NOT TESTED: this kernel cannot keep an owned table (6.9 and later can)");
+            assert!(std::env::var_os("CI").is_none());
+            return;
+        }
+        load(&mut nft);
+        assert_eq!(nft.verify().unwrap(), []);
+        for change in [
+            "add rule inet hubwarden pending accept",
+            "delete element inet hubwarden hub_ports { 8081 }",
+            "flush map inet hubwarden servers2",
+            "delete table inet hubwarden",
+        ] {
+            assert!(!nft_may(&netns, change), "{change}");
+        }
+        // Succeeds, and passes by what is another's.
+        assert!(nft_may(&netns, "flush ruleset"));
+        assert_eq!(nft.verify().unwrap(), []);
+        let mut second = Nft::open().unwrap();
+        let error = second.remove().unwrap_err();
+        assert!(error.to_string().contains("systemctl stop"), "{error}");
+        nft.admit(&[server(300)]).unwrap();
+        nft.forget(&[server(300).cgroup]).unwrap();
+
+        // Killed and started again: never a moment without rules, and nobody's meanwhile.
+        drop(nft);
+        let list = netns.exec("nft", &["list", "table", "inet", "hubwarden"]);
+        assert!(list.contains("socket cgroupv2 level 2 vmap @servers2"));
+        let mut next = Nft::open().unwrap().owning();
+        load(&mut next);
+        assert_eq!(next.verify().unwrap(), []);
+        assert!(!nft_may(&netns, "delete table inet hubwarden"));
+
+        // Stopped and switched off by hand, or by an older version.
+        drop(next);
+        second.remove().unwrap();
+        assert_eq!(netns.exec("nft", &["list", "ruleset"]), "");
+
+        // Made by an older version, and taken into possession.
+        load(&mut second);
+        let mut next = Nft::open().unwrap().owning();
+        load(&mut next);
+        assert_ne!(second.verify().unwrap(), [], "it is another's now");
+        next.remove().unwrap();
+        assert_eq!(netns.exec("nft", &["list", "ruleset"]), "");
+    });
+}
