@@ -8,6 +8,7 @@ use crate::replay::{Outcome, Population, Throttled, recorded, synthetic};
 use crate::units::{CoreSeconds, Time, in_words};
 use clap::Args;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -83,7 +84,7 @@ pub(super) fn replay(options: &Options) -> Result<(), Failure> {
         replays.push(made_up(options, &policy, config.tick));
     }
     for file in &options.files {
-        replays.push(from_file(file, &policy)?);
+        replays.push(from_file(file, &config)?);
     }
     let report = Report {
         policy: name,
@@ -130,8 +131,10 @@ fn made_up(options: &Options, policy: &Policy, tick: Duration) -> Replay {
     }
 }
 
-fn from_file(file: &Path, policy: &Policy) -> Result<Replay, Failure> {
+/// Who is in which group is the hub's to say, and is not recorded.
+fn from_file(file: &Path, config: &Config) -> Result<Replay, Failure> {
     let mut reader = Reader::open(file).map_err(Failure::input)?;
+    let policy = |user: &str| crate::daemon::policy(&config.limits_of(user, &BTreeSet::new()));
     let outcome = recorded(&mut reader, policy).map_err(Failure::input)?;
     Ok(Replay {
         source: file.display().to_string(),
@@ -150,6 +153,9 @@ fn in_text(report: &Report, policy: &Policy, most: usize) -> String {
         "Policy of {}: limit {limit}, baseline {}, credits {}.\n",
         report.policy, policy.baseline, policy.size
     );
+    if policy.contended_above.is_some() {
+        text.push_str("Others are taken to wait for the CPU all the time, the stricter case.\n");
+    }
     for replay in &report.replays {
         summary(replay, &mut text);
         let outcome = &replay.outcome;
@@ -196,6 +202,9 @@ fn summary(replay: &Replay, text: &mut String) {
             in_words(spinners.slowest),
             outcome.honest_throttled_percent(),
         );
+    }
+    if outcome.sessions_stopped > 0 {
+        let _ = writeln!(text, "Stopped: {} sessions.", outcome.sessions_stopped);
     }
     if outcome.throttled_while_recorded > 0 {
         let _ = writeln!(

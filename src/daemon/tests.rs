@@ -17,6 +17,7 @@ mod intruders;
 mod ladder;
 mod outside;
 mod people;
+mod shown;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]

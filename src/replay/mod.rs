@@ -58,7 +58,10 @@ fn live(session: &Session, policy: &Policy, tick: Duration) -> Server {
         Kind::Honest => Time(session.end.0 + GIVE_UP),
         Kind::Spinner => session.end,
     };
-    while server.now() < last && !(server.is_done() && server.now() >= session.end) {
+    while server.now() < last && !server.is_stopped() {
+        if server.is_done() && server.now() >= session.end {
+            break;
+        }
         // A server is stopped at any time, not only on a tick.
         let ends = if server.is_done() { session.end } else { last };
         server.advance(server.next_look(tick).min(ends), policy);

@@ -20,6 +20,8 @@ pub struct Outcome {
     pub users_throttled: usize,
     /// Servers from start to stop.
     pub sessions: usize,
+    /// Sessions that would have been stopped, their work lost.
+    pub sessions_stopped: usize,
     /// CPU asked for.
     pub asked_core_seconds: f64,
     /// CPU used; less than asked for where a server stopped before its work was done.
@@ -88,6 +90,7 @@ impl Outcome {
         tick: Duration,
     ) {
         self.sessions += 1;
+        self.sessions_stopped += usize::from(server.is_stopped());
         self.asked_core_seconds += server.asked().0;
         self.used_core_seconds += server.used().0;
         if !self.seen.contains(user) {

@@ -16,16 +16,17 @@ use std::time::Duration;
 /// Servers with nothing to do are looked at every so many frames, for limits on time.
 const LOOK_AT_ALL: u64 = 60;
 
-/// Runs a record. Every server in it starts with full credits, also one that ran before.
+/// Runs a record; `policy` is told whose a server is, or nothing where users are not named. Every
+/// server starts with full credits, also one that ran before.
 ///
 /// # Errors
 /// The record cannot be read or is damaged.
 pub fn recorded<R: BufRead>(
     reader: &mut Reader<R>,
-    policy: &Policy,
+    policy: impl Fn(&str) -> Policy,
 ) -> Result<Outcome, RecordError> {
     let mut days = Days {
-        policy,
+        policy: &policy,
         tick: Duration::from_millis(reader.header().tick_ms.clamp(1, 3_600_000)),
         before: Time(Duration::ZERO),
         now: Time(Duration::ZERO),
@@ -52,13 +53,14 @@ pub fn recorded<R: BufRead>(
 
 struct Living {
     user: String,
+    policy: Policy,
     started: Time,
     server: Server,
     was_held: bool,
 }
 
 struct Days<'p> {
-    policy: &'p Policy,
+    policy: &'p dyn Fn(&str) -> Policy,
     tick: Duration,
     before: Time,
     now: Time,
@@ -84,12 +86,12 @@ impl Days<'_> {
                 Event::Used { server, cpu } => self.used(server, cpu),
             }
         }
-        let (living, policy, now) = (&mut self.living, self.policy, self.now);
+        let (living, now) = (&mut self.living, self.now);
         self.awake.retain(|server| {
             let Some(living) = living.get_mut(server) else {
                 return false;
             };
-            living.server.advance(now, policy);
+            living.server.advance(now, &living.policy);
             !living.server.is_idle()
         });
         for server in gone {
@@ -98,6 +100,7 @@ impl Days<'_> {
     }
 
     fn appeared(&mut self, server: u32, user: String) {
+        let policy = (self.policy)(&user);
         let user = match user.as_str() {
             "" => format!("user {}", u64::from(server) + 1),
             _ => user,
@@ -105,7 +108,8 @@ impl Days<'_> {
         let living = Living {
             user,
             started: self.now,
-            server: Server::new(self.now, self.policy),
+            server: Server::new(self.now, &policy),
+            policy,
             was_held: false,
         };
         self.living.insert(server, living);
@@ -120,7 +124,7 @@ impl Days<'_> {
             return;
         }
         // Who slept until now is looked at just before, so that rest is booked as rest.
-        living.server.advance(self.before, self.policy);
+        living.server.advance(self.before, &living.policy);
         let work = cpu.as_secs_f64();
         living.server.ask(Burst {
             at: self.before,
@@ -134,7 +138,7 @@ impl Days<'_> {
         let Some(mut living) = self.living.remove(&server) else {
             return;
         };
-        living.server.advance(self.now, self.policy);
+        living.server.advance(self.now, &living.policy);
         self.awake.remove(&server);
         self.outcome.throttled_while_recorded += usize::from(living.was_held);
         self.outcome.add(
@@ -142,7 +146,7 @@ impl Days<'_> {
             living.started,
             None,
             &living.server,
-            self.policy,
+            &living.policy,
             self.tick,
         );
     }

@@ -109,7 +109,7 @@ impl Server {
 
     /// Lets it work until `to`, then samples and judges it, as the daemon's tick does.
     pub fn advance(&mut self, to: Time, policy: &Policy) {
-        if to <= self.now {
+        if to <= self.now || self.is_stopped() {
             return;
         }
         let used = self.work.used;
@@ -171,12 +171,17 @@ impl Server {
 
     /// Whether there is nothing to do and nothing to wait for but work.
     pub fn is_idle(&self) -> bool {
-        self.work.waiting.is_empty() && self.case.rung == Rung::Free
+        self.is_stopped() || self.work.waiting.is_empty() && self.case.rung == Rung::Free
     }
 
-    /// Whether all work is done.
+    /// Whether all work is done that will ever be.
     pub fn is_done(&self) -> bool {
-        self.work.waiting.is_empty()
+        self.work.waiting.is_empty() || self.is_stopped()
+    }
+
+    /// Whether it was stopped: then nothing is judged or done any more.
+    pub fn is_stopped(&self) -> bool {
+        self.case.rung == Rung::Stopped
     }
 
     /// Its time.

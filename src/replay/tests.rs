@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Config;
+use crate::judge::{Rung, TimeLimits};
 use crate::record::{Event, Header, Reader};
 use crate::units::{CoreSeconds, Cores};
 use proptest::prelude::*;
@@ -224,7 +225,7 @@ fn a_recorded_week_says_what_the_same_week_says_directly() {
     direct.finish();
     let bytes = record(&sessions);
     let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
-    let replayed = recorded(&mut reader, &policy()).unwrap();
+    let replayed = recorded(&mut reader, |_| policy()).unwrap();
     assert_eq!(replayed.sessions, direct.sessions);
     let throttled = |outcome: &Outcome| {
         let mut found: Vec<_> = outcome
@@ -249,9 +250,55 @@ fn who_was_throttled_while_recorded_is_counted() {
     ];
     let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
     let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
-    let outcome = recorded(&mut reader, &policy()).unwrap();
+    let outcome = recorded(&mut reader, |_| policy()).unwrap();
     assert_eq!((outcome.sessions, outcome.throttled_while_recorded), (1, 1));
     assert_eq!(outcome.span, 2 * TICK);
+}
+
+#[test]
+fn each_named_user_is_judged_by_a_policy_of_their_own() {
+    let spinner = |server, user: &str| {
+        let appeared = Event::Appeared {
+            server,
+            user: user.into(),
+        };
+        (
+            appeared,
+            Event::Used {
+                server,
+                cpu: 2 * TICK,
+            },
+        )
+    };
+    let (alice, bob) = (spinner(0, "alice"), spinner(1, "bob"));
+    let mut frames = BTreeMap::from([(TICK, vec![alice.0, bob.0])]);
+    for count in 2..2000 {
+        frames.insert(TICK * count, vec![alice.1.clone(), bob.1.clone()]);
+    }
+    let bytes = crate::record::encode(&Header::new(0, TICK, true), frames);
+    let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
+    let granted = |user: &str| Policy {
+        unlimited: user == "alice",
+        ..policy()
+    };
+    let outcome = recorded(&mut reader, granted).unwrap();
+    let throttled: Vec<&str> = outcome.throttled.iter().map(|t| t.user.as_str()).collect();
+    assert_eq!(throttled, ["bob"]);
+}
+
+#[test]
+fn a_server_that_the_policy_stops_is_counted_and_does_no_more() {
+    let policy = Policy {
+        time: TimeLimits {
+            wall: Some(Duration::from_secs(3600)),
+            then: Rung::Stopped,
+            ..policy().time
+        },
+        ..policy()
+    };
+    let outcome = synthetic(&some(50), &policy, TICK);
+    assert!(outcome.sessions_stopped > 0);
+    assert!(outcome.used_core_seconds < outcome.asked_core_seconds);
 }
 
 proptest! {
@@ -316,6 +363,6 @@ proptest! {
         }
         let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
         let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
-        let _ = recorded(&mut reader, &policy()).is_ok();
+        let _ = recorded(&mut reader, |_| policy()).is_ok();
     }
 }

@@ -24,7 +24,7 @@ def configure(machine, more):
 
 
 def ask(machine, query):
-    """What prometheus answers: a list of (labels, value)."""
+    """What prometheus answers: a list of (labels, value). Both jobs show the same series."""
     done = machine.run(f"curl -sfG --data-urlencode 'query={query}' http://127.0.0.1:9090/api/v1/query", check=False)
     result = json.loads(done.out)["data"]["result"] if done.code == 0 else []
     return [(series["metric"], float(series["value"][1])) for series in result]
@@ -57,13 +57,13 @@ def scenario(machine):
     unit = TLJH_UNIT.format("alice")
     spin(machine, unit)
 
-    eventually(lambda: ask(machine, 'hubwarden_server_rung{user="alice",rung="throttled"} == 1'), "prometheus sees alice throttled", 60)
-    cpu = dict((labels["user"], value) for labels, value in ask(machine, "hubwarden_server_cpu_seconds_total"))
+    eventually(lambda: ask(machine, 'hubwarden_server_rung{job="hubwarden",user="alice",rung="throttled"} == 1'), "prometheus sees alice throttled", 60)
+    cpu = dict((labels["user"], value) for labels, value in ask(machine, 'hubwarden_server_cpu_seconds_total{job="hubwarden"}'))
     expect(cpu["alice"] > 15 and cpu["bob"] < cpu["alice"], f"CPU as prometheus sees it: {cpu}")
-    expect(ask(machine, 'hubwarden_server_verdicts_total{user="alice",rung="throttled"}')[0][1] >= 1, "alice's verdict is not counted")
-    expect(ask(machine, "sum(hubwarden_servers)")[0][1] == 2, "prometheus sees another number of servers")
+    expect(ask(machine, 'hubwarden_server_verdicts_total{job="hubwarden",user="alice",rung="throttled"}')[0][1] >= 1, "alice's verdict is not counted")
+    expect(ask(machine, 'sum(hubwarden_servers{job="hubwarden"})')[0][1] == 2, "prometheus sees another number of servers")
     expect(ask(machine, 'up{job="hubwarden"}')[0][1] == 1, "the scrape fails")
-    limit = ask(machine, 'hubwarden_server_limit_cores{user="alice"}')
+    limit = ask(machine, 'hubwarden_server_limit_cores{job="hubwarden",user="alice"}')
     expect(limit and limit[0][1] == 0.25, f"alice's limit as prometheus sees it: {limit}")
     eventually(lambda: ask(machine, 'hubwarden_server_credits_core_seconds{user="alice",job="node"}'), "node_exporter reads the textfile", 30)
     expect(ask(machine, "node_textfile_scrape_error")[0][1] == 0, "node_exporter finds fault with the textfile")

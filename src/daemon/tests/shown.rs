@@ -1,0 +1,106 @@
+//! What others see of a daemon's work: metrics, and records for replay.
+
+use super::*;
+use crate::config::Size;
+use crate::record::Reader;
+
+impl Node {
+    /// A tick with all that comes after the sweep.
+    async fn whole_tick(&mut self, daemon: &Running, seconds: u64) {
+        self.tick(daemon, seconds).await;
+        let mut inner = daemon.inner.borrow_mut();
+        inner.watch_on();
+        inner.record(self.clock);
+        inner.show_metrics(Duration::from_millis(3));
+    }
+
+    fn textfile(&self) -> PathBuf {
+        self.state.path().join("hubwarden.prom")
+    }
+}
+
+/// The file once it says something.
+async fn text_with(path: &std::path::Path, line: &str) -> String {
+    for _ in 0..400 {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if text.contains(line) {
+            return text;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{} never had `{line}`", path.display());
+}
+
+#[test]
+fn metrics_follow_a_server_from_its_verdict_to_its_end() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.config.metrics.textfile = Some(node.textfile());
+        node.spawn("alice");
+        std::fs::write(node.directory("alice").join("pids.current"), "12\n").unwrap();
+        let (daemon, _journal) = node.start();
+        node.whole_tick(&daemon, 1).await;
+        spin(&mut node, &daemon, "alice").await;
+        node.whole_tick(&daemon, 1).await;
+        let throttled = "hubwarden_server_rung{user=\"alice\",server=\"\",rung=\"throttled\"} 1\n";
+        // What was being written is written before the next is.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.whole_tick(&daemon, 1).await;
+        let text = text_with(&node.textfile(), throttled).await;
+        for line in [
+            "hubwarden_server_pids{user=\"alice\",server=\"\"} 12\n",
+            "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 150.0\n",
+            "hubwarden_server_limit_cores{user=\"alice\",server=\"\"} 0.25\n",
+            "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",rung=\"throttled\"} 1\n",
+            "hubwarden_enforcing 1\n",
+            "hubwarden_egress_loaded 1\n",
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+        node.stop("alice");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.whole_tick(&daemon, 1).await;
+        let text = text_with(
+            &node.textfile(),
+            "hubwarden_servers{rung=\"throttled\"} 0\n",
+        )
+        .await;
+        assert!(!text.contains("alice"), "{text}");
+    });
+}
+
+#[test]
+fn a_record_of_an_enforced_day_says_who_was_throttled_and_names_nobody() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.config.record.enabled = true;
+        node.config.record.max_size = Size(1 << 20);
+        node.spawn("alice");
+        let (daemon, _journal) = node.start();
+        node.whole_tick(&daemon, 1).await;
+        for second in 1..=100u32 {
+            node.set_usage("alice", f64::from(second) * 1.5);
+            node.whole_tick(&daemon, 1).await;
+        }
+        // Switched off it goes on recording: what is used is used.
+        daemon.inner.borrow_mut().off = true;
+        node.set_usage("alice", 160.0);
+        node.whole_tick(&daemon, 1).await;
+        let records = crate::record::directory(node.state.path());
+        let file = std::fs::read_dir(records).unwrap().next().unwrap().unwrap();
+        let bytes = std::fs::read(file.path()).unwrap();
+        assert!(!bytes.windows(5).any(|part| part == b"alice"));
+        let mut reader = Reader::open(&file.path()).unwrap();
+        let policy = crate::daemon::policy(&node.config.limits);
+        let outcome = crate::replay::recorded(&mut reader, |_| policy.clone()).unwrap();
+        assert_eq!(outcome.throttled_while_recorded, 1);
+        // The first sample, at 1.5 core-seconds, only sets the starting point.
+        assert!(
+            (outcome.asked_core_seconds - 158.5).abs() < 0.01,
+            "{outcome:?}"
+        );
+        // 100 core-seconds at 1.5 − 0.25 cores last 80 s, as they did.
+        let at = outcome.throttled[0].at.0.as_secs();
+        assert!((80..=82).contains(&at), "{at}");
+    });
+}
