@@ -40,6 +40,8 @@ struct Settled {
     before: CpuSettings,
     now: CpuSettings,
     did: bool,
+    /// How many of the waiting verdicts it carried out; what was decided since is still to do.
+    decided: usize,
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -164,6 +166,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let Some((before, target, forced)) = self.inner.borrow_mut().intend(id, &found) else {
             return Ok(None);
         };
+        let decided = self
+            .inner
+            .borrow_mut()
+            .guarded(id)
+            .map_or(0, |guarded| guarded.verdicts.len());
         let did = target != found || forced;
         if did {
             self.persist()
@@ -186,6 +193,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             before,
             now: target,
             did,
+            decided,
         }))
     }
 
@@ -325,7 +333,8 @@ impl Inner {
             Ok(Some(settled)) => {
                 guarded.trouble = None;
                 guarded.limit = settled.now.quota;
-                let verdicts: Vec<Verdict> = guarded.verdicts.drain(..).collect();
+                let decided = settled.decided.min(guarded.verdicts.len());
+                let verdicts: Vec<Verdict> = guarded.verdicts.drain(..decided).collect();
                 let rung = guarded.case.rung;
                 let story = guarded.story(mode);
                 if verdicts.is_empty() && settled.did {

@@ -62,6 +62,39 @@ fn a_spent_server_is_throttled_and_then_has_its_own_limit_back() {
     });
 }
 
+/// A server may spend its last credits while systemd is still at the step before.
+#[test]
+fn a_verdict_that_falls_while_another_is_carried_out_is_told_once_and_after_the_deed() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        // At 1.5 cores 1.25 core-seconds of 100 go each second.
+        for second in 1..=75u32 {
+            node.set_usage("alice", f64::from(second) * 1.5);
+            node.tick(&daemon, 1).await;
+        }
+        let sweep_at = |node: &mut Node, second: u64| {
+            node.set_usage("alice", second as f64 * 1.5);
+            let already = node.clock.0 - Duration::from_secs(1001);
+            node.clock.0 += Duration::from_secs(second) - already;
+            daemon.sweep(node.clock, None);
+        };
+        // Fewer than 5 are left and it yields; while that is under way the rest goes too.
+        sweep_at(&mut node, 78);
+        tokio::task::yield_now().await;
+        sweep_at(&mut node, 82);
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        quiet().await;
+        assert_eq!(node.quota("alice"), Some(0.25));
+        let told = node.read(&journal);
+        let times = told.matches("alice's server is throttled").count();
+        assert_eq!(times, 1, "{told}");
+        assert!(!told.contains("was decided before"), "{told}");
+    });
+}
+
 #[test]
 fn observing_changes_nothing_and_tells_what_it_would_do() {
     on_a_node(async || {
