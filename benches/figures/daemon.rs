@@ -8,7 +8,7 @@ use hubwarden::config::Config;
 use hubwarden::daemon::{Parts, Store, run as run_daemon};
 use hubwarden::egress::Nft;
 use hubwarden::hub::{UnitFacts, UnitName, Units};
-use hubwarden::judge::CpuSettings;
+use hubwarden::judge::Controls;
 use hubwarden::report::Journal;
 use hubwarden::sd_bus::SdBusError;
 use hubwarden::units::Mode;
@@ -118,7 +118,7 @@ fn rss_mb() -> f64 {
 
 /// A systemd that knows every `jupyter-USER.service`.
 #[derive(Clone, Default)]
-pub struct Map(Rc<RefCell<BTreeMap<String, CpuSettings>>>);
+pub struct Map(Rc<RefCell<BTreeMap<String, Controls>>>);
 
 impl Units for Map {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
@@ -132,7 +132,7 @@ impl Units for Map {
 }
 
 impl CpuControl for Map {
-    async fn read(&self, owner: &Owner) -> Result<CpuSettings, ActError> {
+    async fn read(&self, owner: &Owner) -> Result<Controls, ActError> {
         let settings = self.0.borrow().get(&owner.to_string()).copied();
         Ok(settings.unwrap_or_default())
     }
@@ -140,8 +140,8 @@ impl CpuControl for Map {
     async fn apply(
         &self,
         owner: &Owner,
-        _from: Option<&CpuSettings>,
-        to: &CpuSettings,
+        _from: Option<&Controls>,
+        to: &Controls,
     ) -> Result<(), ActError> {
         self.0.borrow_mut().insert(owner.to_string(), *to);
         Ok(())

@@ -7,7 +7,7 @@
 
 use super::{ActError, Owner};
 use crate::cgroup::{CgroupId, CgroupPath, stat::CpuMax};
-use crate::judge::CpuSettings;
+use crate::judge::Controls;
 use crate::units::{Bytes, Cores};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -78,7 +78,7 @@ impl CgroupCpu {
     /// # Errors
     /// [`ActError::Gone`] when the cgroup was removed or is another by now; otherwise the file
     /// and what is wrong with it.
-    pub fn read(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<CpuSettings, ActError> {
+    pub fn read(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<Controls, ActError> {
         let opened = self.open(cgroup, id)?;
         let text = opened.read(MAX)?;
         let max = CpuMax::parse(text.as_bytes())
@@ -88,7 +88,7 @@ impl CgroupCpu {
             .trim()
             .parse()
             .map_err(|_| opened.odd(WEIGHT, "a number", &text))?;
-        Ok(CpuSettings {
+        Ok(Controls {
             quota: max
                 .quota_usec
                 .and_then(|quota| rate(quota, max.period_usec)),
@@ -118,8 +118,8 @@ impl CgroupCpu {
         &self,
         cgroup: &CgroupPath,
         id: CgroupId,
-        from: Option<&CpuSettings>,
-        to: &CpuSettings,
+        from: Option<&Controls>,
+        to: &Controls,
     ) -> Result<(), ActError> {
         let opened = self.open(cgroup, id)?;
         let from = from.map(as_held);
@@ -132,7 +132,7 @@ impl CgroupCpu {
         {
             opened.write(WEIGHT, &weight.to_string())?;
         }
-        let plain = |settings: &CpuSettings| {
+        let plain = |settings: &Controls| {
             [
                 (
                     "memory.high",
@@ -293,9 +293,9 @@ fn is_gone(error: &std::io::Error) -> bool {
 }
 
 /// Settings as the kernel will hold them.
-pub(super) fn as_held(settings: &CpuSettings) -> CpuSettings {
+pub(super) fn as_held(settings: &Controls) -> Controls {
     let (quota, period) = quota_and_period(settings);
-    CpuSettings {
+    Controls {
         quota: quota.and_then(|quota| rate(quota, period)),
         period: Some(Duration::from_micros(period)),
         // 0 is what a cgroup with `cpu.idle` reads as; it is only ever left as it is.
@@ -313,7 +313,7 @@ fn whole_pages(Bytes(bytes): Bytes) -> Bytes {
 
 /// Both in microseconds. A quota too low for its period has the period lengthened, as systemd
 /// does (src/core/cgroup.c, `cgroup_cpu_adjust_period`).
-fn quota_and_period(settings: &CpuSettings) -> (Option<u64>, u64) {
+fn quota_and_period(settings: &Controls) -> (Option<u64>, u64) {
     let period = settings.period.unwrap_or(DEFAULT_PERIOD).as_micros();
     let period = u64::try_from(period)
         .unwrap_or(LONGEST_PERIOD_USEC)
@@ -336,7 +336,7 @@ fn rate(quota_usec: u64, period_usec: u64) -> Option<Cores> {
     Cores::from_quota_per_sec_usec(millionths.round() as u64)
 }
 
-fn max_text(settings: &CpuSettings) -> String {
+fn max_text(settings: &Controls) -> String {
     match quota_and_period(settings) {
         (Some(quota), period) => format!("{quota} {period}"),
         (None, period) => format!("max {period}"),

@@ -9,7 +9,7 @@ pub use owner::{ByOwner, Owner};
 pub use systemd::SystemdCpu;
 
 use crate::cgroup::CgroupPath;
-use crate::judge::CpuSettings;
+use crate::judge::Controls;
 use crate::sd_bus::SdBusError;
 use std::future::Future;
 
@@ -19,7 +19,7 @@ pub trait CpuControl {
     ///
     /// # Errors
     /// [`ActError::Gone`] when the server stopped, which is no failure.
-    fn read(&self, owner: &Owner) -> impl Future<Output = Result<CpuSettings, ActError>>;
+    fn read(&self, owner: &Owner) -> impl Future<Output = Result<Controls, ActError>>;
 
     /// Changes what stands from `from` to `to`; what is equal in both is not touched. Without
     /// `from` everything is set, for when something else than the owner says stands in the kernel.
@@ -29,8 +29,8 @@ pub trait CpuControl {
     fn apply(
         &self,
         owner: &Owner,
-        from: Option<&CpuSettings>,
-        to: &CpuSettings,
+        from: Option<&Controls>,
+        to: &Controls,
     ) -> impl Future<Output = Result<(), ActError>>;
 
     /// Ends the server, all of its processes.

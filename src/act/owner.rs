@@ -3,7 +3,7 @@
 use super::{ActError, CgroupCpu, CpuControl, SystemdCpu};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::hub::{Control, Server, UnitName};
-use crate::judge::CpuSettings;
+use crate::judge::Controls;
 use std::fmt;
 
 /// Whoever a limit has to be set through, with what names the server there.
@@ -26,7 +26,7 @@ impl Owner {
 
     /// Settings as this owner will hold them, so that reading them back compares equal: systemd
     /// keeps what it is told, the kernel keeps whole microseconds a period and has no "not set".
-    pub fn as_held(&self, settings: &CpuSettings) -> CpuSettings {
+    pub fn as_held(&self, settings: &Controls) -> Controls {
         match self {
             Owner::Systemd(_) => *settings,
             Owner::Cgroup(..) => super::cgroup::as_held(settings),
@@ -58,7 +58,7 @@ impl ByOwner {
 }
 
 impl CpuControl for ByOwner {
-    async fn read(&self, owner: &Owner) -> Result<CpuSettings, ActError> {
+    async fn read(&self, owner: &Owner) -> Result<Controls, ActError> {
         match owner {
             Owner::Systemd(unit) => self.systemd.read(unit).await,
             Owner::Cgroup(cgroup, id) => self.cgroup.read(cgroup, *id),
@@ -68,8 +68,8 @@ impl CpuControl for ByOwner {
     async fn apply(
         &self,
         owner: &Owner,
-        from: Option<&CpuSettings>,
-        to: &CpuSettings,
+        from: Option<&Controls>,
+        to: &Controls,
     ) -> Result<(), ActError> {
         match owner {
             Owner::Systemd(unit) => self.systemd.apply(unit, from, to).await,

@@ -3,7 +3,7 @@
 
 use super::ActError;
 use crate::hub::UnitName;
-use crate::judge::CpuSettings;
+use crate::judge::Controls;
 use crate::sd_bus::{SCOPE, SERVICE, SLICE, SdBus, UNIT};
 use crate::units::{Bytes, Cores};
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl SystemdCpu {
     ///
     /// # Errors
     /// [`ActError::Gone`] when the unit is not loaded; otherwise what systemd said.
-    pub async fn read(&self, unit: &UnitName) -> Result<CpuSettings, ActError> {
+    pub async fn read(&self, unit: &UnitName) -> Result<Controls, ActError> {
         let object = self.bus.unit(unit).await?;
         let interface = interface(unit);
         let get = async |name| -> Result<Option<u64>, ActError> {
@@ -40,7 +40,7 @@ impl SystemdCpu {
             .bus
             .property(unit, &object, UNIT, "FreezerState")
             .await?;
-        Ok(CpuSettings {
+        Ok(Controls {
             quota: get("CPUQuotaPerSecUSec")
                 .await?
                 .and_then(Cores::from_quota_per_sec_usec),
@@ -61,8 +61,8 @@ impl SystemdCpu {
     pub async fn apply(
         &self,
         unit: &UnitName,
-        from: Option<&CpuSettings>,
-        to: &CpuSettings,
+        from: Option<&Controls>,
+        to: &Controls,
     ) -> Result<(), ActError> {
         // A frozen unit takes no properties in good time: thaw first, freeze last.
         let was_frozen = from.is_none_or(|from| from.frozen);
@@ -98,11 +98,8 @@ fn interface(unit: &UnitName) -> &'static str {
 }
 
 /// The properties to set, as `SetUnitProperties` takes them.
-fn difference(
-    from: Option<&CpuSettings>,
-    to: &CpuSettings,
-) -> Vec<(&'static str, Variant<'static>)> {
-    type Value = fn(&CpuSettings) -> Option<u64>;
+fn difference(from: Option<&Controls>, to: &Controls) -> Vec<(&'static str, Variant<'static>)> {
+    type Value = fn(&Controls) -> Option<u64>;
     let values: [(&str, Value); 7] = [
         // The period first: at a low quota the kernel refuses one below 1 ms of run time.
         ("CPUQuotaPeriodUSec", |settings| {
@@ -134,14 +131,14 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_set() {
-        let throttled = CpuSettings {
+        let throttled = Controls {
             quota: Some(Cores(0.25)),
             period: Some(Duration::from_millis(20)),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
         assert!(difference(Some(&throttled), &throttled).is_empty());
         assert_eq!(
-            difference(Some(&CpuSettings::default()), &throttled),
+            difference(Some(&Controls::default()), &throttled),
             [
                 ("CPUQuotaPeriodUSec", Variant::U64(20_000)),
                 ("CPUQuotaPerSecUSec", Variant::U64(250_000)),
@@ -151,17 +148,17 @@ mod tests {
 
     #[test]
     fn everything_is_set_where_nothing_is_known() {
-        assert_eq!(difference(None, &CpuSettings::default()).len(), 7);
+        assert_eq!(difference(None, &Controls::default()).len(), 7);
     }
 
     #[test]
     fn what_was_not_set_is_unset_again() {
-        let weighted = CpuSettings {
+        let weighted = Controls {
             weight: Some(20),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
         assert_eq!(
-            difference(Some(&weighted), &CpuSettings::default()),
+            difference(Some(&weighted), &Controls::default()),
             [("CPUWeight", Variant::U64(u64::MAX))]
         );
     }

@@ -10,7 +10,7 @@ use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
 use crate::cgroup::{CgroupId, stat::CpuMax, stat::CpuStat};
 use crate::hub::Units;
-use crate::judge::{CpuSettings, Event, Reason, Rung, Verdict, Warning, step, wanted};
+use crate::judge::{Controls, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -27,8 +27,8 @@ enum SettleError {
     #[error("{owner} was to have {wanted:?} and has {found:?}")]
     NotTaken {
         owner: Owner,
-        wanted: CpuSettings,
-        found: CpuSettings,
+        wanted: Controls,
+        found: Controls,
     },
 }
 
@@ -37,8 +37,8 @@ const SOONEST: Duration = Duration::from_millis(200);
 
 /// What settling came to.
 struct Settled {
-    before: CpuSettings,
-    now: CpuSettings,
+    before: Controls,
+    now: Controls,
     did: bool,
     /// How many of the waiting verdicts it carried out; what was decided since is still to do.
     decided: usize,
@@ -200,8 +200,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     async fn change(
         &self,
         owner: &Owner,
-        from: Option<&CpuSettings>,
-        target: &CpuSettings,
+        from: Option<&Controls>,
+        target: &Controls,
     ) -> Result<(), SettleError> {
         self.cpu.apply(owner, from, target).await?;
         let found = self.cpu.read(owner).await?;
@@ -273,11 +273,7 @@ impl Inner {
 
     /// Works out what should stand, notes it, and says whether it must be written even though
     /// systemd says that it stands.
-    fn intend(
-        &mut self,
-        id: CgroupId,
-        found: &CpuSettings,
-    ) -> Option<(CpuSettings, CpuSettings, bool)> {
+    fn intend(&mut self, id: CgroupId, found: &Controls) -> Option<(Controls, Controls, bool)> {
         let acts = self.acts();
         let mode = self.config.mode;
         let journal = self.journal.clone();

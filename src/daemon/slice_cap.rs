@@ -8,7 +8,7 @@ use super::state::{Changed, SliceCap};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
 use crate::hub::{UnitName, Units};
-use crate::judge::CpuSettings;
+use crate::judge::Controls;
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::Cores;
 use std::rc::Rc;
@@ -87,12 +87,7 @@ impl Inner {
         }
     }
 
-    fn intend_cap(
-        &mut self,
-        unit: &UnitName,
-        reserve: Option<Cores>,
-        found: &CpuSettings,
-    ) -> Changed {
+    fn intend_cap(&mut self, unit: &UnitName, reserve: Option<Cores>, found: &Controls) -> Changed {
         let before = match self.slice_cap.as_ref().and_then(|cap| cap.changed) {
             Some(changed) if *found == changed.before => changed.before,
             Some(changed) => changed.before.with_changes(&changed.ours, found),

@@ -7,7 +7,7 @@
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
 use crate::hub::{Server, UnitName};
-use crate::judge::{Case, CpuSettings, Grant};
+use crate::judge::{Case, Controls, Grant};
 use crate::units::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -65,9 +65,9 @@ pub struct Record {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
     /// What to put back.
-    pub before: CpuSettings,
+    pub before: Controls,
     /// What we set, or were about to set.
-    pub ours: CpuSettings,
+    pub ours: Controls,
 }
 
 /// The cap on all servers together.

@@ -5,7 +5,7 @@ use super::*;
 use crate::act::{ActError, Owner};
 use crate::egress::{Difference, Error, Policy as EgressPolicy};
 use crate::hub::UnitFacts;
-use crate::judge::{CpuSettings, Rung};
+use crate::judge::{Controls, Rung};
 use crate::sd_bus::SdBusError;
 use crate::units::{CoreSeconds, Cores};
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ struct FakeSystemd(Rc<RefCell<Systemd>>);
 #[derive(Default)]
 struct Systemd {
     facts: BTreeMap<String, UnitFacts>,
-    settings: BTreeMap<String, CpuSettings>,
+    settings: BTreeMap<String, Controls>,
     broken: BTreeSet<String>,
     stopped: Vec<String>,
     applied: usize,
@@ -40,7 +40,7 @@ impl Units for FakeSystemd {
 }
 
 impl CpuControl for FakeSystemd {
-    async fn read(&self, owner: &Owner) -> Result<CpuSettings, ActError> {
+    async fn read(&self, owner: &Owner) -> Result<Controls, ActError> {
         let settings = self.0.borrow().settings.get(&owner.to_string()).copied();
         settings.ok_or_else(|| ActError::Gone(owner.clone()))
     }
@@ -48,8 +48,8 @@ impl CpuControl for FakeSystemd {
     async fn apply(
         &self,
         owner: &Owner,
-        _from: Option<&CpuSettings>,
-        to: &CpuSettings,
+        _from: Option<&Controls>,
+        to: &Controls,
     ) -> Result<(), ActError> {
         // As over a real bus, others get their turn meanwhile.
         tokio::task::yield_now().await;
@@ -190,9 +190,9 @@ impl Node {
             dynamic_user: false,
         };
         systemd.facts.insert(unit.clone(), facts);
-        let settings = CpuSettings {
+        let settings = Controls {
             quota: Some(Cores(1.5)),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
         systemd.settings.insert(unit, settings);
         self.set_usage(user, 0.0);

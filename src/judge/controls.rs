@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The properties of a unit that we set; `None` is systemd's "not set".
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct CpuSettings {
+pub struct Controls {
     /// `CPUQuotaPerSecUSec`.
     pub quota: Option<Cores>,
     /// `CPUQuotaPeriodUSec`.
@@ -27,9 +27,9 @@ pub struct CpuSettings {
     pub frozen: bool,
 }
 
-impl CpuSettings {
+impl Controls {
     /// These settings, with what somebody else changed since we set `ours`.
-    pub fn with_changes(mut self, ours: &CpuSettings, found: &CpuSettings) -> CpuSettings {
+    pub fn with_changes(mut self, ours: &Controls, found: &Controls) -> Controls {
         if found.quota != ours.quota {
             self.quota = found.quota;
             self.period = found.period;
@@ -55,7 +55,7 @@ const DEFAULT_WEIGHT: u64 = 100;
 
 /// The settings for a rung. Never looser than `before`, whoever set that; equal to it where we
 /// have nothing to add.
-pub fn wanted(rung: Rung, policy: &Policy, before: &CpuSettings) -> CpuSettings {
+pub fn wanted(rung: Rung, policy: &Policy, before: &Controls) -> Controls {
     let mut settings = *before;
     if let Some(limit) = policy.limit {
         tighten(&mut settings, limit, None);
@@ -82,7 +82,7 @@ pub fn wanted(rung: Rung, policy: &Policy, before: &CpuSettings) -> CpuSettings 
 }
 
 /// Lowers the quota; a quota of ours comes with a period of ours.
-fn tighten(settings: &mut CpuSettings, quota: Cores, period: Option<Duration>) {
+fn tighten(settings: &mut Controls, quota: Cores, period: Option<Duration>) {
     if settings.quota.is_none_or(|standing| quota < standing) {
         // As systemd will hold it, so that reading it back compares equal.
         settings.quota = Cores::from_quota_per_sec_usec(quota.quota_per_sec_usec());
@@ -116,9 +116,9 @@ mod tests {
             },
             ..policy()
         };
-        let before = CpuSettings {
+        let before = Controls {
             tasks_max: Some(100),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
         for rung in Rung::ALL {
             let settings = wanted(rung, &policy, &before);
@@ -129,23 +129,23 @@ mod tests {
 
     #[test]
     fn free_server_has_just_the_limit() {
-        let settings = wanted(Rung::Free, &policy(), &CpuSettings::default());
+        let settings = wanted(Rung::Free, &policy(), &Controls::default());
         assert_eq!(
             settings,
-            CpuSettings {
+            Controls {
                 quota: Some(Cores(2.0)),
-                ..CpuSettings::default()
+                ..Controls::default()
             }
         );
     }
 
     #[test]
     fn lower_limit_of_the_admin_stands() {
-        let before = CpuSettings {
+        let before = Controls {
             quota: Some(Cores(1.5)),
             period: Some(Duration::from_millis(50)),
             weight: Some(10),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
         assert_eq!(wanted(Rung::Free, &policy(), &before), before);
         assert_eq!(wanted(Rung::Deprioritised, &policy(), &before), before);
@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn limit_below_the_baseline_is_never_raised() {
-        let before = CpuSettings {
+        let before = Controls {
             quota: Some(Cores(0.1)),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
         assert_eq!(
             wanted(Rung::Throttled, &policy(), &before).quota,
@@ -170,16 +170,16 @@ mod tests {
 
     #[test]
     fn what_somebody_else_changed_is_put_back_later() {
-        let ours = CpuSettings {
+        let ours = Controls {
             quota: Some(Cores(0.25)),
             weight: Some(20),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
-        let found = CpuSettings {
+        let found = Controls {
             quota: Some(Cores(0.5)),
             ..ours
         };
-        let before = CpuSettings::default().with_changes(&ours, &found);
+        let before = Controls::default().with_changes(&ours, &found);
         assert_eq!(before.quota, Some(Cores(0.5)));
         assert_eq!(before.weight, None);
     }
@@ -191,8 +191,8 @@ mod tests {
             ..policy()
         };
         assert_eq!(
-            wanted(Rung::Free, &policy, &CpuSettings::default()),
-            CpuSettings::default()
+            wanted(Rung::Free, &policy, &Controls::default()),
+            Controls::default()
         );
     }
 }

@@ -15,7 +15,7 @@ mod ladder;
 mod policy;
 mod reason;
 
-pub use controls::{CpuSettings, wanted};
+pub use controls::{Controls, wanted};
 pub use credits::Credits;
 pub use evidence::{HOT_FOR_CERTAIN, suspicion};
 pub use grant::{Grant, GrantedCredits};

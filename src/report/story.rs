@@ -5,7 +5,7 @@ use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::{Refusal, RefusedBy};
 use crate::evidence::{Evidence, Strength};
 use crate::hub::{Server, Spawner};
-use crate::judge::{CpuSettings, Reason, Rung, Verdict, Warning};
+use crate::judge::{Controls, Reason, Rung, Verdict, Warning};
 use crate::units::{CoreSeconds, Cores, Mode, in_words};
 
 /// What every entry on one server has in common.
@@ -64,7 +64,7 @@ impl Story<'_> {
     }
 
     /// A verdict, carried out or only decided.
-    pub fn verdict(&self, verdict: &Verdict, now: &CpuSettings, before: &CpuSettings) -> Entry {
+    pub fn verdict(&self, verdict: &Verdict, now: &Controls, before: &Controls) -> Entry {
         let limit = limit_in_words(now);
         let (kind, done, would) = match verdict.to {
             Rung::Throttled => (
@@ -154,7 +154,7 @@ impl Story<'_> {
     }
 
     /// The limit that everybody has was set.
-    pub fn limited(&self, now: &CpuSettings, before: &CpuSettings) -> Entry {
+    pub fn limited(&self, now: &Controls, before: &Controls) -> Entry {
         let message = format!(
             "{} may use up to {} (before: {}), as every server here.",
             self.whose(),
@@ -167,7 +167,7 @@ impl Story<'_> {
     }
 
     /// What stood there before is back, because supervision is off or only observes.
-    pub fn restored(&self, why: &str, now: &CpuSettings) -> Entry {
+    pub fn restored(&self, why: &str, now: &Controls) -> Entry {
         let message = format!(
             "{} has {} again, as before hubwarden: {why}.",
             self.whose(),
@@ -180,7 +180,7 @@ impl Story<'_> {
     }
 
     /// Somebody else set a limit while ours stood.
-    pub fn limit_changed(&self, theirs: &CpuSettings, ours: &CpuSettings) -> Entry {
+    pub fn limit_changed(&self, theirs: &Controls, ours: &Controls) -> Entry {
         let message = format!(
             "Somebody set {} to {}; that is remembered and put back when our limit of {} \
              ends.",
@@ -250,7 +250,7 @@ impl Story<'_> {
 }
 
 /// A quota in words.
-pub(super) fn limit_in_words(settings: &CpuSettings) -> String {
+pub(super) fn limit_in_words(settings: &Controls) -> String {
     match settings.quota {
         Some(Cores(quota)) => Cores(quota).to_string(),
         None => "no limit".to_owned(),
@@ -287,10 +287,10 @@ mod tests {
         })
     }
 
-    fn settings(quota: Option<f64>) -> CpuSettings {
-        CpuSettings {
+    fn settings(quota: Option<f64>) -> Controls {
+        Controls {
             quota: quota.map(Cores),
-            ..CpuSettings::default()
+            ..Controls::default()
         }
     }
 

@@ -26,7 +26,7 @@ impl Bed {
         CgroupId(std::fs::metadata(self.directory()).unwrap().ino())
     }
 
-    fn read(&self) -> CpuSettings {
+    fn read(&self) -> Controls {
         self.cpu.read(&self.cgroup, self.id()).unwrap()
     }
 
@@ -36,17 +36,17 @@ impl Bed {
         text.lines().next().unwrap_or_default().to_owned()
     }
 
-    fn apply(&self, from: Option<&CpuSettings>, to: &CpuSettings) {
+    fn apply(&self, from: Option<&Controls>, to: &Controls) {
         self.cpu.apply(&self.cgroup, self.id(), from, to).unwrap();
     }
 }
 
-fn settings(quota: Option<f64>, period_ms: u64, weight: u64) -> CpuSettings {
-    CpuSettings {
+fn settings(quota: Option<f64>, period_ms: u64, weight: u64) -> Controls {
+    Controls {
         quota: quota.map(Cores),
         period: Some(Duration::from_millis(period_ms)),
         weight: Some(weight),
-        ..CpuSettings::default()
+        ..Controls::default()
     }
 }
 
@@ -87,11 +87,11 @@ fn what_does_not_differ_is_not_written() {
 
 #[test]
 fn a_low_quota_gets_a_longer_period_instead_of_a_refusal() {
-    let low = CpuSettings {
+    let low = Controls {
         quota: Some(Cores(0.01)),
         period: Some(Duration::from_millis(20)),
         weight: None,
-        ..CpuSettings::default()
+        ..Controls::default()
     };
     assert_eq!(max_text(&low), "1000 100000");
     assert_eq!(as_held(&low), settings(Some(0.01), 100, 100));

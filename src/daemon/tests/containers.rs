@@ -29,7 +29,7 @@ fn use_socket(node: &mut Node, endpoint: &Endpoint) {
 }
 
 /// The container's cgroup, with what its owner holds.
-fn start_container(node: &Node, cgroup: &str, owner: &str, settings: CpuSettings) {
+fn start_container(node: &Node, cgroup: &str, owner: &str, settings: Controls) {
     use_cpu(node, cgroup, 0.0);
     let mut systemd = node.systemd.0.borrow_mut();
     systemd.settings.insert(owner.to_owned(), settings);
@@ -80,7 +80,7 @@ fn a_container_s_scope_is_throttled_through_systemd() {
         let env = r#""JUPYTERHUB_USER=alice","JUPYTERHUB_SERVER_NAME=lab""#;
         let _docker = docker(&mut node, "jupyter-alice--lab", env);
         let cgroup = format!("system.slice/{}", scope());
-        start_container(&node, &cgroup, &scope(), CpuSettings::default());
+        start_container(&node, &cgroup, &scope(), Controls::default());
         let (daemon, _journal) = node.start();
         until(&mut node, &daemon, |inner| server(inner).is_some()).await;
         let found = server(&daemon.inner.borrow()).unwrap();
@@ -99,11 +99,11 @@ fn a_container_without_a_unit_is_throttled_and_freed_by_its_own_files() {
         let _docker = docker(&mut node, "jupyter-alice", r#""JUPYTERHUB_USER=alice""#);
         let cgroup = format!("docker/{ID}");
         let owner = format!("/{cgroup}");
-        let before = CpuSettings {
+        let before = Controls {
             quota: None,
             period: Some(Duration::from_millis(100)),
             weight: Some(100),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
         start_container(&node, &cgroup, &owner, before);
         let (daemon, journal) = node.start();
@@ -133,13 +133,13 @@ fn a_container_that_no_hub_made_is_told_once_and_never_touched() {
         let mut node = Node::new(Mode::Enforce);
         let _docker = docker(&mut node, "nginx", r#""PATH=/bin""#);
         let cgroup = format!("system.slice/{}", scope());
-        start_container(&node, &cgroup, &scope(), CpuSettings::default());
+        start_container(&node, &cgroup, &scope(), Controls::default());
         let (daemon, journal) = node.start();
         until(&mut node, &daemon, set_aside).await;
         // Started again, it has the same id and another cgroup.
         std::fs::remove_dir_all(node.root.path().join(&cgroup)).unwrap();
         node.tick(&daemon, 1).await;
-        start_container(&node, &cgroup, &scope(), CpuSettings::default());
+        start_container(&node, &cgroup, &scope(), Controls::default());
         until(&mut node, &daemon, set_aside).await;
         assert_eq!(node.systemd.0.borrow().applied, 0);
         let told = node.read(&journal);
@@ -159,7 +159,7 @@ fn a_docker_that_is_down_is_told_once_and_asked_again() {
         let other = ID.replace('0', "f");
         for id in [ID, &other] {
             let cgroup = format!("system.slice/docker-{id}.scope");
-            start_container(&node, &cgroup, &scope(), CpuSettings::default());
+            start_container(&node, &cgroup, &scope(), Controls::default());
         }
         let (daemon, journal) = node.start();
         for _ in 0..5 {

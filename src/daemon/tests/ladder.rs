@@ -198,9 +198,9 @@ fn somebody_else_s_limit_becomes_what_is_put_back() {
         let (daemon, journal) = node.start();
         node.tick(&daemon, 1).await;
         spin(&mut node, &daemon, "alice").await;
-        let theirs = CpuSettings {
+        let theirs = Controls {
             quota: Some(Cores(0.5)),
-            ..CpuSettings::default()
+            ..Controls::default()
         };
         let unit = Node::unit("alice");
         node.systemd.0.borrow_mut().settings.insert(unit, theirs);
@@ -354,7 +354,7 @@ fn all_servers_together_leave_the_hub_its_cores_and_the_brake_puts_that_back_too
             .0
             .borrow_mut()
             .settings
-            .insert(slice, CpuSettings::default());
+            .insert(slice, Controls::default());
         let (daemon, journal) = node.start();
         quiet().await;
         let cap = node.quota_of("jupyter.slice").unwrap();
