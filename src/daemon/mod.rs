@@ -142,7 +142,10 @@ struct Inner {
     firewall: Box<dyn Firewall>,
     /// The table in the kernel is ours and as we think.
     loaded: bool,
+    /// The rules' generation when they were known to be as they should.
     generation: Option<u32>,
+    /// They are being compared.
+    auditing: bool,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
     /// What no class reaches, as read at start and at each reload.
@@ -306,6 +309,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 capping: false,
                 loaded: false,
                 generation: None,
+                auditing: false,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
                 lists: Arc::default(),

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::act::{ActError, Owner};
-use crate::egress::{Difference, Error, Policy as EgressPolicy};
+use crate::egress::{Audit, Audited, Damage, Difference, Error, Policy as EgressPolicy};
 use crate::hub::UnitFacts;
 use crate::judge::{Controls, Rung};
 use crate::sd_bus::SdBusError;
@@ -132,6 +132,21 @@ impl Firewall for FakeFirewall {
 
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
         Ok(self.rules().altered.clone())
+    }
+
+    fn repair(&mut self, _: &Damage) -> Result<bool, Error> {
+        let mut rules = self.rules();
+        rules.loaded = true;
+        Ok(!std::mem::take(&mut rules.altered).is_empty())
+    }
+
+    fn audit(&mut self) -> Result<Audit, Error> {
+        let rules = self.rules();
+        let audited = Audited {
+            generation: rules.generation,
+            differences: rules.altered.clone(),
+        };
+        Ok(Box::new(|| Ok(audited)))
     }
 
     fn generation(&mut self) -> Result<u32, Error> {

@@ -12,12 +12,12 @@ use super::{
 const ELEMENTS_MAX: usize = 60_000;
 
 /// Add to a set, or take from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// Elements are added; those already there with the same value stay.
-    Add,
     /// Elements are deleted; each must be there.
     Delete,
+    /// Elements are added; those already there with the same value stay.
+    Add,
 }
 
 /// The messages that put a ruleset in place of whatever table has its name.
@@ -215,7 +215,7 @@ pub fn elements(
     Ok(messages)
 }
 
-fn write_element(w: &mut Writer, change: Change, element: &Element) {
+pub(super) fn write_element(w: &mut Writer, change: Change, element: &Element) {
     w.nest(NFTA_LIST_ELEM, |w| {
         if element.interval_end {
             w.be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);

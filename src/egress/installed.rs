@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Admitted, CgroupId, ClassName, Error, Policy, ruleset::Ruleset, sets, table};
+use super::{
+    Admitted, CgroupId, ClassName, Error, Policy,
+    ruleset::{Element, Ruleset},
+    sets, table,
+};
 
 /// The whole of what the kernel should hold.
 #[derive(Clone, Debug)]
@@ -63,6 +67,36 @@ impl Installed {
             }
         }
         ruleset
+    }
+
+    /// What should be in a set under a key: an element, or none. `None` where a set's elements are
+    /// not looked up singly; those are the policy's.
+    pub fn element(&self, set: &str, key: &[u8]) -> Option<Option<Element>> {
+        let cgroup_at = |bytes: Option<&[u8]>| {
+            let bytes = bytes?.try_into().ok()?;
+            Some(CgroupId(u64::from_ne_bytes(bytes)))
+        };
+        if set == sets::GUARDED {
+            let slice = cgroup_at(Some(key)).filter(|slice| self.guarded.contains(slice));
+            return Some(slice.map(sets::guard));
+        }
+        let holds =
+            |level: &u8| [sets::servers(*level), sets::marks(*level)].contains(&set.to_owned());
+        let cgroup = if sets::LEVELS.iter().any(holds) {
+            cgroup_at(Some(key))
+        } else if sets::LEVELS.iter().any(|level| sets::own(*level) == set) {
+            // The mark comes first.
+            cgroup_at(key.get(4..))
+        } else {
+            return None;
+        };
+        let elements = cgroup.and_then(|cgroup| self.servers.get(&cgroup));
+        let mut elements = elements.into_iter().flat_map(sets::elements_of);
+        Some(
+            elements
+                .find(|(of, element)| of == set && element.key == key)
+                .map(|(_, element)| element),
+        )
     }
 
     /// What admitting these changes. Those already admitted just so are left out; the last

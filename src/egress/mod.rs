@@ -19,6 +19,7 @@
 //! `phrases`, a new set a few lines in `sets`, and a new rule a line in `table`.
 
 mod class;
+mod damage;
 mod decode;
 mod encode;
 mod error;
@@ -45,8 +46,9 @@ mod table;
 mod uapi;
 
 pub use class::{Class, ClassName, Service, Transport};
+pub use damage::Damage;
 pub use error::Error;
-pub use firewall::{Difference, DifferenceKind, Firewall, NoFirewall, Sent};
+pub use firewall::{Audit, Audited, Difference, DifferenceKind, Firewall, NoFirewall, Sent};
 pub use ids::{CgroupId, Mode};
 pub use monitor::{Intrusion, Monitor, Writer};
 pub use nflog::Refusals;

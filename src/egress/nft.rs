@@ -3,7 +3,8 @@
 use nix::errno::Errno;
 
 use super::{
-    Admitted, CgroupId, ClassName, Difference, Error, Firewall, Mode, Policy, Sent,
+    Admitted, Audit, Audited, CgroupId, ClassName, Damage, Difference, Error, Firewall, Mode,
+    Policy, Sent,
     encode::{self, Change},
     installed::{Delta, Installed},
     message::Message,
@@ -114,6 +115,18 @@ impl Nft {
     }
 }
 
+fn verify(netlink: &mut Netlink, installed: &Installed, flags: u32) -> Result<Audited, Error> {
+    let expected = Ruleset {
+        flags,
+        ..installed.ruleset()
+    };
+    let (generation, found) = readback::read(netlink, table::TABLE)?;
+    Ok(Audited {
+        generation,
+        differences: readback::compare(&expected, found.as_ref()),
+    })
+}
+
 /// Who may not write at all is told so when the socket is opened; a refusal later is the owner's.
 fn owned(error: Error) -> Error {
     match error.errno() {
@@ -222,9 +235,45 @@ impl Firewall for Nft {
     }
 
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
-        let expected = self.ruleset(self.installed("verify the egress table")?);
-        let found = readback::read(&mut self.netlink, table::TABLE)?;
-        Ok(readback::compare(&expected, found.as_ref()))
+        let installed = self.installed("verify the egress table")?.clone();
+        let audited = verify(&mut self.netlink, &installed, self.flags)?;
+        Ok(audited.differences)
+    }
+
+    fn repair(&mut self, damage: &Damage) -> Result<bool, Error> {
+        let attempt = "repair the egress table";
+        let installed = self.installed(attempt)?;
+        if let Some(patch) = damage.patch(installed) {
+            if patch.is_empty() {
+                return Ok(false);
+            }
+            let mut messages = Vec::new();
+            for wanted in [Change::Delete, Change::Add] {
+                let elements = patch
+                    .changes
+                    .iter()
+                    .filter(|(change, ..)| *change == wanted);
+                let elements = elements.map(|(_, set, element)| (set.clone(), element.clone()));
+                messages.extend(by_set(wanted, elements.collect())?);
+            }
+            match self.netlink.transact(attempt, &messages) {
+                Ok(()) => return Ok(true),
+                // More has happened than the notice knew.
+                Err(error) if is_drift(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let installed = self.installed(attempt)?.clone();
+        self.install(attempt, installed)?;
+        Ok(true)
+    }
+
+    fn audit(&mut self) -> Result<Audit, Error> {
+        let installed = self.installed("audit the egress table")?.clone();
+        let flags = self.flags;
+        // Opened here: the thread it is used on may be in another network namespace.
+        let mut netlink = Netlink::open()?;
+        Ok(Box::new(move || verify(&mut netlink, &installed, flags)))
     }
 
     fn sent(&mut self) -> Result<Vec<Sent>, Error> {

@@ -14,11 +14,11 @@ use super::{
 const ATTEMPT: &str = "read the egress table";
 const TRIES: u32 = 5;
 
-/// Read a table whole; `None` if it is not there.
+/// Read a table whole, and the generation it was of; `None` if it is not there.
 ///
 /// # Errors
 /// [`Error::Unsettled`] if others kept changing rules meanwhile, [`Error::Socket`].
-pub fn read(netlink: &mut Netlink, table: &str) -> Result<Option<Ruleset>, Error> {
+pub fn read(netlink: &mut Netlink, table: &str) -> Result<(u32, Option<Ruleset>), Error> {
     for _ in 0..TRIES {
         let before = netlink.generation()?;
         let found = match read_once(netlink, table) {
@@ -29,7 +29,7 @@ pub fn read(netlink: &mut Netlink, table: &str) -> Result<Option<Ruleset>, Error
             other => Some(other?),
         };
         if netlink.generation()? == before {
-            return Ok(found);
+            return Ok((before, found));
         }
     }
     Err(Error::Unsettled {
