@@ -91,6 +91,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let id = CgroupId(found.id);
         if self.inner.borrow_mut().weigh(id, found.evidence, now) {
             self.sweep(now, Some(&BTreeSet::from([id])));
+            self.inner.borrow_mut().settle_classes(now);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! an await.
 
 mod brake;
+mod classes;
 mod commands;
 mod contention;
 mod egress;
@@ -15,12 +16,14 @@ mod find_out;
 mod grants;
 mod hears;
 mod metrics;
+mod names;
 mod outside;
 mod people;
 mod places;
 mod record;
 mod slice_cap;
 mod state;
+mod traffic;
 mod watch;
 
 pub use brake::lift;
@@ -32,6 +35,7 @@ use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
 use crate::egress::lists::List;
+use crate::egress::names::Asked;
 use crate::egress::{Admitted, Firewall, Intrusion, Refusal};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName, Units};
@@ -77,6 +81,8 @@ pub struct Parts<C, U> {
     pub journal: Journal,
     /// What packets were refused.
     pub refusals: mpsc::Receiver<Refusal>,
+    /// Who asked for denied names.
+    pub asked: mpsc::Receiver<Asked>,
     /// Who else changed the packet rules.
     pub intrusions: mpsc::Receiver<Intrusion>,
     /// What people ask.
@@ -117,6 +123,7 @@ struct Daemon<C, U> {
 /// What the loop is told by others.
 struct Inlets {
     refusals: mpsc::Receiver<Refusal>,
+    asked: mpsc::Receiver<Asked>,
     intrusions: mpsc::Receiver<Intrusion>,
     commands: mpsc::Receiver<Command>,
 }
@@ -148,6 +155,12 @@ struct Inner {
     auditing: bool,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
+    /// The queue that answers are read from; it was bound at the start.
+    dns_queue: u16,
+    /// What users sent and received today.
+    traffic: traffic::Traffic,
+    /// Who asks them for others.
+    relays: Vec<CgroupId>,
     /// What no class reaches, as read at start and at each reload.
     lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
@@ -216,6 +229,7 @@ where
     let mut save = ticker(SAVE_EVERY);
     let mut alive = ticker(watchdog_interval());
     let mut refusals_open = true;
+    let mut asked_open = true;
     let mut intrusions_open = true;
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -239,6 +253,10 @@ where
             refusal = inlets.refusals.recv(), if refusals_open => match refusal {
                 Some(refusal) => daemon.refused(&refusal, now()),
                 None => refusals_open = false,
+            },
+            asked = inlets.asked.recv(), if asked_open => match asked {
+                Some(asked) => daemon.asked(&asked, now()),
+                None => asked_open = false,
             },
             Some(found) = found.recv() => daemon.found(found, now()),
             () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
@@ -283,6 +301,7 @@ fn now() -> Time {
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
     fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
+        let dns_queue = parts.config.egress.dns_queue;
         let daemon = Rc::new(Daemon {
             inner: RefCell::new(Inner {
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
@@ -312,6 +331,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 auditing: false,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
+                dns_queue,
+                traffic: traffic::Traffic::default(),
+                relays: Vec::new(),
                 lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,
@@ -337,6 +359,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         });
         let inlets = Inlets {
             refusals: parts.refusals,
+            asked: parts.asked,
             intrusions: parts.intrusions,
             commands: parts.commands,
         };
@@ -358,6 +381,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.grants = book.grants;
         inner.rested = book.rested;
         inner.slice_cap = book.slice;
+        inner.traffic = book.traffic;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -425,7 +449,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.expire_grants();
         self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
-        self.inner.borrow_mut().send_senses(now());
+        {
+            let mut inner = self.inner.borrow_mut();
+            inner.send_senses(now());
+            inner.count_traffic(&traffic::today());
+            inner.settle_classes(now());
+        }
         self.check_egress();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);
@@ -463,6 +492,7 @@ impl Inner {
         book.grants = self.grants.clone();
         book.rested = self.rested.clone();
         book.slice = self.slice_cap.clone();
+        book.traffic = self.traffic.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());
