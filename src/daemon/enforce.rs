@@ -8,7 +8,7 @@ use super::entries::{Entry, Guarded};
 use super::state::{Changed, StateError};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
-use crate::cgroup::{CgroupId, stat::CpuMax, stat::CpuStat};
+use crate::cgroup::{CgroupId, stat::CpuMax};
 use crate::hub::Units;
 use crate::judge::{Controls, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
@@ -50,6 +50,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn sweep(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
         let mut due = Vec::new();
         let mut ending = Vec::new();
+        let mut parts = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
             let contention = inner.contention();
@@ -119,16 +120,33 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
             inner.look_early(ending);
             due.extend(inner.follow(&verdicts));
+            if only.is_none() {
+                parts = inner.share_baselines(now);
+            }
         }
         for id in due {
             self.enforce(id);
         }
+        self.enforce_in_turn(parts);
     }
 
     /// Brings a server to where it should be and tells its waiting verdicts.
     pub(super) fn enforce(self: &Rc<Self>, id: CgroupId) {
         let daemon = Rc::clone(self);
         tokio::task::spawn_local(async move { daemon.enforce_now(id).await });
+    }
+
+    /// As [`Daemon::enforce`], one after the other.
+    pub(super) fn enforce_in_turn(self: &Rc<Self>, ids: Vec<CgroupId>) {
+        if ids.is_empty() {
+            return;
+        }
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            for id in ids {
+                daemon.enforce_now(id).await;
+            }
+        });
     }
 
     /// As [`Daemon::enforce`], to be waited for.
@@ -278,7 +296,7 @@ impl Inner {
         let mode = self.config.mode;
         let journal = self.journal.clone();
         let guarded = self.guarded(id)?;
-        let policy = guarded.policy.clone();
+        let policy = guarded.policy_here();
         let acts = acts && !guarded.released;
         let mut before = guarded.changed.map_or(*found, |changed| changed.before);
         let mut forced = false;
@@ -323,17 +341,18 @@ impl Inner {
         let Some(guarded) = self.guarded(id) else {
             return false;
         };
-        let policy = guarded.policy.clone();
+        let policy = guarded.policy_here();
         match result {
             Ok(None) => return false,
             Ok(Some(settled)) => {
                 guarded.trouble = None;
+                let quietly = std::mem::take(&mut guarded.place.quietly);
                 guarded.limit = settled.now.quota;
                 let decided = settled.decided.min(guarded.verdicts.len());
                 let verdicts: Vec<Verdict> = guarded.verdicts.drain(..decided).collect();
                 let rung = guarded.case.rung;
                 let story = guarded.story(mode);
-                if verdicts.is_empty() && settled.did {
+                if verdicts.is_empty() && settled.did && !quietly {
                     journal.tell(match rung {
                         _ if off => story.restored("supervision is off", &settled.now),
                         _ if !acts => story.restored("hubwarden only observes", &settled.now),
@@ -381,10 +400,7 @@ fn sample(
         return Ok(None);
     };
     let sample = reader.sample()?;
-    let runs_out = |stat: CpuStat| stat.throttled_periods.unwrap_or(0);
-    let before = guarded.stat.map_or(0, runs_out);
-    guarded.at_its_quota = runs_out(sample.cpu) > before;
-    guarded.stat = Some(sample.cpu);
+    guarded.read(sample.cpu);
     let usage = sample.cpu.usage + guarded.used_outside;
     let event = Event::Sampled { usage, contended };
     Ok(step(&mut guarded.case, &event, now, &guarded.policy))

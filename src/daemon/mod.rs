@@ -21,6 +21,7 @@ mod people;
 mod places;
 mod record;
 mod run;
+mod sharing;
 mod slice_cap;
 mod state;
 mod watch;
