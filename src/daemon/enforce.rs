@@ -75,7 +75,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
-                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
+                if guarded.unsettled || (*cpu_controller && !guarded.acting && overwritten(guarded))
+                {
                     due.push(*id);
                 }
                 // It stands where its server stands; see `follow`.
@@ -87,7 +88,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     guarded.case.credits.restart();
                     continue;
                 }
-                match sample(guarded, now, contention.for_server(*id, guarded)) {
+                match sample(guarded, now, contention.for_server(guarded)) {
                     Ok(None) => {}
                     Ok(Some(verdict)) => {
                         meter.ledger.verdict(*id, verdict.to);
@@ -309,7 +310,8 @@ impl Inner {
                 let story = guarded.story(mode);
                 journal.tell(story.limit_changed(found, &changed.ours));
             } else {
-                forced = overwritten(guarded);
+                // Written past systemd. What stands where we set no quota is not ours to undo.
+                forced = changed.ours.quota.is_some() && overwritten(guarded);
             }
         }
         let rung = guarded.case.rung;
@@ -406,17 +408,16 @@ fn sample(
     Ok(step(&mut guarded.case, &event, now, &guarded.policy))
 }
 
-/// Whether the kernel holds another quota than the one we set. Without data the answer is no.
+/// Whether the kernel holds another quota than the one we set, or than the one we found and left
+/// as it was. Without data the answer is no.
 fn overwritten(guarded: &mut Guarded) -> bool {
-    let Some(ours) = guarded.changed.and_then(|changed| changed.ours.quota) else {
-        return false;
-    };
-    if guarded.acting {
-        return false;
-    }
+    let known = guarded
+        .changed
+        .map_or(guarded.limit, |changed| changed.ours.quota);
     let max = guarded.reader.as_mut().map(|reader| reader.cpu_max());
-    match max {
-        Some(Ok(Some(max))) => !same_rate(ours, &max),
+    match (max, known) {
+        (Some(Ok(Some(max))), Some(known)) => !same_rate(known, &max),
+        (Some(Ok(Some(max))), None) => max.quota_usec.is_some(),
         _ => false,
     }
 }
