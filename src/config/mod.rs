@@ -12,7 +12,7 @@ mod record;
 mod values;
 
 pub use decode::Problem;
-pub use hub::{ApiUrl, Hub};
+pub use hub::{ApiUrl, Hub, StopBy};
 pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
 pub use metrics::{Listen, Metrics};
 pub use names::{ServiceName, Template};

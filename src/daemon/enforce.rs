@@ -75,7 +75,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
-                if guarded.unsettled || (*cpu_controller && !guarded.acting && overwritten(guarded))
+                if guarded.unsettled
+                    || guarded.stopping.is_overdue(now)
+                    || (*cpu_controller && !guarded.acting && overwritten(guarded))
                 {
                     due.push(*id);
                 }
@@ -199,7 +201,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.change(&owner, from, &target).await?;
         }
         if self.inner.borrow_mut().must_stop(id) {
-            self.cpu.stop(&owner).await?;
+            self.stop(id, &owner).await?;
         }
         if let Some(guarded) = self.inner.borrow_mut().guarded(id)
             && guarded

@@ -20,6 +20,7 @@ mod ladder;
 mod outside;
 mod people;
 mod shown;
+mod stopping;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]
