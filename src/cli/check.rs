@@ -151,6 +151,16 @@ async fn daemon(report: &mut Report) {
                 "daemon: its packet rules are in the kernel",
                 "daemon: its packet rules are not in the kernel; journalctl -u hubwarden says why",
             );
+            if status.lacks.is_empty() {
+                report.add(Weight::Good, "miners: every sense for them works here");
+            }
+            for (sense, why) in status.lacks {
+                let why = why.escape_debug();
+                report.add(
+                    Weight::Note,
+                    format!("miners: {sense} is blind or impaired: {why}"),
+                );
+            }
             for (cgroup, why) in status.unknown {
                 let cgroup = cgroup.escape_debug();
                 report.add(Weight::Note, format!("server: {cgroup} is nobody's: {why}"));

@@ -17,6 +17,7 @@ mod containers;
 mod hub_word;
 mod intruders;
 mod ladder;
+mod mining;
 mod outside;
 mod people;
 mod shown;
