@@ -8,6 +8,7 @@
 use super::Inner;
 use super::entries::Entry;
 use crate::egress::Traffic as Counted;
+use crate::units::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -69,12 +70,18 @@ impl Traffic {
 }
 
 /// Today's date in local time.
-pub(super) fn today() -> String {
+fn today() -> String {
     jiff::Zoned::now().date().to_string()
 }
 
 impl Inner {
-    /// Once a tick, where any class has a daily share.
+    /// Once a tick: books what was sent and received, and has everybody in the class that follows.
+    pub(super) fn settle_traffic(&mut self, now: Time) {
+        self.count_traffic(&today());
+        self.settle_classes(now);
+    }
+
+    /// Where any class has a daily share, adds up what users had of it.
     pub(super) fn count_traffic(&mut self, today: &str) {
         let limits = self.config.egress.classes.values();
         if !limits

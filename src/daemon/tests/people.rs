@@ -143,118 +143,70 @@ fn a_busy_server_is_throttled_only_while_its_neighbour_waits() {
     });
 }
 
-fn class_of(node: &Node, user: &str) -> Option<String> {
-    let rules = node.firewall.rules();
-    let id = std::fs::metadata(node.directory(user)).ok()?;
-    let id = CgroupId(std::os::unix::fs::MetadataExt::ino(&id));
-    Some(rules.admitted.get(&id)?.class.to_string())
+/// A node where spent credits throttle only under contention, and alice has spent hers.
+async fn a_spender(node: &mut Node) -> (Running, std::sync::mpsc::Receiver<Told>) {
+    node.config.limits.cpu.throttle_when = crate::config::ThrottleWhen::Contended;
+    node.spawn("alice");
+    node.spawn("bob");
+    // Nobody but alice is uid 1000 here.
+    if let Some(facts) = (node.systemd.0.borrow_mut().facts).get_mut(&Node::unit("bob")) {
+        facts.uid = Some(1001);
+    }
+    let (daemon, journal) = node.start();
+    node.outside(0.0);
+    node.tick(&daemon, 1).await;
+    for second in 1..=100u32 {
+        node.set_usage("alice", f64::from(second));
+        node.outside(f64::from(second));
+        node.tick(&daemon, 1).await;
+    }
+    assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+    (daemon, journal)
 }
 
+const WAITS: &str = "some avg10=90.00 avg60=90.00 avg300=50.00 total=1\n";
+
 #[test]
-fn evidence_puts_a_server_into_the_configured_class_until_it_is_free() {
+fn a_user_s_own_threads_that_wait_for_each_other_are_nobody_else_s_waiting() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        let config = "[egress]\nwhen_throttled_by_evidence = \"quarantine\"\n\
-                      [egress.classes.quarantine]\nservices = []\n";
-        node.config.egress = Config::parse(config).unwrap().egress;
-        node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
-        accuse(&node, &daemon, "alice");
-        node.tick(&daemon, 1).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
-        let told = node.read(&journal);
-        assert!(
-            told.contains("alice's server has egress class quarantine now, and not standard"),
-            "{told}"
-        );
-        // A restart keeps it there.
-        drop(daemon);
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
-        for _ in 0..80 {
-            node.tick(&daemon, 10).await;
+        let (daemon, _journal) = a_spender(&mut node).await;
+        let slice = node.root.path().join("user.slice/user-1000.slice");
+        for directory in [node.directory("alice"), slice] {
+            std::fs::write(directory.join("cpu.pressure"), WAITS).unwrap();
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
-        assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
-        let told = node.read(&journal);
-        assert!(told.contains("what held it back is over"), "{told}");
+        for second in 101..=200u32 {
+            node.set_usage("alice", f64::from(second));
+            node.outside(f64::from(second));
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+        // The same from somebody else, who works as much, is.
+        std::fs::write(node.directory("bob").join("cpu.pressure"), WAITS).unwrap();
+        for second in 1..=2u32 {
+            node.set_usage("bob", f64::from(second));
+            node.set_usage("alice", 200.0 + f64::from(second));
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
     });
 }
 
-fn accuse(node: &Node, daemon: &Running, user: &str) {
-    let mut inner = daemon.inner.borrow_mut();
-    for entry in inner.entries.values_mut() {
-        if let Entry::Guarded(guarded) = entry
-            && guarded.server.user.as_str() == user
-        {
-            let level = crate::evidence::Strength::Certain;
-            let event = crate::judge::Event::Evidence { level };
-            crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
-        }
-    }
-}
-
 #[test]
-fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_restart() {
+fn who_waits_for_their_own_quota_does_not_wait_for_the_cpu() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        let config = "[egress.classes.standard]\nbytes_per_day = \"1 GB\"\n";
-        node.config.egress = Config::parse(config).unwrap().egress;
-        node.spawn("alice");
-        node.spawn("bob");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        let number = |user: &str| {
-            let inner = daemon.inner.borrow();
-            inner.entries.values().find_map(|entry| match entry {
-                Entry::Guarded(g) if g.server.user.as_str() == user => Some(g.number),
-                _ => None,
-            })
-        };
-        let (alice, bob) = (number("alice").unwrap(), number("bob").unwrap());
-        let had = |node: &Node, bytes: &[(u32, u64)]| {
-            let traffic = bytes
-                .iter()
-                .map(|&(number, bytes)| crate::egress::Traffic { number, bytes });
-            node.firewall.rules().traffic = traffic.collect();
-        };
-        let day = |node: &Node, daemon: &Running, day: &str| {
-            let mut inner = daemon.inner.borrow_mut();
-            inner.count_traffic(day);
-            inner.settle_classes(node.clock);
-        };
-        had(&node, &[(alice, 999_999_999), (bob, 10)]);
-        day(&node, &daemon, "2026-11-22");
-        assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
-        had(&node, &[(alice, 1_000_000_000), (bob, 20)]);
-        day(&node, &daemon, "2026-11-22");
-        assert_eq!(class_of(&node, "alice").as_deref(), Some("spent"));
-        assert_eq!(class_of(&node, "bob").as_deref(), Some("standard"));
-        assert!(
-            node.read(&journal)
-                .contains("it has had its bytes for today")
-        );
-        daemon.save();
-        quiet().await;
-        drop(daemon);
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        had(&node, &[]);
-        day(&node, &daemon, "2026-11-22");
-        assert_eq!(
-            class_of(&node, "alice").as_deref(),
-            Some("spent"),
-            "over a restart"
-        );
-        day(&node, &daemon, "2026-11-23");
-        assert_eq!(
-            class_of(&node, "alice").as_deref(),
-            Some("standard"),
-            "a new day"
-        );
+        let (daemon, _journal) = a_spender(&mut node).await;
+        std::fs::write(node.directory("bob").join("cpu.pressure"), WAITS).unwrap();
+        // Bob's 64 threads run into his limit of 1.5 cores in every period.
+        for second in 1..=50u32 {
+            let usec = second * 1_500_000;
+            let stat = format!("usage_usec {usec}\nnr_periods {second}\nnr_throttled {second}\n");
+            std::fs::write(node.directory("bob").join("cpu.stat"), stat).unwrap();
+            node.set_usage("alice", 100.0 + f64::from(second));
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+        assert_eq!(rung(&daemon, "bob"), Rung::Free);
     });
 }
