@@ -15,7 +15,13 @@ pub struct Installed {
     guarded: BTreeSet<CgroupId>,
     servers: BTreeMap<CgroupId, Admitted>,
     numbers: BTreeMap<u32, CgroupId>,
+    /// How many servers the sets have room for: a set whose size is known is filled in a third of
+    /// the time, since its buckets are there from the start and not grown under way.
+    room: u32,
 }
+
+/// Room for servers in the smallest table.
+const ROOM: u32 = 1_024;
 
 /// A change of servers and slices: what goes, then what comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +55,14 @@ impl Installed {
             guarded: BTreeSet::new(),
             servers: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            room: ROOM,
         })
+    }
+
+    /// Makes room for twice the servers that there are, for a table that is made anew.
+    pub fn make_room(&mut self) {
+        let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX / 4);
+        self.room = (servers * 2).max(ROOM).next_power_of_two();
     }
 
     /// The whole table with all its elements.
@@ -62,6 +75,9 @@ impl Installed {
             elements.entry(set).or_default().push(element);
         }
         for set in &mut ruleset.sets {
+            if sets::is_of_servers(&set.name) {
+                set.size = self.room;
+            }
             if let Some(elements) = elements.remove(&set.name) {
                 set.elements = elements;
             }

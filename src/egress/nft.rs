@@ -13,7 +13,7 @@ use super::{
     sets,
     socket::Netlink,
     table,
-    uapi::{NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
+    uapi::{NFPROTO_INET, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.
@@ -44,13 +44,14 @@ impl Nft {
     /// would go with the daemon.
     pub fn owning(mut self) -> Self {
         let held = Ruleset {
+            family: NFPROTO_INET,
             table: format!("{}-probe", table::TABLE),
             flags: NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST,
             ..Ruleset::default()
         };
         let taken = encode::create(&held)
             .and_then(|mut messages| {
-                messages.extend(encode::remove(&held.table)?);
+                messages.extend(encode::remove(held.family, &held.table)?);
                 Ok(messages)
             })
             .and_then(|messages| self.netlink.transact("try to own a table", &messages));
@@ -100,7 +101,8 @@ impl Nft {
         }
     }
 
-    fn install(&mut self, attempt: &'static str, installed: Installed) -> Result<(), Error> {
+    fn install(&mut self, attempt: &'static str, mut installed: Installed) -> Result<(), Error> {
+        installed.make_room();
         let messages = encode::replace(&self.ruleset(&installed))?;
         self.netlink.transact(attempt, &messages).map_err(owned)?;
         self.installed = Some(installed);
@@ -120,7 +122,7 @@ fn verify(netlink: &mut Netlink, installed: &Installed, flags: u32) -> Result<Au
         flags,
         ..installed.ruleset()
     };
-    let (generation, found) = readback::read(netlink, table::TABLE)?;
+    let (generation, found) = readback::read(netlink, NFPROTO_INET, table::TABLE)?;
     Ok(Audited {
         generation,
         differences: readback::compare(&expected, found.as_ref()),
@@ -135,12 +137,13 @@ fn owned(error: Error) -> Error {
     }
 }
 
-/// Whether an error says that the kernel's table is another than remembered.
+/// Whether an error says that the kernel's table is another than remembered, or that a set of it
+/// is full.
 fn is_drift(error: &Error) -> bool {
     matches!(error, Error::NoAnswer { .. })
         || matches!(
             error.errno(),
-            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY)
+            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ENFILE)
         )
 }
 
@@ -174,7 +177,13 @@ fn by_set(change: Change, mut elements: Vec<(String, Element)>) -> Result<Vec<Me
     let mut messages = Vec::new();
     for group in elements.chunk_by(|a, b| a.0 == b.0) {
         let list: Vec<_> = group.iter().map(|(_, element)| element.clone()).collect();
-        messages.extend(encode::elements(table::TABLE, &group[0].0, change, &list)?);
+        messages.extend(encode::elements(
+            NFPROTO_INET,
+            table::TABLE,
+            &group[0].0,
+            change,
+            &list,
+        )?);
     }
     Ok(messages)
 }
@@ -186,7 +195,7 @@ impl Firewall for Nft {
         let mut ruleset = table::build(&policy);
         ruleset.table = format!("{}-probe", table::TABLE);
         let mut messages = encode::create(&ruleset)?;
-        messages.extend(encode::remove(&ruleset.table)?);
+        messages.extend(encode::remove(ruleset.family, &ruleset.table)?);
         self.netlink.transact("try the egress table", &messages)
     }
 
@@ -228,7 +237,10 @@ impl Firewall for Nft {
 
     fn remove(&mut self) -> Result<(), Error> {
         self.netlink
-            .transact("remove the egress table", &encode::remove(table::TABLE)?)
+            .transact(
+                "remove the egress table",
+                &encode::remove(NFPROTO_INET, table::TABLE)?,
+            )
             .map_err(owned)?;
         self.installed = None;
         Ok(())

@@ -52,6 +52,15 @@ pub fn own(level: u8) -> String {
     format!("own_loopback{level}")
 }
 
+/// Whether a set holds an element for each server.
+pub fn is_of_servers(set: &str) -> bool {
+    LEVELS.iter().any(|level| {
+        [servers(*level), marks(*level), own(*level)]
+            .iter()
+            .any(|name| name == set)
+    })
+}
+
 /// The chain of a class.
 pub fn class_chain(class: &ClassName) -> String {
     format!("class_{class}")

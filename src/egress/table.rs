@@ -73,6 +73,7 @@ pub fn build(policy: &Policy) -> Ruleset {
         Mode::Enforce => "enforcing",
     };
     Ruleset {
+        family: NFPROTO_INET,
         table: TABLE.to_owned(),
         flags: 0,
         comment: format!("hubwarden, {mode}"),
