@@ -6,7 +6,7 @@ use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::config::{Egress, Resolvers};
 use crate::egress::lists::{List, Lists};
-use crate::egress::{Admitted, Audited, Damage, Intrusion, Policy, Refusal, Writer};
+use crate::egress::{Admitted, Audited, Damage, Intrusion, Policy, Refusal, RefusedBy, Writer};
 use crate::hub::{Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::{Mode, Time};
@@ -138,6 +138,7 @@ impl Inner {
         let policy = policy(self.config.mode, &self.config, &resolvers, &self.lists);
         let slices = self.guarded_slices();
         let admitted = self.admitted();
+        self.remember_containers();
         match self.firewall.load(&policy, &slices, &admitted) {
             Ok(()) => {
                 self.loaded = true;
@@ -294,7 +295,7 @@ impl Inner {
 
     /// Notes that a change of our own raised the generation. By more than that one, somebody else
     /// changed something at the same time: then it stays to be compared.
-    fn note_generation(&mut self) {
+    pub(super) fn note_generation(&mut self) {
         let now = self.firewall.generation().ok();
         let next = |before: u32| before.checked_add(1);
         let ours = [self.generation, self.generation.and_then(next)];
@@ -340,10 +341,16 @@ impl Inner {
             Some(uid) => format!("of uid {uid}"),
             None => "of an unknown uid".to_owned(),
         };
-        let message = format!(
-            "A process {uid} in {} {was} its network: its unit is not known as a user's server.",
-            self.config.hub.slice
-        );
+        let message = match refusal.by {
+            RefusedBy::Container | RefusedBy::Spoofed => format!(
+                "A container on a guarded network {was} its network: it is not known as a user's \
+                 server."
+            ),
+            _ => format!(
+                "A process {uid} in {} {was} its network: its unit is not known as a user's server.",
+                self.config.hub.slice
+            ),
+        };
         self.tell(
             Told::new(Kind::EgressRefused, Level::Notice, message)
                 .with("VERDICT_MODE", mode)

@@ -6,6 +6,7 @@
 
 mod brake;
 mod commands;
+mod containers;
 mod contention;
 mod egress;
 mod enforce;
@@ -144,6 +145,8 @@ struct Inner {
     loaded: bool,
     /// The rules' generation when they were known to be as they should.
     generation: Option<u32>,
+    /// Containers' networks.
+    networks: containers::Networks,
     /// They are being compared.
     auditing: bool,
     slices: Vec<CgroupId>,
@@ -205,6 +208,7 @@ where
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
+    tokio::task::spawn_local(Rc::clone(&daemon).follow_links());
     let mut found = {
         let inner = daemon.inner.borrow();
         inner.dossiers.start(&inner.journal)
@@ -309,6 +313,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 capping: false,
                 loaded: false,
                 generation: None,
+                networks: containers::Networks::default(),
                 auditing: false,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
@@ -358,6 +363,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.grants = book.grants;
         inner.rested = book.rested;
         inner.slice_cap = book.slice;
+        inner.networks.bystanders = book.bystanders;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -427,6 +433,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.sweep(now(), None);
         self.inner.borrow_mut().send_senses(now());
         self.check_egress();
+        self.follow_containers();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);
@@ -463,6 +470,7 @@ impl Inner {
         book.grants = self.grants.clone();
         book.rested = self.rested.clone();
         book.slice = self.slice_cap.clone();
+        book.bystanders = self.bystanders();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::act::{ActError, Owner};
-use crate::egress::{Audit, Audited, Damage, Difference, Error, Policy as EgressPolicy};
+use crate::egress::{Audit, Audited, Bridges, Damage, Difference, Error, Policy as EgressPolicy};
 use crate::hub::UnitFacts;
 use crate::judge::{Controls, Rung};
 use crate::sd_bus::SdBusError;
@@ -78,6 +78,7 @@ struct Rules {
     admitted: BTreeMap<CgroupId, Admitted>,
     generation: u32,
     altered: Vec<Difference>,
+    bridges: Bridges,
 }
 
 impl FakeFirewall {
@@ -122,6 +123,11 @@ impl Firewall for FakeFirewall {
     }
 
     fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
+        self.rules().bridges = bridges.clone();
         Ok(())
     }
 

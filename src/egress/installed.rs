@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, CgroupId, ClassName, Error, Policy,
+    Admitted, Bridges, CgroupId, ClassName, Error, Policy, bridges,
     ruleset::{Element, Ruleset},
     sets, table,
 };
@@ -15,6 +15,8 @@ pub struct Installed {
     guarded: BTreeSet<CgroupId>,
     servers: BTreeMap<CgroupId, Admitted>,
     numbers: BTreeMap<u32, CgroupId>,
+    /// The containers of the moment.
+    bridges: Bridges,
     /// How many servers the sets have room for: a set whose size is known is filled in a third of
     /// the time, since its buckets are there from the start and not grown under way.
     room: u32,
@@ -55,6 +57,7 @@ impl Installed {
             guarded: BTreeSet::new(),
             servers: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            bridges: Bridges::default(),
             room: ROOM,
         })
     }
@@ -65,9 +68,33 @@ impl Installed {
         self.room = (servers * 2).max(ROOM).next_power_of_two();
     }
 
-    /// The whole table with all its elements.
+    /// The containers of the moment.
+    pub fn bridges(&self) -> &Bridges {
+        &self.bridges
+    }
+
+    /// Remember other containers.
+    pub fn set_bridges(&mut self, bridges: Bridges) {
+        self.bridges = bridges;
+    }
+
+    /// The table of the family `bridge`, where there are containers.
+    pub fn bridge_ruleset(&self) -> Option<Ruleset> {
+        if self.bridges.is_empty() {
+            return None;
+        }
+        let mut ruleset = bridges::build(&self.policy);
+        self.bridges.fill(&mut ruleset);
+        Some(ruleset)
+    }
+
+    /// The whole table of the family `inet` with all its elements.
     pub fn ruleset(&self) -> Ruleset {
         let mut ruleset = table::build(&self.policy);
+        if !self.bridges.is_empty() {
+            bridges::extend(&mut ruleset, &self.policy);
+            self.bridges.fill(&mut ruleset);
+        }
         let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
         let guards = self.guarded.iter().map(|slice| sets::guard(*slice));
         elements.insert(sets::GUARDED.to_owned(), guards.collect());

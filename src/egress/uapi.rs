@@ -230,6 +230,7 @@ pub const TYPE_INET_PROTO: u32 = 12;
 pub const TYPE_INET_SERVICE: u32 = 13;
 pub const TYPE_MARK: u32 = 19;
 pub const TYPE_IFINDEX: u32 = 20;
+pub const TYPE_ICMPV6: u32 = 29;
 pub const TYPE_CGROUPV2: u32 = 46;
 pub const TYPE_BITS: u32 = 6;
 pub const UDATA_COMMENT: u8 = 0;
