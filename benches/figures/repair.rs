@@ -40,7 +40,7 @@ pub fn child() {
                 let _ = tell.send(intrusion).await;
             }
         });
-        let mut parts = daemon::parts(&bed, state.path());
+        let mut parts = daemon::parts(&bed.root, state.path());
         parts.firewall = Box::new(nft);
         parts.intrusions = intrusions;
         let shutdown = async { drop(finished.await) };

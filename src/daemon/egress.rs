@@ -152,6 +152,7 @@ impl Inner {
         );
         let slices = self.guarded_slices();
         let admitted = self.admitted();
+        self.remember_containers();
         match self.firewall.load(&policy, &slices, &admitted) {
             Ok(()) => {
                 self.loaded = true;
@@ -371,10 +372,16 @@ impl Inner {
             Some(uid) => format!("of uid {uid}"),
             None => "of an unknown uid".to_owned(),
         };
-        let message = format!(
-            "A process {uid} in {} {was} its network: its unit is not known as a user's server.",
-            self.config.hub.slice
-        );
+        let message = match refusal.by {
+            RefusedBy::Container | RefusedBy::Spoofed => format!(
+                "A container on a guarded network {was} its network: it is not known as a user's \
+                 server."
+            ),
+            _ => format!(
+                "A process {uid} in {} {was} its network: its unit is not known as a user's server.",
+                self.config.hub.slice
+            ),
+        };
         self.tell(
             Told::new(Kind::EgressRefused, Level::Notice, message)
                 .with("VERDICT_MODE", mode)

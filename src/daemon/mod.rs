@@ -7,6 +7,7 @@
 mod brake;
 mod classes;
 mod commands;
+mod containers;
 mod contention;
 mod egress;
 mod enforce;
@@ -148,6 +149,8 @@ struct Inner {
     loaded: bool,
     /// The rules' generation when they were known to be as they should.
     generation: Option<u32>,
+    /// Containers' networks.
+    networks: containers::Networks,
     /// They are being compared.
     auditing: bool,
     slices: Vec<CgroupId>,
@@ -220,6 +223,7 @@ impl<C, U> Daemon<C, U> {
                 capping: false,
                 loaded: false,
                 generation: None,
+                networks: containers::Networks::default(),
                 auditing: false,
                 slices: Vec::new(),
                 resolvers: Vec::new(),

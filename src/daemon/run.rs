@@ -46,6 +46,7 @@ where
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
+    tokio::task::spawn_local(Rc::clone(&daemon).follow_links());
     let mut found = {
         let inner = daemon.inner.borrow();
         inner.dossiers.start(&inner.journal)
@@ -142,6 +143,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.grants = book.grants;
         inner.rested = book.rested;
         inner.slice_cap = book.slice;
+        inner.networks.bystanders = book.bystanders;
         inner.traffic = book.traffic;
         let mode = inner.config.mode;
         let state = if inner.off {
@@ -223,6 +225,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.weigh_all(now());
         self.inner.borrow_mut().settle_traffic(now());
         self.check_egress();
+        self.follow_containers();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);

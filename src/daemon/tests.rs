@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::act::{ActError, CpuControl, Owner};
-use crate::egress::{Audit, Audited, Damage, Difference, Error, Policy as EgressPolicy};
+use crate::egress::{Audit, Audited, Bridges, Damage, Difference, Error, Policy as EgressPolicy};
 use crate::hub::{UnitFacts, Units};
 use crate::judge::{Controls, Rung};
 use crate::report::Entry as Told;
@@ -84,6 +84,7 @@ struct Rules {
     generation: u32,
     altered: Vec<Difference>,
     traffic: Vec<crate::egress::Traffic>,
+    bridges: Bridges,
 }
 
 impl FakeFirewall {
@@ -138,6 +139,11 @@ impl Firewall for FakeFirewall {
     }
 
     fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
+        self.rules().bridges = bridges.clone();
         Ok(())
     }
 

@@ -33,7 +33,7 @@ pub enum Change {
 /// # Errors
 /// [`Error::TooLong`] for a rule that does not fit a message.
 pub fn replace(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
-    let mut messages = remove(&ruleset.table)?;
+    let mut messages = remove(ruleset.family, &ruleset.table)?;
     messages.extend(create(ruleset)?);
     Ok(messages)
 }
@@ -51,26 +51,37 @@ pub fn create(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
     }
     for (id, set) in (1..).zip(&ruleset.sets) {
         messages.push(add_set(table, set, id)?);
-        messages.extend(elements(table, &set.name, Change::Add, &set.elements)?);
+        messages.extend(elements(
+            ruleset.family,
+            table,
+            &set.name,
+            Change::Add,
+            &set.elements,
+        )?);
     }
     for chain in &ruleset.chains {
         for (place, rule) in (1..).zip(&chain.rules) {
             messages.push(add_rule(table, &chain.name, place, rule)?);
         }
     }
-    Ok(messages)
+    Ok(of_family(ruleset.family, messages))
 }
 
 /// The messages that take a table away, whether or not it is there.
 ///
 /// # Errors
 /// None in practice: a table's name is short.
-pub fn remove(table: &str) -> Result<Vec<Message>, Error> {
+pub fn remove(family: u8, table: &str) -> Result<Vec<Message>, Error> {
     let mut w = Writer::default();
     w.text(NFTA_TABLE_NAME, table);
     let delete = Message::nft(NFT_MSG_DELTABLE, 0, format!("delete table {table}"), w)?;
     // With flags named, the kernel would take adding what is there for a change of them.
-    Ok(vec![add_table(table, None, "")?, delete])
+    Ok(of_family(family, vec![add_table(table, None, "")?, delete]))
+}
+
+fn of_family(family: u8, messages: Vec<Message>) -> Vec<Message> {
+    let to = |message: Message| message.of_family(family);
+    messages.into_iter().map(to).collect()
 }
 
 fn add_table(table: &str, flags: Option<u32>, comment: &str) -> Result<Message, Error> {
@@ -175,6 +186,7 @@ fn add_rule(table: &str, chain: &str, place: usize, rule: &Rule) -> Result<Messa
 /// # Errors
 /// None in practice: an element is short.
 pub fn elements(
+    family: u8,
     table: &str,
     set: &str,
     change: Change,
@@ -215,7 +227,7 @@ pub fn elements(
         w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
             w.raw(&list);
         });
-        messages.push(Message::nft(kind, flags, says, w)?);
+        messages.push(Message::nft(kind, flags, says, w)?.of_family(family));
     }
     Ok(messages)
 }

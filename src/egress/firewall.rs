@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Admitted, CgroupId, ClassName, Damage, Error, Policy};
+use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, Policy};
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
 /// blocks; none waits for anything but the kernel.
@@ -56,6 +56,13 @@ pub trait Firewall: Send {
     /// # Errors
     /// [`Error::NotLoaded`], or the kernel's refusal.
     fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error>;
+
+    /// Judge exactly these containers by the ports that they are behind. Before `load` they are
+    /// only remembered for it; a later `load` keeps them.
+    ///
+    /// # Errors
+    /// [`Error::NoBridges`], or the kernel's refusal.
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error>;
 
     /// Take the table away, if it is there.
     ///
@@ -206,6 +213,10 @@ impl Firewall for NoFirewall {
     }
 
     fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn set_bridges(&mut self, _: &Bridges) -> Result<(), Error> {
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, CgroupId, ClassName, Error, Policy, limits,
+    Admitted, Bridges, CgroupId, ClassName, Error, Policy, bridges, limits,
     names::{self, Learned},
     ruleset::{Element, Ruleset},
     sets, table,
@@ -18,7 +18,15 @@ pub struct Installed {
     numbers: BTreeMap<u32, CgroupId>,
     /// The addresses of names.
     pub learned: Learned,
+    /// The containers of the moment.
+    bridges: Bridges,
+    /// How many servers the sets have room for: a set whose size is known is filled in a third of
+    /// the time, since its buckets are there from the start and not grown under way.
+    room: u32,
 }
+
+/// Room for servers in the smallest table.
+const ROOM: u32 = 1_024;
 
 /// A change of servers and slices: what goes, then what comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +61,8 @@ impl Installed {
             servers: BTreeMap::new(),
             numbers: BTreeMap::new(),
             learned: Learned::default(),
+            bridges: Bridges::default(),
+            room: ROOM,
         })
     }
 
@@ -63,13 +73,47 @@ impl Installed {
 
     /// The class that judges the server with this number.
     pub fn class_of(&self, number: u32) -> Option<&ClassName> {
-        let cgroup = self.numbers.get(&number)?;
-        Some(&self.servers.get(cgroup)?.class)
+        if let Some(cgroup) = self.numbers.get(&number) {
+            return Some(&self.servers.get(cgroup)?.class);
+        }
+        let mut ports = self.bridges.servers.values();
+        let port = ports.find(|port| port.number == number)?;
+        Some(&port.class)
     }
 
-    /// The whole table with all its elements.
+    /// Makes room for twice the servers that there are, for a table that is made anew.
+    pub fn make_room(&mut self) {
+        let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX / 4);
+        self.room = (servers * 2).max(ROOM).next_power_of_two();
+    }
+
+    /// The containers of the moment.
+    pub fn bridges(&self) -> &Bridges {
+        &self.bridges
+    }
+
+    /// Remember other containers.
+    pub fn set_bridges(&mut self, bridges: Bridges) {
+        self.bridges = bridges;
+    }
+
+    /// The table of the family `bridge`, where there are containers.
+    pub fn bridge_ruleset(&self) -> Option<Ruleset> {
+        if self.bridges.is_empty() {
+            return None;
+        }
+        let mut ruleset = bridges::build(&self.policy);
+        self.bridges.fill(&mut ruleset);
+        Some(ruleset)
+    }
+
+    /// The whole table of the family `inet` with all its elements.
     pub fn ruleset(&self) -> Ruleset {
         let mut ruleset = table::build(&self.policy);
+        if !self.bridges.is_empty() {
+            bridges::extend(&mut ruleset, &self.policy);
+            self.bridges.fill(&mut ruleset);
+        }
         let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
         let guards = self.guarded.iter().map(|slice| sets::guard(*slice));
         elements.insert(sets::GUARDED.to_owned(), guards.collect());
@@ -78,6 +122,9 @@ impl Installed {
             elements.entry(set).or_default().push(element);
         }
         for set in &mut ruleset.sets {
+            if sets::is_of_servers(&set.name) {
+                set.size = self.room;
+            }
             if let Some(elements) = elements.remove(&set.name) {
                 set.elements = elements;
             }

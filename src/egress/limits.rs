@@ -308,13 +308,16 @@ fn by_server(
     check: &Expr,
     then: impl Fn() -> Vec<Expr>,
 ) -> Vec<Rule> {
-    LEVELS
-        .map(|level| {
-            let number = p::number_by_cgroup(level, &sets::marks(level));
-            let counted = p::update(set, check.clone());
-            rule(comment, [condition(), number, counted, then()])
-        })
-        .into()
+    let one = |number: Vec<Expr>| {
+        let counted = p::update(set, check.clone());
+        rule(comment, [condition(), number, counted, then()])
+    };
+    let mut rules: Vec<Rule> = LEVELS
+        .map(|level| one(p::number_by_cgroup(level, &sets::marks(level))))
+        .into();
+    // A container's packets have their server's mark, and no socket here.
+    rules.push(one(p::number_by_mark()));
+    rules
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 //! `ruleset::Expr` with its two halves in `expr`, a new condition or action a function in
 //! `phrases`, a new set a few lines in `sets`, and a new rule a line in `table`.
 
+mod bridges;
 mod class;
 mod damage;
 mod decode;
@@ -29,6 +30,7 @@ mod ids;
 mod installed;
 mod intervals;
 mod limits;
+mod links;
 mod listed;
 pub mod lists;
 mod message;
@@ -48,6 +50,7 @@ mod socket;
 mod table;
 mod uapi;
 
+pub use bridges::{Bridges, ServerPort};
 pub use class::{Class, ClassName, Service, Transport};
 pub use damage::Damage;
 pub use error::Error;
@@ -56,6 +59,7 @@ pub use firewall::{
 };
 pub use ids::{CgroupId, Mode};
 pub use limits::{BitsPerSecond, ClassLimits, Limit, Rate};
+pub use links::{Link, LinkEvents, Links};
 pub use monitor::{Intrusion, Monitor, Writer};
 pub use nflog::Refusals;
 pub use nft::Nft;

@@ -5,8 +5,8 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::{
-    Admitted, Audit, Audited, CgroupId, ClassName, Damage, Difference, Error, Firewall, Mode,
-    Policy, Sent, Traffic,
+    Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, DifferenceKind,
+    Error, Firewall, Mode, Policy, Sent, Traffic, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
     limits,
@@ -17,7 +17,7 @@ use super::{
     sets,
     socket::Netlink,
     table,
-    uapi::{NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
+    uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.
@@ -33,6 +33,10 @@ pub struct Nft {
     dictionary: Dictionary,
     /// How often addresses of names were written. Each time raises the generation.
     learned: u32,
+    /// The containers of the moment.
+    bridges: Bridges,
+    /// Whether the kernel has rules for bridges, once it was asked.
+    bridging: Option<Result<(), Errno>>,
 }
 
 impl Nft {
@@ -48,6 +52,8 @@ impl Nft {
             queueing: None,
             dictionary: Dictionary::default(),
             learned: 0,
+            bridges: Bridges::default(),
+            bridging: None,
         })
     }
 
@@ -57,13 +63,14 @@ impl Nft {
     /// would go with the daemon.
     pub fn owning(mut self) -> Self {
         let held = Ruleset {
+            family: NFPROTO_INET,
             table: format!("{}-probe", table::TABLE),
             flags: NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST,
             ..Ruleset::default()
         };
         let taken = encode::create(&held)
             .and_then(|mut messages| {
-                messages.extend(encode::remove(&held.table)?);
+                messages.extend(encode::remove(held.family, &held.table)?);
                 Ok(messages)
             })
             .and_then(|messages| self.netlink.transact("try to own a table", &messages));
@@ -116,18 +123,25 @@ impl Nft {
         }
     }
 
-    fn install(&mut self, attempt: &'static str, installed: Installed) -> Result<(), Error> {
-        let mut ruleset = self.ruleset(&installed);
-        self.carry_flows(&mut ruleset)?;
-        let messages = encode::replace(&ruleset)?;
+    fn install(&mut self, attempt: &'static str, mut installed: Installed) -> Result<(), Error> {
+        installed.make_room();
+        let (mut inet, bridge) = self.rulesets(&installed);
+        self.carry_flows(&mut inet)?;
+        let mut messages = encode::replace(&inet)?;
+        if self.bridging().is_ok() {
+            messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
+            if let Some(bridge) = bridge {
+                messages.extend(encode::create(&bridge)?);
+            }
+        }
         self.netlink.transact(attempt, &messages).map_err(owned)?;
         self.installed = Some(installed);
         Ok(())
     }
 
-    /// The table as this kernel can have it.
-    fn ruleset(&self, installed: &Installed) -> Ruleset {
-        ruleset(installed, self.flags, self.queueing)
+    /// The tables as this kernel can have them.
+    fn rulesets(&self, installed: &Installed) -> (Ruleset, Option<Ruleset>) {
+        rulesets(installed, self.flags, self.queueing)
     }
 
     /// How this kernel queues packets; tried when it is asked for the first time.
@@ -205,6 +219,55 @@ impl Nft {
         }
         Ok(())
     }
+
+    /// Adds what came in by containers' ports to what their cgroups sent.
+    fn sent_by_containers(&mut self, sent: &mut Vec<Sent>) -> Result<(), Error> {
+        let Some(installed) = &self.installed else {
+            return Ok(());
+        };
+        if installed.bridges().servers.is_empty() {
+            return Ok(());
+        }
+        let counts = readback::counts(&mut self.netlink, table::TABLE, bridges::CONTAINED)?;
+        for (key, packets, bytes) in counts {
+            let Ok(mark) = key.try_into().map(u32::from_ne_bytes) else {
+                continue;
+            };
+            let number = mark & Admitted::NUMBER_MAX;
+            let mut ports = installed.bridges().servers.values();
+            let Some(port) = ports.find(|port| port.number == number) else {
+                continue;
+            };
+            match sent.iter_mut().find(|sent| sent.cgroup == port.cgroup) {
+                Some(known) => {
+                    known.packets = known.packets.saturating_add(packets);
+                    known.bytes = known.bytes.saturating_add(bytes);
+                }
+                None => sent.push(Sent {
+                    cgroup: port.cgroup,
+                    packets,
+                    bytes,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel once whether it has rules for bridges, as `probe` does for the rest.
+    fn bridging(&mut self) -> Result<(), Errno> {
+        if let Some(known) = self.bridging {
+            return known;
+        }
+        let mut ruleset = bridges::build(&Policy::standard(Mode::Enforce));
+        ruleset.table = format!("{}-probe", table::TABLE);
+        let tried = encode::create(&ruleset).and_then(|mut messages| {
+            messages.extend(encode::remove(ruleset.family, &ruleset.table)?);
+            self.netlink.transact("try rules for bridges", &messages)
+        });
+        let known = tried.map_err(|error| error.errno().unwrap_or(Errno::EOPNOTSUPP));
+        self.bridging = Some(known);
+        known
+    }
 }
 
 /// What became of an answer.
@@ -219,26 +282,59 @@ pub struct Heard {
 }
 
 fn elements_if_there(netlink: &mut Netlink, set: &str) -> Result<Vec<Element>, Error> {
-    match readback::elements(netlink, table::TABLE, set) {
+    match readback::elements(netlink, NFPROTO_INET, table::TABLE, set) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(Vec::new()),
         found => found,
     }
 }
 
-fn ruleset(installed: &Installed, flags: u32, queueing: Option<Queueing>) -> Ruleset {
-    let mut ruleset = Ruleset {
-        flags,
-        ..installed.ruleset()
-    };
-    names::queued_by(&mut ruleset, queueing.unwrap_or(Queueing::Missing));
-    ruleset
+/// What should stand, of both families.
+fn rulesets(
+    installed: &Installed,
+    flags: u32,
+    queueing: Option<Queueing>,
+) -> (Ruleset, Option<Ruleset>) {
+    let owned = |ruleset| Ruleset { flags, ..ruleset };
+    let mut inet = installed.ruleset();
+    names::queued_by(&mut inet, queueing.unwrap_or(Queueing::Missing));
+    (owned(inet), installed.bridge_ruleset().map(owned))
 }
 
-fn verify(netlink: &mut Netlink, expected: &Ruleset) -> Result<Audited, Error> {
-    let (generation, found) = readback::read(netlink, table::TABLE)?;
-    Ok(Audited {
-        generation,
-        differences: readback::compare(expected, found.as_ref()),
+fn verify(
+    netlink: &mut Netlink,
+    (inet, bridge): &(Ruleset, Option<Ruleset>),
+    bridging: bool,
+) -> Result<Audited, Error> {
+    const TRIES: u32 = 5;
+    for _ in 0..TRIES {
+        let (generation, found) = readback::read(netlink, NFPROTO_INET, table::TABLE)?;
+        let mut differences = readback::compare(inet, found.as_ref());
+        if bridging {
+            let (again, found) = readback::read(netlink, NFPROTO_BRIDGE, table::TABLE)?;
+            if again != generation {
+                continue;
+            }
+            let on_bridges = match (bridge, found) {
+                (Some(bridge), found) => readback::compare(bridge, found.as_ref()),
+                (None, None) => Vec::new(),
+                (None, Some(_)) => vec![Difference {
+                    object: format!("table {}", table::TABLE),
+                    kind: DifferenceKind::Foreign,
+                }],
+            };
+            differences.extend(on_bridges.into_iter().map(|difference| Difference {
+                object: format!("{} (bridge)", difference.object),
+                ..difference
+            }));
+        }
+        return Ok(Audited {
+            generation,
+            differences,
+        });
+    }
+    Err(Error::Unsettled {
+        attempt: "read the egress tables",
+        tries: TRIES,
     })
 }
 
@@ -250,12 +346,13 @@ fn owned(error: Error) -> Error {
     }
 }
 
-/// Whether an error says that the kernel's table is another than remembered.
+/// Whether an error says that the kernel's table is another than remembered, or that a set of it
+/// is full.
 fn is_drift(error: &Error) -> bool {
     matches!(error, Error::NoAnswer { .. })
         || matches!(
             error.errno(),
-            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY)
+            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ENFILE)
         )
 }
 
@@ -284,12 +381,28 @@ fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, Error> {
     Ok(messages)
 }
 
-fn by_set(change: Change, mut elements: Vec<(String, Element)>) -> Result<Vec<Message>, Error> {
-    elements.sort_by(|a, b| a.0.cmp(&b.0));
+fn by_set(change: Change, elements: Vec<(String, Element)>) -> Result<Vec<Message>, Error> {
+    let inet = |(set, element)| (NFPROTO_INET, set, element);
+    grouped(change, elements.into_iter().map(inet).collect())
+}
+
+fn by_family<'a>(
+    change: Change,
+    elements: impl Iterator<Item = &'a (u8, String, Element)>,
+) -> Result<Vec<Message>, Error> {
+    grouped(change, elements.cloned().collect())
+}
+
+fn grouped(
+    change: Change,
+    mut elements: Vec<(u8, String, Element)>,
+) -> Result<Vec<Message>, Error> {
+    elements.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     let mut messages = Vec::new();
-    for group in elements.chunk_by(|a, b| a.0 == b.0) {
-        let list: Vec<_> = group.iter().map(|(_, element)| element.clone()).collect();
-        messages.extend(encode::elements(table::TABLE, &group[0].0, change, &list)?);
+    for group in elements.chunk_by(|a, b| (a.0, &a.1) == (b.0, &b.1)) {
+        let list: Vec<_> = group.iter().map(|(.., element)| element.clone()).collect();
+        let (family, set, _) = &group[0];
+        messages.extend(encode::elements(*family, table::TABLE, set, change, &list)?);
     }
     Ok(messages)
 }
@@ -301,7 +414,7 @@ impl Firewall for Nft {
         let mut ruleset = table::build(&policy);
         ruleset.table = format!("{}-probe", table::TABLE);
         let mut messages = encode::create(&ruleset)?;
-        messages.extend(encode::remove(&ruleset.table)?);
+        messages.extend(encode::remove(ruleset.family, &ruleset.table)?);
         self.netlink.transact("try the egress table", &messages)
     }
 
@@ -319,6 +432,7 @@ impl Firewall for Nft {
         self.carry_learned(&mut next)?;
         next.apply(next.admit(servers)?);
         next.apply(next.guard(guarded));
+        next.set_bridges(self.bridges.clone());
         self.install("load the egress table", next)
     }
 
@@ -346,17 +460,54 @@ impl Firewall for Nft {
         self.change(attempt, delta)
     }
 
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
+        if let (false, Err(errno)) = (bridges.is_empty(), self.bridging()) {
+            return Err(Error::NoBridges { errno });
+        }
+        self.bridges = bridges.clone();
+        let attempt = "judge other containers";
+        let Some(installed) = &mut self.installed else {
+            return Ok(());
+        };
+        let before = installed.bridges();
+        if before == bridges {
+            return Ok(());
+        }
+        let mut next = installed.clone();
+        next.set_bridges(bridges.clone());
+        if before.is_empty() == bridges.is_empty() {
+            let (old, new) = (before.elements(), bridges.elements());
+            let mut messages = by_family(Change::Delete, old.difference(&new))?;
+            messages.extend(by_family(Change::Add, new.difference(&old))?);
+            match self.netlink.transact(attempt, &messages) {
+                Ok(()) => {
+                    *installed = next;
+                    return Ok(());
+                }
+                Err(error) if is_drift(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.install(attempt, next)
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
+        let mut messages = encode::remove(NFPROTO_INET, table::TABLE)?;
+        if self.bridging().is_ok() {
+            messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
+        }
         self.netlink
-            .transact("remove the egress table", &encode::remove(table::TABLE)?)
+            .transact("remove the egress table", &messages)
             .map_err(owned)?;
         self.installed = None;
         Ok(())
     }
 
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
-        let expected = self.ruleset(self.installed("verify the egress table")?);
-        let audited = verify(&mut self.netlink, &expected)?;
+        let installed = self.installed("verify the egress table")?.clone();
+        let bridging = self.bridging().is_ok();
+        let expected = self.rulesets(&installed);
+        let audited = verify(&mut self.netlink, &expected, bridging)?;
         Ok(audited.differences)
     }
 
@@ -390,11 +541,12 @@ impl Firewall for Nft {
 
     fn audit(&mut self) -> Result<Audit, Error> {
         let installed = self.installed("audit the egress table")?.clone();
-        let (flags, queueing, learned) = (self.flags, self.queueing, self.learned);
+        let (learned, bridging) = (self.learned, self.bridging().is_ok());
+        let expected = self.rulesets(&installed);
         // Opened here: the thread it is used on may be in another network namespace.
         let mut netlink = Netlink::open()?;
         Ok(Box::new(move || {
-            let audited = verify(&mut netlink, &ruleset(&installed, flags, queueing))?;
+            let audited = verify(&mut netlink, &expected, bridging)?;
             Ok(Audited {
                 generation: audited.generation.wrapping_sub(learned),
                 ..audited
@@ -416,6 +568,7 @@ impl Firewall for Nft {
                 })
             }));
         }
+        self.sent_by_containers(&mut sent)?;
         Ok(sent)
     }
 

@@ -113,6 +113,36 @@ pub fn from_loopback() -> Vec<Expr> {
     ]
 }
 
+/// It came from elsewhere than this node's loopback.
+pub fn not_from_loopback() -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_IIF,
+            to: R0,
+        },
+        Expr::Cmp {
+            op: Cmp::Neq,
+            from: R0,
+            value: LOOPBACK.to_ne_bytes().to_vec(),
+        },
+    ]
+}
+
+/// It came in from anywhere: no process of this node sends it now.
+pub fn came_in() -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_IIF,
+            to: R0,
+        },
+        Expr::Cmp {
+            op: Cmp::Neq,
+            from: R0,
+            value: vec![0; 4],
+        },
+    ]
+}
+
 /// It answers a flow that the other side began.
 pub fn is_answer() -> Vec<Expr> {
     vec![
@@ -222,6 +252,16 @@ pub fn update(set: &str, check: Expr) -> Vec<Expr> {
 pub fn number_by_cgroup(level: u8, map: &str) -> Vec<Expr> {
     let mut exprs = mark_by_cgroup(level, map);
     exprs.pop();
+    exprs
+}
+
+/// Load its mark, if it is one of ours.
+pub fn number_by_mark() -> Vec<Expr> {
+    let mut exprs = marked();
+    exprs.push(Expr::Meta {
+        key: NFT_META_MARK,
+        to: R0,
+    });
     exprs
 }
 
@@ -501,6 +541,16 @@ pub fn reject() -> Vec<Expr> {
 /// Let it pass our table.
 pub fn accept() -> Vec<Expr> {
     vec![Expr::Verdict(Verdict::Accept)]
+}
+
+/// Drop it without a word.
+pub fn drop() -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Drop)]
+}
+
+/// Go back to where this chain was jumped to from.
+pub fn back() -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Return)]
 }
 
 /// Let another chain decide.

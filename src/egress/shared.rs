@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Admitted, Audit, CgroupId, ClassName, Damage, Difference, Error, Firewall, Policy, Sent,
-    Traffic,
+    Admitted, Audit, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall, Policy,
+    Sent, Traffic,
 };
 
 /// The driver, whoever had it before: what a panic left of it is compared with the kernel at the
@@ -44,6 +44,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
 
     fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error> {
         lock(self).set_guarded(slices)
+    }
+
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
+        lock(self).set_bridges(bridges)
     }
 
     fn remove(&mut self) -> Result<(), Error> {

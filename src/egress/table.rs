@@ -76,17 +76,23 @@ pub fn build(policy: &Policy) -> Ruleset {
         sets.extend(sets::of_class(name, class));
     }
     sets.extend(listed);
+    Ruleset {
+        family: NFPROTO_INET,
+        table: TABLE.to_owned(),
+        flags: 0,
+        comment: comment(policy),
+        chains,
+        sets,
+    }
+}
+
+/// A line for who lists the table.
+pub fn comment(policy: &Policy) -> String {
     let mode = match policy.mode {
         Mode::Observe => "observing: nothing is refused",
         Mode::Enforce => "enforcing",
     };
-    Ruleset {
-        table: TABLE.to_owned(),
-        flags: 0,
-        comment: format!("hubwarden, {mode}"),
-        chains,
-        sets,
-    }
+    format!("hubwarden, {mode}")
 }
 
 /// A rule of these phrases.
@@ -148,7 +154,10 @@ fn input() -> Chain {
 
 /// Marks a packet with its sender's number, or with none.
 fn name_sender() -> Chain {
-    let mut rules = vec![rule("", [p::mark(p::MARK)])];
+    let mut rules = vec![
+        rule("a container's port named it", [p::came_in(), p::back()]),
+        rule("", [p::mark(p::MARK)]),
+    ];
     rules.extend(LEVELS.map(|level| rule("", [p::mark_by_cgroup(level, &marks(level))])));
     chain("name_sender", rules)
 }
@@ -273,7 +282,7 @@ fn class_loopback(name: &ClassName, class: &Class) -> Chain {
     chain(&format!("loopback_{name}"), rules)
 }
 
-fn dns() -> Vec<Rule> {
+pub(super) fn dns() -> Vec<Rule> {
     each_family("resolvers", "resolvers", || p::service_in("dns"), p::accept)
 }
 

@@ -9,6 +9,7 @@ use crate::config::Hub;
 use crate::http::{self, Endpoint, HttpError};
 use hyper::Method;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Why a container's engine did not tell.
@@ -63,6 +64,79 @@ struct Inspected {
     id: String,
     name: String,
     config: Configured,
+    #[serde(default)]
+    network_settings: NetworkSettings,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    /// `null` where there is none.
+    #[serde(default)]
+    networks: Option<BTreeMap<String, Endpoints>>,
+}
+
+/// An address that is not given is empty text.
+#[derive(Deserialize)]
+struct Endpoints {
+    #[serde(default, rename = "IPAddress")]
+    v4: String,
+    #[serde(default, rename = "GlobalIPv6Address")]
+    v6: String,
+}
+
+/// What of a network is looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Network {
+    id: String,
+    driver: String,
+    /// `null` where there is none.
+    #[serde(default)]
+    options: Option<BTreeMap<String, String>>,
+}
+
+/// The name of the bridge that is a network of Docker's, or why there is none.
+///
+/// # Errors
+/// Docker does not answer, there is no such network, or it is not made of a bridge; in words.
+pub async fn network_bridge(network: &str, hub: &Hub) -> Result<String, String> {
+    let Some(socket) = Engine::Docker.socket(hub) else {
+        return Err("it is no bridge here, and hub.docker is \"none\"".to_owned());
+    };
+    let endpoint = Endpoint::Unix(socket.to_owned());
+    let path = format!("/networks/{network}");
+    let answer = http::ask(&endpoint, Method::GET, &path, &[])
+        .await
+        .map_err(|error| format!("it is no bridge here, and Docker cannot be asked: {error}"))?;
+    if answer.status == 404 {
+        return Err("Docker has no such network".to_owned());
+    }
+    let found: Network = serde_json::from_slice(&answer.body).map_err(|_| {
+        let said = http::excerpt(&answer.body);
+        format!("Docker said (status {}): {said}", answer.status)
+    })?;
+    bridge_of(&found)
+}
+
+fn bridge_of(network: &Network) -> Result<String, String> {
+    const NAME: &str = "com.docker.network.bridge.name";
+    if network.driver != "bridge" {
+        let driver = network.driver.escape_debug();
+        return Err(format!(
+            "its driver is {driver}, and only bridges are looked at"
+        ));
+    }
+    let named = network
+        .options
+        .as_ref()
+        .and_then(|options| options.get(NAME));
+    match (named, network.id.get(..12)) {
+        (Some(name), _) => Ok(name.clone()),
+        // What Docker calls a bridge without a name of its own.
+        (None, Some(id)) => Ok(format!("br-{id}")),
+        (None, None) => Err("Docker gave it no id".to_owned()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -128,7 +202,13 @@ fn facts(inspected: Inspected) -> ContainerFacts {
             .map(str::to_owned)
             .collect()
     };
+    let networks = inspected.network_settings.networks.unwrap_or_default();
+    let addresses = networks
+        .values()
+        .flat_map(|ends| [&ends.v4, &ends.v6])
+        .filter_map(|address| address.parse().ok());
     ContainerFacts {
+        addresses: addresses.collect(),
         users: values("JUPYTERHUB_USER"),
         servers: values("JUPYTERHUB_SERVER_NAME"),
         // Docker writes a slash before it, from the time of linked containers.

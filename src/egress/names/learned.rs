@@ -14,6 +14,7 @@ use crate::egress::{
     phrases::Family,
     ruleset::{Element, Set},
     table,
+    uapi::NFPROTO_INET,
 };
 
 /// An address lives at least so long: programs keep what they were told for a while, and try
@@ -165,7 +166,8 @@ pub fn messages(news: &[News]) -> Result<Vec<Message>, Error> {
     let mut messages = Vec::new();
     for one in news {
         let element = std::slice::from_ref(&one.element);
-        let write = |change| encode::elements(table::TABLE, &one.set, change, element);
+        let write =
+            |change| encode::elements(NFPROTO_INET, table::TABLE, &one.set, change, element);
         messages.extend(write(Change::Add)?);
         if one.known {
             messages.extend(write(Change::Delete)?);

@@ -363,7 +363,7 @@ pub fn try_queueing(netlink: &mut Netlink) -> Result<Queueing, Error> {
     for queueing in [Queueing::Native, Queueing::Target] {
         let trial = trial(queueing, &format!("{}-probe", table::TABLE));
         let mut messages = encode::create(&trial)?;
-        messages.extend(encode::remove(&trial.table)?);
+        messages.extend(encode::remove(trial.family, &trial.table)?);
         match netlink.transact("try to queue packets", &messages) {
             Ok(()) => return Ok(queueing),
             Err(Error::Refused { .. }) => {}
