@@ -386,6 +386,7 @@ fn trial(queueing: Queueing, table: &str) -> Ruleset {
         ),
     ];
     let mut ruleset = Ruleset {
+        family: NFPROTO_INET,
         table: table.to_owned(),
         chains: vec![chain("trial", rules)],
         ..Ruleset::default()
