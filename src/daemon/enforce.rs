@@ -11,6 +11,7 @@ use crate::act::{ActError, CpuControl, Owner};
 use crate::cgroup::{CgroupId, stat::CpuMax};
 use crate::hub::Units;
 use crate::judge::{Controls, Event, Reason, Rung, Verdict, Warning, step, wanted};
+use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -203,12 +204,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.persist()
                 .await
                 .map_err(|error| SettleError::State(error.to_string()))?;
-            self.end_server(id, &owner, &target).await?;
+            self.end_server(id, &owner, &before, &target).await?;
             return Ok(Some(Settled {
                 before,
                 now: target,
-                did: true,
-                decided,
+                did: false,
+                decided: 0,
             }));
         }
         if did {
@@ -237,23 +238,41 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }))
     }
 
-    /// Ends a server that mines, all of it. It stands still since the rung before this, so what
-    /// runs in it cannot get away; its owner is told to forget it afterwards.
+    /// Ends a server that mines, all of it; its owner is told to forget it afterwards. The verdict
+    /// is told from here, since the server is gone by then.
     async fn end_server(
         &self,
         id: CgroupId,
         owner: &Owner,
+        before: &Controls,
         target: &Controls,
     ) -> Result<(), SettleError> {
-        let Some(cgroup) = self
-            .inner
-            .borrow_mut()
-            .guarded(id)
-            .map(|guarded| guarded.cgroup.clone())
-        else {
-            return Ok(());
+        let (server, cgroup, mut verdicts, journal, mode) = {
+            let mut inner = self.inner.borrow_mut();
+            let (journal, mode) = (inner.journal.clone(), inner.config.mode);
+            let Some(guarded) = inner.guarded(id) else {
+                return Ok(());
+            };
+            let verdicts = std::mem::take(&mut guarded.verdicts);
+            let (server, cgroup) = (guarded.server.clone(), guarded.cgroup.clone());
+            (server, cgroup, verdicts, journal, mode)
         };
-        gone_is_fine(self.stopper.end_all(&cgroup, id).await)?;
+        if let Err(error) = gone_is_fine(self.stopper.end_all(&cgroup, id).await) {
+            if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
+                verdicts.append(&mut guarded.verdicts);
+                guarded.verdicts = verdicts;
+            }
+            return Err(error.into());
+        }
+        let story = Story {
+            server: &server,
+            cgroup: &cgroup,
+            id,
+            mode,
+        };
+        for verdict in &verdicts {
+            journal.tell(story.verdict(verdict, target, before));
+        }
         // What is empty holds no limit any more; a unit that is still there is to be let go of.
         let _ = self.cpu.apply(owner, None, target).await;
         gone_is_fine(self.cpu.stop(owner).await)?;
