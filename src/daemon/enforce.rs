@@ -77,6 +77,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     continue;
                 }
                 if guarded.unsettled
+                    || guarded.stopping.is_overdue(now)
                     || (*cpu_controller && !guarded.acting && overwritten(guarded))
                     || guarded.case.waits_for_end_of_processes(&guarded.policy)
                 {
@@ -220,7 +221,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.change(&owner, from, &target).await?;
         }
         if self.inner.borrow_mut().must_stop(id) {
-            self.cpu.stop(&owner).await?;
+            self.stop(id, &owner).await?;
         }
         self.end_miners(id).await?;
         if let Some(guarded) = self.inner.borrow_mut().guarded(id)

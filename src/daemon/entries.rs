@@ -2,6 +2,7 @@
 
 use super::sharing::Place;
 use super::state::{Changed, Record};
+use super::stopping::Stopping;
 use crate::act::Owner;
 use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
@@ -63,6 +64,8 @@ pub(super) struct Guarded {
     pub acting: bool,
     /// Verdicts to carry out and tell, oldest first.
     pub verdicts: VecDeque<Verdict>,
+    /// How far its end has come, where a verdict ends it.
+    pub stopping: Stopping,
     /// Something has to be tried again at the next tick.
     pub unsettled: bool,
     /// It turned out to be somebody else's or nobody's: what we changed is being put back.
@@ -93,6 +96,7 @@ impl Guarded {
             stat: None,
             acting: false,
             verdicts: VecDeque::new(),
+            stopping: Stopping::default(),
             unsettled: false,
             released: false,
             trouble: None,

@@ -24,6 +24,7 @@ mod run;
 mod sharing;
 mod slice_cap;
 mod state;
+mod stopping;
 mod watch;
 
 pub use brake::lift;

@@ -21,6 +21,7 @@ mod mining;
 mod outside;
 mod people;
 mod shown;
+mod stopping;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]

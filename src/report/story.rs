@@ -219,6 +219,16 @@ impl Story<'_> {
             .with("CPU_LIMIT_NOW", limit_in_words(ours))
     }
 
+    /// The hub was asked to stop the server and did not.
+    pub fn hub_did_not_stop(&self, why: &str) -> Entry {
+        let message = format!(
+            "The hub did not stop {}, so hubwarden ends it without the hub: {why}.",
+            self.whose()
+        );
+        self.entry(Kind::Trouble, Level::Warning, message)
+            .with("REASON", why)
+    }
+
     /// A connection was refused.
     pub fn refused(&self, refusal: &Refusal) -> Entry {
         let protocol = match refusal.protocol {
