@@ -11,7 +11,6 @@ use crate::act::{ActError, CpuControl, Owner};
 use crate::cgroup::{CgroupId, stat::CpuMax};
 use crate::hub::Units;
 use crate::judge::{Controls, Event, Reason, Rung, Verdict, Warning, step, wanted};
-use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -202,9 +201,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             .map_or(0, |guarded| guarded.verdicts.len());
         let did = target != found || forced;
         if self.inner.borrow_mut().must_end(id) {
-            self.persist()
-                .await
-                .map_err(|error| SettleError::State(error.to_string()))?;
+            self.note_intent().await?;
             self.end_server(id, &owner, &before, &target).await?;
             return Ok(Some(Settled {
                 before,
@@ -214,9 +211,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }));
         }
         if did {
-            self.persist()
-                .await
-                .map_err(|error| SettleError::State(error.to_string()))?;
+            self.note_intent().await?;
             let from = (!forced).then_some(&found);
             self.change(&owner, from, &target).await?;
         }
@@ -239,73 +234,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }))
     }
 
-    /// Ends a server that mines, all of it; its owner is told to forget it afterwards. The verdict
-    /// is told from here, since the server is gone by then.
-    async fn end_server(
-        &self,
-        id: CgroupId,
-        owner: &Owner,
-        before: &Controls,
-        target: &Controls,
-    ) -> Result<(), SettleError> {
-        let (server, cgroup, mut verdicts, journal, mode) = {
-            let mut inner = self.inner.borrow_mut();
-            let (journal, mode) = (inner.journal.clone(), inner.config.mode);
-            let Some(guarded) = inner.guarded(id) else {
-                return Ok(());
-            };
-            let verdicts = std::mem::take(&mut guarded.verdicts);
-            let (server, cgroup) = (guarded.server.clone(), guarded.cgroup.clone());
-            (server, cgroup, verdicts, journal, mode)
-        };
-        if let Err(error) = gone_is_fine(self.stopper.end_all(&cgroup, id).await) {
-            if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
-                verdicts.append(&mut guarded.verdicts);
-                guarded.verdicts = verdicts;
-            }
-            return Err(error.into());
-        }
-        let story = Story {
-            server: &server,
-            cgroup: &cgroup,
-            id,
-            mode,
-        };
-        for verdict in &verdicts {
-            journal.tell(story.verdict(verdict, target, before));
-        }
-        // What is empty holds no limit any more; a unit that is still there is to be let go of.
-        let _ = self.cpu.apply(owner, None, target).await;
-        gone_is_fine(self.cpu.stop(owner).await)?;
-        Ok(())
-    }
-
-    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended.
-    async fn end_miners(&self, id: CgroupId) -> Result<(), SettleError> {
-        let now = super::now();
-        let (cgroup, processes) = {
-            let mut inner = self.inner.borrow_mut();
-            let acts = inner.acts();
-            let processes = inner.mining_processes(id);
-            match inner.guarded(id) {
-                Some(guarded)
-                    if acts && guarded.case.waits_for_end_of_processes(&guarded.policy) =>
-                {
-                    (guarded.cgroup.clone(), processes)
-                }
-                _ => return Ok(()),
-            }
-        };
-        let count = self.stopper.end(&cgroup, id, &processes).await?;
-        let mut inner = self.inner.borrow_mut();
-        inner.close_dossier(id);
-        if let Some(guarded) = inner.guarded(id) {
-            let event = Event::ProcessesEnded { count };
-            let verdict = step(&mut guarded.case, &event, now, &guarded.policy);
-            guarded.verdicts.extend(verdict);
-            guarded.unsettled = true;
-        }
-        Ok(())
+    async fn note_intent(&self) -> Result<(), SettleError> {
+        let noted = self.persist().await;
+        noted.map_err(|error| SettleError::State(error.to_string()))
     }
 
     async fn change(
@@ -365,18 +296,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// Whether a server's verdict is to end it.
-    fn must_stop(&mut self, id: CgroupId) -> bool {
+    pub(super) fn must_stop(&mut self, id: CgroupId) -> bool {
         let acts = self.acts();
         self.guarded(id)
             .is_some_and(|guarded| acts && !guarded.released && guarded.case.rung == Rung::Stopped)
-    }
-
-    /// Whether a server is to be ended without being asked.
-    fn must_end(&mut self, id: CgroupId) -> bool {
-        self.must_stop(id)
-            && self
-                .guarded(id)
-                .is_some_and(|guarded| guarded.case.ends_as_miner() && !guarded.is_outside())
     }
 
     /// Whether verdicts are carried out.
@@ -483,14 +406,6 @@ impl Inner {
             }
         }
         guarded.unsettled
-    }
-}
-
-/// That a server ended by itself is what was wanted.
-fn gone_is_fine(result: Result<(), ActError>) -> Result<(), ActError> {
-    match result {
-        Err(error) if error.is_gone() => Ok(()),
-        result => result,
     }
 }
 

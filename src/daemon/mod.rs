@@ -8,6 +8,7 @@ mod brake;
 mod commands;
 mod contention;
 mod egress;
+mod ending;
 mod enforce;
 mod entries;
 mod evidence;
