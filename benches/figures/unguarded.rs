@@ -105,12 +105,10 @@ fn start_daemon(slice: &Slice, state: &Path) -> Process {
 
 /// What a server does, from its first instruction.
 pub fn sender() {
-    let far = || {
-        FAR.iter()
-            .map(|far| (far.parse().expect("an address"), PORT))
-    };
     for _ in 0..20 {
-        for address in far().map(SocketAddr::from) {
+        for far in FAR {
+            let far: std::net::IpAddr = far.parse().expect("an address");
+            let address = SocketAddr::from((far, PORT));
             let here = if address.is_ipv4() {
                 "0.0.0.0:0"
             } else {
@@ -224,7 +222,7 @@ impl Slice {
         for number in numbers {
             let cgroup = self.server(number);
             std::fs::create_dir(&cgroup).expect("a server's cgroup");
-            let enter = "echo $$ > \"$0/cgroup.procs\" && exec \"$1\" unguarded-sender";
+            let enter = r#"echo $$ > "$0/cgroup.procs" && exec "$1" unguarded-sender"#;
             let child = Command::new("sh")
                 .args(["-c", enter])
                 .arg(&cgroup)

@@ -6,6 +6,7 @@ use crate::evidence::modes::Modes;
 use crate::evidence::senses::{Senses, Suspect};
 use crate::judge::suspicion;
 use crate::units::Time;
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,10 +15,11 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
     let id = std::fs::metadata(directory)
         .map_err(|error| Failure::input(format!("{}: {error}", directory.display())))?
         .ino();
-    let (mut senses, blind) = Senses::start();
-    for why in blind {
-        println!("{}", serde_json::json!({ "blind": why }));
+    let mut senses = Senses::start();
+    for blind in senses.blind() {
+        println!("{}", serde_json::json!({ "blind": blind.to_string() }));
     }
+    senses.guard(BTreeMap::from([(id, directory.to_owned())]));
     let suspects = [Suspect {
         id,
         directory: directory.to_owned(),
@@ -28,7 +30,9 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
     let mut told = None;
     let mut modes = Modes::default();
     while begun.elapsed() < end {
-        for found in senses.look(&suspects, Time(begun.elapsed())) {
+        let now = Time(begun.elapsed());
+        let heard = senses.listen(now);
+        for found in senses.look(&suspects, now).into_iter().chain(heard) {
             let seconds = begun.elapsed().as_secs_f64();
             let reading = found.evidence.to_string();
             println!(

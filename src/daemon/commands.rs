@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
+use crate::units::Mode;
 use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -61,7 +62,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         inner.meter.configure(&config);
         inner.diary.configure(&config);
+        let observed = inner.config.mode == Mode::Observe && config.mode == Mode::Enforce;
         inner.config = config;
+        if observed {
+            inner.reopen_all();
+        }
         inner.resolve_all();
         inner.read_lists();
         if !inner.off {
@@ -168,6 +173,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
+    /// What was only told so far is not carried out at once where it would end something.
+    fn reopen_all(&mut self) {
+        for entry in self.entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry {
+                guarded.case.reopen();
+                guarded.verdicts.clear();
+            }
+        }
+    }
+
     pub(super) fn guarded_ids(&self) -> Vec<CgroupId> {
         let guarded = |(id, entry): (&CgroupId, &Entry)| match entry {
             Entry::Guarded(_) => Some(*id),
@@ -184,6 +199,16 @@ impl Inner {
     fn busy(&self) -> bool {
         let acting = |entry: &Entry| matches!(entry, Entry::Guarded(g) if g.acting);
         self.entries.values().any(acting)
+    }
+
+    /// What of telling miners and ending them does not work here.
+    fn lacks(&self) -> Vec<(String, String)> {
+        let mut lacks = self.dossiers.lacks();
+        if let Some(why) = &self.cannot_stop {
+            let why = format!("{why}; miners are throttled, and not ended");
+            lacks.push(("stopping".to_owned(), why));
+        }
+        lacks
     }
 
     pub(super) fn status(&self) -> NodeStatus {
@@ -213,11 +238,13 @@ impl Inner {
             egress_loaded: self.loaded,
             cpu_controller: self.cpu_controller,
             unknown,
+            lacks: self.lacks(),
         }
     }
 
-    fn servers(&self) -> Vec<ServerStatus> {
+    pub(super) fn servers(&self) -> Vec<ServerStatus> {
         let mut servers = Vec::new();
+        let shared = self.shared_limits();
         for entry in self.entries.values() {
             let Entry::Guarded(guarded) = entry else {
                 continue;
@@ -226,6 +253,7 @@ impl Inner {
             if guarded.lead.is_some() {
                 continue;
             }
+            let limit = shared.get(&guarded.id).copied().or(guarded.limit);
             servers.push(ServerStatus {
                 user: guarded.server.user.as_str().to_owned(),
                 server: guarded.server.name.clone(),
@@ -240,7 +268,7 @@ impl Inner {
                 granted: self.grants.contains_key(guarded.server.user.as_str()),
                 rung: guarded.case.rung.as_str().to_owned(),
                 class: guarded.class.as_str().to_owned(),
-                limit_cores: guarded.limit.map_or(0.0, |limit| limit.0),
+                limit_cores: limit.map_or(0.0, |limit| limit.0),
             });
         }
         servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));

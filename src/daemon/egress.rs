@@ -43,6 +43,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
             None => inner.refused_unknown(refusal, now),
         }
+        if let (Some(id), RefusedBy::List(_)) = (id, &refusal.by) {
+            drop(inner);
+            self.asked_for_listed(id, now);
+        }
     }
 
     /// Somebody else wrote to our table: mends it at once, not at the next tick.

@@ -8,7 +8,7 @@ use super::entries::{Entry, Guarded};
 use super::state::{Changed, StateError};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
-use crate::cgroup::{CgroupId, stat::CpuMax, stat::CpuStat};
+use crate::cgroup::{CgroupId, stat::CpuMax};
 use crate::hub::Units;
 use crate::judge::{Controls, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
@@ -49,7 +49,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// the judge says.
     pub(super) fn sweep(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
         let mut due = Vec::new();
-        let mut ending = Vec::new();
+        let mut looks = BTreeMap::new();
+        let mut parts = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
             let contention = inner.contention();
@@ -74,7 +75,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
-                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
+                if guarded.unsettled
+                    || guarded.stopping.is_overdue(now)
+                    || (*cpu_controller && !guarded.acting && overwritten(guarded))
+                    || guarded.case.waits_for_end_of_processes(&guarded.policy)
+                {
                     due.push(*id);
                 }
                 // It stands where its server stands; see `follow`.
@@ -86,7 +91,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     guarded.case.credits.restart();
                     continue;
                 }
-                match sample(guarded, now, contention.for_server(*id, guarded)) {
+                match sample(guarded, now, contention.for_server(guarded)) {
                     Ok(None) => {}
                     Ok(Some(verdict)) => {
                         meter.ledger.verdict(*id, verdict.to);
@@ -114,21 +119,44 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if let Some(left) = guarded.case.lasts(&guarded.policy)
                     && left < config.tick
                 {
-                    ending.push((*id, now.0 + left.max(SOONEST)));
+                    looks.insert(*id, Time(now.0 + left.max(SOONEST)));
+                } else if let Some(at) = Inner::measured_again(guarded, config, now) {
+                    looks.insert(*id, at);
                 }
             }
-            inner.look_early(ending);
+            if only.is_none() {
+                // The others end later than the next tick by now.
+                inner.looks.clear();
+            }
+            inner.looks.extend(looks);
             due.extend(inner.follow(&verdicts));
+            if only.is_none() {
+                parts = inner.share_baselines(now);
+            }
         }
         for id in due {
             self.enforce(id);
         }
+        self.enforce_in_turn(parts);
     }
 
     /// Brings a server to where it should be and tells its waiting verdicts.
     pub(super) fn enforce(self: &Rc<Self>, id: CgroupId) {
         let daemon = Rc::clone(self);
         tokio::task::spawn_local(async move { daemon.enforce_now(id).await });
+    }
+
+    /// As [`Daemon::enforce`], one after the other.
+    pub(super) fn enforce_in_turn(self: &Rc<Self>, ids: Vec<CgroupId>) {
+        if ids.is_empty() {
+            return;
+        }
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            for id in ids {
+                daemon.enforce_now(id).await;
+            }
+        });
     }
 
     /// As [`Daemon::enforce`], to be waited for.
@@ -172,6 +200,18 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             .guarded(id)
             .map_or(0, |guarded| guarded.verdicts.len());
         let did = target != found || forced;
+        if self.inner.borrow_mut().must_end(id) {
+            self.persist()
+                .await
+                .map_err(|error| SettleError::State(error.to_string()))?;
+            self.end_server(id, &owner, &target).await?;
+            return Ok(Some(Settled {
+                before,
+                now: target,
+                did: true,
+                decided,
+            }));
+        }
         if did {
             self.persist()
                 .await
@@ -180,8 +220,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.change(&owner, from, &target).await?;
         }
         if self.inner.borrow_mut().must_stop(id) {
-            self.cpu.stop(&owner).await?;
+            self.stop(id, &owner).await?;
         }
+        self.end_miners(id).await?;
         if let Some(guarded) = self.inner.borrow_mut().guarded(id)
             && guarded
                 .changed
@@ -195,6 +236,57 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             did,
             decided,
         }))
+    }
+
+    /// Ends a server that mines, all of it. It stands still since the rung before this, so what
+    /// runs in it cannot get away; its owner is told to forget it afterwards.
+    async fn end_server(
+        &self,
+        id: CgroupId,
+        owner: &Owner,
+        target: &Controls,
+    ) -> Result<(), SettleError> {
+        let Some(cgroup) = self
+            .inner
+            .borrow_mut()
+            .guarded(id)
+            .map(|guarded| guarded.cgroup.clone())
+        else {
+            return Ok(());
+        };
+        gone_is_fine(self.stopper.end_all(&cgroup, id).await)?;
+        // What is empty holds no limit any more; a unit that is still there is to be let go of.
+        let _ = self.cpu.apply(owner, None, target).await;
+        gone_is_fine(self.cpu.stop(owner).await)?;
+        Ok(())
+    }
+
+    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended.
+    async fn end_miners(&self, id: CgroupId) -> Result<(), SettleError> {
+        let now = super::now();
+        let (cgroup, processes) = {
+            let mut inner = self.inner.borrow_mut();
+            let acts = inner.acts();
+            let processes = inner.mining_processes(id);
+            match inner.guarded(id) {
+                Some(guarded)
+                    if acts && guarded.case.waits_for_end_of_processes(&guarded.policy) =>
+                {
+                    (guarded.cgroup.clone(), processes)
+                }
+                _ => return Ok(()),
+            }
+        };
+        let count = self.stopper.end(&cgroup, id, &processes).await?;
+        let mut inner = self.inner.borrow_mut();
+        inner.close_dossier(id);
+        if let Some(guarded) = inner.guarded(id) {
+            let event = Event::ProcessesEnded { count };
+            let verdict = step(&mut guarded.case, &event, now, &guarded.policy);
+            guarded.verdicts.extend(verdict);
+            guarded.unsettled = true;
+        }
+        Ok(())
     }
 
     async fn change(
@@ -253,17 +345,19 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
-    /// Notes whose credits end before the next tick, so that they are looked at just then.
-    fn look_early(&mut self, ending: Vec<(CgroupId, Duration)>) {
-        self.ending = ending.iter().map(|(id, _)| *id).collect();
-        self.look_at = ending.iter().map(|(_, at)| Time(*at)).min();
-    }
-
     /// Whether a server's verdict is to end it.
     fn must_stop(&mut self, id: CgroupId) -> bool {
         let acts = self.acts();
         self.guarded(id)
             .is_some_and(|guarded| acts && !guarded.released && guarded.case.rung == Rung::Stopped)
+    }
+
+    /// Whether a server is to be ended without being asked.
+    fn must_end(&mut self, id: CgroupId) -> bool {
+        self.must_stop(id)
+            && self
+                .guarded(id)
+                .is_some_and(|guarded| guarded.case.ends_as_miner() && !guarded.is_outside())
     }
 
     /// Whether verdicts are carried out.
@@ -278,7 +372,7 @@ impl Inner {
         let mode = self.config.mode;
         let journal = self.journal.clone();
         let guarded = self.guarded(id)?;
-        let policy = guarded.policy.clone();
+        let policy = guarded.policy_here();
         let acts = acts && !guarded.released;
         let mut before = guarded.changed.map_or(*found, |changed| changed.before);
         let mut forced = false;
@@ -291,7 +385,8 @@ impl Inner {
                 let story = guarded.story(mode);
                 journal.tell(story.limit_changed(found, &changed.ours));
             } else {
-                forced = overwritten(guarded);
+                // Written past systemd. What stands where we set no quota is not ours to undo.
+                forced = changed.ours.quota.is_some() && overwritten(guarded);
             }
         }
         let rung = guarded.case.rung;
@@ -323,17 +418,18 @@ impl Inner {
         let Some(guarded) = self.guarded(id) else {
             return false;
         };
-        let policy = guarded.policy.clone();
+        let policy = guarded.policy_here();
         match result {
             Ok(None) => return false,
             Ok(Some(settled)) => {
                 guarded.trouble = None;
+                let quietly = std::mem::take(&mut guarded.place.quietly);
                 guarded.limit = settled.now.quota;
                 let decided = settled.decided.min(guarded.verdicts.len());
                 let verdicts: Vec<Verdict> = guarded.verdicts.drain(..decided).collect();
                 let rung = guarded.case.rung;
                 let story = guarded.story(mode);
-                if verdicts.is_empty() && settled.did {
+                if verdicts.is_empty() && settled.did && !quietly {
                     journal.tell(match rung {
                         _ if off => story.restored("supervision is off", &settled.now),
                         _ if !acts => story.restored("hubwarden only observes", &settled.now),
@@ -371,6 +467,14 @@ impl Inner {
     }
 }
 
+/// That a server ended by itself is what was wanted.
+fn gone_is_fine(result: Result<(), ActError>) -> Result<(), ActError> {
+    match result {
+        Err(error) if error.is_gone() => Ok(()),
+        result => result,
+    }
+}
+
 /// Takes one reading and lets the judge look at it.
 fn sample(
     guarded: &mut Guarded,
@@ -381,26 +485,22 @@ fn sample(
         return Ok(None);
     };
     let sample = reader.sample()?;
-    let runs_out = |stat: CpuStat| stat.throttled_periods.unwrap_or(0);
-    let before = guarded.stat.map_or(0, runs_out);
-    guarded.at_its_quota = runs_out(sample.cpu) > before;
-    guarded.stat = Some(sample.cpu);
+    guarded.read(sample.cpu);
     let usage = sample.cpu.usage + guarded.used_outside;
     let event = Event::Sampled { usage, contended };
     Ok(step(&mut guarded.case, &event, now, &guarded.policy))
 }
 
-/// Whether the kernel holds another quota than the one we set. Without data the answer is no.
+/// Whether the kernel holds another quota than the one we set, or than the one we found and left
+/// as it was. Without data the answer is no.
 fn overwritten(guarded: &mut Guarded) -> bool {
-    let Some(ours) = guarded.changed.and_then(|changed| changed.ours.quota) else {
-        return false;
-    };
-    if guarded.acting {
-        return false;
-    }
+    let known = guarded
+        .changed
+        .map_or(guarded.limit, |changed| changed.ours.quota);
     let max = guarded.reader.as_mut().map(|reader| reader.cpu_max());
-    match max {
-        Some(Ok(Some(max))) => !same_rate(ours, &max),
+    match (max, known) {
+        (Some(Ok(Some(max))), Some(known)) => !same_rate(known, &max),
+        (Some(Ok(Some(max))), None) => max.quota_usec.is_some(),
         _ => false,
     }
 }

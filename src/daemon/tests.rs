@@ -2,22 +2,26 @@
 //! a map, packet rules that are a list.
 
 use super::*;
-use crate::act::{ActError, Owner};
+use crate::act::{ActError, CpuControl, Owner};
 use crate::egress::{Audit, Audited, Bridges, Damage, Difference, Error, Policy as EgressPolicy};
-use crate::hub::UnitFacts;
+use crate::hub::{UnitFacts, Units};
 use crate::judge::{Controls, Rung};
+use crate::report::Entry as Told;
 use crate::sd_bus::SdBusError;
-use crate::units::{CoreSeconds, Cores};
+use crate::units::{CoreSeconds, Cores, Mode};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 mod containers;
 mod hub_word;
 mod intruders;
 mod ladder;
+mod mining;
 mod outside;
 mod people;
 mod shown;
+mod stopping;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]
@@ -161,6 +165,13 @@ impl Firewall for FakeFirewall {
 }
 
 type Running = Rc<Daemon<FakeSystemd, FakeSystemd>>;
+
+/// Waits until the packet rules are compared with what they should be.
+async fn compared(daemon: &Running) {
+    while daemon.inner.borrow().auditing {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
 
 /// A node whose daemon can be started, stopped and killed.
 struct Node {
