@@ -222,7 +222,7 @@ impl Slice {
         for number in numbers {
             let cgroup = self.server(number);
             std::fs::create_dir(&cgroup).expect("a server's cgroup");
-            let enter = "echo $$ > \"$0/cgroup.procs\" && exec \"$1\" unguarded-sender";
+            let enter = r#"echo $$ > "$0/cgroup.procs" && exec "$1" unguarded-sender"#;
             let child = Command::new("sh")
                 .args(["-c", enter])
                 .arg(&cgroup)

@@ -373,6 +373,16 @@ mod tests {
     }
 
     #[test]
+    fn networks_are_names_and_nothing_that_a_request_could_misread() {
+        let found = hub("container_networks = [\"jupyterhub\", \"br-0a_b.c\"]");
+        assert_eq!(found.container_networks, ["jupyterhub", "br-0a_b.c"]);
+        for bad in ["", "-a", "a/b", "a b", "a?b"] {
+            let problem = problem(&format!("container_networks = [\"{bad}\"]"));
+            assert!(problem.contains("expected a Docker network"), "{problem}");
+        }
+    }
+
+    #[test]
     fn the_hub_stops_servers_only_where_it_can_be_asked() {
         assert_eq!(hub("").stop_by, StopBy::Systemd);
         let url = "api_url = \"http://127.0.0.1:8081/hub/api\"\n";
@@ -383,16 +393,6 @@ mod tests {
             problem.contains("expected \"systemd\" or \"hub\""),
             "{problem}"
         );
-    }
-
-    #[test]
-    fn networks_are_names_and_nothing_that_a_request_could_misread() {
-        let found = hub("container_networks = [\"jupyterhub\", \"br-0a_b.c\"]");
-        assert_eq!(found.container_networks, ["jupyterhub", "br-0a_b.c"]);
-        for bad in ["", "-a", "a/b", "a b", "a?b"] {
-            let problem = problem(&format!("container_networks = [\"{bad}\"]"));
-            assert!(problem.contains("expected a Docker network"), "{problem}");
-        }
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::cgroup::CgroupId;
 use crate::config::StopBy;
 use crate::hub::api::Api;
 use crate::hub::{Listed, Units};
-use crate::units::Time;
+use crate::judge::Rung;
+use crate::report::Entry as Told;
+use crate::units::{Mode, Time};
 use std::time::Duration;
 
 /// The hub is given so long; then it is done without.
@@ -45,10 +47,34 @@ impl Stopping {
     }
 }
 
+impl Guarded {
+    /// What is still to be told of a verdict that ended it: it may be gone before whoever was
+    /// asked to stop it says so.
+    pub fn was_stopped(&self, mode: Mode) -> Option<Told> {
+        let verdict = self.verdicts.iter().find(|one| one.to == Rung::Stopped)?;
+        let now = self.changed.map(|changed| changed.ours).unwrap_or_default();
+        let before = self
+            .changed
+            .map(|changed| changed.before)
+            .unwrap_or_default();
+        Some(self.story(mode).verdict(verdict, &now, &before))
+    }
+}
+
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Ends a server. May be called again for as long as it is there.
     pub(super) async fn stop(&self, id: CgroupId, owner: &Owner) -> Result<(), ActError> {
         let listed = self.inner.borrow_mut().hub_to_stop(id);
+        self.stop_listed(listed, id, owner).await
+    }
+
+    /// The same, of a server that the hub is to be asked about under this name.
+    pub(super) async fn stop_listed(
+        &self,
+        listed: Option<Listed>,
+        id: CgroupId,
+        owner: &Owner,
+    ) -> Result<(), ActError> {
         if let Some(listed) = listed {
             let hub = self.inner.borrow().config.hub.clone();
             let Some(url) = &hub.api_url else {
@@ -73,7 +99,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// Whom to ask the hub to stop, if it is to be asked now.
-    fn hub_to_stop(&mut self, id: CgroupId) -> Option<Listed> {
+    pub(super) fn hub_to_stop(&mut self, id: CgroupId) -> Option<Listed> {
         let by_hub = self.config.hub.stop_by == StopBy::Hub && self.config.hub.api_url.is_some();
         let guarded = self.guarded(id)?;
         // What runs outside the server is nothing that the hub knows of.

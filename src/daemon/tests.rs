@@ -19,6 +19,7 @@ mod hub_word;
 mod intruders;
 mod ladder;
 mod mining;
+mod names;
 mod outside;
 mod people;
 mod shown;
@@ -177,6 +178,13 @@ impl Firewall for FakeFirewall {
 }
 
 type Running = Rc<Daemon<FakeSystemd, FakeSystemd>>;
+
+/// Waits until the packet rules are compared with what they should be.
+async fn compared(daemon: &Running) {
+    while daemon.inner.borrow().auditing {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
 
 /// A node whose daemon can be started, stopped and killed.
 struct Node {

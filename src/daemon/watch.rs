@@ -193,6 +193,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 inner.bequeath(&guarded, now());
                 inner.numbers.remove(&guarded.number);
                 inner.shut_out(id);
+                if let Some(told) = guarded.was_stopped(mode)
+                    && inner.acts()
+                {
+                    inner.tell(told);
+                }
                 inner.tell(guarded.story(mode).gone());
                 inner.dirty = true;
             }

@@ -110,7 +110,8 @@ impl Damage {
                 self.note(Done { added, what }, times);
                 return;
             }
-            _ => (kind % 2 == 0, What::Other),
+            NFT_MSG_NEWOBJ | NFT_MSG_NEWFLOWTABLE => (true, What::Other),
+            _ => (false, What::Other),
         };
         self.whole = true;
         self.note(Done { added, what }, 1);
@@ -224,6 +225,8 @@ impl Patch {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::egress::{
         Admitted, CgroupId, Mode, Policy, message::Replies, nla::Writer, ruleset::Data, sets,
@@ -282,19 +285,21 @@ mod tests {
     fn single_elements_are_mended_by_what_should_be_there() {
         let servers = sets::servers(2);
         let good = goto(10, "class_standard");
-        let deleted = elements(NFT_MSG_DELSETELEM, &servers, &[good.clone()]);
-        let patch = damage(&[deleted.clone()]).patch(&installed()).unwrap();
+        let deleted = elements(NFT_MSG_DELSETELEM, &servers, slice::from_ref(&good));
+        let patch = damage(slice::from_ref(&deleted))
+            .patch(&installed())
+            .unwrap();
         let add = |element: &Element| (Change::Add, servers.clone(), element.clone());
         assert_eq!(patch.changes, [add(&good)]);
 
         let foreign = goto(99, "class_exempt");
-        let added = elements(NFT_MSG_NEWSETELEM, &servers, &[foreign.clone()]);
+        let added = elements(NFT_MSG_NEWSETELEM, &servers, slice::from_ref(&foreign));
         let patch = damage(&[added]).patch(&installed()).unwrap();
         let delete = |element: &Element| (Change::Delete, servers.clone(), element.clone());
         assert_eq!(patch.changes, [delete(&foreign)]);
 
         let wrong = goto(10, "class_exempt");
-        let replaced = elements(NFT_MSG_NEWSETELEM, &servers, &[wrong.clone()]);
+        let replaced = elements(NFT_MSG_NEWSETELEM, &servers, slice::from_ref(&wrong));
         let patch = damage(&[deleted.clone(), replaced]).patch(&installed());
         assert_eq!(patch.unwrap().changes, [delete(&wrong), add(&good)]);
 
@@ -302,10 +307,10 @@ mod tests {
         let patch = damage(&[deleted, again]).patch(&installed());
         assert!(patch.unwrap().is_empty());
 
-        let slice = Element::key(7u64.to_ne_bytes().to_vec());
-        let unguarded = elements(NFT_MSG_DELSETELEM, sets::GUARDED, &[slice.clone()]);
+        let guard = Element::key(7u64.to_ne_bytes().to_vec());
+        let unguarded = elements(NFT_MSG_DELSETELEM, sets::GUARDED, slice::from_ref(&guard));
         let patch = damage(&[unguarded]).patch(&installed()).unwrap();
-        let add = (Change::Add, sets::GUARDED.to_owned(), slice);
+        let add = (Change::Add, sets::GUARDED.to_owned(), guard);
         assert_eq!(patch.changes, [add]);
     }
 

@@ -148,7 +148,10 @@ impl Links {
         match asked {
             // -1 is "has no number here".
             Ok(_) => Ok(found.filter(|id| *id >= 0).map(NetnsId)),
-            Err(Error::Socket { errno, .. }) if errno == Errno::ESRCH => Ok(None),
+            Err(Error::Socket {
+                errno: Errno::ESRCH,
+                ..
+            }) => Ok(None),
             Err(error) => Err(error),
         }
     }

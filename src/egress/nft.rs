@@ -215,6 +215,8 @@ impl Nft {
         for set in &mut ruleset.sets {
             if names::is_flows_set(&set.name) {
                 set.elements = elements_if_there(&mut self.netlink, &set.name)?;
+                // One that ends just now has no time left to be written with.
+                set.elements.retain(|element| element.timeout_ms > 0);
             }
         }
         Ok(())

@@ -258,6 +258,55 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_read_once_the_network_is_made() {
+        let body = |ends: &str| {
+            body(&"ab".repeat(32), "[]").replacen(
+                r#""HostConfig""#,
+                &format!(r#""NetworkSettings":{{"Networks":{ends}}},"HostConfig""#),
+                1,
+            )
+        };
+        let made = r#"{"hub":{"IPAddress":"172.18.0.3","GlobalIPv6Address":"fd00::3"},
+            "other":{"IPAddress":"172.19.0.2","GlobalIPv6Address":""}}"#;
+        let (facts, _service) = asked(move || (200, body(made)));
+        let addresses: Vec<String> = facts
+            .unwrap()
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(addresses, ["172.18.0.3", "172.19.0.2", "fd00::3"]);
+        let not_yet = r#"{"hub":{"IPAddress":"","GlobalIPv6Address":""}}"#;
+        let (facts, _service) = asked(move || (200, body(not_yet)));
+        assert!(facts.unwrap().addresses.is_empty());
+        let (facts, _service) = asked(move || (200, body("null")));
+        assert!(facts.unwrap().addresses.is_empty());
+    }
+
+    #[test]
+    fn a_networks_bridge_is_the_one_it_names_or_the_one_of_its_id() {
+        let read = |text: &str| bridge_of(&serde_json::from_str(text).unwrap());
+        let id = "0123456789abcdef";
+        assert_eq!(
+            read(&format!(
+                r#"{{"Id":"{id}","Driver":"bridge","Options":null}}"#
+            ))
+            .unwrap(),
+            "br-0123456789ab"
+        );
+        let options = r#"{"com.docker.network.bridge.name":"docker0"}"#;
+        assert_eq!(
+            read(&format!(
+                r#"{{"Id":"{id}","Driver":"bridge","Options":{options}}}"#
+            ))
+            .unwrap(),
+            "docker0"
+        );
+        let why = read(&format!(r#"{{"Id":"{id}","Driver":"macvlan"}}"#)).unwrap_err();
+        assert!(why.contains("macvlan"), "{why}");
+    }
+
+    #[test]
     fn a_container_without_an_environment_is_no_error() {
         let (facts, _service) = asked(|| (200, body(&"ab".repeat(32), "null")));
         assert!(facts.unwrap().users.is_empty());

@@ -41,16 +41,11 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
         assert_eq!(node.read(&journal), "");
 
         // Seen by comparing alone, once the loop has a moment.
-        let compared = async || {
-            while daemon.inner.borrow().auditing {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        compared().await;
+        compared(&daemon).await;
         alter();
         daemon.intruded(Intrusion::Unknown, &mut more);
         assert!(!node.firewall.rules().loaded);
-        compared().await;
+        compared(&daemon).await;
         assert!(node.firewall.rules().loaded);
         let told = node.read(&journal);
         assert!(told.contains("Somebody changed"), "{told}");

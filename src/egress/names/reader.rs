@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -18,6 +18,10 @@ use super::{
     wire::Segment,
 };
 use crate::egress::{Error, Nft, Transport, phrases, shared::lock};
+
+/// How often, and how long apart, a busy driver is asked for.
+const PATIENCE: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A server asked for a name that is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,6 +217,22 @@ impl Reader {
         }
     }
 
+    /// The driver, once the daemon's loop lets go of it. To load a list of 100,000 entries takes
+    /// seconds: an answer that may go on unread does not wait for so long.
+    fn rules(&self, strict: bool) -> Option<MutexGuard<'_, Nft>> {
+        if strict {
+            return Some(lock(&self.rules));
+        }
+        for _ in 0..PATIENCE {
+            match self.rules.try_lock() {
+                Ok(rules) => return Some(rules),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            }
+        }
+        None
+    }
+
     fn answer(&self, message: &[u8], asker: Option<u32>, strict: bool) -> Ruled {
         let failed = || if strict { Ruled::Bad } else { Ruled::Good };
         let answer = match Answer::read(message) {
@@ -230,7 +250,10 @@ impl Reader {
         add(&self.counts.read, 1);
         // Where somebody just took the table away, the repair is under way and whoever asked asks
         // again.
-        let Ok(heard) = lock(&self.rules).hear(&answer, asker) else {
+        let heard = self
+            .rules(strict)
+            .map(|mut rules| rules.hear(&answer, asker));
+        let Some(Ok(heard)) = heard else {
             add(&self.counts.failed, 1);
             return failed();
         };
