@@ -54,7 +54,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         {
             let mut inner = self.inner.borrow_mut();
             let contention = inner.contention();
-            let used_outside = inner.used_outside();
+            let used_elsewhere = inner.used_elsewhere();
             let mut verdicts = BTreeMap::new();
             let Inner {
                 entries,
@@ -71,7 +71,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     continue;
                 };
                 // Read is read, whoever is looked at this time.
-                guarded.used_outside += used_outside.get(id).copied().unwrap_or_default();
+                guarded.used_outside += used_elsewhere.get(id).copied().unwrap_or_default();
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
