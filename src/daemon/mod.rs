@@ -27,6 +27,7 @@ mod sharing;
 mod slice_cap;
 mod state;
 mod stopping;
+mod sweep;
 mod watch;
 
 pub use brake::lift;
