@@ -102,7 +102,7 @@ impl Learned {
     pub fn apply(&mut self, news: Vec<News>, name: &str, now: Instant) {
         for one in news {
             let known = self.0.entry(one.place).or_default();
-            if known.len() >= ADDRESSES_MAX as usize / 2 && known.len() % 1024 == 0 {
+            if known.len() >= ADDRESSES_MAX as usize / 2 && known.len().is_multiple_of(1024) {
                 known.retain(|_, known| known.until + LATE > now);
             }
             let (until, name) = (one.until, name.to_owned());

@@ -82,7 +82,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::Socket`].
-    pub fn next(&mut self) -> Result<Option<Held>, Error> {
+    pub fn receive(&mut self) -> Result<Option<Held>, Error> {
         let failed = |errno| Error::Socket {
             attempt: "read held packets",
             errno,

@@ -138,7 +138,7 @@ impl Reader {
     /// [`Error::Socket`]: nothing more can be read.
     pub fn run(&mut self, stop: &AtomicBool) -> Result<(), Error> {
         while !stop.load(Ordering::Relaxed) {
-            if let Some(held) = self.queue.next()? {
+            if let Some(held) = self.queue.receive()? {
                 self.judge(&held)?;
             }
         }
