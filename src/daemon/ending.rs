@@ -1,11 +1,11 @@
 //! Ending what mines. A server whose time is up is asked to stop (`stopping`); this one is not.
 
 use super::{Daemon, Inner, now};
-use crate::act::{ActError, CpuControl, Owner};
+use crate::act::{ActError, CpuControl, Owner, Stopper};
 use crate::cgroup::CgroupId;
 use crate::hub::Units;
-use crate::judge::{Controls, Event, step};
-use crate::report::Story;
+use crate::judge::{Controls, Event, Stop, step};
+use crate::report::{Entry as Told, Kind, Level, Story};
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Ends a server that mines, all of it; its owner is told to forget it afterwards. The verdict
@@ -80,6 +80,24 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
+    /// Proves beforehand that what the configuration asks for could be done, and tells if not.
+    pub(super) fn try_out(&mut self, stopper: &Stopper) {
+        let tried = match self.config.evidence.consequences.stop {
+            Stop::Server => stopper.try_out_all(),
+            Stop::Processes => stopper.try_out_one(),
+        };
+        let before = self.cannot_stop.take();
+        self.cannot_stop = tried.err();
+        if let Some(why) = self
+            .cannot_stop
+            .clone()
+            .filter(|_| self.cannot_stop != before)
+        {
+            let message = format!("What mines could not be ended here: {why}.");
+            self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+        }
+    }
+
     /// Whether a server is to be ended without being asked.
     pub(super) fn must_end(&mut self, id: CgroupId) -> bool {
         self.must_stop(id)
