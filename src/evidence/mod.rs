@@ -8,7 +8,8 @@
 //! - [`exec`]: what a process calls itself and is told on its command line;
 //! - [`binary`]: what a process is in truth.
 //!
-//! [`senses`] has them look at hot servers, and at nobody else.
+//! [`senses`] has them look at hot servers, and at nobody else. [`insight`] is for people: what runs
+//! in a server, by kind of program.
 //!
 //! Contents of users' memory and command lines are never kept: a fact holds which pattern
 //! matched, and nothing of what surrounded it.
@@ -16,6 +17,7 @@
 pub mod binary;
 pub mod constants;
 pub mod exec;
+pub mod insight;
 pub mod modes;
 pub mod process;
 pub mod rounding;

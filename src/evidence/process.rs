@@ -77,6 +77,16 @@ impl Process {
         Some(number(&fields, 11)? + number(&fields, 12)?)
     }
 
+    /// CPU time it has used and when it was started, both in clock ticks; with the latter a number
+    /// names one process only. `None` when it is gone.
+    pub fn used_and_started(self) -> Option<(u64, u64)> {
+        let stat = self.read("stat", 4096).ok()?;
+        let fields = after_name(&stat)?;
+        // utime, stime and starttime are fields 14, 15 and 22, state (after the name) is field 3.
+        let used = number(&fields, 11)? + number(&fields, 12)?;
+        Some((used, number(&fields, 19)?))
+    }
+
     /// The CPUs that its running threads are on; at most `most` threads are asked.
     pub fn running_on(self, most: usize) -> Vec<usize> {
         let mut cpus = Vec::new();

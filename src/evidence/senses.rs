@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// A process is looked into when it used this share of a core, in clock ticks a second.
 const BUSY_TICKS: u64 = 5;
 /// Processes of one server that are looked at.
-const MOST_PROCESSES: usize = 512;
+pub(super) const MOST_PROCESSES: usize = 512;
 /// Memory scans in one round.
 const MOST_SCANS: usize = 8;
 
@@ -236,7 +236,7 @@ impl Senses {
 }
 
 /// The processes in a cgroup and below it.
-fn processes(directory: &Path) -> Vec<Process> {
+pub fn processes(directory: &Path) -> Vec<Process> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
