@@ -31,7 +31,7 @@ impl fmt::Display for Mode {
 }
 
 /// A rate of CPU use: 1.0 is one core kept busy.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cores(pub f64);
 

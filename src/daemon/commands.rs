@@ -216,8 +216,9 @@ impl Inner {
         }
     }
 
-    fn servers(&self) -> Vec<ServerStatus> {
+    pub(super) fn servers(&self) -> Vec<ServerStatus> {
         let mut servers = Vec::new();
+        let shared = self.shared_limits();
         for entry in self.entries.values() {
             let Entry::Guarded(guarded) = entry else {
                 continue;
@@ -226,6 +227,7 @@ impl Inner {
             if guarded.lead.is_some() {
                 continue;
             }
+            let limit = shared.get(&guarded.id).copied().or(guarded.limit);
             servers.push(ServerStatus {
                 user: guarded.server.user.as_str().to_owned(),
                 server: guarded.server.name.clone(),
@@ -240,7 +242,7 @@ impl Inner {
                 granted: self.grants.contains_key(guarded.server.user.as_str()),
                 rung: guarded.case.rung.as_str().to_owned(),
                 class: guarded.class.as_str().to_owned(),
-                limit_cores: guarded.limit.map_or(0.0, |limit| limit.0),
+                limit_cores: limit.map_or(0.0, |limit| limit.0),
             });
         }
         servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));

@@ -8,7 +8,7 @@ use super::entries::{Entry, Guarded};
 use super::state::{Changed, StateError};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
-use crate::cgroup::{CgroupId, stat::CpuMax, stat::CpuStat};
+use crate::cgroup::{CgroupId, stat::CpuMax};
 use crate::hub::Units;
 use crate::judge::{Controls, Event, Reason, Rung, Verdict, Warning, step, wanted};
 use crate::units::{Cores, Mode, Time};
@@ -50,6 +50,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn sweep(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
         let mut due = Vec::new();
         let mut ending = Vec::new();
+        let mut parts = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
             let contention = inner.contention();
@@ -74,7 +75,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
-                if guarded.unsettled || (*cpu_controller && overwritten(guarded)) {
+                if guarded.unsettled || (*cpu_controller && !guarded.acting && overwritten(guarded))
+                {
                     due.push(*id);
                 }
                 // It stands where its server stands; see `follow`.
@@ -86,7 +88,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     guarded.case.credits.restart();
                     continue;
                 }
-                match sample(guarded, now, contention.for_server(*id, guarded)) {
+                match sample(guarded, now, contention.for_server(guarded)) {
                     Ok(None) => {}
                     Ok(Some(verdict)) => {
                         meter.ledger.verdict(*id, verdict.to);
@@ -119,16 +121,33 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
             inner.look_early(ending);
             due.extend(inner.follow(&verdicts));
+            if only.is_none() {
+                parts = inner.share_baselines(now);
+            }
         }
         for id in due {
             self.enforce(id);
         }
+        self.enforce_in_turn(parts);
     }
 
     /// Brings a server to where it should be and tells its waiting verdicts.
     pub(super) fn enforce(self: &Rc<Self>, id: CgroupId) {
         let daemon = Rc::clone(self);
         tokio::task::spawn_local(async move { daemon.enforce_now(id).await });
+    }
+
+    /// As [`Daemon::enforce`], one after the other.
+    pub(super) fn enforce_in_turn(self: &Rc<Self>, ids: Vec<CgroupId>) {
+        if ids.is_empty() {
+            return;
+        }
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            for id in ids {
+                daemon.enforce_now(id).await;
+            }
+        });
     }
 
     /// As [`Daemon::enforce`], to be waited for.
@@ -278,7 +297,7 @@ impl Inner {
         let mode = self.config.mode;
         let journal = self.journal.clone();
         let guarded = self.guarded(id)?;
-        let policy = guarded.policy.clone();
+        let policy = guarded.policy_here();
         let acts = acts && !guarded.released;
         let mut before = guarded.changed.map_or(*found, |changed| changed.before);
         let mut forced = false;
@@ -291,7 +310,8 @@ impl Inner {
                 let story = guarded.story(mode);
                 journal.tell(story.limit_changed(found, &changed.ours));
             } else {
-                forced = overwritten(guarded);
+                // Written past systemd. What stands where we set no quota is not ours to undo.
+                forced = changed.ours.quota.is_some() && overwritten(guarded);
             }
         }
         let rung = guarded.case.rung;
@@ -323,17 +343,18 @@ impl Inner {
         let Some(guarded) = self.guarded(id) else {
             return false;
         };
-        let policy = guarded.policy.clone();
+        let policy = guarded.policy_here();
         match result {
             Ok(None) => return false,
             Ok(Some(settled)) => {
                 guarded.trouble = None;
+                let quietly = std::mem::take(&mut guarded.place.quietly);
                 guarded.limit = settled.now.quota;
                 let decided = settled.decided.min(guarded.verdicts.len());
                 let verdicts: Vec<Verdict> = guarded.verdicts.drain(..decided).collect();
                 let rung = guarded.case.rung;
                 let story = guarded.story(mode);
-                if verdicts.is_empty() && settled.did {
+                if verdicts.is_empty() && settled.did && !quietly {
                     journal.tell(match rung {
                         _ if off => story.restored("supervision is off", &settled.now),
                         _ if !acts => story.restored("hubwarden only observes", &settled.now),
@@ -381,26 +402,22 @@ fn sample(
         return Ok(None);
     };
     let sample = reader.sample()?;
-    let runs_out = |stat: CpuStat| stat.throttled_periods.unwrap_or(0);
-    let before = guarded.stat.map_or(0, runs_out);
-    guarded.at_its_quota = runs_out(sample.cpu) > before;
-    guarded.stat = Some(sample.cpu);
+    guarded.read(sample.cpu);
     let usage = sample.cpu.usage + guarded.used_outside;
     let event = Event::Sampled { usage, contended };
     Ok(step(&mut guarded.case, &event, now, &guarded.policy))
 }
 
-/// Whether the kernel holds another quota than the one we set. Without data the answer is no.
+/// Whether the kernel holds another quota than the one we set, or than the one we found and left
+/// as it was. Without data the answer is no.
 fn overwritten(guarded: &mut Guarded) -> bool {
-    let Some(ours) = guarded.changed.and_then(|changed| changed.ours.quota) else {
-        return false;
-    };
-    if guarded.acting {
-        return false;
-    }
+    let known = guarded
+        .changed
+        .map_or(guarded.limit, |changed| changed.ours.quota);
     let max = guarded.reader.as_mut().map(|reader| reader.cpu_max());
-    match max {
-        Some(Ok(Some(max))) => !same_rate(ours, &max),
+    match (max, known) {
+        (Some(Ok(Some(max))), Some(known)) => !same_rate(known, &max),
+        (Some(Ok(Some(max))), None) => max.quota_usec.is_some(),
         _ => false,
     }
 }

@@ -1,5 +1,6 @@
 //! What the daemon knows of each cgroup it was told of.
 
+use super::sharing::Place;
 use super::state::{Changed, Record};
 use crate::act::Owner;
 use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
@@ -49,6 +50,8 @@ pub(super) struct Guarded {
     pub lead: Option<CgroupId>,
     /// What the user's slice used, all in all, while it followed this server.
     pub used_outside: Duration,
+    /// What it has of the baseline, where the user has other places too.
+    pub place: Place,
     /// Its quota ran out since the sample before.
     pub at_its_quota: bool,
     /// The limit in force, ours or the admin's, as last seen; `None` is no limit.
@@ -83,6 +86,7 @@ impl Guarded {
             policy,
             lead: None,
             used_outside: record.used_outside,
+            place: Place::default(),
             at_its_quota: false,
             limit: record.changed.and_then(|changed| changed.ours.quota),
             reader: None,
@@ -128,6 +132,22 @@ impl Guarded {
         })
     }
 
+    /// What it used lately; of a server, with all that its user ran outside it.
+    pub fn rate(&self) -> Cores {
+        match self.lead {
+            Some(_) => self.place.rate,
+            None => self.case.credits.rate,
+        }
+    }
+
+    /// Takes a reading of its counters; the one before it.
+    pub fn read(&mut self, stat: CpuStat) -> Option<CpuStat> {
+        let runs_out = |stat: CpuStat| stat.throttled_periods.unwrap_or(0);
+        let before = self.stat.replace(stat);
+        self.at_its_quota = runs_out(stat) > before.map_or(0, runs_out);
+        before
+    }
+
     /// Whether it is what a user runs outside the server.
     pub fn is_outside(&self) -> bool {
         self.server.spawner == Spawner::Login
@@ -139,6 +159,7 @@ impl Guarded {
             cgroup: &self.cgroup,
             id: self.id,
             mode,
+            shares: self.place.part.map(|_| self.policy.baseline),
         }
     }
 }

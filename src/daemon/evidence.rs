@@ -181,7 +181,7 @@ impl Dossier {
 }
 
 fn is_hot(guarded: &Guarded) -> bool {
-    guarded.case.credits.rate > HOT || guarded.at_its_quota
+    guarded.rate() > HOT || guarded.at_its_quota
 }
 
 #[cfg(test)]

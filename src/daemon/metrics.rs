@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::egress::Sent;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Mode;
+use crate::units::{Cores, Mode};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -124,6 +124,7 @@ impl Inner {
     }
 
     fn readings(&mut self) -> Vec<Reading> {
+        let shared = self.shared_limits();
         let Inner {
             entries,
             meter,
@@ -132,7 +133,7 @@ impl Inner {
         } = self;
         meter.gauges.retain(|id, _| entries.contains_key(id));
         let mut readings = Vec::new();
-        for (id, entry) in entries {
+        for (id, entry) in &*entries {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
@@ -140,24 +141,36 @@ impl Inner {
                 .gauges
                 .entry(*id)
                 .or_insert_with(|| Gauges::open(root, &guarded.cgroup));
-            readings.extend(reading(guarded, gauges));
+            // A slice is a part of the server that it follows, whose account is the one that counts.
+            let lead = guarded.lead.and_then(|lead| match entries.get(&lead) {
+                Some(Entry::Guarded(server)) => Some(server),
+                _ => None,
+            });
+            let account = lead.unwrap_or(guarded);
+            let limit = shared.get(&account.id).copied().or(account.limit);
+            readings.extend(reading(guarded, account, limit, gauges));
         }
         readings
     }
 }
 
-/// What one server shows; nothing before its first sample.
-fn reading(guarded: &Guarded, gauges: &Gauges) -> Option<Reading> {
+/// What one cgroup of a server's shows; nothing before its first sample.
+fn reading(
+    guarded: &Guarded,
+    account: &Guarded,
+    limit: Option<Cores>,
+    gauges: &Gauges,
+) -> Option<Reading> {
     let stat = guarded.stat?;
     let server = ServerMetrics {
         user: guarded.server.user.as_str().to_owned(),
-        server: guarded.server.name.clone(),
+        server: account.server.name.clone(),
         cpu: stat.usage,
         throttled: stat.throttled,
-        credits: guarded.case.credits.left,
-        credits_size: guarded.policy.size,
-        limit: guarded.limit,
-        rung: guarded.case.rung,
+        credits: account.case.credits.left,
+        credits_size: account.policy.size,
+        limit,
+        rung: account.case.rung,
         memory: gauges.memory(),
         pids: gauges.pids(),
         verdicts: Tally::default(),

@@ -34,8 +34,8 @@ pub(super) fn uid_of_cgroup(cgroup: &CgroupPath) -> Option<u32> {
 
 impl Inner {
     /// Puts the slices of users whose servers are known under supervision, and tells each which
-    /// server it follows.
-    pub(super) fn attach_outside(&mut self, now: Time) {
+    /// server it follows. Returns who has another part of the baseline since.
+    pub(super) fn attach_outside(&mut self, now: Time) -> Vec<CgroupId> {
         let mut servers: BTreeMap<u32, (CgroupId, Server)> = BTreeMap::new();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry
@@ -85,6 +85,7 @@ impl Inner {
                 guarded.unsettled = true;
             }
         }
+        self.share_baselines(now)
     }
 
     /// The case a user's new server begins with: the one that was carried on, or what is left of
@@ -152,7 +153,7 @@ impl Inner {
             let Ok(sample) = reader.sample() else {
                 continue;
             };
-            let before = guarded.stat.replace(sample.cpu);
+            let before = guarded.read(sample.cpu);
             let since = before.and_then(|before| sample.cpu.usage.checked_sub(before.usage));
             *used.entry(lead).or_default() += since.unwrap_or_default();
         }

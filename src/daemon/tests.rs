@@ -2,14 +2,16 @@
 //! a map, packet rules that are a list.
 
 use super::*;
-use crate::act::{ActError, Owner};
+use crate::act::{ActError, CpuControl, Owner};
 use crate::egress::{Difference, Error, Policy as EgressPolicy};
-use crate::hub::UnitFacts;
+use crate::hub::{UnitFacts, Units};
 use crate::judge::{Controls, Rung};
+use crate::report::Entry as Told;
 use crate::sd_bus::SdBusError;
-use crate::units::{CoreSeconds, Cores};
+use crate::units::{CoreSeconds, Cores, Mode};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 mod containers;
 mod hub_word;

@@ -30,8 +30,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         if let Some(uid) = uid_of_cgroup(&cgroup) {
             inner.entries.insert(id, Entry::Outside { cgroup, uid });
-            inner.attach_outside(now());
+            let parts = inner.attach_outside(now());
             drop(inner);
+            self.enforce_in_turn(parts);
             self.enforce(id);
             return;
         }
@@ -113,8 +114,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 };
                 inner.rested.remove(record.server.user.as_str());
                 inner.guard(record, false);
-                inner.attach_outside(now());
+                let parts = inner.attach_outside(now());
                 drop(inner);
+                self.enforce_in_turn(parts);
                 self.enforce(id);
             }
             Finding::NotAServer(why) => inner.set_aside(cgroup, id, why, true),
@@ -290,6 +292,7 @@ impl Inner {
                 self.guard(Record { class, ..record }, true);
             }
         }
+        // All of them are enforced in a moment.
         self.attach_outside(now());
     }
 }

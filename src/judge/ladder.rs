@@ -69,13 +69,22 @@ pub struct Case {
     /// What evidence amounts to, and when it was found last.
     #[serde(default)]
     accused: Option<(Strength, Time)>,
+    /// How often others waited again soon after it was let up for their calm.
+    #[serde(default)]
+    relapses: u32,
 }
 
 /// More than these within one window change nothing further.
 const OFFENCES: usize = 4;
 /// An uncontended node gives a throttled server its CPU back after this many minimum stays: the
-/// throttling itself relieves the others, so calm proves little at first.
+/// throttling itself relieves the others, so calm proves little at first. Each time that this
+/// turns out so, twice as many.
 const CALM: u32 = 4;
+/// But never sooner: the kernel's pressure is a mean over ten seconds (Documentation/accounting/
+/// psi.rst), and says little of the last few.
+const LEAST_CALM: Duration = Duration::from_secs(30);
+/// Doubled so often at most: sixteenfold, half an hour of the default minimum stay.
+const MOST_RELAPSES: u32 = 4;
 /// Evidence stands for this long after it was found last. While it stands it is looked for.
 const EVIDENCE_STANDS: Duration = Duration::from_secs(600);
 
@@ -96,6 +105,7 @@ impl Case {
             offences: [None; OFFENCES],
             warned: false,
             accused: None,
+            relapses: 0,
         }
     }
 
@@ -136,6 +146,22 @@ impl Case {
     fn stood(&self, now: Time) -> Duration {
         self.moved
             .map_or(Duration::ZERO, |moved| now.since(moved.at))
+    }
+
+    /// How long others must be calm before it is let up, though it has not rested.
+    fn calm(&self, policy: &Policy) -> Duration {
+        (CALM * policy.min_stay).max(LEAST_CALM) * 2u32.pow(self.relapses.min(MOST_RELAPSES))
+    }
+
+    /// Notes whether letting it up did others good: it is throttled again, for theirs.
+    fn relapse(&mut self, now: Time, policy: &Policy) {
+        let was_let_up =
+            self.rung == Rung::Deprioritised && self.moved.is_some_and(|moved| !moved.up);
+        if was_let_up && self.stood(now) < self.calm(policy) {
+            self.relapses = (self.relapses + 1).min(MOST_RELAPSES);
+        } else {
+            self.relapses = 0;
+        }
     }
 
     /// How much faster than its use its credits drain.
@@ -211,6 +237,7 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
         reason,
     };
     if due == Rung::Throttled && case.rung < due {
+        case.relapse(now, policy);
         case.offences.rotate_right(1);
         case.offences[0] = Some(now);
     }
@@ -334,9 +361,7 @@ fn due_while_held(
             (Rung::Frozen, Reason::Sustained { after })
         }
         (Rung::Throttled, _)
-            if policy.contended_above.is_some()
-                && !contended
-                && stood >= CALM * policy.min_stay =>
+            if policy.contended_above.is_some() && !contended && stood >= case.calm(policy) =>
         {
             let size = policy.size;
             (Rung::Deprioritised, Reason::SpentUncontended { size })

@@ -14,6 +14,7 @@ mod grant;
 mod ladder;
 mod policy;
 mod reason;
+mod share;
 
 pub use controls::{Controls, wanted};
 pub use credits::Credits;
@@ -22,6 +23,7 @@ pub use grant::{Grant, GrantedCredits};
 pub use ladder::{Case, Event, Rung, Verdict, Warning, step};
 pub use policy::{PlainLimits, Policy, Repeat, Sustained, TimeLimits};
 pub use reason::Reason;
+pub use share::share_out;
 
 #[cfg(test)]
 mod tests;

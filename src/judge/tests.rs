@@ -190,6 +190,44 @@ fn a_node_nobody_else_needs_is_left_to_its_one_busy_user() {
     assert_eq!(server.case.rung, Rung::Deprioritised);
 }
 
+/// Two who spin side by side: each time the one is let up, the other waits again.
+#[test]
+fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
+    let mut server = Server::new(Policy {
+        contended_above: Some(0.1),
+        min_stay: Duration::ZERO,
+        ..policy()
+    });
+    let second = Duration::from_secs(1);
+    server.run_for(2.0, HOUR, second);
+    let begun = server.verdicts.len();
+    for _ in 0..2 * 3600 {
+        server.contended = server.case.rung < Rung::Throttled;
+        server.run(2.0, second);
+    }
+    let verdicts = &server.verdicts[begun..];
+    let let_up = |verdict: &&(Time, Verdict)| verdict.1.to < Rung::Throttled;
+    let times: Vec<u64> = verdicts
+        .iter()
+        .filter(let_up)
+        .map(|(at, _)| at.0.as_secs())
+        .collect();
+    let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // One second passes until the neighbour is heard.
+    assert_eq!(gaps[..4], [61, 121, 241, 481], "{gaps:?}");
+    assert!(gaps[4..].iter().all(|gap| *gap == 481), "{gaps:?}");
+    // Once nobody minds for as long, all is as at first.
+    server.contended = false;
+    server.run_for(2.0, 2 * HOUR, second);
+    assert_eq!(server.case.rung, Rung::Deprioritised);
+    server.contended = true;
+    server.run(2.0, second);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    server.contended = false;
+    server.run_for(2.0, Duration::from_secs(30), second);
+    assert_eq!(server.case.rung, Rung::Deprioritised);
+}
+
 #[test]
 fn sustained_load_is_frozen_and_stopped_only_where_configured() {
     let sustained = Sustained {
@@ -383,6 +421,29 @@ proptest! {
                 prop_assert!(t1.since(*t0) >= server.policy.min_stay, "{pair:?}");
             }
             prop_assert_eq!(a.to, b.from);
+        }
+    }
+
+    /// Pressure may come and go as it likes, and the minimum stay may be nothing.
+    #[test]
+    fn contention_throttles_nobody_twice_within_half_a_minute(
+        contention in prop::collection::vec((any::<bool>(), 1u32..40), 1..60),
+        stay in 0u64..5,
+    ) {
+        let mut server = Server::new(Policy {
+            contended_above: Some(0.1),
+            min_stay: Duration::from_secs(stay),
+            ..policy()
+        });
+        server.run(2.0, HOUR);
+        for (contended, seconds) in contention {
+            server.contended = contended;
+            server.run_for(2.0, Duration::from_secs(seconds.into()), Duration::from_secs(1));
+        }
+        let throttled = |verdict: &&(Time, Verdict)| verdict.1.to == Rung::Throttled;
+        let times: Vec<Time> = server.verdicts.iter().filter(throttled).map(|(at, _)| *at).collect();
+        for pair in times.windows(2) {
+            prop_assert!(pair[1].since(pair[0]) >= Duration::from_secs(30), "{times:?}");
         }
     }
 

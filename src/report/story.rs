@@ -19,6 +19,8 @@ pub struct Story<'a> {
     pub id: CgroupId,
     /// Whether verdicts are carried out.
     pub mode: Mode,
+    /// The baseline that it shares with other places of its user's, where there are any.
+    pub shares: Option<Cores>,
 }
 
 impl Story<'_> {
@@ -67,11 +69,17 @@ impl Story<'_> {
     pub fn verdict(&self, verdict: &Verdict, now: &Controls, before: &Controls) -> Entry {
         let limit = limit_in_words(now);
         let (kind, done, would) = match verdict.to {
-            Rung::Throttled => (
-                Kind::Throttled,
-                format!("is throttled to {limit}"),
-                format!("would be throttled to {limit}"),
-            ),
+            Rung::Throttled => {
+                let part = match self.shares {
+                    Some(all) => format!(", its part of the {all} left to {}", self.server.user),
+                    None => String::new(),
+                };
+                (
+                    Kind::Throttled,
+                    format!("is throttled to {limit}{part}"),
+                    format!("would be throttled to {limit}{part}"),
+                )
+            }
             Rung::Frozen => (
                 Kind::Frozen,
                 "is frozen: its processes stand still and lose nothing".to_owned(),
@@ -284,6 +292,7 @@ mod tests {
             cgroup: &cgroup,
             id: CgroupId(42),
             mode,
+            shares: None,
         })
     }
 

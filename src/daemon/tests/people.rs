@@ -142,3 +142,71 @@ fn a_busy_server_is_throttled_only_while_its_neighbour_waits() {
         assert_eq!(rung(&daemon, "bob"), Rung::Free);
     });
 }
+
+/// A node where spent credits throttle only under contention, and alice has spent hers.
+async fn a_spender(node: &mut Node) -> (Running, std::sync::mpsc::Receiver<Told>) {
+    node.config.limits.cpu.throttle_when = crate::config::ThrottleWhen::Contended;
+    node.spawn("alice");
+    node.spawn("bob");
+    // Nobody but alice is uid 1000 here.
+    if let Some(facts) = (node.systemd.0.borrow_mut().facts).get_mut(&Node::unit("bob")) {
+        facts.uid = Some(1001);
+    }
+    let (daemon, journal) = node.start();
+    node.outside(0.0);
+    node.tick(&daemon, 1).await;
+    for second in 1..=100u32 {
+        node.set_usage("alice", f64::from(second));
+        node.outside(f64::from(second));
+        node.tick(&daemon, 1).await;
+    }
+    assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+    (daemon, journal)
+}
+
+const WAITS: &str = "some avg10=90.00 avg60=90.00 avg300=50.00 total=1\n";
+
+#[test]
+fn a_user_s_own_threads_that_wait_for_each_other_are_nobody_else_s_waiting() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let (daemon, _journal) = a_spender(&mut node).await;
+        let slice = node.root.path().join("user.slice/user-1000.slice");
+        for directory in [node.directory("alice"), slice] {
+            std::fs::write(directory.join("cpu.pressure"), WAITS).unwrap();
+        }
+        for second in 101..=200u32 {
+            node.set_usage("alice", f64::from(second));
+            node.outside(f64::from(second));
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+        // The same from somebody else, who works as much, is.
+        std::fs::write(node.directory("bob").join("cpu.pressure"), WAITS).unwrap();
+        for second in 1..=2u32 {
+            node.set_usage("bob", f64::from(second));
+            node.set_usage("alice", 200.0 + f64::from(second));
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+    });
+}
+
+#[test]
+fn who_waits_for_their_own_quota_does_not_wait_for_the_cpu() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let (daemon, _journal) = a_spender(&mut node).await;
+        std::fs::write(node.directory("bob").join("cpu.pressure"), WAITS).unwrap();
+        // Bob's 64 threads run into his limit of 1.5 cores in every period.
+        for second in 1..=50u32 {
+            let usec = second * 1_500_000;
+            let stat = format!("usage_usec {usec}\nnr_periods {second}\nnr_throttled {second}\n");
+            std::fs::write(node.directory("bob").join("cpu.stat"), stat).unwrap();
+            node.set_usage("alice", 100.0 + f64::from(second));
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+        assert_eq!(rung(&daemon, "bob"), Rung::Free);
+    });
+}

@@ -70,6 +70,48 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
 }
 
 #[test]
+fn what_a_user_runs_outside_is_in_the_server_s_metrics_and_the_account_there_once() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.config.metrics.textfile = Some(node.textfile());
+        node.spawn("alice");
+        node.outside(0.0);
+        let slice = node.root.path().join("user.slice/user-1000.slice");
+        for (directory, pids, memory) in [(node.directory("alice"), 12, 4096), (slice, 30, 8192)] {
+            std::fs::write(directory.join("pids.current"), format!("{pids}\n")).unwrap();
+            std::fs::write(directory.join("memory.current"), format!("{memory}\n")).unwrap();
+        }
+        let (daemon, _journal) = node.start();
+        node.whole_tick(&daemon, 1).await;
+        for second in 1..=100u32 {
+            node.set_usage("alice", f64::from(second));
+            node.outside(f64::from(second));
+            node.tick(&daemon, 1).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        node.whole_tick(&daemon, 1).await;
+        let cpu = "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 200.0\n";
+        let text = text_with(&node.textfile(), cpu).await;
+        for line in [
+            "hubwarden_server_pids{user=\"alice\",server=\"\"} 42\n",
+            "hubwarden_server_memory_bytes{user=\"alice\",server=\"\"} 12288\n",
+            // The server's quota and the slice's together.
+            "hubwarden_server_limit_cores{user=\"alice\",server=\"\"} 0.25\n",
+            "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",rung=\"throttled\"} 1\n",
+            "hubwarden_servers{rung=\"throttled\"} 1\n",
+            "hubwarden_servers{rung=\"free\"} 0\n",
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+        // What is left of the one account, a second's baseline after its end.
+        let credits = "hubwarden_server_credits_core_seconds{user=\"alice\",server=\"\"} ";
+        let shown = text.lines().find_map(|line| line.strip_prefix(credits));
+        let left: f64 = shown.unwrap_or_else(|| panic!("{text}")).parse().unwrap();
+        assert!(left <= 0.25, "{left}");
+    });
+}
+
+#[test]
 fn a_record_of_an_enforced_day_says_who_was_throttled_and_names_nobody() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);

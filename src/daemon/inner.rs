@@ -1,0 +1,69 @@
+//! What every part of the daemon asks of the shared state.
+
+use super::Inner;
+use super::entries::{Entry, Guarded};
+use super::state::{Book, StateError};
+use crate::cgroup::CgroupId;
+use crate::report::{Entry as Told, Kind, Level};
+use crate::units::Mode;
+
+impl Inner {
+    pub(super) fn tell(&self, entry: Told) {
+        self.journal.tell(entry);
+    }
+
+    pub(super) fn guarded(&mut self, id: CgroupId) -> Option<&mut Guarded> {
+        match self.entries.get_mut(&id) {
+            Some(Entry::Guarded(guarded)) => Some(guarded),
+            _ => None,
+        }
+    }
+
+    pub(super) fn book(&self) -> Book {
+        let mut book = self.store.empty();
+        book.off = self.off;
+        book.grants = self.grants.clone();
+        book.rested = self.rested.clone();
+        book.slice = self.slice_cap.clone();
+        for entry in self.entries.values() {
+            if let Entry::Guarded(guarded) = entry {
+                book.cases.push(guarded.record());
+            }
+        }
+        book
+    }
+
+    pub(super) fn state_trouble(&mut self, error: &StateError) {
+        self.tell_once(Told::new(Kind::Trouble, Level::Error, error.to_string()));
+    }
+
+    /// Tells of a trouble, unless it is the one told last.
+    pub(super) fn tell_once(&mut self, entry: Told) {
+        if self.trouble_told.as_ref() != Some(&entry.message) {
+            self.trouble_told = Some(entry.message.clone());
+            self.tell(entry);
+        }
+    }
+
+    /// For `systemctl status`.
+    pub(super) fn status_line(&self) -> String {
+        let mut servers = 0;
+        let mut held = 0;
+        for entry in self.entries.values() {
+            if let Entry::Guarded(guarded) = entry {
+                servers += 1;
+                held += usize::from(guarded.case.rung > crate::judge::Rung::Free);
+            }
+        }
+        let mode = if self.off {
+            "off"
+        } else {
+            self.config.mode.as_str()
+        };
+        let would = match self.config.mode {
+            Mode::Observe => "would be ",
+            Mode::Enforce => "",
+        };
+        format!("{mode}: {servers} servers, {held} {would}held back")
+    }
+}

@@ -1,0 +1,223 @@
+//! The loop: what comes in is taken in, what is due is looked at, and systemd hears that all is well.
+
+use super::{Daemon, DaemonError, Parts};
+use crate::act::CpuControl;
+use crate::hub::Units;
+use crate::report::{Entry as Told, Kind, Level};
+use crate::units::Time;
+use nix::time::{ClockId, clock_gettime};
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Credits are written at least this often, so that a crash loses no more.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// The quota of all servers together is compared with what it should be every so many ticks.
+const CAP_CHECKED_EVERY: u32 = 12;
+
+/// Runs until `shutdown` comes; what is enforced then stays.
+///
+/// # Errors
+/// Something the daemon cannot do without is missing.
+pub async fn run<C, U>(
+    parts: Parts<C, U>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), DaemonError>
+where
+    C: CpuControl + 'static,
+    U: Units + 'static,
+{
+    let local = tokio::task::LocalSet::new();
+    local.run_until(run_local(parts, shutdown)).await
+}
+
+async fn run_local<C, U>(
+    parts: Parts<C, U>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), DaemonError>
+where
+    C: CpuControl + 'static,
+    U: Units + 'static,
+{
+    let (daemon, mut inlets) = Daemon::new(parts)?;
+    daemon.start()?;
+    tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
+    tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
+    let mut found = {
+        let inner = daemon.inner.borrow();
+        inner.dossiers.start(&inner.journal)
+    };
+
+    let events =
+        crate::readiness::readable(daemon.inner.borrow().tree.as_fd().try_clone_to_owned()?)?;
+    let mut tick = ticker(daemon.tick());
+    let mut save = ticker(SAVE_EVERY);
+    let mut alive = ticker(watchdog_interval());
+    let mut refusals_open = true;
+    let mut intrusions_open = true;
+    tokio::pin!(shutdown);
+    notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            _ = alive.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
+            ready = events.readable() => {
+                ready?.clear_ready();
+                daemon.poll_tree();
+            }
+            intrusion = inlets.intrusions.recv(), if intrusions_open => match intrusion {
+                Some(intrusion) => daemon.intruded(intrusion, &mut inlets.intrusions),
+                None => intrusions_open = false,
+            },
+            command = inlets.commands.recv() => match command {
+                Some(command) => daemon.command(command),
+                None => return Err(DaemonError::BusLost),
+            },
+            refusal = inlets.refusals.recv(), if refusals_open => match refusal {
+                Some(refusal) => daemon.refused(&refusal, now()),
+                None => refusals_open = false,
+            },
+            Some(found) = found.recv() => daemon.found(found, now()),
+            () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
+            _ = tick.tick() => daemon.tick_once(),
+            () = daemon.until_look() => daemon.look(),
+            _ = save.tick() => daemon.save(),
+        }
+    }
+    daemon.save();
+    daemon.inner.borrow().tell(Told::new(
+        Kind::Stopped,
+        Level::Notice,
+        "hubwarden stops; limits and packet rules stay as they are (hubwarden off lifts them).",
+    ));
+    Ok(())
+}
+
+fn ticker(every: Duration) -> tokio::time::Interval {
+    let mut ticker = tokio::time::interval(every);
+    // After a stall one tick is enough: the gap is booked as one span.
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticker
+}
+
+/// A third of what systemd waits for; an hour where nobody waits.
+fn watchdog_interval() -> Duration {
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 3)
+}
+
+/// Without a service manager to tell, there is nobody to tell.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    let _ = sd_notify::notify(state);
+}
+
+/// The kernel's monotonic clock; it cannot fail on Linux (clock_gettime(2)).
+pub(super) fn now() -> Time {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(|time| Time(Duration::from(time)))
+        .unwrap_or(Time(Duration::ZERO))
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Brings back what an earlier daemon left, then the rules, then everybody else.
+    pub(super) fn start(self: &Rc<Self>) -> Result<(), DaemonError> {
+        let changes = self.inner.borrow_mut().tree.rescan()?;
+        let mut inner = self.inner.borrow_mut();
+        let book = match self.store.load() {
+            Ok(book) => book,
+            Err(error) => {
+                inner.state_trouble(&error);
+                self.store.empty()
+            }
+        };
+        inner.off = book.off;
+        inner.grants = book.grants;
+        inner.rested = book.rested;
+        inner.slice_cap = book.slice;
+        let mode = inner.config.mode;
+        let state = if inner.off {
+            ", switched off (hubwarden on resumes)".to_owned()
+        } else {
+            format!(" in {mode} mode")
+        };
+        let message = format!("hubwarden {} started{state}.", env!("CARGO_PKG_VERSION"));
+        inner.tell(Told::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
+        if !inner.cpu_controller {
+            inner.tell(Told::new(
+                Kind::Trouble,
+                Level::Warning,
+                "The cpu controller is not on cgroup v2 here, so CPU limits are set but have no \
+                 effect; boot with systemd.unified_cgroup_hierarchy=1 to change that.",
+            ));
+        }
+        inner.resume(book.cases);
+        inner.read_lists();
+        if !inner.off {
+            inner.load_egress();
+        }
+        drop(inner);
+        self.take_in(changes);
+        for id in self.inner.borrow().guarded_ids() {
+            self.enforce(id);
+        }
+        self.cap_slice();
+        Ok(())
+    }
+
+    fn tick(&self) -> Duration {
+        self.inner.borrow().config.tick
+    }
+
+    pub(super) fn poll_tree(self: &Rc<Self>) {
+        let result = self.inner.borrow_mut().tree.poll();
+        match result {
+            Ok(changes) => self.take_in(changes),
+            // The next tick's rescan tells what is wrong.
+            Err(_) => self.tree_reads.set(true),
+        }
+    }
+
+    /// Waits until the first of those who are about to spend their last credits is due.
+    async fn until_look(&self) {
+        let at = self.inner.borrow().look_at;
+        match at {
+            Some(at) => tokio::time::sleep(at.since(now())).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn look(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        inner.look_at = None;
+        let ending = std::mem::take(&mut inner.ending);
+        drop(inner);
+        self.sweep(now(), Some(&ending));
+    }
+
+    fn tick_once(self: &Rc<Self>) {
+        let begun = now();
+        self.rescan();
+        self.ask_again();
+        self.expire_grants();
+        self.inner.borrow_mut().forget_rested(now());
+        self.sweep(now(), None);
+        self.inner.borrow_mut().send_senses(now());
+        self.check_egress();
+        // Asking systemd is not free, and nobody else sets limits on our slice every tick.
+        let ticks = self.ticks.get().wrapping_add(1);
+        self.ticks.set(ticks);
+        if ticks % CAP_CHECKED_EVERY == 1 {
+            self.cap_slice();
+        }
+        if self.inner.borrow().dirty {
+            self.save_wanted.notify_one();
+        }
+        let status = self.inner.borrow().status_line();
+        notify(&[sd_notify::NotifyState::Status(&status)]);
+        let mut inner = self.inner.borrow_mut();
+        inner.watch_on();
+        inner.record(now());
+        inner.show_metrics(now().since(begun));
+    }
+}
