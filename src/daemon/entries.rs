@@ -63,6 +63,8 @@ pub(super) struct Guarded {
     pub acting: bool,
     /// Verdicts to carry out and tell, oldest first.
     pub verdicts: VecDeque<Verdict>,
+    /// Why it stands where it stands, as told last.
+    pub reason: Option<String>,
     /// Something has to be tried again at the next tick.
     pub unsettled: bool,
     /// It turned out to be somebody else's or nobody's: what we changed is being put back.
@@ -93,6 +95,7 @@ impl Guarded {
             stat: None,
             acting: false,
             verdicts: VecDeque::new(),
+            reason: None,
             unsettled: false,
             released: false,
             trouble: None,

@@ -21,9 +21,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// A server that uses more than this is hot; so is one that runs into its quota.
-const HOT: Cores = Cores(0.5);
+pub(super) const HOT: Cores = Cores(0.5);
 /// It is looked at once it was hot for this long.
-const HOT_FOR: Duration = Duration::from_secs(10);
+pub(super) const HOT_FOR: Duration = Duration::from_secs(10);
 /// How often the senses look.
 const EVERY: Duration = Duration::from_secs(1);
 /// Facts kept of one server.
@@ -31,9 +31,9 @@ const MOST_FACTS: usize = 32;
 
 /// What is known of one server.
 #[derive(Default)]
-struct Dossier {
-    hot_since: Option<Time>,
-    evidence: Vec<Evidence>,
+pub(super) struct Dossier {
+    pub hot_since: Option<Time>,
+    pub evidence: Vec<Evidence>,
     told: Option<Strength>,
 }
 
@@ -45,6 +45,17 @@ pub(super) struct Dossiers {
 }
 
 impl Dossiers {
+    /// What is known of a server.
+    pub fn of(&self, id: CgroupId) -> Option<&Dossier> {
+        self.servers.get(&id)
+    }
+
+    /// What evidence on a server amounted to at most, in a word.
+    pub fn level_of(&self, id: CgroupId) -> &'static str {
+        let told = self.of(id).and_then(|dossier| dossier.told);
+        told.map_or("none", Strength::as_str)
+    }
+
     /// Starts the senses' thread; what they find comes out of the queue.
     pub fn start(&self, journal: &Journal) -> mpsc::Receiver<Found> {
         let (sender, found) = mpsc::channel(256);

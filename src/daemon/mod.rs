@@ -11,10 +11,12 @@ mod egress;
 mod enforce;
 mod entries;
 mod evidence;
+mod explain;
 mod find_out;
 mod grants;
 mod hears;
 mod inner;
+mod insight;
 mod metrics;
 mod outside;
 mod people;
@@ -105,6 +107,8 @@ struct Daemon<C, U> {
     /// Somebody appeared: the hub may have news of them.
     hub_news: Notify,
     tree_reads: Cell<bool>,
+    /// Who looks at processes when people ask.
+    observer: insight::Observer,
     /// Ticks since the start.
     ticks: Cell<u32>,
 }
@@ -220,6 +224,7 @@ impl<C, U> Daemon<C, U> {
             save_wanted: Notify::new(),
             reloaded: Notify::new(),
             hub_news: Notify::new(),
+            observer: insight::Observer::default(),
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),
         });

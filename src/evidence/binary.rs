@@ -64,8 +64,8 @@ const MOST_BYTES: u64 = 32 << 20;
 /// A function that whatever runs Python must have or import.
 const PYTHON: &[&[u8]] = &[b"Py_BytesMain", b"Py_Initialize", b"Py_RunMain"];
 const INTERPRETERS: &[&str] = &[
-    "R", "Rscript", "julia", "node", "java", "ruby", "perl", "lua", "php", "octave", "bash", "sh", "dash",
-    "zsh", "fish",
+    "R", "Rscript", "julia", "node", "java", "ruby", "perl", "lua", "php", "octave", "bash", "sh",
+    "dash", "zsh", "fish",
 ];
 
 /// Looks at what a process runs.

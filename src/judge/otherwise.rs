@@ -128,7 +128,7 @@ mod tests {
                 "Without what rounding found: None",
                 "With 4 of RandomX's 7 constants in memory: Some(Certain)",
                 "With the mining pools' protocol in its traffic: Some(Certain)",
-                "With random rounding in a second window, and much CPU for 1 min: Some(Certain)",
+                "With random rounding in a second window, and much CPU for 60 s: Some(Certain)",
             ]
         );
     }
@@ -148,6 +148,9 @@ mod tests {
     fn rest_is_what_a_name_and_constants_of_an_idle_server_wait_for() {
         let evidence = [at(1, Fact::Constants { found: 7 })];
         let told = told(&evidence, None);
-        assert!(told.contains(&"If it used much CPU: Some(High)".to_owned()), "{told:?}");
+        assert!(
+            told.contains(&"If it used much CPU: Some(High)".to_owned()),
+            "{told:?}"
+        );
     }
 }

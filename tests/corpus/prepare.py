@@ -49,7 +49,8 @@ def enter(root, work):
 
 def environment(name, case, seconds):
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": f"{CASES}/{name}", "CORPUS": CORPUS, "PYTHON": "/usr/bin/python3",
-            "PYTHONPATH": f"{PIP}/{pip_key(case)}" if case.get("pip") else "", "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": ":".join([f"{CASES}/{name}", *([f"{PIP}/{pip_key(case)}"] if case.get("pip") else [])]),
+            "PYTHONDONTWRITEBYTECODE": "1",
             # A case that ends by itself proves nothing.
             "SECONDS": str(seconds + 60), "OPENBLAS_NUM_THREADS": "1", "LANG": "C.UTF-8"}
 
