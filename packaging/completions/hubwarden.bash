@@ -34,7 +34,7 @@ _hubwarden() {
                 compopt -o filenames
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
             else
-                mapfile -t COMPREPLY < <(compgen -W '--config --generate --users --days --seed
+                mapfile -t COMPREPLY < <(compgen -W '--config --member --cores --generate --users --days --seed
                     --spinners --most --json --help' -- "$cur")
             fi
             ;;

@@ -20,6 +20,8 @@ complete -c hubwarden -n '__fish_seen_subcommand_from status' -l json -d 'print 
 complete -c hubwarden -n '__fish_seen_subcommand_from check-config' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l config -r -F -d 'configuration to try'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l member -x -d 'who is in a group: GROUP=USER'
+complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l cores -x -d 'cores of the node'
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l generate -d 'replay made-up days'
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l users -x -d 'made-up users'
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l days -x -d 'made-up days'

@@ -36,7 +36,7 @@ pub struct CgroupCpu {
 }
 
 /// A cgroup's directory, opened and proven to be the one meant.
-struct Opened<'a> {
+pub(super) struct Opened<'a> {
     cgroup: &'a CgroupPath,
     id: CgroupId,
     path: PathBuf,
@@ -51,7 +51,11 @@ impl CgroupCpu {
         }
     }
 
-    fn open<'a>(&self, cgroup: &'a CgroupPath, id: CgroupId) -> Result<Opened<'a>, ActError> {
+    pub(super) fn open<'a>(
+        &self,
+        cgroup: &'a CgroupPath,
+        id: CgroupId,
+    ) -> Result<Opened<'a>, ActError> {
         let path = self.root.join(cgroup.as_str());
         let gone = || ActError::Gone(Owner::Cgroup(cgroup.clone(), id));
         let directory = match File::open(&path) {
@@ -170,7 +174,7 @@ fn limit_text(file: &str, value: Option<u64>) -> String {
 }
 
 impl Opened<'_> {
-    fn read(&self, file: &'static str) -> Result<String, ActError> {
+    pub(super) fn read(&self, file: &'static str) -> Result<String, ActError> {
         let mut text = String::new();
         self.file(file, OFlag::O_RDONLY)?
             // Longest: two numbers of 20 digits.
@@ -208,7 +212,7 @@ impl Opened<'_> {
         }
     }
 
-    fn write(&self, file: &'static str, text: &str) -> Result<(), ActError> {
+    pub(super) fn write(&self, file: &'static str, text: &str) -> Result<(), ActError> {
         // One write: the kernel takes each as a whole value.
         self.file(file, OFlag::O_WRONLY)?
             .write_all(format!("{text}\n").as_bytes())
@@ -265,7 +269,7 @@ impl Opened<'_> {
         failed(self.cgroup, file, error)
     }
 
-    fn failed(&self, file: &'static str, why: String) -> ActError {
+    pub(super) fn failed(&self, file: &'static str, why: String) -> ActError {
         let cgroup = self.cgroup.clone();
         ActError::File { cgroup, file, why }
     }

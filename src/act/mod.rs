@@ -2,10 +2,12 @@
 
 mod cgroup;
 mod owner;
+mod stopper;
 mod systemd;
 
 pub use cgroup::CgroupCpu;
 pub use owner::{ByOwner, Owner};
+pub use stopper::{Named, Stopper};
 pub use systemd::SystemdCpu;
 
 use crate::cgroup::CgroupPath;

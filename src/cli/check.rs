@@ -151,6 +151,16 @@ async fn daemon(report: &mut Report) {
                 "daemon: its packet rules are in the kernel",
                 "daemon: its packet rules are not in the kernel; journalctl -u hubwarden says why",
             );
+            if status.lacks.is_empty() {
+                report.add(Weight::Good, "miners: every sense for them works here");
+            }
+            for (sense, why) in status.lacks {
+                let why = why.escape_debug();
+                report.add(
+                    Weight::Note,
+                    format!("miners: {sense} is blind or impaired: {why}"),
+                );
+            }
             for (cgroup, why) in status.unknown {
                 let cgroup = cgroup.escape_debug();
                 report.add(Weight::Note, format!("server: {cgroup} is nobody's: {why}"));
@@ -159,25 +169,29 @@ async fn daemon(report: &mut Report) {
     }
 }
 
-/// Where hub users can run things that no credits count. ssh, lingering sessions and
-/// `systemd-run --user` are not among them: those are in `user-UID.slice`, which is counted.
-fn ways_out(report: &mut Report, config: &Config) {
-    let system = find_root().map(|root| root.join("system.slice"));
+/// Jobs that users have run at a time: cron's and at's run in the cgroup of whoever starts them.
+fn timed_jobs(report: &mut Report, root: &Path, etc: &Path) {
     for (unit, what, close) in [
-        ("cron.service", "cron jobs", "/etc/cron.allow"),
-        ("crond.service", "cron jobs", "/etc/cron.allow"),
-        ("atd.service", "at jobs", "/etc/at.allow"),
+        ("cron.service", "cron jobs", "cron.allow"),
+        ("crond.service", "cron jobs", "cron.allow"),
+        ("atd.service", "at jobs", "at.allow"),
     ] {
-        let runs = system
-            .as_ref()
-            .is_ok_and(|system| system.join(unit).exists());
-        if runs && !Path::new(close).exists() {
+        let runs = root.join("system.slice").join(unit).exists();
+        if runs && !etc.join(close).exists() {
             let line = format!(
-                "way out: users' {what} run in {unit}, where no credits count; a {close} that \
-                 names only admins closes that"
+                "way out: users' {what} run in {unit}, where no credits count; an /etc/{close} \
+                 that names only admins closes that"
             );
             report.add(Weight::Note, line);
         }
+    }
+}
+
+/// Where hub users can run things that no credits count. ssh, lingering sessions and
+/// `systemd-run --user` are not among them: those are in `user-UID.slice`, which is counted.
+fn ways_out(report: &mut Report, config: &Config) {
+    if let Ok(root) = find_root() {
+        timed_jobs(report, &root, Path::new("/etc"));
     }
     for (group, why) in [
         ("docker", "may start containers as root"),
@@ -211,5 +225,35 @@ fn ways_out(report: &mut Report, config: &Config) {
             "groups: [groups.NAME] is configured, and hub.api_url is not, so nobody is known to \
              be in any group",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs(root: &Path, etc: &Path) -> Vec<String> {
+        let mut report = Report { lines: Vec::new() };
+        timed_jobs(&mut report, root, etc);
+        report.lines.into_iter().map(|(_, line)| line).collect()
+    }
+
+    #[test]
+    fn cron_and_at_are_named_where_they_run_and_are_open_to_all() {
+        let root = tempfile::tempdir().unwrap();
+        let etc = tempfile::tempdir().unwrap();
+        assert!(jobs(root.path(), etc.path()).is_empty());
+        for unit in ["cron.service", "atd.service"] {
+            std::fs::create_dir_all(root.path().join("system.slice").join(unit)).unwrap();
+        }
+        let named = jobs(root.path(), etc.path());
+        assert_eq!(named.len(), 2, "{named:?}");
+        assert!(named[0].contains("users' cron jobs run in cron.service"));
+        assert!(named[0].contains("/etc/cron.allow that names only admins"));
+        assert!(named[1].contains("users' at jobs run in atd.service"));
+        std::fs::write(etc.path().join("cron.allow"), "root\n").unwrap();
+        let named = jobs(root.path(), etc.path());
+        assert_eq!(named.len(), 1, "{named:?}");
+        assert!(named[0].contains("atd.service"));
     }
 }

@@ -3,12 +3,14 @@
 
 use super::Failure;
 use crate::cgroup::stat::CpuStat;
+use crate::config::Config;
 use crate::evidence::modes::Modes;
 use crate::evidence::senses::{Senses, Suspect};
 use crate::evidence::{Evidence, Fact};
 use crate::judge::suspicion;
 use crate::units::{Cores, Time};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,17 +18,16 @@ use std::time::{Duration, Instant};
 
 /// As often as the daemon's senses look.
 const EVERY: Duration = Duration::from_secs(1);
-/// What uses less than this is not hot, and evidence on it proves little.
-const HOT: Cores = Cores(0.1);
 
 pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
     let refused =
         |error: std::io::Error| Failure::input(format!("{}: {error}", directory.display()));
     let id = std::fs::metadata(directory).map_err(refused)?.ino();
     let mut heat = Heat::new(directory).map_err(refused)?;
-    let (mut senses, blind) = Senses::start();
-    for why in blind {
-        print(&json!({ "blind": why }));
+    let mut senses = Senses::start();
+    senses.guard(BTreeMap::from([(id, directory.to_owned())]));
+    for blind in senses.blind() {
+        print(&json!({ "blind": blind.to_string() }));
     }
     let suspects = [Suspect {
         id,
@@ -43,7 +44,8 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
     while begun.elapsed() < end {
         let next = begun.elapsed() + EVERY;
         let now = Time(begun.elapsed());
-        for found in senses.look(&suspects, now) {
+        let heard = senses.listen(now);
+        for found in senses.look(&suspects, now).into_iter().chain(heard) {
             print(&reading(&found.evidence, begun.elapsed()));
             evidence.push(found.evidence);
         }
@@ -92,7 +94,7 @@ fn short(fact: &Fact) -> String {
         Fact::Constants { found } => format!("{found}/7"),
         Fact::Named(pattern) => format!("{pattern:?}"),
         Fact::NoPythonInPython => "no Python in python".to_owned(),
-        Fact::Stratum => "spoken".to_owned(),
+        Fact::Stratum { word, port } => format!("{word} to port {port}"),
         other => other.to_string(),
     }
 }
@@ -103,6 +105,8 @@ struct Heat<'a> {
     used: Duration,
     at: Time,
     since: Option<Time>,
+    /// More than this is hot, where nobody configured anything else.
+    hot: Cores,
 }
 
 impl Heat<'_> {
@@ -113,6 +117,7 @@ impl Heat<'_> {
             used,
             at: Time(Duration::ZERO),
             since: None,
+            hot: Config::default().evidence.hot,
         })
     }
 
@@ -121,7 +126,7 @@ impl Heat<'_> {
         let span = now.since(self.at).as_secs_f64();
         if span > 0.0 {
             let rate = Cores(used.saturating_sub(self.used).as_secs_f64() / span);
-            self.since = (rate > HOT).then(|| self.since.unwrap_or(self.at));
+            self.since = (rate > self.hot).then(|| self.since.unwrap_or(self.at));
         }
         (self.used, self.at) = (used, now);
         Ok(self.since.map(|since| now.since(since)))

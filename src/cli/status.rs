@@ -58,6 +58,10 @@ fn in_words(report: &Report) -> String {
             "The packet rules are NOT loaded; journalctl -u hubwarden says why."
         );
     }
+    for (sense, why) in &node.lacks {
+        let why = why.escape_debug();
+        let _ = writeln!(text, "Miners, by {sense}: blind or impaired: {why}.");
+    }
     if report.servers.is_empty() {
         let _ = writeln!(text, "No servers.");
     } else {
@@ -130,6 +134,7 @@ pub(super) mod tests {
             egress_loaded: true,
             cpu_controller: true,
             unknown: vec![("/jupyter.slice/x.service".into(), "no template fits".into())],
+            lacks: vec![("rounding".into(), "no types\u{1b}".into())],
         }
     }
 
@@ -168,6 +173,10 @@ pub(super) mod tests {
             text.contains(
                 "alice  0.25  0.25   0 % (0 core-seconds)  throttled  standard  jupyter-alice.service\n"
             ),
+            "{text}"
+        );
+        assert!(
+            text.contains("Miners, by rounding: blind or impaired: no types\\u{1b}.\n"),
             "{text}"
         );
         assert!(

@@ -25,6 +25,8 @@ pub struct Hub {
     pub api_url: Option<ApiUrl>,
     /// Where the token for it is.
     pub token_file: PathBuf,
+    /// Who stops a server when a verdict ends it.
+    pub stop_by: StopBy,
     /// Docker's socket; none means that its containers are not looked at.
     pub docker: Option<PathBuf>,
     /// Podman's, of root's own; likewise.
@@ -50,6 +52,7 @@ impl Default for Hub {
             proxies: Vec::new(),
             api_url: None,
             token_file: "/etc/hubwarden/hub-token".into(),
+            stop_by: StopBy::Systemd,
             docker: Some("/run/docker.sock".into()),
             podman: Some("/run/podman/podman.sock".into()),
             container_names: vec![Template::new("jupyter-", "")],
@@ -73,6 +76,7 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Hub) -> Hub {
         token_file: section
             .value("token_file", AbsolutePath(default.token_file))
             .0,
+        stop_by: section.value("stop_by", default.stop_by),
         docker: socket(&mut section, "docker", default.docker),
         podman: socket(&mut section, "podman", default.podman),
         container_names: section.list("container_names", default.container_names),
@@ -114,6 +118,12 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Hub) -> Hub {
             "has a template that begins with {USERNAME}; every unit of the node would match",
         );
     }
+    if hub.stop_by == StopBy::Hub && hub.api_url.is_none() {
+        section.complain(
+            "stop_by",
+            "is \"hub\", and hub.api_url says nowhere where the hub can be asked; set it too",
+        );
+    }
     section.finish();
     hub
 }
@@ -122,6 +132,27 @@ fn socket(section: &mut Section<'_, '_>, key: &str, default: Option<PathBuf>) ->
     match section.optional::<OrNone<AbsolutePath>>(key) {
         Some(OrNone(path)) => path.map(|AbsolutePath(path)| path),
         None => default,
+    }
+}
+
+/// Who stops a server when a verdict ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopBy {
+    /// Whoever owns its cgroup: systemd, or the kernel where systemd does not know it.
+    Systemd,
+    /// The hub, as its own page does; without it the former.
+    Hub,
+}
+
+impl FromToml for StopBy {
+    const EXPECTED: &'static str = "\"systemd\" or \"hub\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some("systemd") => Ok(StopBy::Systemd),
+            Some("hub") => Ok(StopBy::Hub),
+            _ => Err(String::new()),
+        }
     }
 }
 
@@ -312,6 +343,19 @@ mod tests {
             let problem = problem(&format!("container_parents = [\"{bad}\"]"));
             assert!(problem.contains("expected a cgroup parent"), "{problem}");
         }
+    }
+
+    #[test]
+    fn the_hub_stops_servers_only_where_it_can_be_asked() {
+        assert_eq!(hub("").stop_by, StopBy::Systemd);
+        let url = "api_url = \"http://127.0.0.1:8081/hub/api\"\n";
+        assert_eq!(hub(&format!("{url}stop_by = \"hub\"")).stop_by, StopBy::Hub);
+        assert!(problem("stop_by = \"hub\"").contains("set it too"));
+        let problem = problem(&format!("{url}stop_by = \"me\""));
+        assert!(
+            problem.contains("expected \"systemd\" or \"hub\""),
+            "{problem}"
+        );
     }
 
     #[test]

@@ -310,10 +310,10 @@ fn or_none(
 }
 
 /// A value, or `"none"`.
-struct OrNone<T>(Option<T>);
+pub(super) struct OrNone<T>(Option<T>);
 
 impl<T> OrNone<T> {
-    fn get(self) -> Option<T> {
+    pub(super) fn get(self) -> Option<T> {
         self.0
     }
 }

@@ -4,6 +4,7 @@
 //! is never half accepted. `config.example.toml` shows every key with its default.
 
 mod decode;
+mod evidence;
 mod hub;
 mod limits;
 mod metrics;
@@ -12,7 +13,8 @@ mod record;
 mod values;
 
 pub use decode::Problem;
-pub use hub::{ApiUrl, Hub};
+pub use evidence::Evidence;
+pub use hub::{ApiUrl, Hub, StopBy};
 pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
 pub use metrics::{Listen, Metrics};
 pub use names::{ServiceName, Template};
@@ -54,6 +56,8 @@ pub struct Config {
     pub reserve: Option<Cores>,
     /// What servers may reach.
     pub egress: Egress,
+    /// What tells a miner from a training job, and what becomes of one.
+    pub evidence: Evidence,
     /// Where counters are shown.
     pub metrics: Metrics,
     /// Whether samples are written down.
@@ -130,6 +134,7 @@ impl Default for Config {
                 log_group: 4814,
                 classes: BTreeMap::from([(standard(), Class::standard())]),
             },
+            evidence: Evidence::default(),
             metrics: Metrics::default(),
             record: Record::default(),
         }
@@ -228,6 +233,7 @@ fn read(mut root: Section<'_, '_>) -> Config {
         users: BTreeMap::new(),
         reserve: default.reserve,
         egress: read_egress(root.section("egress"), default.egress),
+        evidence: evidence::read(root.section("evidence"), default.evidence),
         metrics: metrics::read(root.section("metrics"), default.metrics),
         record: record::read(root.section("record"), default.record),
     };

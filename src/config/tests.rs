@@ -36,6 +36,7 @@ fn example_file_has_every_key() {
         "slice",
         "egress",
         "egress.classes.standard",
+        "evidence",
         "metrics",
         "record",
     ] {

@@ -59,6 +59,8 @@ pub struct NodeStatus {
     pub cpu_controller: bool,
     /// Units that may be servers and are not known, with the reason.
     pub unknown: Vec<(String, String)>,
+    /// Senses for miners that do not work here, with the reason and what remains.
+    pub lacks: Vec<(String, String)>,
 }
 
 /// One server.

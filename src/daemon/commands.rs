@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Cores;
+use crate::units::{Cores, Mode};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -73,7 +73,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         inner.meter.configure(&config);
         inner.diary.configure(&config);
+        let observed = inner.config.mode == Mode::Observe && config.mode == Mode::Enforce;
         inner.config = config;
+        if observed {
+            inner.reopen_all();
+        }
         inner.resolve_all();
         inner.read_lists();
         if !inner.off {
@@ -180,6 +184,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
+    /// What was only told so far is not carried out at once where it would end something.
+    fn reopen_all(&mut self) {
+        for entry in self.entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry {
+                guarded.case.reopen();
+                guarded.verdicts.clear();
+            }
+        }
+    }
+
     pub(super) fn guarded_ids(&self) -> Vec<CgroupId> {
         let guarded = |(id, entry): (&CgroupId, &Entry)| match entry {
             Entry::Guarded(_) => Some(*id),
@@ -196,6 +210,16 @@ impl Inner {
     fn busy(&self) -> bool {
         let acting = |entry: &Entry| matches!(entry, Entry::Guarded(g) if g.acting);
         self.entries.values().any(acting)
+    }
+
+    /// What of telling miners and ending them does not work here.
+    fn lacks(&self) -> Vec<(String, String)> {
+        let mut lacks = self.dossiers.lacks();
+        if let Some(why) = &self.cannot_stop {
+            let why = format!("{why}; miners are throttled, and not ended");
+            lacks.push(("stopping".to_owned(), why));
+        }
+        lacks
     }
 
     pub(super) fn status(&self) -> NodeStatus {
@@ -225,6 +249,7 @@ impl Inner {
             egress_loaded: self.loaded,
             cpu_controller: self.cpu_controller,
             unknown,
+            lacks: self.lacks(),
         }
     }
 

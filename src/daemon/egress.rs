@@ -6,7 +6,7 @@ use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::config::{Egress, Resolvers};
 use crate::egress::lists::{List, Lists};
-use crate::egress::{Admitted, Intrusion, Policy, Refusal, Writer};
+use crate::egress::{Admitted, Intrusion, Policy, Refusal, RefusedBy, Writer};
 use crate::hub::{Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::{Mode, Time};
@@ -42,6 +42,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 }
             }
             None => inner.refused_unknown(refusal, now),
+        }
+        if let (Some(id), RefusedBy::List(_)) = (id, &refusal.by) {
+            drop(inner);
+            self.asked_for_listed(id, now);
         }
     }
 

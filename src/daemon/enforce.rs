@@ -49,7 +49,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// the judge says.
     pub(super) fn sweep(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
         let mut due = Vec::new();
-        let mut ending = Vec::new();
+        let mut looks = BTreeMap::new();
         let mut parts = Vec::new();
         {
             let mut inner = self.inner.borrow_mut();
@@ -75,7 +75,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if only.is_some_and(|only| !only.contains(id)) {
                     continue;
                 }
-                if guarded.unsettled || (*cpu_controller && !guarded.acting && overwritten(guarded))
+                if guarded.unsettled
+                    || guarded.stopping.is_overdue(now)
+                    || (*cpu_controller && !guarded.acting && overwritten(guarded))
+                    || guarded.case.waits_for_end_of_processes(&guarded.policy)
                 {
                     due.push(*id);
                 }
@@ -116,10 +119,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if let Some(left) = guarded.case.lasts(&guarded.policy)
                     && left < config.tick
                 {
-                    ending.push((*id, now.0 + left.max(SOONEST)));
+                    looks.insert(*id, Time(now.0 + left.max(SOONEST)));
+                } else if let Some(at) = Inner::measured_again(guarded, config, now) {
+                    looks.insert(*id, at);
                 }
             }
-            inner.look_early(ending);
+            if only.is_none() {
+                // The others end later than the next tick by now.
+                inner.looks.clear();
+            }
+            inner.looks.extend(looks);
             due.extend(inner.follow(&verdicts));
             if only.is_none() {
                 parts = inner.share_baselines(now);
@@ -191,6 +200,18 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             .guarded(id)
             .map_or(0, |guarded| guarded.verdicts.len());
         let did = target != found || forced;
+        if self.inner.borrow_mut().must_end(id) {
+            self.persist()
+                .await
+                .map_err(|error| SettleError::State(error.to_string()))?;
+            self.end_server(id, &owner, &target).await?;
+            return Ok(Some(Settled {
+                before,
+                now: target,
+                did: true,
+                decided,
+            }));
+        }
         if did {
             self.persist()
                 .await
@@ -199,8 +220,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.change(&owner, from, &target).await?;
         }
         if self.inner.borrow_mut().must_stop(id) {
-            self.cpu.stop(&owner).await?;
+            self.stop(id, &owner).await?;
         }
+        self.end_miners(id).await?;
         if let Some(guarded) = self.inner.borrow_mut().guarded(id)
             && guarded
                 .changed
@@ -214,6 +236,57 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             did,
             decided,
         }))
+    }
+
+    /// Ends a server that mines, all of it. It stands still since the rung before this, so what
+    /// runs in it cannot get away; its owner is told to forget it afterwards.
+    async fn end_server(
+        &self,
+        id: CgroupId,
+        owner: &Owner,
+        target: &Controls,
+    ) -> Result<(), SettleError> {
+        let Some(cgroup) = self
+            .inner
+            .borrow_mut()
+            .guarded(id)
+            .map(|guarded| guarded.cgroup.clone())
+        else {
+            return Ok(());
+        };
+        gone_is_fine(self.stopper.end_all(&cgroup, id).await)?;
+        // What is empty holds no limit any more; a unit that is still there is to be let go of.
+        let _ = self.cpu.apply(owner, None, target).await;
+        gone_is_fine(self.cpu.stop(owner).await)?;
+        Ok(())
+    }
+
+    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended.
+    async fn end_miners(&self, id: CgroupId) -> Result<(), SettleError> {
+        let now = super::now();
+        let (cgroup, processes) = {
+            let mut inner = self.inner.borrow_mut();
+            let acts = inner.acts();
+            let processes = inner.mining_processes(id);
+            match inner.guarded(id) {
+                Some(guarded)
+                    if acts && guarded.case.waits_for_end_of_processes(&guarded.policy) =>
+                {
+                    (guarded.cgroup.clone(), processes)
+                }
+                _ => return Ok(()),
+            }
+        };
+        let count = self.stopper.end(&cgroup, id, &processes).await?;
+        let mut inner = self.inner.borrow_mut();
+        inner.close_dossier(id);
+        if let Some(guarded) = inner.guarded(id) {
+            let event = Event::ProcessesEnded { count };
+            let verdict = step(&mut guarded.case, &event, now, &guarded.policy);
+            guarded.verdicts.extend(verdict);
+            guarded.unsettled = true;
+        }
+        Ok(())
     }
 
     async fn change(
@@ -272,17 +345,19 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
-    /// Notes whose credits end before the next tick, so that they are looked at just then.
-    fn look_early(&mut self, ending: Vec<(CgroupId, Duration)>) {
-        self.ending = ending.iter().map(|(id, _)| *id).collect();
-        self.look_at = ending.iter().map(|(_, at)| Time(*at)).min();
-    }
-
     /// Whether a server's verdict is to end it.
     fn must_stop(&mut self, id: CgroupId) -> bool {
         let acts = self.acts();
         self.guarded(id)
             .is_some_and(|guarded| acts && !guarded.released && guarded.case.rung == Rung::Stopped)
+    }
+
+    /// Whether a server is to be ended without being asked.
+    fn must_end(&mut self, id: CgroupId) -> bool {
+        self.must_stop(id)
+            && self
+                .guarded(id)
+                .is_some_and(|guarded| guarded.case.ends_as_miner() && !guarded.is_outside())
     }
 
     /// Whether verdicts are carried out.
@@ -392,6 +467,14 @@ impl Inner {
             }
         }
         guarded.unsettled
+    }
+}
+
+/// That a server ended by itself is what was wanted.
+fn gone_is_fine(result: Result<(), ActError>) -> Result<(), ActError> {
+    match result {
+        Err(error) if error.is_gone() => Ok(()),
+        result => result,
     }
 }
 

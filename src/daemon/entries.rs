@@ -2,6 +2,7 @@
 
 use super::sharing::Place;
 use super::state::{Changed, Record};
+use super::stopping::Stopping;
 use crate::act::Owner;
 use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
@@ -65,6 +66,8 @@ pub(super) struct Guarded {
     pub verdicts: VecDeque<Verdict>,
     /// Why it stands where it stands, as told last.
     pub reason: Option<String>,
+    /// How far its end has come, where a verdict ends it.
+    pub stopping: Stopping,
     /// Something has to be tried again at the next tick.
     pub unsettled: bool,
     /// It turned out to be somebody else's or nobody's: what we changed is being put back.
@@ -96,6 +99,7 @@ impl Guarded {
             acting: false,
             verdicts: VecDeque::new(),
             reason: None,
+            stopping: Stopping::default(),
             unsettled: false,
             released: false,
             trouble: None,

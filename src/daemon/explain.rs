@@ -2,11 +2,9 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use super::evidence::{HOT, HOT_FOR};
 use crate::cgroup::CgroupId;
 use crate::control::{Explanation, Sign};
 use crate::evidence::modes::LEAST_OF_EACH;
-use crate::evidence::senses::WINDOW;
 use crate::evidence::{CONSTANTS_NEEDED, Strength};
 use crate::judge::{HOT_FOR_CERTAIN, otherwise};
 use crate::units::{Cores, Time, in_words};
@@ -71,15 +69,20 @@ impl Inner {
 
     /// What is looked for, with the thresholds in force.
     fn rules(&self) -> Vec<String> {
+        let config = &self.config.evidence;
+        let lasting = match config.hot_for.is_zero() {
+            true => String::new(),
+            false => format!(", for {}", in_words(config.hot_for)),
+        };
         vec![
             format!(
-                "a server is looked at that uses more than {HOT}, or runs into its quota, for {}",
-                in_words(HOT_FOR)
+                "a server is looked at that uses more than {} or runs into its quota{lasting}",
+                config.hot
             ),
             format!(
                 "random rounding: down, up and to zero, each seen {LEAST_OF_EACH} times or more \
                  within {}, and 90 % of them with denormals flushed",
-                in_words(WINDOW)
+                in_words(config.settings.window)
             ),
             format!(
                 "high: {CONSTANTS_NEEDED} of RandomX's 7 constants in memory, or the mining \
@@ -90,8 +93,13 @@ impl Inner {
                  much CPU for {}",
                 in_words(HOT_FOR_CERTAIN)
             ),
-            "suspicious at most: names, arguments, and whatever is found of a server at rest"
+            "suspicious at most: names, arguments, listed hosts, and whatever is found of a \
+             server at rest"
                 .to_owned(),
+            format!(
+                "evidence stands for {} after it was found last",
+                in_words(config.consequences.stands)
+            ),
         ]
     }
 }

@@ -26,6 +26,7 @@ mod run;
 mod sharing;
 mod slice_cap;
 mod state;
+mod stopping;
 mod watch;
 
 pub use brake::lift;
@@ -33,6 +34,7 @@ pub use people::policy;
 pub use run::run;
 pub use state::{Book, StateError, Store};
 
+use crate::act::Stopper;
 use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
@@ -98,6 +100,7 @@ pub enum DaemonError {
 struct Daemon<C, U> {
     inner: RefCell<Inner>,
     cpu: C,
+    stopper: Stopper,
     units: U,
     store: Store,
     config_path: PathBuf,
@@ -135,9 +138,8 @@ struct Inner {
     grants: BTreeMap<String, Grant>,
     /// How users stood when their last server ended, and when; until they have rested.
     rested: BTreeMap<String, (Case, Time)>,
-    /// Whose credits end before the next tick, and when the first of them is due.
-    ending: BTreeSet<CgroupId>,
-    look_at: Option<Time>,
+    /// Who is to be looked at before the next tick, and when: credits end, or it may be hot.
+    looks: BTreeMap<CgroupId, Time>,
     firewall: Box<dyn Firewall>,
     /// The table in the kernel is ours and as we think.
     loaded: bool,
@@ -159,6 +161,8 @@ struct Inner {
     journal: Journal,
     meter: metrics::Meter,
     diary: record::Diary,
+    /// Why processes cannot be ended here.
+    cannot_stop: Option<String>,
     /// What the senses found of whom.
     dossiers: evidence::Dossiers,
     off: bool,
@@ -177,6 +181,7 @@ impl<C, U> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
     fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
         let daemon = Rc::new(Daemon {
+            stopper: Stopper::new(&parts.root),
             inner: RefCell::new(Inner {
                 cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
                 tree: Tree::new(
@@ -186,6 +191,7 @@ impl<C, U> Daemon<C, U> {
                 )?,
                 meter: metrics::Meter::new(&parts.config),
                 diary: record::Diary::new(&parts.config, parts.store.directory()),
+                cannot_stop: None,
                 dossiers: evidence::Dossiers::default(),
                 config: parts.config,
                 root: parts.root,
@@ -195,8 +201,7 @@ impl<C, U> Daemon<C, U> {
                 exempt: BTreeMap::new(),
                 grants: BTreeMap::new(),
                 rested: BTreeMap::new(),
-                ending: BTreeSet::new(),
-                look_at: None,
+                looks: BTreeMap::new(),
                 firewall: parts.firewall,
                 slice_cap: None,
                 capping: false,

@@ -6,7 +6,7 @@ use crate::act::CpuControl;
 use crate::config::{Limits, ThrottleWhen};
 use crate::egress::ClassName;
 use crate::hub::{Server, Units};
-use crate::judge::{PlainLimits, Policy};
+use crate::judge::{Consequences, PlainLimits, Policy};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -42,7 +42,10 @@ impl Inner {
             .flat_map(|person| person.groups.iter().cloned())
             .collect();
         let limits = self.config.limits_of(user, &groups);
-        let mut policy = policy(&limits);
+        let mut policy = Policy {
+            evidence: self.config.evidence.consequences,
+            ..policy(&limits)
+        };
         let mut class = limits.class;
         if let Some(grant) = self.grants.get(user) {
             grant.apply(&mut policy);
@@ -93,5 +96,6 @@ pub fn policy(limits: &Limits) -> Policy {
             tasks_max: limits.tasks_max,
             io_weight: limits.io_weight,
         },
+        evidence: Consequences::default(),
     }
 }

@@ -2,10 +2,12 @@
 
 use super::{Daemon, DaemonError, Parts};
 use crate::act::CpuControl;
+use crate::cgroup::CgroupId;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::Time;
 use nix::time::{ClockId, clock_gettime};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -151,6 +153,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                  effect; boot with systemd.unified_cgroup_hierarchy=1 to change that.",
             ));
         }
+        if let Err(why) = self.stopper.try_out() {
+            let message = format!("Processes that mine could not be ended here: {why}.");
+            inner.tell(Told::new(Kind::Trouble, Level::Warning, message));
+            inner.cannot_stop = Some(why);
+        }
         inner.resume(book.cases);
         inner.read_lists();
         if !inner.off {
@@ -180,7 +187,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     /// Waits until the first of those who are about to spend their last credits is due.
     async fn until_look(&self) {
-        let at = self.inner.borrow().look_at;
+        let at = self.inner.borrow().looks.values().min().copied();
         match at {
             Some(at) => tokio::time::sleep(at.since(now())).await,
             None => std::future::pending().await,
@@ -188,11 +195,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     fn look(self: &Rc<Self>) {
+        let now = now();
         let mut inner = self.inner.borrow_mut();
-        inner.look_at = None;
-        let ending = std::mem::take(&mut inner.ending);
+        let due = |(id, at): (&CgroupId, &Time)| (*at <= now).then_some(*id);
+        let due: BTreeSet<CgroupId> = inner.looks.iter().filter_map(due).collect();
+        inner.looks.retain(|id, _| !due.contains(id));
         drop(inner);
-        self.sweep(now(), Some(&ending));
+        self.sweep(now, Some(&due));
+        self.inner.borrow_mut().send_senses(now);
     }
 
     fn tick_once(self: &Rc<Self>) {
@@ -203,6 +213,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);
         self.inner.borrow_mut().send_senses(now());
+        self.weigh_all(now());
         self.check_egress();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);

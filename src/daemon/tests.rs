@@ -17,9 +17,11 @@ mod containers;
 mod hub_word;
 mod intruders;
 mod ladder;
+mod mining;
 mod outside;
 mod people;
 mod shown;
+mod stopping;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]

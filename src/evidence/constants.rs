@@ -40,6 +40,20 @@ const STRIDE: usize = 512;
 /// A constant may lie across two reads.
 const OVERLAP: usize = 7;
 
+/// Why memory cannot be searched here.
+#[derive(Debug, thiserror::Error)]
+pub enum BlindError {
+    /// Another process's memory is closed to us.
+    #[error(
+        "processes' memory cannot be read (CAP_SYS_PTRACE is needed, and kernel.yama.ptrace_scope \
+         below 3): {0}"
+    )]
+    Closed(#[from] ProcessError),
+    /// The patterns do not make a searcher.
+    #[error(transparent)]
+    Patterns(#[from] aho_corasick::BuildError),
+}
+
 /// What a scan came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scan {
@@ -65,6 +79,16 @@ impl Constants {
     pub fn new() -> Result<Constants, aho_corasick::BuildError> {
         let patterns = AhoCorasick::new(SUPERSCALAR.map(u64::to_le_bytes))?;
         Ok(Constants { patterns })
+    }
+
+    /// As [`Constants::new`], and proves that memory of another's process can be read here.
+    ///
+    /// # Errors
+    /// The kernel refuses that, or the searcher cannot be made.
+    pub fn try_out() -> Result<Constants, BlindError> {
+        // The first process has every right, so whoever may read it may read users'.
+        Process::new(1).open("mem")?;
+        Ok(Constants::new()?)
     }
 
     /// Looks through one process.

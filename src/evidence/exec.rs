@@ -92,6 +92,12 @@ impl Exec {
         Ok(found)
     }
 
+    /// A program that is being started: its file's name as it was called, and its arguments.
+    pub fn started(&self, file: &[u8], line: &[u8]) -> Option<&'static str> {
+        let name = file.rsplit(|byte| *byte == b'/').next().unwrap_or(file);
+        self.named(name).or_else(|| self.told(line))
+    }
+
     /// A command line, its arguments ended by NUL.
     pub fn told(&self, line: &[u8]) -> Option<&'static str> {
         let first = line.split(|byte| *byte == 0).next().unwrap_or_default();

@@ -5,11 +5,12 @@
 //! sense:
 //! - [`modes`], [`rounding`]: which rounding modes the CPU's SSE unit is switched to;
 //! - [`constants`]: RandomX's consensus constants in memory;
-//! - [`exec`]: what a process calls itself and is told on its command line;
-//! - [`binary`]: what a process is in truth.
+//! - [`exec`], [`starts`]: what a process calls itself and is told on its command line;
+//! - [`binary`]: what a process is in truth;
+//! - [`stratum`]: the pools' protocol in what is sent.
 //!
-//! [`senses`] has them look at hot servers, and at nobody else. [`insight`] is for people: what runs
-//! in a server, by kind of program.
+//! [`senses`] has them look at hot servers, and listen to all. [`insight`] is for people: what runs in
+//! a server, by kind of program.
 //!
 //! Contents of users' memory and command lines are never kept: a fact holds which pattern
 //! matched, and nothing of what surrounded it.
@@ -20,8 +21,11 @@ pub mod exec;
 pub mod insight;
 pub mod modes;
 pub mod process;
+pub mod program;
 pub mod rounding;
 pub mod senses;
+pub mod starts;
+pub mod stratum;
 
 pub use modes::Modes;
 
@@ -46,9 +50,21 @@ pub enum Sense {
     Binary,
     /// Mining protocol in traffic.
     Stratum,
+    /// Addresses and names of pools, as deny lists have them.
+    Pools,
 }
 
 impl Sense {
+    /// All senses.
+    pub const ALL: [Sense; 6] = [
+        Sense::Rounding,
+        Sense::Constants,
+        Sense::Exec,
+        Sense::Binary,
+        Sense::Stratum,
+        Sense::Pools,
+    ];
+
     /// The word used in the journal's `EVIDENCE`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,6 +73,7 @@ impl Sense {
             Sense::Exec => "exec",
             Sense::Binary => "binary",
             Sense::Stratum => "stratum",
+            Sense::Pools => "pools",
         }
     }
 }
@@ -118,7 +135,14 @@ pub enum Fact {
     /// It calls itself `python` and has no Python in it.
     NoPythonInPython,
     /// Mining protocol in its traffic.
-    Stratum,
+    Stratum {
+        /// The word that was found.
+        word: stratum::Word,
+        /// The TCP port it went to.
+        port: u16,
+    },
+    /// It asked for a host that a deny list names.
+    Listed,
 }
 
 impl Fact {
@@ -131,7 +155,8 @@ impl Fact {
             Fact::Constants { .. } => Sense::Constants,
             Fact::Named(_) => Sense::Exec,
             Fact::NoPythonInPython => Sense::Binary,
-            Fact::Stratum => Sense::Stratum,
+            Fact::Stratum { .. } => Sense::Stratum,
+            Fact::Listed => Sense::Pools,
         }
     }
 
@@ -139,13 +164,14 @@ impl Fact {
     pub fn strength(&self) -> Strength {
         match self {
             Fact::Constants { found } if *found >= CONSTANTS_NEEDED => Strength::High,
-            Fact::Stratum => Strength::High,
+            Fact::Stratum { .. } => Strength::High,
             Fact::IntervalRounding(_) => Strength::Exonerates,
             Fact::RandomRounding(_)
             | Fact::MixedRounding(_)
             | Fact::Constants { .. }
             | Fact::Named(_)
-            | Fact::NoPythonInPython => Strength::Suspicious,
+            | Fact::NoPythonInPython
+            | Fact::Listed => Strength::Suspicious,
         }
     }
 }
@@ -174,7 +200,11 @@ impl fmt::Display for Fact {
             ),
             Fact::Named(pattern) => write!(f, "its name or arguments say {pattern:?}"),
             Fact::NoPythonInPython => f.write_str("it calls itself python and has no Python in it"),
-            Fact::Stratum => f.write_str("it speaks stratum, the mining pools' protocol"),
+            Fact::Stratum { word, port } => write!(
+                f,
+                "it speaks stratum, the mining pools' protocol ({word}, to TCP port {port})"
+            ),
+            Fact::Listed => f.write_str("it asked for a host that a deny list names"),
         }
     }
 }
@@ -184,13 +214,16 @@ impl fmt::Display for Fact {
 pub struct Evidence {
     /// What.
     pub fact: Fact,
-    /// Of which process (thread group).
+    /// Of which process (thread group), or [`Evidence::NO_PROCESS`].
     pub pid: u32,
     /// When.
     pub at: Time,
 }
 
 impl Evidence {
+    /// It is the server's as a whole: traffic belongs to no process by the time it is seen.
+    pub const NO_PROCESS: u32 = 0;
+
     /// What it proves by itself.
     pub fn strength(&self) -> Strength {
         self.fact.strength()
@@ -199,6 +232,62 @@ impl Evidence {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {}: {}", self.pid, self.fact)
+        match self.pid {
+            Evidence::NO_PROCESS => self.fact.fmt(f),
+            pid => write!(f, "process {pid}: {}", self.fact),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
+    use std::process::{Command, Stdio};
+
+    /// A cgroup of a test's own, with programs in it; removed in the end.
+    pub(crate) struct Bed {
+        pub directory: PathBuf,
+        pub id: u64,
+    }
+
+    impl Bed {
+        /// `None`, and said so, where there may be none; with `CI` set and as root there must be.
+        pub(crate) fn new(name: &str) -> Option<Bed> {
+            let root = crate::cgroup::find_root().unwrap_or_default();
+            let directory = root.join(format!("hubwarden-{name}-{}", std::process::id()));
+            if let Err(error) = std::fs::create_dir(&directory) {
+                eprintln!("NOT TESTED, since no cgroup can be made: {error}");
+                assert!(std::env::var_os("CI").is_none() || !nix::unistd::geteuid().is_root());
+                return None;
+            }
+            let id = std::fs::metadata(&directory).unwrap().ino();
+            Some(Bed { directory, id })
+        }
+
+        /// Bash, in there from its first instruction on.
+        pub(crate) fn command(&self, script: &str) -> Command {
+            let enter = format!("echo $$ > {}/cgroup.procs\n", self.directory.display());
+            let mut bash = Command::new("bash");
+            bash.arg("-c").arg(enter + script).stdin(Stdio::null());
+            bash
+        }
+
+        pub(crate) fn run(&self, script: &str) {
+            let status = self.command(script).status().unwrap();
+            assert!(status.success(), "{script}: {status}");
+        }
+    }
+
+    impl Drop for Bed {
+        fn drop(&mut self) {
+            let _ = std::fs::write(self.directory.join("cgroup.kill"), "1");
+            for _ in 0..100 {
+                if std::fs::remove_dir(&self.directory).is_ok() {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
     }
 }

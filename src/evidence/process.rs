@@ -87,6 +87,14 @@ impl Process {
         Some((used, number(&fields, 19)?))
     }
 
+    /// When it was started, in clock ticks since the boot; `None` when it is gone. With its number
+    /// this names a process for good.
+    pub fn started(self) -> Option<u64> {
+        let stat = self.read("stat", 4096).ok()?;
+        // starttime is field 22.
+        number(&after_name(&stat)?, 19)
+    }
+
     /// The CPUs that its running threads are on; at most `most` threads are asked.
     pub fn running_on(self, most: usize) -> Vec<usize> {
         let mut cpus = Vec::new();

@@ -5,10 +5,11 @@
 //! quiet core is switched out twice a second; [`Nudge`] makes that fifty times.
 
 use super::Modes;
-use aya::maps::{HashMap, MapData, MapError};
+use super::program::{self, ProgramError};
+use aya::maps::{HashMap, MapData};
 use aya::programs::BtfTracePoint;
 use aya::programs::tp_btf::BtfTracePointLinkId;
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -17,33 +18,6 @@ use std::time::Duration;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rounding.bpf.o"));
 const TRACEPOINT: &str = "x86_fpu_regs_deactivated";
-
-/// Why this sense is blind here; the others go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RoundingError {
-    /// The kernel does not describe its types.
-    #[error(
-        "the kernel gives no type information in /sys/kernel/btf/vmlinux (built without \
-         CONFIG_DEBUG_INFO_BTF?): {0}"
-    )]
-    NoTypes(#[from] aya::BtfError),
-    /// Our program or its maps were refused.
-    #[error(
-        "the kernel refuses a BPF program (CAP_BPF and CAP_PERFMON are needed, and no lockdown): {0}"
-    )]
-    Refused(#[from] Box<aya::EbpfError>),
-    /// The tracepoint is not there, or closed to us.
-    #[error(
-        "the tracepoint x86_fpu_regs_deactivated cannot be used (it is there on x86 only): {0}"
-    )]
-    NoTracepoint(#[from] Box<aya::programs::ProgramError>),
-    /// A table shared with the kernel cannot be used.
-    #[error("a table shared with the kernel cannot be used: {0}")]
-    Table(#[from] MapError),
-    /// The object is not the one this was written for.
-    #[error("the embedded BPF object has no {0}: hubwarden was built wrongly")]
-    Incomplete(&'static str),
-}
 
 /// Samples of one thread group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,20 +45,12 @@ impl Rounding {
     ///
     /// # Errors
     /// This kernel or our rights do not allow it; the error says which.
-    pub fn load() -> Result<Rounding, RoundingError> {
-        let types = Btf::from_sys_fs()?;
-        let mut program = EbpfLoader::new()
-            .btf(Some(&types))
-            .load(OBJECT)
-            .map_err(Box::new)?;
+    pub fn load(types: &Btf) -> Result<Rounding, ProgramError> {
+        let mut program = program::load(OBJECT, Some(types))?;
         tracepoint(&mut program)?
-            .load(TRACEPOINT, &types)
-            .map_err(Box::new)?;
-        let mut table = |name| {
-            program
-                .take_map(name)
-                .ok_or(RoundingError::Incomplete(name))
-        };
+            .load(TRACEPOINT, types)
+            .map_err(not_attached)?;
+        let mut table = |name| program.take_map(name).ok_or(ProgramError::Incomplete(name));
         Ok(Rounding {
             watched: HashMap::try_from(table("watched")?)?,
             seen: HashMap::try_from(table("seen")?)?,
@@ -98,7 +64,7 @@ impl Rounding {
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn watch(&mut self, cgroups: &BTreeSet<u64>) -> Result<(), RoundingError> {
+    pub fn watch(&mut self, cgroups: &BTreeSet<u64>) -> Result<(), ProgramError> {
         for old in self.watching.difference(cgroups) {
             // Gone already is what was wanted.
             let _ = self.watched.remove(old);
@@ -112,8 +78,8 @@ impl Rounding {
         }
         let tracepoint = tracepoint(&mut self.program)?;
         match (self.attached.take(), cgroups.is_empty()) {
-            (Some(link), true) => tracepoint.detach(link).map_err(Box::new)?,
-            (None, false) => self.attached = Some(tracepoint.attach().map_err(Box::new)?),
+            (Some(link), true) => tracepoint.detach(link).map_err(not_attached)?,
+            (None, false) => self.attached = Some(tracepoint.attach().map_err(not_attached)?),
             (link, _) => self.attached = link,
         }
         Ok(())
@@ -149,11 +115,19 @@ impl Rounding {
     }
 }
 
-fn tracepoint(program: &mut Ebpf) -> Result<&mut BtfTracePoint, RoundingError> {
+fn tracepoint(program: &mut Ebpf) -> Result<&mut BtfTracePoint, ProgramError> {
     let program = program
         .program_mut("rounding")
-        .ok_or(RoundingError::Incomplete("program"))?;
-    Ok(program.try_into().map_err(Box::new)?)
+        .ok_or(ProgramError::Incomplete("program"))?;
+    program.try_into().map_err(not_attached)
+}
+
+fn not_attached(error: aya::programs::ProgramError) -> ProgramError {
+    ProgramError::NotAttached {
+        place: "the tracepoint x86_fpu_regs_deactivated",
+        hint: "it is there on x86 only",
+        source: Box::new(error),
+    }
 }
 
 /// How often a CPU is visited.
@@ -236,7 +210,7 @@ mod tests {
     /// Where the kernel lets us (root, x86, type information); elsewhere it must say why not.
     #[test]
     fn the_program_passes_the_kernels_check_and_runs_only_while_somebody_is_watched() {
-        let mut rounding = match Rounding::load() {
+        let mut rounding = match program::types().and_then(|types| Rounding::load(&types)) {
             Ok(rounding) => rounding,
             Err(error) => {
                 eprintln!("NOT TESTED, since this kernel does not allow it: {error}");

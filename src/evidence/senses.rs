@@ -1,4 +1,4 @@
-//! The senses at work: a thread that looks at hot servers, and at nobody else.
+//! The senses at work: a thread that looks at hot servers, and listens for what is rare in all.
 //!
 //! It reads memory of processes that may stall it, so it is a thread of its own; what it finds
 //! goes to the daemon through a queue.
@@ -7,15 +7,17 @@ use super::binary::{self, Kind};
 use super::constants::Constants;
 use super::exec::Exec;
 use super::process::Process;
+use super::program;
 use super::rounding::{Nudge, Rounding};
-use super::{Evidence, Fact, Modes, Strength};
+use super::starts::Starts;
+use super::stratum::Stratum;
+use super::{Evidence, Fact, Modes, Sense, Strength};
 use crate::units::Time;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long samples of rounding modes are counted together.
-pub const WINDOW: Duration = Duration::from_secs(30);
 /// Memory and names of one process are looked at again after this long at first, since a program
 /// that has just started has not written its code yet; each time after twice as long.
 const AGAIN_FIRST: Duration = Duration::from_secs(2);
@@ -25,8 +27,59 @@ const AGAIN: Duration = Duration::from_secs(30);
 const BUSY_TICKS: u64 = 5;
 /// Processes of one server that are looked at.
 pub(super) const MOST_PROCESSES: usize = 512;
-/// Memory scans in one round.
-const MOST_SCANS: usize = 8;
+/// Time for memory scans in one round; what did not fit comes in the next.
+const MOST_TIME: Duration = Duration::from_millis(300);
+
+/// What an admin sets of the senses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Those that are used.
+    pub senses: BTreeSet<Sense>,
+    /// How long samples of rounding modes are counted together.
+    pub window: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            senses: Sense::ALL.into_iter().collect(),
+            window: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A sense that does not work here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blind {
+    /// Which.
+    pub sense: Sense,
+    /// Why, in words that say what would help.
+    pub why: String,
+}
+
+impl Blind {
+    /// What the others still see of the same.
+    pub fn remains(&self) -> &'static str {
+        match self.sense {
+            Sense::Rounding => {
+                "RandomX is still known by its constants in memory and by stratum, and no evidence \
+                 is certain"
+            }
+            Sense::Constants => "RandomX is still known by its rounding modes, within a minute",
+            Sense::Exec => "names are still read of servers that use much CPU",
+            Sense::Stratum => {
+                "pools are still known by their addresses, where a deny list has them"
+            }
+            Sense::Binary | Sense::Pools => "this only ever corroborated",
+        }
+    }
+}
+
+impl std::fmt::Display for Blind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}; {}", self.sense, self.why, self.remains())
+    }
+}
 
 /// A server to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +101,14 @@ pub struct Found {
 
 /// All senses that work here.
 pub struct Senses {
+    settings: Settings,
     rounding: Option<(Rounding, Nudge)>,
     constants: Option<Constants>,
     exec: Option<Exec>,
+    starts: Option<Starts>,
+    stratum: Option<Stratum>,
+    guarded: BTreeMap<u64, PathBuf>,
+    blind: Vec<Blind>,
     windows: BTreeMap<(u64, u32), Window>,
     known: BTreeMap<(u64, u32), Known>,
 }
@@ -70,33 +128,116 @@ struct Known {
 }
 
 impl Senses {
-    /// Starts what works here, and says what does not and why.
-    pub fn start() -> (Senses, Vec<String>) {
+    /// Starts what works here; [`Senses::blind`] says what does not and why.
+    pub fn start() -> Senses {
         let mut blind = Vec::new();
-        let rounding = match (Rounding::load(), Nudge::start()) {
-            (Ok(rounding), Ok(nudge)) => Some((rounding, nudge)),
-            (Err(error), _) => {
-                blind.push(format!("rounding modes cannot be seen: {error}"));
-                None
-            }
-            (_, Err(error)) => {
-                blind.push(format!("rounding modes cannot be seen: no thread: {error}"));
-                None
-            }
-        };
-        let mut said = |what: &str, error: &dyn std::fmt::Display| {
-            blind.push(format!("{what} cannot be searched: {error}"));
-        };
-        let constants = Constants::new().inspect_err(|error| said("memory", error));
-        let exec = Exec::new().inspect_err(|error| said("names", error));
-        let senses = Senses {
-            rounding,
-            constants: constants.ok(),
-            exec: exec.ok(),
+        let types = program::types();
+        let with_types = || types.as_ref().map_err(ToString::to_string);
+        let said = |error: &dyn std::fmt::Display| error.to_string();
+        let rounding = with_types().and_then(|types| {
+            let nudge = Nudge::start().map_err(|error| format!("no thread: {error}"))?;
+            Ok((Rounding::load(types).map_err(|e| said(&e))?, nudge))
+        });
+        let starts = with_types().and_then(|types| Starts::load(types).map_err(|e| said(&e)));
+        let stratum = Stratum::load().map_err(|error| said(&error));
+        let constants = Constants::try_out().map_err(|error| said(&error));
+        Senses {
+            settings: Settings::default(),
+            rounding: sighted(Sense::Rounding, rounding, &mut blind),
+            constants: sighted(Sense::Constants, constants, &mut blind),
+            exec: sighted(Sense::Exec, Exec::new().map_err(|e| said(&e)), &mut blind),
+            starts: sighted(Sense::Exec, starts, &mut blind),
+            stratum: sighted(Sense::Stratum, stratum, &mut blind),
+            guarded: BTreeMap::new(),
+            blind,
             windows: BTreeMap::new(),
             known: BTreeMap::new(),
+        }
+    }
+
+    /// What does not work here, or not for everybody.
+    pub fn blind(&self) -> &[Blind] {
+        &self.blind
+    }
+
+    /// Starts of programs that came too fast to be told.
+    pub fn starts_missed(&self) -> u64 {
+        self.starts.as_ref().map_or(0, Starts::missed)
+    }
+
+    /// Uses just these settings from now on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+        // Whoever is not to be used any more is to let go.
+        let guarded = std::mem::take(&mut self.guarded);
+        self.guard(guarded);
+    }
+
+    /// Listens to just these servers, cgroup ids and directories, for what is rare: a miner's name
+    /// when it is started, stratum.
+    pub fn guard(&mut self, servers: BTreeMap<u64, PathBuf>) {
+        self.guarded = servers;
+        let nobody = BTreeMap::new();
+        let of = |sense| match self.settings.senses.contains(&sense) {
+            true => &self.guarded,
+            false => &nobody,
         };
-        (senses, blind)
+        let mut trouble = Vec::new();
+        if let Some(starts) = &mut self.starts {
+            let ids = of(Sense::Exec).keys().copied().collect();
+            trouble.extend(starts.watch(&ids).err().map(|error| (Sense::Exec, error)));
+        }
+        if let Some(stratum) = &mut self.stratum {
+            let watched = stratum.watch(of(Sense::Stratum));
+            trouble.extend(watched.err().map(|error| (Sense::Stratum, error)));
+        }
+        for (sense, error) in trouble {
+            let why = format!("not every server can be listened to: {error}");
+            if !self.blind.iter().any(|blind| blind.sense == sense) {
+                self.blind.push(Blind { sense, why });
+            }
+        }
+    }
+
+    /// Readable when [`Senses::listen`] has something to hear.
+    pub fn ears(&self) -> Vec<BorrowedFd<'_>> {
+        let starts = self.starts.iter().map(AsFd::as_fd);
+        starts.chain(self.stratum.iter().map(AsFd::as_fd)).collect()
+    }
+
+    /// What the kernel told since the last time.
+    pub fn listen(&mut self, now: Time) -> Vec<Found> {
+        let mut found = Vec::new();
+        if let (Some(starts), Some(exec)) = (&mut self.starts, &self.exec) {
+            starts.read(|start| {
+                if let Some(pattern) = exec.started(start.name, start.arguments) {
+                    found.push(Found {
+                        id: start.cgroup,
+                        evidence: Evidence {
+                            fact: Fact::Named(pattern),
+                            pid: start.pid,
+                            at: now,
+                        },
+                    });
+                }
+            });
+        }
+        for heard in self.stratum.iter_mut().flat_map(Stratum::read) {
+            let fact = Fact::Stratum {
+                word: heard.word,
+                port: heard.port,
+            };
+            let evidence = Evidence {
+                fact,
+                pid: Evidence::NO_PROCESS,
+                at: now,
+            };
+            found.push(Found {
+                id: heard.cgroup,
+                evidence,
+            });
+        }
+        found
     }
 
     /// Looks at these suspects once, to be called about once a second; with none, everything
@@ -107,7 +248,7 @@ impl Senses {
         self.known.retain(|(id, _), _| ids.contains(id));
         self.windows.retain(|(id, _), _| ids.contains(id));
         let mut cpus = Vec::new();
-        let mut scans = 0;
+        let begun = Instant::now();
         for suspect in suspects {
             for process in processes(&suspect.directory) {
                 if !self.is_busy(suspect.id, process) {
@@ -121,12 +262,11 @@ impl Senses {
                 let known = self.known.get_mut(&(suspect.id, process.pid()));
                 if let Some(known) = known
                     && known.looked.is_none_or(|at| now.since(at) >= known.again)
-                    && scans < MOST_SCANS
+                    && begun.elapsed() < MOST_TIME
                 {
                     if known.looked.replace(now).is_some() {
                         known.again = (2 * known.again).min(AGAIN);
                     }
-                    scans += 1;
                     for fact in self.look_into(process) {
                         let evidence = Evidence {
                             fact,
@@ -176,15 +316,16 @@ impl Senses {
     /// Names, kind and memory of one process. One that is gone meanwhile says nothing more.
     fn look_into(&self, process: Process) -> Vec<Fact> {
         let mut facts = Vec::new();
-        if let Some(exec) = &self.exec
+        let uses = |sense| self.settings.senses.contains(&sense);
+        if let Some(exec) = self.exec.as_ref().filter(|_| uses(Sense::Exec))
             && let Ok(Some(pattern)) = exec.look(&process)
         {
             facts.push(Fact::Named(pattern));
         }
-        if matches!(binary::look(&process), Ok(Kind::NotPython)) {
+        if uses(Sense::Binary) && matches!(binary::look(&process), Ok(Kind::NotPython)) {
             facts.push(Fact::NoPythonInPython);
         }
-        if let Some(constants) = &self.constants
+        if let Some(constants) = self.constants.as_ref().filter(|_| uses(Sense::Constants))
             && let Ok(scan) = constants.scan(&process)
             && scan.found > 0
         {
@@ -196,6 +337,11 @@ impl Senses {
     fn count(&mut self, ids: &BTreeSet<u64>, cpus: Vec<usize>, now: Time, found: &mut Vec<Found>) {
         let Some((rounding, nudge)) = &mut self.rounding else {
             return;
+        };
+        let nobody = BTreeSet::new();
+        let (ids, cpus) = match self.settings.senses.contains(&Sense::Rounding) {
+            true => (ids, cpus),
+            false => (&nobody, Vec::new()),
         };
         nudge.visit(cpus);
         // Refused now is tried again in a second; loading proved that it can be.
@@ -224,7 +370,7 @@ impl Senses {
                     evidence,
                 });
             }
-            if now.since(window.begun) >= WINDOW {
+            if now.since(window.begun) >= self.settings.window {
                 *window = Window {
                     begun: now,
                     before: counted.modes,
@@ -233,6 +379,10 @@ impl Senses {
             }
         }
     }
+}
+
+fn sighted<T>(sense: Sense, loaded: Result<T, String>, blind: &mut Vec<Blind>) -> Option<T> {
+    loaded.map_err(|why| blind.push(Blind { sense, why })).ok()
 }
 
 /// The processes in a cgroup and below it.

@@ -56,6 +56,10 @@ mod tests {
         zero: 20,
         flushed: 60,
     });
+    const STRATUM: Fact = Fact::Stratum {
+        word: crate::evidence::stratum::Word::Login,
+        port: 3333,
+    };
     const HOT: Option<Duration> = Some(Duration::from_secs(15));
     const LONG_HOT: Option<Duration> = Some(Duration::from_secs(61));
 
@@ -63,7 +67,7 @@ mod tests {
     fn rule_r_and_constants_together_are_certain() {
         let both = [at(1, RANDOM), at(2, Fact::Constants { found: 7 })];
         assert_eq!(suspicion(&both, HOT), Some(Strength::Certain));
-        let both = [at(1, RANDOM), at(2, Fact::Stratum)];
+        let both = [at(1, RANDOM), at(2, STRATUM)];
         assert_eq!(suspicion(&both, HOT), Some(Strength::Certain));
     }
 
@@ -90,10 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_never_more_than_suspicious() {
+    fn names_and_listed_hosts_are_never_more_than_suspicious() {
         let names = [
             at(1, Fact::Named("xmrig")),
             at(2, Fact::Named("stratum+tcp://")),
+            at(3, Fact::Listed),
         ];
         assert_eq!(suspicion(&names, LONG_HOT), Some(Strength::Suspicious));
     }
@@ -104,36 +109,6 @@ mod tests {
         assert_eq!(suspicion(&honest, LONG_HOT), Some(Strength::Exonerates));
     }
 
-    #[test]
-    fn evidence_throttles_at_the_next_sample_and_stands_for_ten_minutes() {
-        use crate::judge::{Case, Event, Policy, Reason, Rung, step};
-        let policy = crate::judge::tests::policy();
-        let sampled = |case: &mut Case, at: u64, policy: &Policy| {
-            let event = Event::Sampled {
-                usage: Duration::from_secs(1),
-                contended: false,
-            };
-            step(case, &event, Time(Duration::from_secs(at)), policy)
-        };
-        let mut case = Case::new(&policy);
-        assert_eq!(sampled(&mut case, 100, &policy), None);
-        let level = Strength::High;
-        let now = Time(Duration::from_secs(110));
-        step(&mut case, &Event::Evidence { level }, now, &policy);
-        let verdict = sampled(&mut case, 110, &policy).unwrap();
-        assert_eq!(verdict.to, Rung::Throttled);
-        assert_eq!(verdict.reason, Reason::Evidence { level });
-        assert_eq!(sampled(&mut case, 700, &policy), None);
-        let verdict = sampled(&mut case, 711, &policy).unwrap();
-        assert_eq!(verdict.to, Rung::Free);
-        let granted = Policy {
-            unlimited: true,
-            ..policy
-        };
-        step(&mut case, &Event::Evidence { level }, now, &granted);
-        assert_eq!(sampled(&mut case, 720, &granted), None);
-    }
-
     fn any_fact() -> impl Strategy<Value = Fact> {
         prop_oneof![
             Just(RANDOM),
@@ -142,7 +117,8 @@ mod tests {
             (0usize..8).prop_map(|found| Fact::Constants { found }),
             Just(Fact::Named("xmrig")),
             Just(Fact::NoPythonInPython),
-            Just(Fact::Stratum),
+            Just(STRATUM),
+            Just(Fact::Listed),
         ]
     }
 

@@ -1,6 +1,6 @@
 //! The ladder: which rung a case stands on, and why it moves.
 
-use super::{Credits, Policy, Reason};
+use super::{Accusation, Credits, Policy, Reason, Stop};
 use crate::evidence::Strength;
 use crate::units::{CoreSeconds, Time};
 use serde::{Deserialize, Serialize};
@@ -66,9 +66,12 @@ pub struct Case {
     offences: [Option<Time>; OFFENCES],
     /// It was told that its time ends.
     warned: bool,
-    /// What evidence amounts to, and when it was found last.
+    /// What evidence amounts to.
     #[serde(default)]
-    accused: Option<(Strength, Time)>,
+    accusation: Option<Accusation>,
+    /// Certain evidence went on for so long that what mines is ended.
+    #[serde(default)]
+    ends: bool,
     /// How often others waited again soon after it was let up for their calm.
     #[serde(default)]
     relapses: u32,
@@ -85,8 +88,6 @@ const CALM: u32 = 4;
 const LEAST_CALM: Duration = Duration::from_secs(30);
 /// Doubled so often at most: sixteenfold, half an hour of the default minimum stay.
 const MOST_RELAPSES: u32 = 4;
-/// Evidence stands for this long after it was found last. While it stands it is looked for.
-const EVIDENCE_STANDS: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Move {
@@ -104,7 +105,8 @@ impl Case {
             started: None,
             offences: [None; OFFENCES],
             warned: false,
-            accused: None,
+            accusation: None,
+            ends: false,
             relapses: 0,
         }
     }
@@ -122,10 +124,32 @@ impl Case {
         }
     }
 
+    /// The evidence of mining that stands against it.
+    pub fn accusation(&self, now: Time) -> Option<&Accusation> {
+        self.accusation.as_ref().filter(|one| one.stands(now))
+    }
+
     /// Whether evidence of mining stands against it.
     pub fn is_accused(&self, now: Time) -> bool {
-        self.accused
-            .is_some_and(|(_, at)| now.since(at) < EVIDENCE_STANDS)
+        self.accusation(now).is_some()
+    }
+
+    /// Whether its processes are not to be asked, but ended.
+    pub fn ends_as_miner(&self) -> bool {
+        self.rung == Rung::Stopped && self.ends
+    }
+
+    /// Whether it stands still so that the processes that mine can be ended.
+    pub fn waits_for_end_of_processes(&self, policy: &Policy) -> bool {
+        self.rung == Rung::Frozen && self.ends && policy.evidence.stop == Stop::Processes
+    }
+
+    /// Before verdicts are carried out that so far were only told: nothing is ended for what
+    /// was found while nobody acted; whoever goes on is found again.
+    pub fn reopen(&mut self) {
+        self.accusation = None;
+        self.ends = false;
+        self.rung = self.rung.min(Rung::Throttled);
     }
 
     /// How long the credits last at the present rate; `None` where they do not fall or are spent.
@@ -189,6 +213,11 @@ pub enum Event {
         /// What it amounts to, high or certain.
         level: Strength,
     },
+    /// The processes that the evidence was of were ended.
+    ProcessesEnded {
+        /// How many.
+        count: usize,
+    },
 }
 
 /// A decided change of rung.
@@ -216,9 +245,10 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
     let (usage, contended) = match *event {
         Event::Sampled { usage, contended } => (usage, contended),
         Event::Evidence { level } => {
-            case.accused = Some((level, now));
+            case.accusation = Some(Accusation::again(case.accusation, level, now, policy));
             return None;
         }
+        Event::ProcessesEnded { count } => return processes_ended(case, count, now),
     };
     // Nothing comes after that, whatever a unit that is about to end still does.
     if case.rung == Rung::Stopped {
@@ -228,7 +258,9 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
     let drain = case.drain(now, policy);
     case.credits.book(usage, now, drain, policy);
     let (due, reason) = due(case, usage, contended, now, policy);
-    if due == case.rung || !may_move(case, due, now, policy) {
+    case.ends = matches!(reason, Reason::EvidenceGoesOn { .. });
+    let urgent = due > case.rung && reason.is_urgent();
+    if due == case.rung || !(urgent || may_move(case, due, now, policy)) {
         return None;
     }
     let verdict = Verdict {
@@ -247,6 +279,23 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
     });
     case.rung = due;
     Some(verdict)
+}
+
+/// What mined is gone, so what else the server does goes on; a rest is not asked of it.
+fn processes_ended(case: &mut Case, count: usize, now: Time) -> Option<Verdict> {
+    case.accusation = None;
+    case.ends = false;
+    let from = case.rung;
+    if from != Rung::Frozen {
+        return None;
+    }
+    case.rung = Rung::Throttled;
+    case.moved = Some(Move { at: now, up: false });
+    Some(Verdict {
+        from,
+        to: case.rung,
+        reason: Reason::ProcessesEnded { count },
+    })
 }
 
 impl Warning {
@@ -290,13 +339,12 @@ fn due(
         return (policy.time.then, time_reason(usage, policy));
     }
     // Whom an admin gave unlimited CPU was looked at by a person.
-    if let Some((level, _)) = case.accused
-        && case.is_accused(now)
-        && level >= Strength::High
-        && by_load <= Rung::Throttled
+    if let Some(accusation) = case.accusation(now)
         && !policy.unlimited
+        && let Some((rung, reason)) = accusation.calls_for(case.rung, now, policy)
+        && rung >= by_load
     {
-        return (Rung::Throttled, Reason::Evidence { level });
+        return (rung, reason);
     }
     (by_load, reason)
 }

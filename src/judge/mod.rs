@@ -7,6 +7,7 @@
 //! - rest leads back to [`Rung::Free`];
 //! - the same events give the same verdicts.
 
+mod accusation;
 mod controls;
 mod credits;
 mod evidence;
@@ -17,13 +18,14 @@ mod policy;
 mod reason;
 mod share;
 
+pub use accusation::Accusation;
 pub use controls::{Controls, wanted};
 pub use credits::Credits;
 pub use evidence::{HOT_FOR_CERTAIN, suspicion};
 pub use grant::{Grant, GrantedCredits};
 pub use ladder::{Case, Event, Rung, Verdict, Warning, step};
 pub use otherwise::{Otherwise, otherwise};
-pub use policy::{PlainLimits, Policy, Repeat, Sustained, TimeLimits};
+pub use policy::{Consequences, PlainLimits, Policy, Repeat, Stop, Sustained, TimeLimits};
 pub use reason::Reason;
 pub use share::share_out;
 

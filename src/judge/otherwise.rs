@@ -2,6 +2,7 @@
 //! added. Asked of [`suspicion`] itself, so that it is true of whatever rules that has.
 
 use super::evidence::{HOT_FOR_CERTAIN, suspicion};
+use crate::evidence::stratum::Word;
 use crate::evidence::{CONSTANTS_NEEDED, Evidence, Fact, Sense, Strength};
 use crate::units::{Time, in_words};
 use std::collections::BTreeSet;
@@ -78,7 +79,10 @@ fn missing(evidence: &[Evidence]) -> Vec<(String, Evidence)> {
         ),
         (
             "With the mining pools' protocol in its traffic".to_owned(),
-            sign(Fact::Stratum),
+            sign(Fact::Stratum {
+                word: Word::Login,
+                port: 0,
+            }),
         ),
     ]
 }

@@ -1,5 +1,6 @@
 //! What the judge goes by, as plain data.
 
+use super::Rung;
 use crate::units::{Bytes, CoreSeconds, Cores};
 use std::time::Duration;
 
@@ -35,6 +36,44 @@ pub struct Policy {
     pub time: TimeLimits,
     /// Limits that hold on every rung.
     pub plain: PlainLimits,
+    /// What evidence of mining leads to.
+    pub evidence: Consequences,
+}
+
+/// What evidence of mining leads to, while it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Consequences {
+    /// The rung for evidence that is high; `None` is a report and no more.
+    pub high: Option<Rung>,
+    /// The rung for evidence that is certain.
+    pub certain: Option<Rung>,
+    /// How long after that it is ended, if it still goes on; `None` is never.
+    pub stop_after: Option<Duration>,
+    /// What is ended.
+    pub stop: Stop,
+    /// How long evidence stands after it was last found.
+    pub stands: Duration,
+}
+
+/// What is ended when certain evidence goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The whole server.
+    Server,
+    /// The processes that the evidence is of, and nothing else of the server.
+    Processes,
+}
+
+impl Default for Consequences {
+    fn default() -> Self {
+        Consequences {
+            high: Some(Rung::Throttled),
+            certain: Some(Rung::Throttled),
+            stop_after: Some(Duration::from_secs(600)),
+            stop: Stop::Server,
+            stands: Duration::from_secs(600),
+        }
+    }
 }
 
 /// What happens to a server that stays throttled: nothing, unless configured.
@@ -67,7 +106,7 @@ pub struct TimeLimits {
     /// The user is told this long ahead: wall time, or CPU time at one core.
     pub warn: Duration,
     /// What happens then.
-    pub then: super::Rung,
+    pub then: Rung,
 }
 
 /// Limits that hold on every rung; `None` is none of ours.

@@ -30,6 +30,20 @@ pub enum Reason {
     Evidence {
         /// What it amounts to.
         level: Strength,
+        /// How long it stands after it was last found.
+        stands: Duration,
+        /// When it is ended if it goes on.
+        stop_after: Option<Duration>,
+    },
+    /// Certain evidence went on for as long as the policy allows.
+    EvidenceGoesOn {
+        /// How long.
+        after: Duration,
+    },
+    /// The processes that mined were ended.
+    ProcessesEnded {
+        /// How many.
+        count: usize,
     },
     /// It was decided before, and could not be or was not carried out until now.
     DecidedBefore,
@@ -69,6 +83,16 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// Whether it leads up the ladder even right after a step down.
+    pub(super) fn is_urgent(&self) -> bool {
+        matches!(
+            self,
+            Reason::Evidence { .. } | Reason::EvidenceGoesOn { .. }
+        )
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -98,10 +122,35 @@ impl fmt::Display for Reason {
             Reason::WallTimeSpent { limit } => {
                 write!(f, "it ran for the {} that a server may", in_words(*limit))
             }
-            Reason::Evidence { level } => write!(
+            Reason::Evidence {
+                level,
+                stands,
+                stop_after,
+            } => {
+                write!(
+                    f,
+                    "the evidence that it mines is {level}; this ends {} after the last sign of it",
+                    in_words(*stands)
+                )?;
+                match stop_after {
+                    Some(after) => write!(
+                        f,
+                        ", and it is stopped if it goes on for {}",
+                        in_words(*after)
+                    ),
+                    None => Ok(()),
+                }
+            }
+            Reason::EvidenceGoesOn { after } => write!(
                 f,
-                "evidence that it mines is {level} (journalctl HUB_USER= shows the readings)"
+                "the evidence that it mines is certain, and it went on for {} after that",
+                in_words(*after)
             ),
+            Reason::ProcessesEnded { count: 0 } => f.write_str("what mined had ended by itself"),
+            Reason::ProcessesEnded { count: 1 } => f.write_str("the process that mined was ended"),
+            Reason::ProcessesEnded { count } => {
+                write!(f, "the {count} processes that mined were ended")
+            }
             Reason::Granted => f.write_str("an admin granted it that"),
             Reason::DecidedBefore => f.write_str("that was decided before, and takes effect now"),
             Reason::Rested { left, size } => {

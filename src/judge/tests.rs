@@ -28,6 +28,7 @@ pub(super) fn policy() -> Policy {
             then: Rung::Throttled,
         },
         plain: PlainLimits::default(),
+        evidence: Consequences::default(),
     }
 }
 

@@ -16,14 +16,24 @@ use std::time::Duration;
 /// Servers with nothing to do are looked at every so many frames, for limits on time.
 const LOOK_AT_ALL: u64 = 60;
 
+/// A node of which this share is used is busy: whoever works there is taken to wait, too.
+const BUSY: f64 = 0.9;
+/// Who uses less, in cores, is not taken to wait.
+const IDLE: f64 = 0.05;
+
 /// Runs a record; `policy` is told whose a server is, or nothing where users are not named. Every
 /// server starts with full credits, also one that ran before.
+///
+/// How others waited is not recorded. With the node's `cores` it is guessed: others wait while all
+/// servers together use nearly all of them and others than the one in question have a part in
+/// that. Without, they always wait, the stricter case.
 ///
 /// # Errors
 /// The record cannot be read or is damaged.
 pub fn recorded<R: BufRead>(
     reader: &mut Reader<R>,
     policy: impl Fn(&str) -> Policy,
+    cores: Option<Cores>,
 ) -> Result<Outcome, RecordError> {
     let mut days = Days {
         policy: &policy,
@@ -32,6 +42,8 @@ pub fn recorded<R: BufRead>(
         now: Time(Duration::ZERO),
         living: BTreeMap::new(),
         awake: BTreeSet::new(),
+        cores,
+        rates: BTreeMap::new(),
         outcome: Outcome::default(),
     };
     let mut count = 0;
@@ -67,6 +79,10 @@ struct Days<'p> {
     living: BTreeMap<u32, Living>,
     /// Who has work, is not free, or is to be looked at anyway.
     awake: BTreeSet<u32>,
+    /// The node's, if that is to be gone by.
+    cores: Option<Cores>,
+    /// What each server used on this tick.
+    rates: BTreeMap<u32, f64>,
     outcome: Outcome,
 }
 
@@ -74,6 +90,7 @@ impl Days<'_> {
     fn live(&mut self, frame: Frame) {
         self.before = std::mem::replace(&mut self.now, Time(frame.at));
         let mut gone = Vec::new();
+        self.rates.clear();
         for event in frame.events {
             match event {
                 Event::Appeared { server, user } => self.appeared(server, user),
@@ -86,16 +103,29 @@ impl Days<'_> {
                 Event::Used { server, cpu } => self.used(server, cpu),
             }
         }
+        let others_wait = self.waiting();
         let (living, now) = (&mut self.living, self.now);
         self.awake.retain(|server| {
             let Some(living) = living.get_mut(server) else {
                 return false;
             };
+            living.server.contended(others_wait(*server));
             living.server.advance(now, &living.policy);
             !living.server.is_idle()
         });
         for server in gone {
             self.end(server);
+        }
+    }
+
+    /// Whether others than a server wait, by what was used on this tick.
+    fn waiting(&mut self) -> impl Fn(u32) -> bool + use<> {
+        let rates = std::mem::take(&mut self.rates);
+        let total: f64 = rates.values().sum();
+        let busy = self.cores.map(|cores| total > BUSY * cores.0);
+        move |server| match busy {
+            None => true,
+            Some(busy) => busy && total - rates.get(&server).unwrap_or(&0.0) > IDLE,
         }
     }
 
@@ -126,6 +156,7 @@ impl Days<'_> {
         // Who slept until now is looked at just before, so that rest is booked as rest.
         living.server.advance(self.before, &living.policy);
         let work = cpu.as_secs_f64();
+        self.rates.insert(server, work / span);
         living.server.ask(Burst {
             at: self.before,
             work: CoreSeconds(work),

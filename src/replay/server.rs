@@ -65,6 +65,7 @@ pub struct Server {
     /// The same work as it would have gone on had nobody throttled it; kept from the first time.
     unhindered: Option<Work>,
     held: Option<Held>,
+    others_wait: bool,
 }
 
 /// What being held back came to.
@@ -93,6 +94,8 @@ impl Server {
             work: Work::default(),
             unhindered: None,
             held: None,
+            // The stricter case, unless it is known.
+            others_wait: true,
         };
         server.sample(policy);
         server
@@ -105,6 +108,11 @@ impl Server {
         if let Some(unhindered) = &mut self.unhindered {
             unhindered.waiting.push_back(burst);
         }
+    }
+
+    /// Says whether others wait for the CPU from now on; until it is said, they do.
+    pub fn contended(&mut self, others_wait: bool) {
+        self.others_wait = others_wait;
     }
 
     /// Lets it work until `to`, then samples and judges it, as the daemon's tick does.
@@ -132,10 +140,9 @@ impl Server {
     fn sample(&mut self, policy: &Policy) {
         // A damaged record may claim any amount.
         let usage = Duration::try_from_secs_f64(self.work.used).unwrap_or(Duration::MAX);
-        // Others' pressure is not recorded: a replay takes them to wait, the stricter case.
         let event = Event::Sampled {
             usage,
-            contended: true,
+            contended: self.others_wait,
         };
         let Some(verdict) = step(&mut self.case, &event, self.now, policy) else {
             return;

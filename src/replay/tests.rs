@@ -225,7 +225,7 @@ fn a_recorded_week_says_what_the_same_week_says_directly() {
     direct.finish();
     let bytes = record(&sessions);
     let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
-    let replayed = recorded(&mut reader, |_| policy()).unwrap();
+    let replayed = recorded(&mut reader, |_| policy(), None).unwrap();
     assert_eq!(replayed.sessions, direct.sessions);
     let throttled = |outcome: &Outcome| {
         let mut found: Vec<_> = outcome
@@ -250,7 +250,7 @@ fn who_was_throttled_while_recorded_is_counted() {
     ];
     let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
     let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
-    let outcome = recorded(&mut reader, |_| policy()).unwrap();
+    let outcome = recorded(&mut reader, |_| policy(), None).unwrap();
     assert_eq!((outcome.sessions, outcome.throttled_while_recorded), (1, 1));
     assert_eq!(outcome.span, 2 * TICK);
 }
@@ -281,9 +281,58 @@ fn each_named_user_is_judged_by_a_policy_of_their_own() {
         unlimited: user == "alice",
         ..policy()
     };
-    let outcome = recorded(&mut reader, granted).unwrap();
+    let outcome = recorded(&mut reader, granted, None).unwrap();
     let throttled: Vec<&str> = outcome.throttled.iter().map(|t| t.user.as_str()).collect();
     assert_eq!(throttled, ["bob"]);
+}
+
+/// Alice spins on all four cores; bob begins to work beside her after three hours.
+#[test]
+fn with_the_node_s_cores_a_spender_is_throttled_only_while_others_work() {
+    let policy = Policy {
+        contended_above: Some(0.1),
+        limit: None,
+        ..policy()
+    };
+    let appeared = |server| Event::Appeared {
+        server,
+        user: String::new(),
+    };
+    let used = |server, cores: f64| Event::Used {
+        server,
+        cpu: TICK.mul_f64(cores),
+    };
+    let begins = 3 * 720;
+    let mut frames = BTreeMap::from([(TICK, vec![appeared(0), appeared(1)])]);
+    for count in 2..2 * begins {
+        let events = match count < begins {
+            true => vec![used(0, 4.0)],
+            false => vec![used(0, 3.0), used(1, 1.0)],
+        };
+        frames.insert(TICK * count, events);
+    }
+    let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
+    let throttled_at = |cores| {
+        let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
+        let outcome = recorded(&mut reader, |_| policy.clone(), cores).unwrap();
+        let at = |server: usize| {
+            let user = format!("user {}", server + 1);
+            let found = outcome.throttled.iter().find(|one| one.user == user);
+            found.map(|one| one.at)
+        };
+        (at(0), at(1))
+    };
+    let (strict, _) = throttled_at(None);
+    // 3600 core-seconds at 4 − 0.25 cores last 960 s.
+    assert!(
+        (960..=970).contains(&strict.unwrap().0.as_secs()),
+        "{strict:?}"
+    );
+    let (alice, _) = throttled_at(Some(Cores(4.0)));
+    let (begins, soon) = (TICK * begins, TICK * (begins + 2));
+    assert!((begins..=soon).contains(&alice.unwrap().0), "{alice:?}");
+    // With cores to spare nobody has to wait.
+    assert_eq!(throttled_at(Some(Cores(8.0))), (None, None));
 }
 
 #[test]
@@ -363,6 +412,6 @@ proptest! {
         }
         let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
         let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
-        let _ = recorded(&mut reader, |_| policy()).is_ok();
+        let _ = recorded(&mut reader, |_| policy(), None).is_ok();
     }
 }

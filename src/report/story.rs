@@ -3,10 +3,11 @@
 use super::{Entry, Kind, Level};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::{Refusal, RefusedBy};
-use crate::evidence::{Evidence, Strength};
+use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::{Server, Spawner};
 use crate::judge::{Controls, Reason, Rung, Verdict, Warning};
 use crate::units::{CoreSeconds, Cores, Mode, in_words};
+use std::collections::BTreeSet;
 
 /// What every entry on one server has in common.
 #[derive(Debug, Clone, Copy)]
@@ -119,14 +120,30 @@ impl Story<'_> {
             .with("CPU_LIMIT_BEFORE", limit_in_words(before))
     }
 
-    /// It does something that miners do, or that only looks like it.
-    pub fn evidence(&self, level: Strength, evidence: &Evidence) -> Entry {
+    /// It does something that miners do, or that only looks like it: what all that was found
+    /// amounts to, now that `fresh` was.
+    pub fn evidence(&self, level: Strength, all: &[Evidence], fresh: Option<&Evidence>) -> Entry {
+        // What proves most comes first; of each sense one reading says enough.
+        let mut shown: Vec<&Evidence> = fresh.into_iter().chain(all).collect();
+        shown.sort_by_key(|one| std::cmp::Reverse((one.strength(), proves(one))));
+        let mut senses = BTreeSet::new();
+        shown.retain(|one| senses.insert(one.fact.sense()));
+        if level > Strength::Exonerates {
+            shown.retain(|one| one.strength() > Strength::Exonerates);
+        }
+        let words: Vec<String> = shown.iter().map(|one| one.to_string()).collect();
+        let words = words.join("; ");
         let message = match level {
             Strength::Exonerates => {
-                format!("{} does nothing that miners do: {evidence}.", self.whose())
+                format!("{} does nothing that miners do: {words}.", self.whose())
             }
-            _ => format!(
-                "{} does what miners do, and the evidence is {level}: {evidence}.",
+            Strength::Suspicious => format!(
+                "{} does something that miners do; by itself that proves too little, and nothing \
+                 comes of it: {words}.",
+                self.whose()
+            ),
+            Strength::High | Strength::Certain => format!(
+                "{} does what miners do, and the evidence is {level}: {words}.",
                 self.whose()
             ),
         };
@@ -134,10 +151,11 @@ impl Story<'_> {
             Strength::Exonerates | Strength::Suspicious => Level::Notice,
             Strength::High | Strength::Certain => Level::Warning,
         };
+        let senses: Vec<&str> = shown.iter().map(|one| one.fact.sense().as_str()).collect();
         self.entry(Kind::EvidenceFound, urgency, message)
-            .with("EVIDENCE", evidence.fact.sense())
+            .with("EVIDENCE", senses.join(","))
             .with("EVIDENCE_LEVEL", level)
-            .with("REASON", evidence.fact)
+            .with("REASON", words)
     }
 
     /// Its running time is about to end.
@@ -201,6 +219,16 @@ impl Story<'_> {
             .with("CPU_LIMIT_NOW", limit_in_words(ours))
     }
 
+    /// The hub was asked to stop the server and did not.
+    pub fn hub_did_not_stop(&self, why: &str) -> Entry {
+        let message = format!(
+            "The hub did not stop {}, so hubwarden ends it without the hub: {why}.",
+            self.whose()
+        );
+        self.entry(Kind::Trouble, Level::Warning, message)
+            .with("REASON", why)
+    }
+
     /// A connection was refused.
     pub fn refused(&self, refusal: &Refusal) -> Entry {
         let protocol = match refusal.protocol {
@@ -255,6 +283,11 @@ impl Story<'_> {
         );
         self.entry(Kind::Trouble, Level::Error, message)
     }
+}
+
+/// Whether it is rule R, which is nothing by itself and everything with a second sign.
+fn proves(evidence: &Evidence) -> bool {
+    matches!(evidence.fact, Fact::RandomRounding(_))
 }
 
 /// A quota in words.

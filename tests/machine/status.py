@@ -53,6 +53,11 @@ def scenario(machine):
     nobody = machine.run("runuser -u nobody -- hubwarden status --json", check=False)
     expect(nobody.code != 0 or json.loads(nobody.out)["servers"] == [], f"nobody sees {nobody.out}")
 
+    # The ways out that nothing counts are named.
+    said = machine.run("hubwarden check", check=False).out
+    for job, unit in (("cron jobs", "cron.service"), ("at jobs", "atd.service")):
+        expect(f"users' {job} run in {unit}" in said, f"check does not name {unit}:\n{said}")
+
     # Without the daemon it says so.
     machine.run("systemctl stop hubwarden")
     down = machine.run("hubwarden status", check=False)

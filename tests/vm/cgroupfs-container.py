@@ -2,7 +2,7 @@
 
 from product import deb, expect
 
-LIMIT, BASELINE, CREDITS, ADMINS = 1.5, 0.25, 6.0, 0.5
+LIMIT, BASELINE, CREDITS, ADMINS, RAISED = 1.5, 0.25, 6.0, 0.5, 1.8
 BITES = 1.15
 
 
@@ -51,6 +51,11 @@ def guest(bed):
     product.eventually(lambda: cores() == ADMINS, "Docker's limit is back", 60)
     product.eventually(lambda: product.rung(bed, "alice") == "free", "alice is free", 20)
     bed.report("freed", **standing())
+    # Nothing of ours stands: raised above our limit it is seen all the same.
+    bed.run(["docker", "update", f"--cpus={RAISED}", alice])
+    product.eventually(lambda: cores() == LIMIT, "Docker's new limit is brought down to ours", 5)
+    bed.run("hubwarden off")
+    bed.report("off-again", **standing())
     bed.report("story", lines=[record["MESSAGE"] for record in product.story(bed, "alice")])
 
 
@@ -72,4 +77,5 @@ def scenario(vm):
     expect(one["throttled"]["rung"] == "throttled", f"rung {one['throttled']['rung']}")
     expect(cores_of("freed") == ADMINS and one["freed"]["cpu.weight"] == "100", f"freed: {one['freed']}")
     expect(cores_of("found") == LIMIT, f"found: {found}")
+    expect(cores_of("off-again") == RAISED, f"off again: {one['off-again']}")
     expect(cores_of("off") == ADMINS and one["off"]["cpu.weight"] == "100", f"off: {one['off']}")

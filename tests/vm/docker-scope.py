@@ -2,11 +2,14 @@
 
 from product import deb, expect
 
-TICK, BASELINE, CREDITS, ADMINS = 1.0, 0.25, 6.0, 0.5
+TICK, LIMIT, BASELINE, CREDITS, ADMINS, RAISED = 1.0, 1.5, 0.25, 6.0, 0.5, 1.8
 BITES = 1.15
+# Reading, and systemd's own work, under emulation.
+SLACK = 1.0
 
 
 def guest(bed):
+    import time
     from pathlib import Path
 
     import containers
@@ -14,7 +17,7 @@ def guest(bed):
     from vmguest import cores_over
 
     bed.put("/etc/hubwarden/config.toml", product.config(
-        mode="enforce", tick="1s", baseline=f"{BASELINE} cores", credits=f"{CREDITS:.0f} core-seconds"))
+        mode="enforce", tick="1s", limit=f"{LIMIT} cores", baseline=f"{BASELINE} cores", credits=f"{CREDITS:.0f} core-seconds"))
     product.install(bed, package=Path("/root/hubwarden.deb"))
     containers.start_docker(bed)
     other = containers.run(bed, "nginx", {"PATH": "/bin"}, "sleep 600")
@@ -46,6 +49,16 @@ def guest(bed):
     bed.run(["docker", "exec", alice, "touch", "/rest"])
     product.eventually(lambda: cores() == ADMINS, "Docker's limit is back", 60)
     bed.report("freed", max=(cgroup / "cpu.max").read_text().strip(), rung=product.rung(bed, "a-b"))
+
+    # She has her credits, and nothing of ours stands: raised above our limit it is seen all the same.
+    bed.run(["docker", "update", f"--cpus={RAISED}", alice])
+    began = time.monotonic()
+    product.eventually(lambda: cores() == LIMIT, "Docker's new limit is brought down to ours", 20)
+    bed.report("raised", seconds=time.monotonic() - began, rung=product.rung(bed, "a-b"))
+    bed.run("hubwarden off")
+    bed.report("off", max=(cgroup / "cpu.max").read_text().strip())
+    bed.run("hubwarden on")
+    product.eventually(lambda: cores() == LIMIT, "our limit stands again after hubwarden on", 20)
 
     # The same container, started again: a new cgroup, the same id.
     bed.run(["docker", "restart", "--time=0", other], timeout=120)
@@ -80,6 +93,10 @@ def judge(vm, spawner, where, server):
         print(f"{kind}: the container used {one[kind]['cores']:.3f} cores over 5 s")
     expect(one["throttled"]["rung"] == "throttled", f"rung {one['throttled']['rung']}")
     expect(cores_of("freed") == ADMINS and one["freed"]["rung"] == "free", f"freed: {one['freed']}")
+    raised = one["raised"]
+    print(f"raised to {RAISED} cores, it was back at {LIMIT} after {raised['seconds']:.1f} s")
+    expect(raised["seconds"] <= TICK + SLACK and raised["rung"] == "free", f"raised: {raised}")
+    expect(cores_of("off") == RAISED, f"off: {one['off']}")
     others = one["others"]
     of_other = [line for line in others["told"] if others["other"] in line]
     expect(len(of_other) == 1 and "no JUPYTERHUB_USER" in of_other[0], f"told of the other container: {others['told']}")

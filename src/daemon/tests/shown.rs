@@ -134,7 +134,7 @@ fn a_record_of_an_enforced_day_says_who_was_throttled_and_names_nobody() {
         assert!(!bytes.windows(5).any(|part| part == b"alice"));
         let mut reader = Reader::open(&file.path()).unwrap();
         let policy = crate::daemon::policy(&node.config.limits);
-        let outcome = crate::replay::recorded(&mut reader, |_| policy.clone()).unwrap();
+        let outcome = crate::replay::recorded(&mut reader, |_| policy.clone(), None).unwrap();
         assert_eq!(outcome.throttled_while_recorded, 1);
         // The first sample, at 1.5 core-seconds, only sets the starting point.
         assert!(

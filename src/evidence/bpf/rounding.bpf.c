@@ -1,31 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Counts which rounding modes the threads of watched cgroups have when they leave the CPU.
-//
-// Only the fields read here are described below; the loader finds them in the running kernel's own
-// type information (CO-RE), so that neither a header of the kernel nor bpftool is needed.
 
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-#define SEC(name) __attribute__((section(name), used))
-#define KERNEL_TYPE __attribute__((preserve_access_index))
-#define __uint(name, value) int(*name)[value]
-#define __type(name, value) typeof(value) *name
-// enum bpf_field_info_kind, BPF_FIELD_EXISTS
-#define field_exists(field) __builtin_preserve_field_info(field, 2)
-
-// include/uapi/linux/bpf.h, enum bpf_func_id
-static void *(*map_lookup)(void *map, const void *key) = (void *)1;
-static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
-static u64 (*current_pid_tgid)(void) = (void *)14;
-static u64 (*current_cgroup_id)(void) = (void *)80;
-static u64 (*current_ancestor_cgroup_id)(int level) = (void *)123;
-
-#define BPF_MAP_TYPE_HASH 1
-#define BPF_MAP_TYPE_LRU_HASH 9
-#define BPF_ANY 0
+#include "kernel.bpf.h"
 
 // arch/x86/include/asm/fpu/types.h
 struct fxregs_state {
@@ -82,26 +59,6 @@ struct {
 	__type(value, struct counts);
 } seen SEC(".maps");
 
-// A server's processes may be in cgroups below its own, as Podman's are.
-#define DEEPEST 8
-
-static inline u64 watched_cgroup(void)
-{
-	u64 cgroup = current_cgroup_id();
-
-	if (map_lookup(&watched, &cgroup))
-		return cgroup;
-#pragma unroll
-	for (int level = 1; level < DEEPEST; level++) {
-		cgroup = current_ancestor_cgroup_id(level);
-		if (!cgroup)
-			break;
-		if (map_lookup(&watched, &cgroup))
-			return cgroup;
-	}
-	return 0;
-}
-
 #define MXCSR_DAZ (1u << 6)
 #define MXCSR_RC_SHIFT 13
 #define MXCSR_FTZ (1u << 15)
@@ -134,12 +91,12 @@ int rounding(u64 *context)
 	if (mode == 0 || !(features & MXCSR_SAVED))
 		return 0;
 
-	u64 cgroup = watched_cgroup();
+	u64 cgroup = cgroup_in(&watched);
 
 	if (!cgroup)
 		return 0;
 
-	u32 group = current_pid_tgid() >> 32;
+	u32 group = thread_group();
 	struct counts *counts = map_lookup(&seen, &group);
 
 	// Another cgroup is another process with an old one's number.

@@ -1,0 +1,288 @@
+//! Ending what mines: a whole cgroup, or single processes of it, at once and for good.
+//!
+//! A unit whose time is up is stopped through systemd, which asks its processes first. A miner is
+//! not asked. It stands still already when this is called, so that nothing of it can fork away,
+//! and what was ended is looked at afterwards.
+
+use super::cgroup::Opened;
+use super::{ActError, CgroupCpu};
+use crate::cgroup::{CgroupId, CgroupPath};
+use crate::evidence::process::Process;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long processes that were killed may take to be gone; a frozen group of thousands took 1 ms.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+const LOOKED_EVERY: Duration = Duration::from_millis(10);
+/// Most processes ended one by one.
+const MOST: usize = 512;
+
+/// Ends processes of servers.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    cgroups: CgroupCpu,
+    root: PathBuf,
+    proc: PathBuf,
+}
+
+/// A process by its number and by when it was started (clock ticks since the boot), so that no
+/// other one of the same number is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// Its number.
+    pub pid: u32,
+    /// Field 22 of its `stat`.
+    pub started: u64,
+}
+
+impl Stopper {
+    /// Works below this mount of cgroup v2.
+    pub fn new(root: &Path) -> Stopper {
+        Stopper {
+            cgroups: CgroupCpu::new(root),
+            root: root.to_owned(),
+            proc: PathBuf::from("/proc"),
+        }
+    }
+
+    /// Proves, without ending anything, that [`Stopper::end_all`] and [`Stopper::end`] would work.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    pub fn try_out(&self) -> Result<(), String> {
+        // Ours, or any: the root itself has none.
+        let own = std::fs::read_to_string(self.proc.join("self/cgroup")).unwrap_or_default();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let below = std::fs::read_dir(&self.root)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let file = std::iter::once(self.root.join(own.unwrap_or_default()))
+            .chain(below.map(|entry| entry.path()))
+            .map(|directory| directory.join("cgroup.kill"))
+            .find(|file| file.exists())
+            .ok_or("no cgroup has a cgroup.kill (Linux 5.14 has it)")?;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&file)
+            .map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
+        // Continuing is what we do already.
+        let me = open_process(std::process::id()).map_err(|error| format!("pidfd: {error}"))?;
+        pidfd_send_signal(&me, Signal::CONT)
+            .map_err(|error| format!("a pidfd's signal: {error}"))?;
+        let others = std::fs::read_dir(&self.proc)
+            .into_iter()
+            .flatten()
+            .flatten();
+        let other = others
+            .filter(|entry| entry.metadata().is_ok_and(|file| file.uid() != 0))
+            .find_map(|entry| entry.file_name().to_str()?.parse().ok());
+        match other {
+            // Nobody's but root's, who is no user.
+            None => Ok(()),
+            Some(pid) => match nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) {
+                Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+                Err(error) => Err(format!(
+                    "users' processes cannot be signalled (CAP_KILL is needed): {error}"
+                )),
+            },
+        }
+    }
+
+    /// Ends everything in a cgroup and below it, and returns once it is gone.
+    ///
+    /// # Errors
+    /// [`ActError::Gone`] when the cgroup was removed or is another by now, which is success too;
+    /// otherwise the kernel's refusal, or that something would not end.
+    pub async fn end_all(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<(), ActError> {
+        let opened = self.cgroups.open(cgroup, id)?;
+        if populated(&opened)? {
+            opened.write("cgroup.kill", "1")?;
+        }
+        let begun = Instant::now();
+        while populated(&opened)? {
+            if begun.elapsed() >= GONE_WITHIN {
+                let why = "processes in it were killed and do not end (they wait for a disk?)";
+                return Err(opened.failed("cgroup.events", why.to_owned()));
+            }
+            tokio::time::sleep(LOOKED_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// Ends these processes where they still are what they were and in this cgroup; returns how
+    /// many were.
+    ///
+    /// # Errors
+    /// As for [`Stopper::end_all`].
+    pub async fn end(
+        &self,
+        cgroup: &CgroupPath,
+        id: CgroupId,
+        processes: &[Named],
+    ) -> Result<usize, ActError> {
+        let opened = self.cgroups.open(cgroup, id)?;
+        let below = self.root.join(cgroup.as_str());
+        let members = crate::evidence::senses::processes(&below);
+        let mut ended: Vec<OwnedFd> = Vec::new();
+        for named in processes.iter().take(MOST) {
+            let process = Process::new(named.pid);
+            // In this order: what is open cannot become another, so what is asked then is of it.
+            let Ok(open) = open_process(named.pid) else {
+                continue;
+            };
+            if process.started() != Some(named.started) || !members.contains(&process) {
+                continue;
+            }
+            match pidfd_send_signal(&open, Signal::KILL) {
+                Ok(()) => ended.push(open),
+                Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => {
+                    let why = format!("process {} could not be ended: {error}", named.pid);
+                    return Err(opened.failed("cgroup.procs", why));
+                }
+            }
+        }
+        let begun = Instant::now();
+        while !ended.iter().all(has_ended) {
+            if begun.elapsed() >= GONE_WITHIN {
+                let why = "a process was killed and does not end (it waits for a disk?)";
+                return Err(opened.failed("cgroup.procs", why.to_owned()));
+            }
+            tokio::time::sleep(LOOKED_EVERY).await;
+        }
+        Ok(ended.len())
+    }
+}
+
+fn open_process(pid: u32) -> rustix::io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pidfd_open(pid.ok_or(rustix::io::Errno::SRCH)?, PidfdFlags::empty())
+}
+
+/// A pidfd is readable once its process has ended (pidfd_open(2)).
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut asked = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
+    poll(&mut asked, Some(&rustix::event::Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether anything is alive in a cgroup or below it; one that was removed is empty.
+fn populated(opened: &Opened<'_>) -> Result<bool, ActError> {
+    match opened.read("cgroup.events") {
+        Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
+        Err(error) if error.is_gone() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::tests::Bed;
+
+    fn path_of(bed: &Bed) -> CgroupPath {
+        CgroupPath::new(bed.directory.file_name().unwrap().to_str().unwrap())
+    }
+
+    fn stopper() -> Stopper {
+        Stopper::new(&crate::cgroup::find_root().unwrap())
+    }
+
+    fn named(pid: u32) -> Named {
+        let started = Process::new(pid).started().unwrap();
+        Named { pid, started }
+    }
+
+    /// Waits until so many processes are in the bed.
+    fn settled(bed: &Bed, count: usize) -> Vec<Process> {
+        for _ in 0..200 {
+            let found = crate::evidence::senses::processes(&bed.directory);
+            if found.len() == count {
+                return found;
+            }
+            std::thread::sleep(LOOKED_EVERY);
+        }
+        panic!("{:?}", crate::evidence::senses::processes(&bed.directory));
+    }
+
+    #[test]
+    fn what_root_may_do_is_proven_beforehand() {
+        if Bed::new("try-out").is_some() {
+            stopper().try_out().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_whole_cgroup_is_ended_also_while_it_stands_still_and_what_is_below_it() {
+        let Some(bed) = Bed::new("end-all") else {
+            return;
+        };
+        std::fs::create_dir(bed.directory.join("below")).unwrap();
+        let enters = format!("echo $$ > {}/below/cgroup.procs; ", bed.directory.display());
+        let mut child = bed
+            .command(&format!(
+                "trap '' TERM; sleep 60 & {enters} sleep 60 & wait"
+            ))
+            .spawn()
+            .unwrap();
+        settled(&bed, 3);
+        std::fs::write(bed.directory.join("cgroup.freeze"), "1").unwrap();
+        let id = CgroupId(bed.id);
+        stopper().end_all(&path_of(&bed), id).await.unwrap();
+        settled(&bed, 0);
+        child.wait().unwrap();
+        // And once more: nothing is left to do.
+        stopper().end_all(&path_of(&bed), id).await.unwrap();
+        std::fs::remove_dir(bed.directory.join("below")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_cgroup_of_the_same_path_is_left_alone() {
+        let Some(bed) = Bed::new("other-id") else {
+            return;
+        };
+        let mut child = bed.command("exec sleep 60").spawn().unwrap();
+        settled(&bed, 1);
+        let other = CgroupId(bed.id + 1);
+        let error = stopper().end_all(&path_of(&bed), other).await.unwrap_err();
+        assert!(error.is_gone());
+        let process = [named(child.id())];
+        let error = stopper().end(&path_of(&bed), other, &process).await;
+        assert!(error.unwrap_err().is_gone());
+        assert!(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_process_is_ended_and_its_neighbours_and_namesakes_are_not() {
+        let Some(bed) = Bed::new("end-one") else {
+            return;
+        };
+        let mut miner = bed.command("exec sleep 61").spawn().unwrap();
+        let mut notebook = bed.command("exec sleep 62").spawn().unwrap();
+        let mut outside = std::process::Command::new("sleep")
+            .arg("63")
+            .spawn()
+            .unwrap();
+        settled(&bed, 2);
+        let wrong = Named {
+            started: named(notebook.id()).started + 1,
+            ..named(notebook.id())
+        };
+        let asked = [named(miner.id()), wrong, named(outside.id())];
+        let id = CgroupId(bed.id);
+        let ended = stopper().end(&path_of(&bed), id, &asked).await.unwrap();
+        assert_eq!(ended, 1);
+        assert!(!miner.wait().unwrap().success());
+        for spared in [&mut notebook, &mut outside] {
+            assert!(spared.try_wait().unwrap().is_none());
+            spared.kill().unwrap();
+            spared.wait().unwrap();
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Ending a server: through the hub, where the configuration says so, else by whoever owns its
+//! cgroup.
+//!
+//! A server that systemd stops is found dead by the hub a little later, at its next look. One that
+//! the hub stops is stopped in its own books too, and its page says so at once.
+
+use super::entries::Guarded;
+use super::{Daemon, Inner};
+use crate::act::{ActError, CpuControl, Owner};
+use crate::cgroup::CgroupId;
+use crate::config::StopBy;
+use crate::hub::api::Api;
+use crate::hub::{Listed, Units};
+use crate::units::Time;
+use std::time::Duration;
+
+/// The hub is given so long; then it is done without.
+const HUB_STOPS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How far the end of a server has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) enum Stopping {
+    /// Nobody was asked.
+    #[default]
+    NotBegun,
+    /// The hub was asked; when that was first looked after.
+    Asked(Option<Time>),
+    /// The hub was asked and did not do it in time.
+    Overdue,
+    /// The hub could not be used.
+    WithoutHub,
+}
+
+impl Stopping {
+    /// Looks after a hub that was asked; true when it has had its time.
+    pub fn is_overdue(&mut self, now: Time) -> bool {
+        if let Stopping::Asked(at) = self {
+            let at = *at.get_or_insert(now);
+            if now.since(at) >= HUB_STOPS_WITHIN {
+                *self = Stopping::Overdue;
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Ends a server. May be called again for as long as it is there.
+    pub(super) async fn stop(&self, id: CgroupId, owner: &Owner) -> Result<(), ActError> {
+        let listed = self.inner.borrow_mut().hub_to_stop(id);
+        if let Some(listed) = listed {
+            let hub = self.inner.borrow().config.hub.clone();
+            let Some(url) = &hub.api_url else {
+                return self.cpu.stop(owner).await;
+            };
+            let api = Api {
+                url,
+                token_file: &hub.token_file,
+            };
+            let result = api.stop(&listed).await;
+            match result {
+                Ok(_) => return Ok(()),
+                Err(error) => self.inner.borrow_mut().without_hub(id, &error.to_string()),
+            }
+        }
+        if self.inner.borrow_mut().hub_is_at_it(id) {
+            return Ok(());
+        }
+        self.cpu.stop(owner).await
+    }
+}
+
+impl Inner {
+    /// Whom to ask the hub to stop, if it is to be asked now.
+    fn hub_to_stop(&mut self, id: CgroupId) -> Option<Listed> {
+        let by_hub = self.config.hub.stop_by == StopBy::Hub && self.config.hub.api_url.is_some();
+        let guarded = self.guarded(id)?;
+        // What runs outside the server is nothing that the hub knows of.
+        if !by_hub || guarded.is_outside() || guarded.stopping != Stopping::NotBegun {
+            return None;
+        }
+        guarded.stopping = Stopping::Asked(None);
+        Some(Listed {
+            user: guarded.server.user.clone(),
+            server: guarded.server.name.clone(),
+        })
+    }
+
+    /// Whether the hub was asked and still has time.
+    fn hub_is_at_it(&mut self, id: CgroupId) -> bool {
+        match self.guarded(id).map(|guarded| guarded.stopping) {
+            Some(Stopping::Asked(_)) => true,
+            Some(Stopping::Overdue) => {
+                let why = format!("it was asked {} s ago", HUB_STOPS_WITHIN.as_secs());
+                self.without_hub(id, &why);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn without_hub(&mut self, id: CgroupId, why: &str) {
+        let mode = self.config.mode;
+        let journal = self.journal.clone();
+        if let Some(guarded) = self.guarded(id) {
+            guarded.stopping = Stopping::WithoutHub;
+            let guarded: &Guarded = guarded;
+            journal.tell(guarded.story(mode).hub_did_not_stop(why));
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! From what the senses find to what becomes of a miner, and of who only looks like one.
+
+use super::*;
+use crate::evidence::senses::Found;
+use crate::evidence::{Evidence, Fact, Modes, stratum::Word};
+use crate::judge::Stop;
+
+const MODES: Modes = Modes {
+    down: 20,
+    up: 20,
+    zero: 20,
+    flushed: 60,
+};
+const RULE_R: Fact = Fact::RandomRounding(MODES);
+const CONSTANTS: Fact = Fact::Constants { found: 7 };
+
+impl Node {
+    fn id(&self, user: &str) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(self.directory(user)).unwrap().ino()
+    }
+
+    /// A cgroup as the kernel shows one: nothing alive in it, and the files by which it is ended.
+    fn can_be_ended(&self, user: &str, processes: &[u32]) {
+        let procs: String = processes.iter().map(|pid| format!("{pid}\n")).collect();
+        for (file, text) in [
+            ("cgroup.events", "populated 0\nfrozen 1\n"),
+            ("cgroup.kill", ""),
+            ("cgroup.procs", &procs),
+        ] {
+            std::fs::write(self.directory(user).join(file), text).unwrap();
+        }
+    }
+
+    /// A second in which the server uses a core and a half.
+    async fn busy_second(&mut self, daemon: &Running, user: &str, used: &mut f64) {
+        *used += 1.5;
+        self.set_usage(user, *used);
+        self.second(daemon).await;
+    }
+
+    async fn second(&mut self, daemon: &Running) {
+        self.tick(daemon, 1).await;
+        daemon.inner.borrow_mut().send_senses(self.clock);
+        daemon.weigh_all(self.clock);
+        quiet().await;
+    }
+
+    async fn finds(&mut self, daemon: &Running, user: &str, facts: &[Fact]) {
+        self.finds_of(daemon, user, facts, 4_000_000).await;
+    }
+
+    async fn finds_of(&mut self, daemon: &Running, user: &str, facts: &[Fact], pid: u32) {
+        for fact in facts {
+            let evidence = Evidence {
+                fact: *fact,
+                pid,
+                at: self.clock,
+            };
+            let id = self.id(user);
+            daemon.found(Found { id, evidence }, self.clock);
+        }
+        quiet().await;
+    }
+}
+
+/// A node with alice's server, hot since a moment ago, and credits enough.
+async fn hot(mode: Mode, set: impl FnOnce(&mut Config)) -> (Node, Running, Channel, f64) {
+    let mut node = Node::new(mode);
+    node.config.limits.cpu.credits = CoreSeconds(100_000.0);
+    set(&mut node.config);
+    node.spawn("alice");
+    let (daemon, journal) = node.start();
+    let mut used = 0.0;
+    for _ in 0..3 {
+        node.busy_second(&daemon, "alice", &mut used).await;
+    }
+    assert_eq!(rung(&daemon, "alice"), Rung::Free);
+    (node, daemon, journal, used)
+}
+
+type Channel = std::sync::mpsc::Receiver<Told>;
+
+#[test]
+fn certain_evidence_throttles_at_once_and_ends_the_server_after_the_delay() {
+    on_a_node(async || {
+        let (mut node, daemon, journal, mut used) = hot(Mode::Enforce, |_| {}).await;
+        node.finds(&daemon, "alice", &[RULE_R]).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        node.finds(&daemon, "alice", &[CONSTANTS]).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(node.quota("alice"), Some(0.25));
+        let told = node.read(&journal);
+        assert!(
+            told.contains("alice's server does what miners do, and the evidence is certain:"),
+            "{told}"
+        );
+        assert!(told.contains("7 of RandomX's 7 constants"), "{told}");
+        assert!(
+            told.contains(
+                "alice's server is throttled to 0.25 cores: the evidence that it mines is certain"
+            ),
+            "{told}"
+        );
+
+        node.can_be_ended("alice", &[]);
+        for second in 0..599 {
+            if second % 30 == 0 {
+                node.finds(&daemon, "alice", &[RULE_R]).await;
+            }
+            node.busy_second(&daemon, "alice", &mut used).await;
+            assert_eq!(rung(&daemon, "alice"), Rung::Throttled, "{second}");
+        }
+        node.busy_second(&daemon, "alice", &mut used).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Frozen);
+        assert!(node.systemd.0.borrow().settings["jupyter-alice.service"].frozen);
+        assert!(node.systemd.0.borrow().stopped.is_empty());
+        node.second(&daemon).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Stopped);
+        assert_eq!(node.systemd.0.borrow().stopped, ["jupyter-alice.service"]);
+        for _ in 0..20 {
+            node.second(&daemon).await;
+        }
+        assert_eq!(node.systemd.0.borrow().stopped.len(), 1);
+        let told = node.read(&journal);
+        assert!(told.contains("alice's server is frozen"), "{told}");
+        assert!(
+            told.contains("alice's server is stopped: the evidence that it mines is certain, and it went on for 10 min"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn a_miner_that_gives_up_is_not_stopped_and_is_free_again_when_the_evidence_lapses() {
+    on_a_node(async || {
+        let (mut node, daemon, journal, mut used) = hot(Mode::Enforce, |_| {}).await;
+        node.finds(&daemon, "alice", &[RULE_R, CONSTANTS]).await;
+        for second in 0..599 {
+            // Somebody else's honest arithmetic in the same server keeps nothing alive.
+            if second % 30 == 0 {
+                node.finds(&daemon, "alice", &[Fact::IntervalRounding(MODES)])
+                    .await;
+            }
+            node.busy_second(&daemon, "alice", &mut used).await;
+            assert_eq!(rung(&daemon, "alice"), Rung::Throttled, "{second}");
+        }
+        for _ in 0..3 {
+            node.busy_second(&daemon, "alice", &mut used).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(node.quota("alice"), Some(1.5));
+        assert!(node.systemd.0.borrow().stopped.is_empty());
+        let told = node.read(&journal);
+        assert!(!told.contains("frozen"), "{told}");
+    });
+}
+
+#[test]
+fn only_the_processes_that_mine_are_ended_where_an_admin_wants_that() {
+    on_a_node(async || {
+        let sleeper = || {
+            std::process::Command::new("sleep")
+                .arg("60")
+                .spawn()
+                .unwrap()
+        };
+        let (mut miner, mut notebook) = (sleeper(), sleeper());
+        let (mut node, daemon, journal, _) = hot(Mode::Enforce, |config| {
+            config.evidence.consequences.stop = Stop::Processes;
+            config.evidence.consequences.stop_after = Some(Duration::ZERO);
+        })
+        .await;
+        node.can_be_ended("alice", &[miner.id(), notebook.id()]);
+        node.finds_of(&daemon, "alice", &[RULE_R, CONSTANTS], miner.id())
+            .await;
+        for _ in 0..100 {
+            if rung(&daemon, "alice") == Rung::Throttled {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        quiet().await;
+        assert!(!miner.wait().unwrap().success());
+        assert!(notebook.try_wait().unwrap().is_none());
+        notebook.kill().unwrap();
+        notebook.wait().unwrap();
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert!(!node.systemd.0.borrow().settings["jupyter-alice.service"].frozen);
+        assert!(node.systemd.0.borrow().stopped.is_empty());
+        node.second(&daemon).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        let told = node.read(&journal);
+        assert!(told.contains("alice's server is frozen"), "{told}");
+        assert!(told.contains("the process that mined was ended"), "{told}");
+    });
+}
+
+#[test]
+fn observing_only_tells_what_a_miner_would_come_to() {
+    on_a_node(async || {
+        let mut sleeper = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let (mut node, daemon, journal, mut used) = hot(Mode::Observe, |config| {
+            config.evidence.consequences.stop_after = Some(Duration::from_secs(10));
+        })
+        .await;
+        node.can_be_ended("alice", &[sleeper.id()]);
+        node.finds_of(&daemon, "alice", &[RULE_R, CONSTANTS], sleeper.id())
+            .await;
+        for _ in 0..20 {
+            node.busy_second(&daemon, "alice", &mut used).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Stopped);
+        assert_eq!(node.systemd.0.borrow().applied, 0);
+        assert!(node.systemd.0.borrow().stopped.is_empty());
+        assert_eq!(
+            std::fs::read(node.directory("alice").join("cgroup.kill")).unwrap(),
+            b""
+        );
+        assert!(sleeper.try_wait().unwrap().is_none());
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        let told = node.read(&journal);
+        assert!(told.contains("would be stopped"), "{told}");
+        assert!(
+            !told.contains("server is stopped") && !told.contains("server is frozen"),
+            "{told}"
+        );
+
+        // To act from now on is no reason to end what was found before.
+        std::fs::write(
+            node.state.path().join("config.toml"),
+            "mode = \"enforce\"\n",
+        )
+        .unwrap();
+        let (reply, answer) = oneshot::channel();
+        daemon.command(Command::Reload(reply));
+        quiet().await;
+        answer.await.unwrap().unwrap();
+        node.second(&daemon).await;
+        assert!(node.systemd.0.borrow().stopped.is_empty());
+        assert!(rung(&daemon, "alice") < Rung::Frozen);
+    });
+}
+
+#[test]
+fn high_evidence_throttles_also_on_an_idle_node_and_never_ends_anything() {
+    on_a_node(async || {
+        let (mut node, daemon, journal, mut used) = hot(Mode::Enforce, |config| {
+            config.limits.cpu.throttle_when = crate::config::ThrottleWhen::Contended;
+        })
+        .await;
+        let stratum = Fact::Stratum {
+            word: Word::Login,
+            port: 9000,
+        };
+        node.finds_of(&daemon, "alice", &[stratum], Evidence::NO_PROCESS)
+            .await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        for second in 0..1300 {
+            if second % 100 == 0 {
+                node.finds_of(&daemon, "alice", &[stratum], Evidence::NO_PROCESS)
+                    .await;
+            }
+            node.busy_second(&daemon, "alice", &mut used).await;
+            assert_eq!(rung(&daemon, "alice"), Rung::Throttled, "{second}");
+        }
+        let told = node.read(&journal);
+        assert!(
+            told.contains("the mining pools' protocol (\"method\":\"login\", to TCP port 9000)"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn what_is_found_on_an_idle_server_counts_when_it_gets_hot() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.config.limits.cpu.credits = CoreSeconds(100_000.0);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.second(&daemon).await;
+        node.second(&daemon).await;
+        node.finds(&daemon, "alice", &[CONSTANTS]).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        let told = node.read(&journal);
+        assert!(told.contains("nothing comes of it"), "{told}");
+        let mut used = 0.0;
+        node.busy_second(&daemon, "alice", &mut used).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+    });
+}
+
+#[test]
+fn names_listed_hosts_and_interval_arithmetic_are_told_and_nothing_comes_of_them() {
+    on_a_node(async || {
+        let (mut node, daemon, journal, mut used) = hot(Mode::Enforce, |_| {}).await;
+        let honest = [Fact::IntervalRounding(MODES)];
+        node.finds(&daemon, "alice", &honest).await;
+        let told = node.read(&journal);
+        assert!(
+            told.contains("alice's server does nothing that miners do"),
+            "{told}"
+        );
+        assert!(told.contains("interval arithmetic"), "{told}");
+        let weak = [Fact::Named("xmrig"), Fact::Listed, Fact::NoPythonInPython];
+        for second in 0..200 {
+            if second % 10 == 0 {
+                node.finds(&daemon, "alice", &weak).await;
+            }
+            node.busy_second(&daemon, "alice", &mut used).await;
+            assert_eq!(rung(&daemon, "alice"), Rung::Free, "{second}");
+        }
+        let told = node.read(&journal);
+        assert_eq!(
+            told.matches("does something that miners do").count(),
+            1,
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn off_lifts_what_evidence_brought_about_and_believes_nothing_meanwhile() {
+    on_a_node(async || {
+        let (mut node, daemon, _journal, mut used) = hot(Mode::Enforce, |_| {}).await;
+        node.finds(&daemon, "alice", &[RULE_R, CONSTANTS]).await;
+        assert_eq!(node.quota("alice"), Some(0.25));
+        daemon.switch_off("root").await.unwrap();
+        assert_eq!(node.quota("alice"), Some(1.5));
+        node.finds(&daemon, "alice", &[RULE_R, CONSTANTS]).await;
+        for _ in 0..700 {
+            node.busy_second(&daemon, "alice", &mut used).await;
+        }
+        assert_eq!(node.quota("alice"), Some(1.5));
+        assert!(node.systemd.0.borrow().stopped.is_empty());
+    });
+}

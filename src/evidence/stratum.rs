@@ -1,0 +1,282 @@
+//! The mining pools' protocol in what servers send (`bpf/stratum.bpf.c`).
+//!
+//! A program of ours listens on each guarded server's cgroup. Of each connection it looks at the
+//! first two payloads, and tells which word of the protocol it found; what else is sent it neither
+//! tells nor keeps. Encrypted traffic (stratum over TLS) shows nothing.
+
+use super::program::{self, ProgramError};
+use aya::Ebpf;
+use aya::maps::{HashMap, MapData, RingBuf};
+use aya::programs::cgroup_skb::{CgroupSkbAttachType, CgroupSkbLinkId};
+use aya::programs::{CgroupAttachMode, CgroupSkb};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stratum.bpf.o"));
+/// Messages read in one go; more of the same say no more.
+const MOST_AT_ONCE: usize = 256;
+
+/// A word of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// `mining.subscribe`
+    Subscribe,
+    /// `mining.authorize`
+    Authorize,
+    /// `"method":"login"`, as Monero's pools have it.
+    Login,
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Word::Subscribe => "mining.subscribe",
+            Word::Authorize => "mining.authorize",
+            Word::Login => "\"method\":\"login\"",
+        })
+    }
+}
+
+/// A word was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The guarded server's cgroup id.
+    pub cgroup: u64,
+    /// Which.
+    pub word: Word,
+    /// To this TCP port.
+    pub port: u16,
+}
+
+impl Heard {
+    /// Reads `struct heard`; `None` for what is none.
+    fn parse(bytes: &[u8]) -> Option<Heard> {
+        let (cgroup, rest) = bytes.split_first_chunk()?;
+        let (word, rest) = rest.split_first_chunk()?;
+        let port = u32::from_ne_bytes(*rest.first_chunk()?);
+        Some(Heard {
+            cgroup: u64::from_ne_bytes(*cgroup),
+            word: match u32::from_ne_bytes(*word) {
+                1 => Word::Subscribe,
+                2 => Word::Authorize,
+                3 => Word::Login,
+                _ => return None,
+            },
+            port: port.try_into().ok()?,
+        })
+    }
+}
+
+/// The program in the kernel.
+pub struct Stratum {
+    program: Ebpf,
+    guarded: HashMap<MapData, u64, u8>,
+    ring: RingBuf<MapData>,
+    attached: BTreeMap<u64, CgroupSkbLinkId>,
+}
+
+impl Stratum {
+    /// Loads the program and has the kernel check it; it listens to nobody yet.
+    ///
+    /// # Errors
+    /// This kernel or our rights do not allow it; the error says which.
+    pub fn load() -> Result<Stratum, ProgramError> {
+        let mut program = program::load(OBJECT, None)?;
+        listener(&mut program)?.load().map_err(not_attached)?;
+        let mut table = |name| program.take_map(name).ok_or(ProgramError::Incomplete(name));
+        Ok(Stratum {
+            guarded: HashMap::try_from(table("guarded")?)?,
+            ring: RingBuf::try_from(table("words")?)?,
+            program,
+            attached: BTreeMap::new(),
+        })
+    }
+
+    /// Listens to just these servers: cgroup ids and directories.
+    ///
+    /// # Errors
+    /// The kernel refused one; the others are listened to.
+    pub fn watch(&mut self, servers: &BTreeMap<u64, PathBuf>) -> Result<(), ProgramError> {
+        let listener = listener(&mut self.program)?;
+        let gone: Vec<u64> = self
+            .attached
+            .keys()
+            .filter(|id| !servers.contains_key(id))
+            .copied()
+            .collect();
+        for id in gone {
+            let _ = self.guarded.remove(&id);
+            if let Some(link) = self.attached.remove(&id) {
+                // A removed cgroup has let go of it already.
+                let _ = listener.detach(link);
+            }
+        }
+        let mut result = Ok(());
+        for (id, directory) in servers {
+            if self.attached.contains_key(id) {
+                continue;
+            }
+            // Gone, or another one's by now: the daemon will hear of that.
+            let Ok(opened) = File::open(directory) else {
+                continue;
+            };
+            if opened.metadata().map_or(0, |file| file.ino()) != *id {
+                continue;
+            }
+            let attached = self
+                .guarded
+                .insert(id, 1, 0)
+                .map_err(ProgramError::from)
+                .and_then(|()| {
+                    // Beside those of others, systemd's among them: a link never takes a place.
+                    listener
+                        .attach(
+                            &opened,
+                            CgroupSkbAttachType::Egress,
+                            CgroupAttachMode::Single,
+                        )
+                        .map_err(not_attached)
+                });
+            match attached {
+                Ok(link) => drop(self.attached.insert(*id, link)),
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    /// What was sent since the last time, oldest first.
+    pub fn read(&mut self) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        while heard.len() < MOST_AT_ONCE
+            && let Some(bytes) = self.ring.next()
+        {
+            heard.extend(Heard::parse(&bytes));
+        }
+        heard
+    }
+}
+
+impl AsFd for Stratum {
+    /// Readable when something was heard.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+fn listener(program: &mut Ebpf) -> Result<&mut CgroupSkb, ProgramError> {
+    program
+        .program_mut("stratum")
+        .ok_or(ProgramError::Incomplete("program"))?
+        .try_into()
+        .map_err(not_attached)
+}
+
+fn not_attached(error: aya::programs::ProgramError) -> ProgramError {
+    ProgramError::NotAttached {
+        place: "a cgroup's egress hook",
+        hint: "CAP_BPF and CAP_NET_ADMIN are needed, and CONFIG_CGROUP_BPF",
+        source: Box::new(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn messages_of_another_shape_are_none() {
+        assert_eq!(Heard::parse(&[0; 16]), None);
+        assert_eq!(Heard::parse(&[1; 7]), None);
+        let mut bytes = 9u64.to_ne_bytes().to_vec();
+        bytes.extend([3u32, 3333].map(u32::to_ne_bytes).concat());
+        let heard = Heard::parse(&bytes).unwrap();
+        assert_eq!(
+            (heard.cgroup, heard.word, heard.port),
+            (9, Word::Login, 3333)
+        );
+    }
+
+    /// Where the kernel lets us (root, type information); elsewhere it must say why not.
+    #[test]
+    fn a_miners_first_words_are_heard_on_both_families_and_honest_ones_are_not() {
+        let mut stratum = match Stratum::load() {
+            Ok(stratum) => stratum,
+            Err(error) => {
+                eprintln!("NOT TESTED, since this kernel does not allow it: {error}");
+                assert!(std::env::var_os("CI").is_none() || !nix::unistd::geteuid().is_root());
+                return;
+            }
+        };
+        let Some(bed) = crate::evidence::tests::Bed::new("stratum") else {
+            return;
+        };
+        let servers = BTreeMap::from([(bed.id, bed.directory.clone())]);
+        stratum.watch(&servers).unwrap();
+        let says = |address: &str, sends: &[&str]| {
+            let Ok(listener) = TcpListener::bind((address, 0)) else {
+                // Where there is no IPv6 nobody mines over it.
+                assert!(address.contains(':'));
+                return None;
+            };
+            let port = listener.local_addr().unwrap().port();
+            let takes = std::thread::spawn(move || {
+                use std::io::Read;
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).unwrap();
+            });
+            let script: String = sends
+                .iter()
+                .map(|line| format!("printf '%s\\n' '{line}' >&3; sleep 0.05; "))
+                .collect();
+            bed.run(&format!("exec 3<>/dev/tcp/{address}/{port}; {script}"));
+            takes.join().unwrap();
+            Some(port)
+        };
+        let login = r#"{"id":1,"jsonrpc":"2.0","method":"login","params":{"login":"x"}}"#;
+        let spaced = r#"{"id": 1, "method": "login", "params": {}}"#;
+        let subscribe = r#"{"id": 1, "method": "mining.subscribe", "params": []}"#;
+        let authorize = r#"{"params": ["a", "b"], "id": 2, "method": "mining.authorize"}"#;
+        for address in ["127.0.0.1", "::1"] {
+            for (sends, word) in [
+                (vec![login], Word::Login),
+                (vec![spaced], Word::Login),
+                (vec![subscribe, authorize], Word::Subscribe),
+                (
+                    vec![r#"{"id":0,"hello":"there"}"#, authorize],
+                    Word::Authorize,
+                ),
+            ] {
+                let Some(port) = says(address, &sends) else {
+                    continue;
+                };
+                let heard = stratum.read();
+                let wanted = Heard {
+                    cgroup: bed.id,
+                    word,
+                    port,
+                };
+                assert!(heard.contains(&wanted), "{sends:?}: {heard:?}");
+            }
+            for honest in [
+                vec!["GET /a?mining.subscribe HTTP/1.1"],
+                vec![r#"{"method":"logout","params":{}}"#],
+                vec![r#"{"jsonrpc":"2.0","method":"initialize","params":{"mining":1}}"#],
+                vec!["a first line of words", "and a second of them", subscribe],
+                vec!["{"],
+            ] {
+                says(address, &honest);
+                assert_eq!(stratum.read(), [], "{honest:?}");
+            }
+        }
+        stratum.watch(&BTreeMap::new()).unwrap();
+        says("127.0.0.1", &[login]);
+        assert_eq!(stratum.read(), []);
+    }
+}
