@@ -51,7 +51,7 @@ pub fn child(servers: &str) {
         .enable_all()
         .build()
         .expect("a runtime");
-    let parts = parts(&bed, state.path());
+    let parts = parts(&bed.root, state.path());
     let shutdown = async {
         tokio::time::sleep(SETTLE).await;
         let before = cpu();
@@ -66,7 +66,7 @@ pub fn child(servers: &str) {
 }
 
 /// The daemon with everything real but systemd, and nobody to ask it anything.
-pub fn parts(bed: &Bed, state: &Path) -> Parts<Map, Map> {
+pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
     let (journal, entries) = Journal::queue();
     std::thread::spawn(move || entries.into_iter().for_each(drop));
     let (ask, commands) = mpsc::channel(1);
@@ -82,7 +82,7 @@ pub fn parts(bed: &Bed, state: &Path) -> Parts<Map, Map> {
     Parts {
         config,
         config_path: state.join("config.toml"),
-        root: bed.root.clone(),
+        root: root.to_owned(),
         store: Store::new(state).expect("a store"),
         cpu: systemd.clone(),
         units: systemd,

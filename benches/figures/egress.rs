@@ -20,7 +20,7 @@ const MOST: usize = 5_000;
 const PORT: u16 = 4000;
 
 pub fn run() {
-    for child in ["egress-child", "repair-child"] {
+    for child in ["egress-child", "repair-child", "unguarded-child"] {
         let myself = std::env::current_exe().expect("our own path");
         let output = Command::new(myself)
             .arg(child)

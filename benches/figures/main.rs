@@ -12,6 +12,7 @@ mod egress;
 mod judge;
 mod kindness;
 mod repair;
+mod unguarded;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +23,12 @@ fn main() {
         Some("daemon-child") => daemon::child(words.next().expect("a size")),
         Some("egress-child") => egress::child(),
         Some("repair-child") => repair::child(),
+        Some("unguarded-child") => unguarded::child(),
+        Some("unguarded-daemon") => {
+            let mut next = || words.next().expect("a slice and a directory");
+            unguarded::daemon(next(), next());
+        }
+        Some("unguarded-sender") => unguarded::sender(),
         Some("cgroup") => cgroup::run(),
         Some("daemon") => daemon::run(),
         Some("judge") => {

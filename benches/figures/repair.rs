@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 const SERVERS: usize = 5_000;
-const TIMES: usize = 50;
+const TIMES: usize = 30;
 /// Until everybody is found.
 const SETTLE: Duration = Duration::from_secs(15);
+/// Without a change for so long, the last one is done with.
+const QUIET: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A process of its own, since it changes its network namespace.
@@ -38,7 +40,7 @@ pub fn child() {
                 let _ = tell.send(intrusion).await;
             }
         });
-        let mut parts = daemon::parts(&bed, state.path());
+        let mut parts = daemon::parts(&bed.root, state.path());
         parts.firewall = Box::new(nft);
         parts.intrusions = intrusions;
         let shutdown = async { drop(finished.await) };
@@ -50,14 +52,19 @@ pub fn child() {
     figure("egress_repair_p99_ms", p99, "ms");
 }
 
-/// A change by another.
-type Fault<'a> = &'a dyn Fn(&mut Nft) -> Result<(), Error>;
-
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime")
+}
+
+/// A change by another.
+enum Fault<'a> {
+    /// By a netlink socket of ours, timed from when the kernel has done it.
+    Own(&'a dyn Fn(&mut Nft) -> Result<(), Error>),
+    /// By a program, timed from when the kernel tells of it.
+    Program(&'a [&'a str]),
 }
 
 /// Milliseconds from each fault until the daemon's repair was committed.
@@ -67,25 +74,56 @@ async fn faults(slice: CgroupId) -> Vec<f64> {
     let port = another.port().expect("a number");
     let mut watch = Monitor::listen(port).expect("a monitor");
     let policy = Policy::standard(Mode::Enforce);
+    let table = |nft: &mut Nft| nft.remove();
+    let content = |nft: &mut Nft| nft.load(&policy, &[slice], &[]);
+    let element = |nft: &mut Nft| nft.set_guarded(&[]);
+    // What nftables.service does when it is restarted: its file begins with a flush.
+    let restart = tempfile::NamedTempFile::new().expect("a file");
+    let text = "flush ruleset\ntable inet filter {\n}\n";
+    std::fs::write(restart.path(), text).expect("written");
+    let restart = restart.path().to_str().expect("text");
+    let faults = [
+        Fault::Own(&table),
+        Fault::Own(&content),
+        Fault::Own(&element),
+        Fault::Program(&["flush", "ruleset"]),
+        Fault::Program(&["-f", restart]),
+        Fault::Program(&["flush", "map", "inet", "hubwarden", "servers2"]),
+        Fault::Program(&["delete", "table", "inet", "hubwarden"]),
+    ];
     let mut took = Vec::new();
     for _ in 0..TIMES {
-        let table = |nft: &mut Nft| nft.remove();
-        let content = |nft: &mut Nft| nft.load(&policy, &[slice], &[]);
-        let element = |nft: &mut Nft| nft.set_guarded(&[]);
-        let faults: [Fault<'_>; 3] = [&table, &content, &element];
-        for fault in faults {
+        for fault in &faults {
             // What the daemon does for other reasons is not a repair.
-            while tokio::time::timeout(Duration::from_millis(50), watch.next())
-                .await
-                .is_ok()
-            {}
-            fault(&mut another).expect("a change by another");
-            let begun = Instant::now();
-            let repaired = tokio::time::timeout(PATIENCE, watch.next()).await;
-            let repaired = repaired.expect("a repair").expect("a notice");
-            assert!(matches!(repaired, Intrusion::By(_)), "{repaired:?}");
-            took.push(begun.elapsed().as_secs_f64() * 1e3);
+            while tokio::time::timeout(QUIET, watch.next()).await.is_ok() {}
+            match fault {
+                Fault::Own(fault) => {
+                    fault(&mut another).expect("a change by another");
+                    let begun = Instant::now();
+                    assert_ne!(next(&mut watch).await, "nft");
+                    took.push(begun.elapsed().as_secs_f64() * 1e3);
+                }
+                Fault::Program(arguments) => {
+                    let mut nft = std::process::Command::new("nft");
+                    let mut child = nft.args(*arguments).spawn().expect("nft");
+                    assert_eq!(next(&mut watch).await, "nft");
+                    let begun = Instant::now();
+                    assert_ne!(next(&mut watch).await, "nft");
+                    took.push(begun.elapsed().as_secs_f64() * 1e3);
+                    let status = child.wait().expect("nft's end");
+                    assert!(status.success(), "{arguments:?}");
+                }
+            }
         }
     }
     took
+}
+
+/// Who changed our table next.
+async fn next(watch: &mut Monitor) -> String {
+    let told = tokio::time::timeout(PATIENCE, watch.next()).await;
+    match told.expect("a change in time").expect("a notice") {
+        Intrusion::By(writer, _) => writer.name,
+        Intrusion::Unknown => panic!("the kernel's notices were lost"),
+    }
 }

@@ -33,6 +33,9 @@ pub struct Hub {
     pub podman: Option<PathBuf>,
     /// DockerSpawner's `name_template` without a server's name; several are tried.
     pub container_names: Vec<Template>,
+    /// Networks on which a container that is not known reaches nothing: a Docker network's name, or
+    /// a bridge's.
+    pub container_networks: Vec<String>,
     /// DockerSpawner's `cgroup_parent`, where it is set: cgroup paths with containers in them.
     pub container_parents: Vec<String>,
     /// The hub's own units, in which servers of spawners without a cgroup of their own run.
@@ -56,6 +59,7 @@ impl Default for Hub {
             docker: Some("/run/docker.sock".into()),
             podman: Some("/run/podman/podman.sock".into()),
             container_names: vec![Template::new("jupyter-", "")],
+            container_networks: Vec::new(),
             container_parents: Vec::new(),
             hub_units: vec!["jupyterhub.service".to_owned()],
         }
@@ -80,6 +84,11 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Hub) -> Hub {
         docker: socket(&mut section, "docker", default.docker),
         podman: socket(&mut section, "podman", default.podman),
         container_names: section.list("container_names", default.container_names),
+        container_networks: section
+            .list::<Network>("container_networks", Vec::new())
+            .into_iter()
+            .map(|Network(name)| name)
+            .collect(),
         container_parents: section
             .list::<Parent>("container_parents", Vec::new())
             .into_iter()
@@ -246,6 +255,24 @@ impl FromToml for AbsolutePath {
     }
 }
 
+/// A network's name as Docker takes them, and a bridge's.
+struct Network(String);
+
+impl FromToml for Network {
+    const EXPECTED: &'static str =
+        "a Docker network such as \"jupyterhub\", or a bridge such as \"docker0\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(String::new)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain) {
+            Ok(Network(text.to_owned()))
+        } else {
+            Err(String::new())
+        }
+    }
+}
+
 /// A `cgroup_parent`, kept as the cgroup path it means.
 struct Parent(String);
 
@@ -342,6 +369,16 @@ mod tests {
         for bad in ["", "/", "a/../b", "a--b.slice", "-a.slice"] {
             let problem = problem(&format!("container_parents = [\"{bad}\"]"));
             assert!(problem.contains("expected a cgroup parent"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn networks_are_names_and_nothing_that_a_request_could_misread() {
+        let found = hub("container_networks = [\"jupyterhub\", \"br-0a_b.c\"]");
+        assert_eq!(found.container_networks, ["jupyterhub", "br-0a_b.c"]);
+        for bad in ["", "-a", "a/b", "a b", "a?b"] {
+            let problem = problem(&format!("container_networks = [\"{bad}\"]"));
+            assert!(problem.contains("expected a Docker network"), "{problem}");
         }
     }
 

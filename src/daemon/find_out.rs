@@ -45,6 +45,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         let hub = self.inner.borrow().config.hub.clone();
         let facts = container_facts(&container, &hub).await;
+        if let Ok(facts) = &facts {
+            self.inner.borrow_mut().note_container(cgroup, facts);
+        }
         let known = facts.as_ref().ok();
         let directory = &self.inner.borrow().directory;
         let finding = identify_container(&container, &unit, known, &hub, directory);

@@ -25,6 +25,7 @@ impl Inner {
         book.grants = self.grants.clone();
         book.rested = self.rested.clone();
         book.slice = self.slice_cap.clone();
+        book.bystanders = self.bystanders();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());

@@ -6,6 +6,7 @@
 
 mod brake;
 mod commands;
+mod containers;
 mod contention;
 mod egress;
 mod enforce;
@@ -143,7 +144,12 @@ struct Inner {
     firewall: Box<dyn Firewall>,
     /// The table in the kernel is ours and as we think.
     loaded: bool,
+    /// The rules' generation when they were known to be as they should.
     generation: Option<u32>,
+    /// Containers' networks.
+    networks: containers::Networks,
+    /// They are being compared.
+    auditing: bool,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
     /// What no class reaches, as read at start and at each reload.
@@ -207,6 +213,8 @@ impl<C, U> Daemon<C, U> {
                 capping: false,
                 loaded: false,
                 generation: None,
+                networks: containers::Networks::default(),
+                auditing: false,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
                 lists: Arc::default(),

@@ -46,6 +46,7 @@ where
     daemon.start()?;
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
+    tokio::task::spawn_local(Rc::clone(&daemon).follow_links());
     let mut found = {
         let inner = daemon.inner.borrow();
         inner.dossiers.start(&inner.journal)
@@ -137,6 +138,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.grants = book.grants;
         inner.rested = book.rested;
         inner.slice_cap = book.slice;
+        inner.networks.bystanders = book.bystanders;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -215,6 +217,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.inner.borrow_mut().send_senses(now());
         self.weigh_all(now());
         self.check_egress();
+        self.follow_containers();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);

@@ -10,7 +10,7 @@ use crate::hub::{Server, UnitName};
 use crate::judge::{Case, Controls, Grant};
 use crate::units::Time;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ pub struct Book {
     /// What we changed on the guarded slice as a whole.
     #[serde(default)]
     pub slice: Option<SliceCap>,
+    /// Containers known to be no servers: the packet rules must not take them for unknown ones.
+    #[serde(default)]
+    pub bystanders: BTreeSet<CgroupId>,
     /// The servers known.
     pub cases: Vec<Record>,
 }
@@ -187,6 +190,7 @@ impl Store {
             grants: BTreeMap::new(),
             rested: BTreeMap::new(),
             slice: None,
+            bystanders: BTreeSet::new(),
             cases: Vec::new(),
         }
     }

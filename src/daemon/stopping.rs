@@ -11,7 +11,9 @@ use crate::cgroup::CgroupId;
 use crate::config::StopBy;
 use crate::hub::api::Api;
 use crate::hub::{Listed, Units};
-use crate::units::Time;
+use crate::judge::Rung;
+use crate::report::Entry as Told;
+use crate::units::{Mode, Time};
 use std::time::Duration;
 
 /// The hub is given so long; then it is done without.
@@ -42,6 +44,20 @@ impl Stopping {
             }
         }
         false
+    }
+}
+
+impl Guarded {
+    /// What is still to be told of a verdict that ended it: it may be gone before whoever was
+    /// asked to stop it says so.
+    pub fn was_stopped(&self, mode: Mode) -> Option<Told> {
+        let verdict = self.verdicts.iter().find(|one| one.to == Rung::Stopped)?;
+        let now = self.changed.map(|changed| changed.ours).unwrap_or_default();
+        let before = self
+            .changed
+            .map(|changed| changed.before)
+            .unwrap_or_default();
+        Some(self.story(mode).verdict(verdict, &now, &before))
     }
 }
 

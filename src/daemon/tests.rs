@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::act::{ActError, CpuControl, Owner};
-use crate::egress::{Difference, Error, Policy as EgressPolicy};
+use crate::egress::{Audit, Audited, Bridges, Damage, Difference, Error, Policy as EgressPolicy};
 use crate::hub::{UnitFacts, Units};
 use crate::judge::{Controls, Rung};
 use crate::report::Entry as Told;
@@ -83,6 +83,7 @@ struct Rules {
     admitted: BTreeMap<CgroupId, Admitted>,
     generation: u32,
     altered: Vec<Difference>,
+    bridges: Bridges,
 }
 
 impl FakeFirewall {
@@ -130,6 +131,11 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
+        self.rules().bridges = bridges.clone();
+        Ok(())
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
         *self.rules() = Rules::default();
         Ok(())
@@ -139,12 +145,34 @@ impl Firewall for FakeFirewall {
         Ok(self.rules().altered.clone())
     }
 
+    fn repair(&mut self, _: &Damage) -> Result<bool, Error> {
+        let mut rules = self.rules();
+        rules.loaded = true;
+        Ok(!std::mem::take(&mut rules.altered).is_empty())
+    }
+
+    fn audit(&mut self) -> Result<Audit, Error> {
+        let rules = self.rules();
+        let audited = Audited {
+            generation: rules.generation,
+            differences: rules.altered.clone(),
+        };
+        Ok(Box::new(|| Ok(audited)))
+    }
+
     fn generation(&mut self) -> Result<u32, Error> {
         Ok(self.rules().generation)
     }
 }
 
 type Running = Rc<Daemon<FakeSystemd, FakeSystemd>>;
+
+/// Waits until the packet rules are compared with what they should be.
+async fn compared(daemon: &Running) {
+    while daemon.inner.borrow().auditing {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
 
 /// A node whose daemon can be started, stopped and killed.
 struct Node {

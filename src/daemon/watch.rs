@@ -52,7 +52,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let daemon = Rc::clone(self);
         tokio::task::spawn_local(async move {
             match daemon.find_out(&cgroup).await {
-                Ok(finding) => daemon.identified(cgroup, id, finding),
+                Ok(finding) => {
+                    let container = ContainerCgroup::of(&cgroup).is_some();
+                    daemon.identified(cgroup, id, finding);
+                    if container {
+                        daemon.follow_containers();
+                    }
+                }
                 Err(error) => daemon.inner.borrow_mut().not_told(&cgroup, id, &error),
             }
         });
@@ -187,6 +193,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 inner.bequeath(&guarded, now());
                 inner.numbers.remove(&guarded.number);
                 inner.shut_out(id);
+                if let Some(told) = guarded.was_stopped(mode)
+                    && inner.acts()
+                {
+                    inner.tell(told);
+                }
                 inner.tell(guarded.story(mode).gone());
                 inner.dirty = true;
             }

@@ -12,12 +12,12 @@ use super::{
 const ELEMENTS_MAX: usize = 60_000;
 
 /// Add to a set, or take from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
-    /// Elements are added; those already there with the same value stay.
-    Add,
     /// Elements are deleted; each must be there.
     Delete,
+    /// Elements are added; those already there with the same value stay.
+    Add,
 }
 
 /// The messages that put a ruleset in place of whatever table has its name.
@@ -28,7 +28,7 @@ pub enum Change {
 /// # Errors
 /// [`Error::TooLong`] for a rule that does not fit a message.
 pub fn replace(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
-    let mut messages = remove(&ruleset.table)?;
+    let mut messages = remove(ruleset.family, &ruleset.table)?;
     messages.extend(create(ruleset)?);
     Ok(messages)
 }
@@ -46,26 +46,37 @@ pub fn create(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
     }
     for (id, set) in (1..).zip(&ruleset.sets) {
         messages.push(add_set(table, set, id)?);
-        messages.extend(elements(table, &set.name, Change::Add, &set.elements)?);
+        messages.extend(elements(
+            ruleset.family,
+            table,
+            &set.name,
+            Change::Add,
+            &set.elements,
+        )?);
     }
     for chain in &ruleset.chains {
         for (place, rule) in (1..).zip(&chain.rules) {
             messages.push(add_rule(table, &chain.name, place, rule)?);
         }
     }
-    Ok(messages)
+    Ok(of_family(ruleset.family, messages))
 }
 
 /// The messages that take a table away, whether or not it is there.
 ///
 /// # Errors
 /// None in practice: a table's name is short.
-pub fn remove(table: &str) -> Result<Vec<Message>, Error> {
+pub fn remove(family: u8, table: &str) -> Result<Vec<Message>, Error> {
     let mut w = Writer::default();
     w.text(NFTA_TABLE_NAME, table);
     let delete = Message::nft(NFT_MSG_DELTABLE, 0, format!("delete table {table}"), w)?;
     // With flags named, the kernel would take adding what is there for a change of them.
-    Ok(vec![add_table(table, None, "")?, delete])
+    Ok(of_family(family, vec![add_table(table, None, "")?, delete]))
+}
+
+fn of_family(family: u8, messages: Vec<Message>) -> Vec<Message> {
+    let to = |message: Message| message.of_family(family);
+    messages.into_iter().map(to).collect()
 }
 
 fn add_table(table: &str, flags: Option<u32>, comment: &str) -> Result<Message, Error> {
@@ -170,6 +181,7 @@ fn add_rule(table: &str, chain: &str, place: usize, rule: &Rule) -> Result<Messa
 /// # Errors
 /// None in practice: an element is short.
 pub fn elements(
+    family: u8,
     table: &str,
     set: &str,
     change: Change,
@@ -210,12 +222,12 @@ pub fn elements(
         w.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
             w.raw(&list);
         });
-        messages.push(Message::nft(kind, flags, says, w)?);
+        messages.push(Message::nft(kind, flags, says, w)?.of_family(family));
     }
     Ok(messages)
 }
 
-fn write_element(w: &mut Writer, change: Change, element: &Element) {
+pub(super) fn write_element(w: &mut Writer, change: Change, element: &Element) {
     w.nest(NFTA_LIST_ELEM, |w| {
         if element.interval_end {
             w.be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);

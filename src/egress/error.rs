@@ -92,6 +92,15 @@ pub enum Error {
          systemctl stop hubwarden, or if it hangs: systemctl kill --signal=KILL hubwarden"
     )]
     Owned,
+    /// Containers cannot be held: the kernel has no rules for bridges.
+    #[error(
+        "this kernel has no packet rules for bridges, so containers are not held; \
+         a kernel with CONFIG_NF_TABLES_BRIDGE has them: {errno}"
+    )]
+    NoBridges {
+        /// The kernel's answer.
+        errno: Errno,
+    },
     /// A name, list or rule too long for its netlink attribute (64 KiB).
     #[error("cannot {message}: {length} bytes do not fit a netlink attribute; shorten it")]
     TooLong {

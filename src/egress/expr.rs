@@ -29,6 +29,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Lookup { .. } => "lookup",
         Expr::Immediate { .. } | Expr::Verdict(_) => "immediate",
         Expr::Update { .. } => "dynset",
+        Expr::Fib { .. } => "fib",
         Expr::Limit { .. } => "limit",
         Expr::Counter => "counter",
         Expr::Log { .. } => "log",
@@ -140,6 +141,11 @@ fn attributes(w: &mut Writer, expr: &Expr) {
             if let Some(expr) = expr {
                 write(w, NFTA_DYNSET_EXPR, expr);
             }
+        }
+        Expr::Fib { to } => {
+            w.be32(NFTA_FIB_DREG, to.number())
+                .be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)
+                .be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
         }
         Expr::Limit {
             rate,
@@ -301,6 +307,14 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
                 rate: a.be64(NFTA_LIMIT_RATE)?,
                 unit_s: a.be64(NFTA_LIMIT_UNIT)?,
                 burst: a.be32(NFTA_LIMIT_BURST).unwrap_or(0),
+            }
+        }
+        "fib"
+            if a.be32(NFTA_FIB_RESULT)? == NFT_FIB_RESULT_ADDRTYPE
+                && a.be32(NFTA_FIB_FLAGS)? == NFTA_FIB_F_DADDR =>
+        {
+            Expr::Fib {
+                to: reg(NFTA_FIB_DREG)?,
             }
         }
         "counter" => Expr::Counter,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Admitted, CgroupId, ClassName, Error, Policy};
+use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, Policy};
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
 /// blocks; none waits for anything but the kernel.
@@ -57,6 +57,13 @@ pub trait Firewall: Send {
     /// [`Error::NotLoaded`], or the kernel's refusal.
     fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error>;
 
+    /// Judge exactly these containers by the ports that they are behind. Before `load` they are
+    /// only remembered for it; a later `load` keeps them.
+    ///
+    /// # Errors
+    /// [`Error::NoBridges`], or the kernel's refusal.
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error>;
+
     /// Take the table away, if it is there.
     ///
     /// # Errors
@@ -69,6 +76,20 @@ pub trait Firewall: Send {
     /// # Errors
     /// The rules could not be read.
     fn verify(&mut self) -> Result<Vec<Difference>, Error>;
+
+    /// Put right at once what another did, as far as the notice of it tells: single elements one by
+    /// one, anything else by the whole table in one transaction. Nothing is read back: audit
+    /// after. False if there is nothing to mend.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], or the kernel's refusal.
+    fn repair(&mut self, damage: &Damage) -> Result<bool, Error>;
+
+    /// A verification to be run on another thread, of what is installed at this moment.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], or the kernel cannot be asked.
+    fn audit(&mut self) -> Result<Audit, Error>;
 
     /// What each admitted server sent since the table was loaded or the server admitted, refused
     /// packets and those to itself included. A few milliseconds at 5,000 servers.
@@ -86,6 +107,18 @@ pub trait Firewall: Send {
     /// # Errors
     /// The kernel could not be asked.
     fn generation(&mut self) -> Result<u32, Error>;
+}
+
+/// A verification that has not run yet. It blocks for as long as [`Firewall::verify`].
+pub type Audit = Box<dyn FnOnce() -> Result<Audited, Error> + Send>;
+
+/// What a verification found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// The generation of the rules that were read: after a later one it says nothing.
+    pub generation: u32,
+    /// How they differ from what was installed.
+    pub differences: Vec<Difference>,
 }
 
 /// What a server sent, as the element that leads to its class counted it.
@@ -159,12 +192,29 @@ impl Firewall for NoFirewall {
         Ok(())
     }
 
+    fn set_bridges(&mut self, _: &Bridges) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
         Ok(())
     }
 
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
         Ok(Vec::new())
+    }
+
+    fn repair(&mut self, _: &Damage) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn audit(&mut self) -> Result<Audit, Error> {
+        Ok(Box::new(|| {
+            Ok(Audited {
+                generation: 0,
+                differences: Vec::new(),
+            })
+        }))
     }
 
     fn generation(&mut self) -> Result<u32, Error> {

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Admitted, CgroupId, ClassName, Error, Policy, ruleset::Ruleset, sets, table};
+use super::{
+    Admitted, Bridges, CgroupId, ClassName, Error, Policy, bridges,
+    ruleset::{Element, Ruleset},
+    sets, table,
+};
 
 /// The whole of what the kernel should hold.
 #[derive(Clone, Debug)]
@@ -11,7 +15,15 @@ pub struct Installed {
     guarded: BTreeSet<CgroupId>,
     servers: BTreeMap<CgroupId, Admitted>,
     numbers: BTreeMap<u32, CgroupId>,
+    /// The containers of the moment.
+    bridges: Bridges,
+    /// How many servers the sets have room for: a set whose size is known is filled in a third of
+    /// the time, since its buckets are there from the start and not grown under way.
+    room: u32,
 }
+
+/// Room for servers in the smallest table.
+const ROOM: u32 = 1_024;
 
 /// A change of servers and slices: what goes, then what comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,12 +57,44 @@ impl Installed {
             guarded: BTreeSet::new(),
             servers: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            bridges: Bridges::default(),
+            room: ROOM,
         })
     }
 
-    /// The whole table with all its elements.
+    /// Makes room for twice the servers that there are, for a table that is made anew.
+    pub fn make_room(&mut self) {
+        let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX / 4);
+        self.room = (servers * 2).max(ROOM).next_power_of_two();
+    }
+
+    /// The containers of the moment.
+    pub fn bridges(&self) -> &Bridges {
+        &self.bridges
+    }
+
+    /// Remember other containers.
+    pub fn set_bridges(&mut self, bridges: Bridges) {
+        self.bridges = bridges;
+    }
+
+    /// The table of the family `bridge`, where there are containers.
+    pub fn bridge_ruleset(&self) -> Option<Ruleset> {
+        if self.bridges.is_empty() {
+            return None;
+        }
+        let mut ruleset = bridges::build(&self.policy);
+        self.bridges.fill(&mut ruleset);
+        Some(ruleset)
+    }
+
+    /// The whole table of the family `inet` with all its elements.
     pub fn ruleset(&self) -> Ruleset {
         let mut ruleset = table::build(&self.policy);
+        if !self.bridges.is_empty() {
+            bridges::extend(&mut ruleset, &self.policy);
+            self.bridges.fill(&mut ruleset);
+        }
         let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
         let guards = self.guarded.iter().map(|slice| sets::guard(*slice));
         elements.insert(sets::GUARDED.to_owned(), guards.collect());
@@ -58,11 +102,44 @@ impl Installed {
             elements.entry(set).or_default().push(element);
         }
         for set in &mut ruleset.sets {
+            if sets::is_of_servers(&set.name) {
+                set.size = self.room;
+            }
             if let Some(elements) = elements.remove(&set.name) {
                 set.elements = elements;
             }
         }
         ruleset
+    }
+
+    /// What should be in a set under a key: an element, or none. `None` where a set's elements are
+    /// not looked up singly; those are the policy's.
+    pub fn element(&self, set: &str, key: &[u8]) -> Option<Option<Element>> {
+        let cgroup_at = |bytes: Option<&[u8]>| {
+            let bytes = bytes?.try_into().ok()?;
+            Some(CgroupId(u64::from_ne_bytes(bytes)))
+        };
+        if set == sets::GUARDED {
+            let slice = cgroup_at(Some(key)).filter(|slice| self.guarded.contains(slice));
+            return Some(slice.map(sets::guard));
+        }
+        let holds =
+            |level: &u8| [sets::servers(*level), sets::marks(*level)].contains(&set.to_owned());
+        let cgroup = if sets::LEVELS.iter().any(holds) {
+            cgroup_at(Some(key))
+        } else if sets::LEVELS.iter().any(|level| sets::own(*level) == set) {
+            // The mark comes first.
+            cgroup_at(key.get(4..))
+        } else {
+            return None;
+        };
+        let elements = cgroup.and_then(|cgroup| self.servers.get(&cgroup));
+        let mut elements = elements.into_iter().flat_map(sets::elements_of);
+        Some(
+            elements
+                .find(|(of, element)| of == set && element.key == key)
+                .map(|(_, element)| element),
+        )
     }
 
     /// What admitting these changes. Those already admitted just so are left out; the last

@@ -18,7 +18,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A request to nf_tables.
+    /// A request to nf_tables, for a table of the family `inet`.
     ///
     /// # Errors
     /// [`Error::TooLong`] if an attribute outgrew its length field.
@@ -30,6 +30,11 @@ impl Message {
             says,
             attributes,
         )
+    }
+
+    /// The same request for a table of another family than `inet`.
+    pub fn of_family(self, family: u8) -> Self {
+        Self { family, ..self }
     }
 
     /// A request to nfnetlink_log.

@@ -18,7 +18,9 @@
 //! `ruleset::Expr` with its two halves in `expr`, a new condition or action a function in
 //! `phrases`, a new set a few lines in `sets`, and a new rule a line in `table`.
 
+mod bridges;
 mod class;
+mod damage;
 mod decode;
 mod encode;
 mod error;
@@ -27,6 +29,7 @@ mod firewall;
 mod ids;
 mod installed;
 mod intervals;
+mod links;
 mod listed;
 pub mod lists;
 mod message;
@@ -44,10 +47,13 @@ mod socket;
 mod table;
 mod uapi;
 
+pub use bridges::{Bridges, ServerPort};
 pub use class::{Class, ClassName, Service, Transport};
+pub use damage::Damage;
 pub use error::Error;
-pub use firewall::{Difference, DifferenceKind, Firewall, NoFirewall, Sent};
+pub use firewall::{Audit, Audited, Difference, DifferenceKind, Firewall, NoFirewall, Sent};
 pub use ids::{CgroupId, Mode};
+pub use links::{Link, LinkEvents, Links};
 pub use monitor::{Intrusion, Monitor, Writer};
 pub use nflog::Refusals;
 pub use nft::Nft;

@@ -18,7 +18,7 @@ use nix::{
 use tokio::io::unix::AsyncFd;
 
 use super::{
-    Error,
+    Damage, Error,
     message::{Replies, Reply},
     socket, table,
     uapi::*,
@@ -33,8 +33,8 @@ const NAME_MAX: usize = 16;
 /// Something happened to the table that its writer did not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Intrusion {
-    /// Another changed it.
-    By(Writer),
+    /// Another changed it, and how.
+    By(Writer, Damage),
     /// Changes came faster than they were read: whether any was another's is not known.
     Unknown,
 }
@@ -85,7 +85,7 @@ impl Monitor {
         Ok(Self {
             fd,
             buffer: vec![0; RECEIVE],
-            reader: Reader { own, ours: false },
+            reader: Reader::new(own),
             waiting: VecDeque::new(),
             lost: false,
         })
@@ -139,11 +139,16 @@ impl Monitor {
 #[derive(Debug)]
 struct Reader {
     own: u32,
-    /// The transaction under way touches our table.
-    ours: bool,
+    /// What the transaction under way does to our table.
+    damage: Damage,
 }
 
 impl Reader {
+    fn new(own: u32) -> Self {
+        let damage = Damage::default();
+        Self { own, damage }
+    }
+
     /// What a message completes.
     fn take(&mut self, reply: Reply<'_>) -> Option<Intrusion> {
         if reply.kind >> 8 != NFNL_SUBSYS_NFTABLES {
@@ -152,18 +157,23 @@ impl Reader {
         let attributes = reply.attributes();
         if !reply.is_nft(NFT_MSG_NEWGEN) {
             let family = reply.payload.first();
+            let ours = [Some(&NFPROTO_INET), Some(&NFPROTO_BRIDGE)].contains(&family);
             // Whatever the object, its table's name is its first attribute.
             let named = || attributes.text(NFTA_TABLE_NAME) == Some(table::TABLE);
-            self.ours |= family == Some(&NFPROTO_INET) && named();
+            if reply.port != self.own && ours && named() {
+                self.damage.book(reply);
+            }
             return None;
         }
-        let ours = std::mem::take(&mut self.ours);
-        (ours && reply.port != self.own).then(|| {
-            Intrusion::By(Writer {
-                pid: attributes.be32(NFTA_GEN_PROC_PID).unwrap_or(0),
-                name: name_of(attributes.bytes(NFTA_GEN_PROC_NAME)),
-            })
-        })
+        let damage = std::mem::take(&mut self.damage);
+        if reply.port == self.own || damage.is_empty() {
+            return None;
+        }
+        let writer = Writer {
+            pid: attributes.be32(NFTA_GEN_PROC_PID).unwrap_or(0),
+            name: name_of(attributes.bytes(NFTA_GEN_PROC_NAME)),
+        };
+        Some(Intrusion::By(writer, damage))
     }
 }
 
@@ -210,7 +220,7 @@ mod tests {
     }
 
     fn told(own: u32, messages: &[Vec<u8>]) -> Vec<Intrusion> {
-        let mut reader = Reader { own, ours: false };
+        let mut reader = Reader::new(own);
         let bytes = messages.concat();
         Replies(&bytes).filter_map(|r| reader.take(r)).collect()
     }
@@ -222,7 +232,11 @@ mod tests {
             name: "nft".into(),
         };
         let messages = [rule("hubwarden", NFPROTO_INET), end(9, b"nft\0")];
-        assert_eq!(told(5, &messages), [Intrusion::By(writer)]);
+        let [Intrusion::By(by, damage)] = &told(5, &messages)[..] else {
+            panic!("nothing told");
+        };
+        assert_eq!(*by, writer);
+        assert_eq!(damage.to_string(), "a rule of chain ? was added");
         assert_eq!(told(9, &messages), []);
     }
 
@@ -243,7 +257,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut reader = Reader { own: 1, ours: true };
+            let mut reader = Reader::new(1);
             let _ = Replies(&bytes).filter_map(|r| reader.take(r)).count();
         }
     }

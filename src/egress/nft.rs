@@ -3,7 +3,8 @@
 use nix::errno::Errno;
 
 use super::{
-    Admitted, CgroupId, ClassName, Difference, Error, Firewall, Mode, Policy, Sent,
+    Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, DifferenceKind,
+    Error, Firewall, Mode, Policy, Sent, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
     message::Message,
@@ -12,7 +13,7 @@ use super::{
     sets,
     socket::Netlink,
     table,
-    uapi::{NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
+    uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.
@@ -22,6 +23,10 @@ pub struct Nft {
     installed: Option<Installed>,
     /// `NFT_TABLE_F_*` that the table is made with.
     flags: u32,
+    /// The containers of the moment.
+    bridges: Bridges,
+    /// Whether the kernel has rules for bridges, once it was asked.
+    bridging: Option<Result<(), Errno>>,
 }
 
 impl Nft {
@@ -34,6 +39,8 @@ impl Nft {
             netlink: Netlink::open()?,
             installed: None,
             flags: 0,
+            bridges: Bridges::default(),
+            bridging: None,
         })
     }
 
@@ -43,13 +50,14 @@ impl Nft {
     /// would go with the daemon.
     pub fn owning(mut self) -> Self {
         let held = Ruleset {
+            family: NFPROTO_INET,
             table: format!("{}-probe", table::TABLE),
             flags: NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST,
             ..Ruleset::default()
         };
         let taken = encode::create(&held)
             .and_then(|mut messages| {
-                messages.extend(encode::remove(&held.table)?);
+                messages.extend(encode::remove(held.family, &held.table)?);
                 Ok(messages)
             })
             .and_then(|messages| self.netlink.transact("try to own a table", &messages));
@@ -99,19 +107,118 @@ impl Nft {
         }
     }
 
-    fn install(&mut self, attempt: &'static str, installed: Installed) -> Result<(), Error> {
-        let messages = encode::replace(&self.ruleset(&installed))?;
+    fn install(&mut self, attempt: &'static str, mut installed: Installed) -> Result<(), Error> {
+        installed.make_room();
+        let (inet, bridge) = rulesets(&installed, self.flags);
+        let mut messages = encode::replace(&inet)?;
+        if self.bridging().is_ok() {
+            messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
+            if let Some(bridge) = bridge {
+                messages.extend(encode::create(&bridge)?);
+            }
+        }
         self.netlink.transact(attempt, &messages).map_err(owned)?;
         self.installed = Some(installed);
         Ok(())
     }
 
-    fn ruleset(&self, installed: &Installed) -> Ruleset {
-        Ruleset {
-            flags: self.flags,
-            ..installed.ruleset()
+    /// Adds what came in by containers' ports to what their cgroups sent.
+    fn sent_by_containers(&mut self, sent: &mut Vec<Sent>) -> Result<(), Error> {
+        let Some(installed) = &self.installed else {
+            return Ok(());
+        };
+        if installed.bridges().servers.is_empty() {
+            return Ok(());
         }
+        let counts = readback::counts(&mut self.netlink, table::TABLE, bridges::CONTAINED)?;
+        for (key, packets, bytes) in counts {
+            let Ok(mark) = key.try_into().map(u32::from_ne_bytes) else {
+                continue;
+            };
+            let number = mark & Admitted::NUMBER_MAX;
+            let mut ports = installed.bridges().servers.values();
+            let Some(port) = ports.find(|port| port.number == number) else {
+                continue;
+            };
+            match sent.iter_mut().find(|sent| sent.cgroup == port.cgroup) {
+                Some(known) => {
+                    known.packets = known.packets.saturating_add(packets);
+                    known.bytes = known.bytes.saturating_add(bytes);
+                }
+                None => sent.push(Sent {
+                    cgroup: port.cgroup,
+                    packets,
+                    bytes,
+                }),
+            }
+        }
+        Ok(())
     }
+
+    /// Asks the kernel once whether it has rules for bridges, as `probe` does for the rest.
+    fn bridging(&mut self) -> Result<(), Errno> {
+        if let Some(known) = self.bridging {
+            return known;
+        }
+        let mut ruleset = bridges::build(&Policy::standard(Mode::Enforce));
+        ruleset.table = format!("{}-probe", table::TABLE);
+        let tried = encode::create(&ruleset).and_then(|mut messages| {
+            messages.extend(encode::remove(ruleset.family, &ruleset.table)?);
+            self.netlink.transact("try rules for bridges", &messages)
+        });
+        let known = tried.map_err(|error| error.errno().unwrap_or(Errno::EOPNOTSUPP));
+        self.bridging = Some(known);
+        known
+    }
+}
+
+/// What should stand, of both families.
+fn rulesets(installed: &Installed, flags: u32) -> (Ruleset, Option<Ruleset>) {
+    let owned = |ruleset| Ruleset { flags, ..ruleset };
+    (
+        owned(installed.ruleset()),
+        installed.bridge_ruleset().map(owned),
+    )
+}
+
+fn verify(
+    netlink: &mut Netlink,
+    installed: &Installed,
+    flags: u32,
+    bridging: bool,
+) -> Result<Audited, Error> {
+    const TRIES: u32 = 5;
+    let (inet, bridge) = rulesets(installed, flags);
+    for _ in 0..TRIES {
+        let (generation, found) = readback::read(netlink, NFPROTO_INET, table::TABLE)?;
+        let mut differences = readback::compare(&inet, found.as_ref());
+        if bridging {
+            let (again, found) = readback::read(netlink, NFPROTO_BRIDGE, table::TABLE)?;
+            if again != generation {
+                continue;
+            }
+            let on_bridges = match (&bridge, found) {
+                (Some(bridge), found) => readback::compare(bridge, found.as_ref()),
+                (None, None) => Vec::new(),
+                (None, Some(_)) => vec![Difference {
+                    object: format!("table {}", table::TABLE),
+                    kind: DifferenceKind::Foreign,
+                }],
+            };
+            differences.extend(on_bridges.into_iter().map(|difference| Difference {
+                object: format!("{} (bridge)", difference.object),
+                ..difference
+            }));
+        }
+        return Ok(Audited {
+            generation,
+            differences,
+        });
+    }
+    Err(Error::Unsettled {
+        attempt: "read the egress tables",
+        tries: TRIES,
+    })
 }
 
 /// Who may not write at all is told so when the socket is opened; a refusal later is the owner's.
@@ -122,12 +229,13 @@ fn owned(error: Error) -> Error {
     }
 }
 
-/// Whether an error says that the kernel's table is another than remembered.
+/// Whether an error says that the kernel's table is another than remembered, or that a set of it
+/// is full.
 fn is_drift(error: &Error) -> bool {
     matches!(error, Error::NoAnswer { .. })
         || matches!(
             error.errno(),
-            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY)
+            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ENFILE)
         )
 }
 
@@ -156,12 +264,28 @@ fn messages(delta: &Delta) -> Result<Vec<Message>, Error> {
     Ok(messages)
 }
 
-fn by_set(change: Change, mut elements: Vec<(String, Element)>) -> Result<Vec<Message>, Error> {
-    elements.sort_by(|a, b| a.0.cmp(&b.0));
+fn by_set(change: Change, elements: Vec<(String, Element)>) -> Result<Vec<Message>, Error> {
+    let inet = |(set, element)| (NFPROTO_INET, set, element);
+    grouped(change, elements.into_iter().map(inet).collect())
+}
+
+fn by_family<'a>(
+    change: Change,
+    elements: impl Iterator<Item = &'a (u8, String, Element)>,
+) -> Result<Vec<Message>, Error> {
+    grouped(change, elements.cloned().collect())
+}
+
+fn grouped(
+    change: Change,
+    mut elements: Vec<(u8, String, Element)>,
+) -> Result<Vec<Message>, Error> {
+    elements.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     let mut messages = Vec::new();
-    for group in elements.chunk_by(|a, b| a.0 == b.0) {
-        let list: Vec<_> = group.iter().map(|(_, element)| element.clone()).collect();
-        messages.extend(encode::elements(table::TABLE, &group[0].0, change, &list)?);
+    for group in elements.chunk_by(|a, b| (a.0, &a.1) == (b.0, &b.1)) {
+        let list: Vec<_> = group.iter().map(|(.., element)| element.clone()).collect();
+        let (family, set, _) = &group[0];
+        messages.extend(encode::elements(*family, table::TABLE, set, change, &list)?);
     }
     Ok(messages)
 }
@@ -173,7 +297,7 @@ impl Firewall for Nft {
         let mut ruleset = table::build(&policy);
         ruleset.table = format!("{}-probe", table::TABLE);
         let mut messages = encode::create(&ruleset)?;
-        messages.extend(encode::remove(&ruleset.table)?);
+        messages.extend(encode::remove(ruleset.family, &ruleset.table)?);
         self.netlink.transact("try the egress table", &messages)
     }
 
@@ -186,6 +310,7 @@ impl Firewall for Nft {
         let mut next = Installed::new(policy)?;
         next.apply(next.admit(servers)?);
         next.apply(next.guard(guarded));
+        next.set_bridges(self.bridges.clone());
         self.install("load the egress table", next)
     }
 
@@ -213,18 +338,92 @@ impl Firewall for Nft {
         self.change(attempt, delta)
     }
 
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
+        if let (false, Err(errno)) = (bridges.is_empty(), self.bridging()) {
+            return Err(Error::NoBridges { errno });
+        }
+        self.bridges = bridges.clone();
+        let attempt = "judge other containers";
+        let Some(installed) = &mut self.installed else {
+            return Ok(());
+        };
+        let before = installed.bridges();
+        if before == bridges {
+            return Ok(());
+        }
+        let mut next = installed.clone();
+        next.set_bridges(bridges.clone());
+        if before.is_empty() == bridges.is_empty() {
+            let (old, new) = (before.elements(), bridges.elements());
+            let mut messages = by_family(Change::Delete, old.difference(&new))?;
+            messages.extend(by_family(Change::Add, new.difference(&old))?);
+            match self.netlink.transact(attempt, &messages) {
+                Ok(()) => {
+                    *installed = next;
+                    return Ok(());
+                }
+                Err(error) if is_drift(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.install(attempt, next)
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
+        let mut messages = encode::remove(NFPROTO_INET, table::TABLE)?;
+        if self.bridging().is_ok() {
+            messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
+        }
         self.netlink
-            .transact("remove the egress table", &encode::remove(table::TABLE)?)
+            .transact("remove the egress table", &messages)
             .map_err(owned)?;
         self.installed = None;
         Ok(())
     }
 
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
-        let expected = self.ruleset(self.installed("verify the egress table")?);
-        let found = readback::read(&mut self.netlink, table::TABLE)?;
-        Ok(readback::compare(&expected, found.as_ref()))
+        let installed = self.installed("verify the egress table")?.clone();
+        let bridging = self.bridging().is_ok();
+        let audited = verify(&mut self.netlink, &installed, self.flags, bridging)?;
+        Ok(audited.differences)
+    }
+
+    fn repair(&mut self, damage: &Damage) -> Result<bool, Error> {
+        let attempt = "repair the egress table";
+        let installed = self.installed(attempt)?;
+        if let Some(patch) = damage.patch(installed) {
+            if patch.is_empty() {
+                return Ok(false);
+            }
+            let mut messages = Vec::new();
+            for wanted in [Change::Delete, Change::Add] {
+                let elements = patch
+                    .changes
+                    .iter()
+                    .filter(|(change, ..)| *change == wanted);
+                let elements = elements.map(|(_, set, element)| (set.clone(), element.clone()));
+                messages.extend(by_set(wanted, elements.collect())?);
+            }
+            match self.netlink.transact(attempt, &messages) {
+                Ok(()) => return Ok(true),
+                // More has happened than the notice knew.
+                Err(error) if is_drift(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let installed = self.installed(attempt)?.clone();
+        self.install(attempt, installed)?;
+        Ok(true)
+    }
+
+    fn audit(&mut self) -> Result<Audit, Error> {
+        let installed = self.installed("audit the egress table")?.clone();
+        let (flags, bridging) = (self.flags, self.bridging().is_ok());
+        // Opened here: the thread it is used on may be in another network namespace.
+        let mut netlink = Netlink::open()?;
+        Ok(Box::new(move || {
+            verify(&mut netlink, &installed, flags, bridging)
+        }))
     }
 
     fn sent(&mut self) -> Result<Vec<Sent>, Error> {
@@ -241,6 +440,7 @@ impl Firewall for Nft {
                 })
             }));
         }
+        self.sent_by_containers(&mut sent)?;
         Ok(sent)
     }
 

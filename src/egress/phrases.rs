@@ -74,6 +74,36 @@ pub fn from_loopback() -> Vec<Expr> {
     ]
 }
 
+/// It came from elsewhere than this node's loopback.
+pub fn not_from_loopback() -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_IIF,
+            to: R0,
+        },
+        Expr::Cmp {
+            op: Cmp::Neq,
+            from: R0,
+            value: LOOPBACK.to_ne_bytes().to_vec(),
+        },
+    ]
+}
+
+/// It came in from anywhere: no process of this node sends it now.
+pub fn came_in() -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_IIF,
+            to: R0,
+        },
+        Expr::Cmp {
+            op: Cmp::Neq,
+            from: R0,
+            value: vec![0; 4],
+        },
+    ]
+}
+
 /// It answers a flow that the other side began.
 pub fn is_answer() -> Vec<Expr> {
     vec![
@@ -349,6 +379,16 @@ pub fn reject() -> Vec<Expr> {
 /// Let it pass our table.
 pub fn accept() -> Vec<Expr> {
     vec![Expr::Verdict(Verdict::Accept)]
+}
+
+/// Drop it without a word.
+pub fn drop() -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Drop)]
+}
+
+/// Go back to where this chain was jumped to from.
+pub fn back() -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Return)]
 }
 
 /// Let another chain decide.

@@ -14,14 +14,18 @@ use super::{
 const ATTEMPT: &str = "read the egress table";
 const TRIES: u32 = 5;
 
-/// Read a table whole; `None` if it is not there.
+/// Read a table whole, and the generation it was of; `None` if it is not there.
 ///
 /// # Errors
 /// [`Error::Unsettled`] if others kept changing rules meanwhile, [`Error::Socket`].
-pub fn read(netlink: &mut Netlink, table: &str) -> Result<Option<Ruleset>, Error> {
+pub fn read(
+    netlink: &mut Netlink,
+    family: u8,
+    table: &str,
+) -> Result<(u32, Option<Ruleset>), Error> {
     for _ in 0..TRIES {
         let before = netlink.generation()?;
-        let found = match read_once(netlink, table) {
+        let found = match read_once(netlink, family, table) {
             Err(Error::Refused {
                 errno: Errno::ENOENT,
                 ..
@@ -29,7 +33,7 @@ pub fn read(netlink: &mut Netlink, table: &str) -> Result<Option<Ruleset>, Error
             other => Some(other?),
         };
         if netlink.generation()? == before {
-            return Ok(found);
+            return Ok((before, found));
         }
     }
     Err(Error::Unsettled {
@@ -38,17 +42,21 @@ pub fn read(netlink: &mut Netlink, table: &str) -> Result<Option<Ruleset>, Error
     })
 }
 
-fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
+fn read_once(netlink: &mut Netlink, family: u8, table: &str) -> Result<Ruleset, Error> {
     let request = request(NFT_MSG_GETTABLE, 0, "table", |w| {
         w.text(NFTA_TABLE_NAME, table);
-    })?;
+    })?
+    .of_family(family);
+    let dump = |kind, what: &str, fill: &dyn Fn(&mut Writer)| {
+        Ok::<_, Error>(dump(kind, what, |w| fill(w))?.of_family(family))
+    };
     let (flags, comment) = netlink.get(ATTEMPT, &request, |reply| {
         reply
             .is_nft(NFT_MSG_NEWTABLE)
             .then(|| decode::table(reply.attributes()))
     })?;
 
-    let request = dump(NFT_MSG_GETCHAIN, "chains", |w| {
+    let request = dump(NFT_MSG_GETCHAIN, "chains", &|w| {
         w.text(NFTA_CHAIN_TABLE, table);
     })?;
     let mut chains = netlink.dump(ATTEMPT, &request, |found, reply| {
@@ -57,7 +65,7 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
         }
     })?;
 
-    let request = dump(NFT_MSG_GETRULE, "rules", |w| {
+    let request = dump(NFT_MSG_GETRULE, "rules", &|w| {
         w.text(NFTA_RULE_TABLE, table);
     })?;
     let rules = netlink.dump(ATTEMPT, &request, |found, reply| {
@@ -72,7 +80,7 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
         }
     }
 
-    let request = dump(NFT_MSG_GETSET, "sets", |w| {
+    let request = dump(NFT_MSG_GETSET, "sets", &|w| {
         w.text(NFTA_SET_TABLE, table);
     })?;
     let mut sets: Vec<Set> = netlink.dump(ATTEMPT, &request, |found, reply| {
@@ -84,7 +92,7 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
         let request = dump(
             NFT_MSG_GETSETELEM,
             &format!("elements of set {}", set.name),
-            |w| {
+            &|w| {
                 w.text(NFTA_SET_ELEM_LIST_TABLE, table)
                     .text(NFTA_SET_ELEM_LIST_SET, &set.name);
             },
@@ -96,6 +104,7 @@ fn read_once(netlink: &mut Netlink, table: &str) -> Result<Ruleset, Error> {
         })?;
     }
     Ok(Ruleset {
+        family,
         table: table.to_owned(),
         flags,
         comment,

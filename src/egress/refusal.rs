@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{ClassName, lists::ListName, nla::Attributes, phrases, table, uapi::*};
+use super::{ClassName, bridges, lists::ListName, nla::Attributes, phrases, table, uapi::*};
 
 /// A packet that was refused (or, when observing, would have been). Nothing of its content is
 /// kept.
@@ -33,6 +33,11 @@ pub enum RefusedBy {
     Loopback,
     /// The unit is in a guarded slice and not admitted.
     Pending,
+    /// A container on a guarded network that is not known, or one that is and sends to another
+    /// container.
+    Container,
+    /// A container used a source address that is not its own.
+    Spoofed,
 }
 
 impl Refusal {
@@ -47,6 +52,8 @@ impl Refusal {
             match prefix {
                 table::SAYS_LOOPBACK => RefusedBy::Loopback,
                 table::SAYS_PENDING => RefusedBy::Pending,
+                bridges::SAYS_CONTAINER => RefusedBy::Container,
+                bridges::SAYS_SPOOFED => RefusedBy::Spoofed,
                 _ => return None,
             }
         };

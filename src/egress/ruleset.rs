@@ -3,9 +3,11 @@
 
 use super::uapi;
 
-/// A table of the family `inet`, whole.
+/// A table, whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
+    /// `NFPROTO_INET` or `NFPROTO_BRIDGE`.
+    pub family: u8,
     /// The table's name.
     pub table: String,
     /// `NFT_TABLE_F_*`.
@@ -108,6 +110,8 @@ pub enum Expr {
         timeout_ms: u64,
         expr: Option<Box<Expr>>,
     },
+    /// Load the kind of the packet's destination address, `RTN_*`, as this node routes it.
+    Fib { to: Reg },
     /// Match while under this many packets per `unit_s` seconds.
     Limit { rate: u64, unit_s: u64, burst: u32 },
     /// Count packets and bytes. The counts are not compared.

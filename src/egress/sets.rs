@@ -52,6 +52,15 @@ pub fn own(level: u8) -> String {
     format!("own_loopback{level}")
 }
 
+/// Whether a set holds an element for each server.
+pub fn is_of_servers(set: &str) -> bool {
+    LEVELS.iter().any(|level| {
+        [servers(*level), marks(*level), own(*level)]
+            .iter()
+            .any(|name| name == set)
+    })
+}
+
 /// The chain of a class.
 pub fn class_chain(class: &ClassName) -> String {
     format!("class_{class}")
@@ -61,34 +70,32 @@ pub fn class_chain(class: &ClassName) -> String {
 pub fn of_servers() -> Vec<Set> {
     let mut sets = vec![plain(GUARDED, TYPE_CGROUPV2, 8)];
     for level in LEVELS {
-        let map = |name: String, data, data_order| Set {
-            flags: NFT_SET_MAP,
-            data: Some(data),
-            userdata: byte_orders(BYTEORDER_HOST, Some(data_order)),
-            ..plain(&name, TYPE_CGROUPV2, 8)
-        };
-        sets.push(Set {
-            counted: true,
-            ..map(servers(level), DataType::Verdict, 0)
-        });
+        let map =
+            |name: &str, data, order, counted| map(name, TYPE_CGROUPV2, 8, data, order, counted);
+        sets.push(map(&servers(level), DataType::Verdict, 0, true));
         let mark = DataType::Value {
             kind: TYPE_MARK,
             len: 4,
         };
-        sets.push(map(marks(level), mark, BYTEORDER_HOST));
+        sets.push(map(&marks(level), mark, BYTEORDER_HOST, false));
         sets.push(plain(
             &own(level),
             TYPE_MARK << TYPE_BITS | TYPE_CGROUPV2,
             12,
         ));
     }
-    sets.push(Set {
+    sets.push(told());
+    sets
+}
+
+/// What was told of lately.
+pub fn told() -> Set {
+    Set {
         flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
         size: TOLD_MAX,
         timeout_ms: TOLD_MS,
         ..plain(TOLD, TYPE_MARK, 4)
-    });
-    sets
+    }
 }
 
 /// The sets that a policy fills.
@@ -177,11 +184,30 @@ pub fn of_class(name: &ClassName, class: &Class) -> Vec<Set> {
 /// Protocol and port, concatenated.
 const SERVICE: u32 = TYPE_INET_PROTO << TYPE_BITS | TYPE_INET_SERVICE;
 
-fn plain(name: &str, key_type: u32, key_len: u32) -> Set {
+/// A map whose keys are in this node's byte order.
+pub fn map(
+    name: &str,
+    key_type: u32,
+    key_len: u32,
+    data: DataType,
+    data_order: u32,
+    counted: bool,
+) -> Set {
+    Set {
+        flags: NFT_SET_MAP,
+        data: Some(data),
+        userdata: byte_orders(BYTEORDER_HOST, Some(data_order)),
+        counted,
+        ..plain(name, key_type, key_len)
+    }
+}
+
+/// A set of keys.
+pub fn plain(name: &str, key_type: u32, key_len: u32) -> Set {
     // Concatenations have no one order; the nft program takes that of each field's type.
     let order = match key_type {
-        TYPE_CGROUPV2 | TYPE_MARK => BYTEORDER_HOST,
-        TYPE_IPV4 | TYPE_IPV6 | TYPE_INET_SERVICE => BYTEORDER_BIG,
+        TYPE_CGROUPV2 | TYPE_MARK | TYPE_IFINDEX => BYTEORDER_HOST,
+        TYPE_ETHER | TYPE_IPV4 | TYPE_IPV6 | TYPE_INET_SERVICE => BYTEORDER_BIG,
         _ => 0,
     };
     let name = name.to_owned();

@@ -68,27 +68,33 @@ pub fn build(policy: &Policy) -> Ruleset {
         sets.extend(sets::of_class(name, class));
     }
     sets.extend(listed);
-    let mode = match policy.mode {
-        Mode::Observe => "observing: nothing is refused",
-        Mode::Enforce => "enforcing",
-    };
     Ruleset {
+        family: NFPROTO_INET,
         table: TABLE.to_owned(),
         flags: 0,
-        comment: format!("hubwarden, {mode}"),
+        comment: comment(policy),
         chains,
         sets,
     }
 }
 
-fn rule<const N: usize>(comment: &str, phrases: [Vec<Expr>; N]) -> Rule {
+/// A line for who lists the table.
+pub fn comment(policy: &Policy) -> String {
+    let mode = match policy.mode {
+        Mode::Observe => "observing: nothing is refused",
+        Mode::Enforce => "enforcing",
+    };
+    format!("hubwarden, {mode}")
+}
+
+pub(super) fn rule<const N: usize>(comment: &str, phrases: [Vec<Expr>; N]) -> Rule {
     Rule {
         exprs: phrases.concat(),
         comment: comment.to_owned(),
     }
 }
 
-fn chain(name: &str, rules: impl Into<Vec<Rule>>) -> Chain {
+pub(super) fn chain(name: &str, rules: impl Into<Vec<Rule>>) -> Chain {
     Chain {
         name: name.to_owned(),
         hook: None,
@@ -138,7 +144,10 @@ fn input() -> Chain {
 
 /// Marks a packet with its sender's number, or with none.
 fn name_sender() -> Chain {
-    let mut rules = vec![rule("", [p::mark(p::MARK)])];
+    let mut rules = vec![
+        rule("a container's port named it", [p::came_in(), p::back()]),
+        rule("", [p::mark(p::MARK)]),
+    ];
     rules.extend(LEVELS.map(|level| rule("", [p::mark_by_cgroup(level, &marks(level))])));
     chain("name_sender", rules)
 }
@@ -181,7 +190,7 @@ fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {
 }
 
 /// Tell and count; then refuse, or when only observing take the mark off and let go.
-fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
+pub(super) fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
     let mut rules = vec![rule("", [p::tell(TOLD, policy.log_group, prefix)])];
     match policy.mode {
         Mode::Enforce => rules.extend([rule("", [p::reset()]), rule("", [p::reject()])]),
@@ -259,7 +268,7 @@ fn class_loopback(name: &ClassName, class: &Class) -> Chain {
     chain(&format!("loopback_{name}"), rules)
 }
 
-fn dns() -> Vec<Rule> {
+pub(super) fn dns() -> Vec<Rule> {
     each_family("resolvers", "resolvers", || p::service_in("dns"), p::accept)
 }
 

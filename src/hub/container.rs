@@ -11,6 +11,7 @@ use super::{escapism, identify::two};
 use crate::cgroup::CgroupPath;
 use crate::config::Hub;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Which engine made a container.
@@ -101,6 +102,14 @@ pub struct ContainerFacts {
     pub users: BTreeSet<String>,
     /// Every value of `JUPYTERHUB_SERVER_NAME`.
     pub servers: BTreeSet<String>,
+    /// Its addresses on its networks; none before those are made.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// Whether a container is surely no server: it has neither what DockerSpawner configures nor a
+/// name of a server's form. The hub and its proxy are such.
+pub fn is_bystander(facts: &ContainerFacts, hub: &Hub) -> bool {
+    facts.users.iter().all(String::is_empty) && named(facts, hub).is_none()
 }
 
 /// Tells whose container it is; pure. Without `facts` (the engine does not answer) the hub's word

@@ -9,6 +9,7 @@ use crate::config::Hub;
 use crate::http::{self, Endpoint, HttpError};
 use hyper::Method;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Why a container's engine did not tell.
@@ -63,6 +64,79 @@ struct Inspected {
     id: String,
     name: String,
     config: Configured,
+    #[serde(default)]
+    network_settings: NetworkSettings,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    /// `null` where there is none.
+    #[serde(default)]
+    networks: Option<BTreeMap<String, Endpoints>>,
+}
+
+/// An address that is not given is empty text.
+#[derive(Deserialize)]
+struct Endpoints {
+    #[serde(default, rename = "IPAddress")]
+    v4: String,
+    #[serde(default, rename = "GlobalIPv6Address")]
+    v6: String,
+}
+
+/// What of a network is looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Network {
+    id: String,
+    driver: String,
+    /// `null` where there is none.
+    #[serde(default)]
+    options: Option<BTreeMap<String, String>>,
+}
+
+/// The name of the bridge that is a network of Docker's, or why there is none.
+///
+/// # Errors
+/// Docker does not answer, there is no such network, or it is not made of a bridge; in words.
+pub async fn network_bridge(network: &str, hub: &Hub) -> Result<String, String> {
+    let Some(socket) = Engine::Docker.socket(hub) else {
+        return Err("it is no bridge here, and hub.docker is \"none\"".to_owned());
+    };
+    let endpoint = Endpoint::Unix(socket.to_owned());
+    let path = format!("/networks/{network}");
+    let answer = http::ask(&endpoint, Method::GET, &path, &[])
+        .await
+        .map_err(|error| format!("it is no bridge here, and Docker cannot be asked: {error}"))?;
+    if answer.status == 404 {
+        return Err("Docker has no such network".to_owned());
+    }
+    let found: Network = serde_json::from_slice(&answer.body).map_err(|_| {
+        let said = http::excerpt(&answer.body);
+        format!("Docker said (status {}): {said}", answer.status)
+    })?;
+    bridge_of(&found)
+}
+
+fn bridge_of(network: &Network) -> Result<String, String> {
+    const NAME: &str = "com.docker.network.bridge.name";
+    if network.driver != "bridge" {
+        let driver = network.driver.escape_debug();
+        return Err(format!(
+            "its driver is {driver}, and only bridges are looked at"
+        ));
+    }
+    let named = network
+        .options
+        .as_ref()
+        .and_then(|options| options.get(NAME));
+    match (named, network.id.get(..12)) {
+        (Some(name), _) => Ok(name.clone()),
+        // What Docker calls a bridge without a name of its own.
+        (None, Some(id)) => Ok(format!("br-{id}")),
+        (None, None) => Err("Docker gave it no id".to_owned()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -128,7 +202,13 @@ fn facts(inspected: Inspected) -> ContainerFacts {
             .map(str::to_owned)
             .collect()
     };
+    let networks = inspected.network_settings.networks.unwrap_or_default();
+    let addresses = networks
+        .values()
+        .flat_map(|ends| [&ends.v4, &ends.v6])
+        .filter_map(|address| address.parse().ok());
     ContainerFacts {
+        addresses: addresses.collect(),
         users: values("JUPYTERHUB_USER"),
         servers: values("JUPYTERHUB_SERVER_NAME"),
         // Docker writes a slash before it, from the time of linked containers.
@@ -175,6 +255,55 @@ mod tests {
         assert_eq!(facts.servers, BTreeSet::from([String::new()]));
         let target = format!("GET /containers/{}/json", "ab".repeat(32));
         assert_eq!(service.asked()[0].target, target);
+    }
+
+    #[test]
+    fn addresses_are_read_once_the_network_is_made() {
+        let body = |ends: &str| {
+            body(&"ab".repeat(32), "[]").replacen(
+                r#""HostConfig""#,
+                &format!(r#""NetworkSettings":{{"Networks":{ends}}},"HostConfig""#),
+                1,
+            )
+        };
+        let made = r#"{"hub":{"IPAddress":"172.18.0.3","GlobalIPv6Address":"fd00::3"},
+            "other":{"IPAddress":"172.19.0.2","GlobalIPv6Address":""}}"#;
+        let (facts, _service) = asked(move || (200, body(made)));
+        let addresses: Vec<String> = facts
+            .unwrap()
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(addresses, ["172.18.0.3", "172.19.0.2", "fd00::3"]);
+        let not_yet = r#"{"hub":{"IPAddress":"","GlobalIPv6Address":""}}"#;
+        let (facts, _service) = asked(move || (200, body(not_yet)));
+        assert!(facts.unwrap().addresses.is_empty());
+        let (facts, _service) = asked(move || (200, body("null")));
+        assert!(facts.unwrap().addresses.is_empty());
+    }
+
+    #[test]
+    fn a_networks_bridge_is_the_one_it_names_or_the_one_of_its_id() {
+        let read = |text: &str| bridge_of(&serde_json::from_str(text).unwrap());
+        let id = "0123456789abcdef";
+        assert_eq!(
+            read(&format!(
+                r#"{{"Id":"{id}","Driver":"bridge","Options":null}}"#
+            ))
+            .unwrap(),
+            "br-0123456789ab"
+        );
+        let options = r#"{"com.docker.network.bridge.name":"docker0"}"#;
+        assert_eq!(
+            read(&format!(
+                r#"{{"Id":"{id}","Driver":"bridge","Options":{options}}}"#
+            ))
+            .unwrap(),
+            "docker0"
+        );
+        let why = read(&format!(r#"{{"Id":"{id}","Driver":"macvlan"}}"#)).unwrap_err();
+        assert!(why.contains("macvlan"), "{why}");
     }
 
     #[test]

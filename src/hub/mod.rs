@@ -11,9 +11,9 @@ mod systemd;
 mod unit_name;
 mod unix_user;
 
-pub use container::{ContainerCgroup, ContainerFacts, Engine, identify_container};
+pub use container::{ContainerCgroup, ContainerFacts, Engine, identify_container, is_bystander};
 pub use directory::{HubDirectory, Listed, Person};
-pub use docker::{EngineError, container_facts};
+pub use docker::{EngineError, container_facts, network_bridge};
 pub use identify::{Finding, UnitFacts, identify};
 pub use systemd::Units;
 pub use unit_name::{escape, unescape};

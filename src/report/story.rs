@@ -250,6 +250,8 @@ impl Story<'_> {
             RefusedBy::List(list) => format!("deny list {list} names it"),
             RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
             RefusedBy::Pending => "the server was not known yet".to_owned(),
+            RefusedBy::Container => "it belongs to another container".to_owned(),
+            RefusedBy::Spoofed => "it was sent from an address that is not its own".to_owned(),
         };
         let message = match self.mode {
             Mode::Enforce => format!("{} was refused {target}: {why}.", self.whose()),
@@ -267,7 +269,10 @@ impl Story<'_> {
         let entry = match &refusal.by {
             RefusedBy::Class(class) => entry.with("EGRESS_CLASS", class),
             RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
-            RefusedBy::Loopback | RefusedBy::Pending => entry,
+            RefusedBy::Loopback
+            | RefusedBy::Pending
+            | RefusedBy::Container
+            | RefusedBy::Spoofed => entry,
         };
         match refusal.port {
             Some(port) => entry.with("PORT", port),

@@ -85,7 +85,7 @@ def pull():
 
 
 def sink(address, port):
-    kept["sunk"] = 0
+    kept.setdefault("sunk", 0)
     listener = socket.socket(family(address), socket.SOCK_DGRAM)
     listener.bind((address, int(port)))
 
@@ -129,6 +129,36 @@ def flood(address, port, count):
     return "ok"
 
 
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def spoof(device, to_mac, source, destination, port):
+    """A datagram in a frame of its own making, past this network's own stack."""
+    v6 = ":" in source
+    pack = (lambda a: socket.inet_pton(socket.AF_INET6, a)) if v6 else socket.inet_aton
+    src, dst = pack(source), pack(destination)
+    body = b"spoof"
+    udp = struct.pack("!HHHH", 40000, int(port), 8 + len(body), 0) + body
+    if v6:
+        pseudo = src + dst + struct.pack("!II", len(udp), 17)
+        udp = udp[:6] + struct.pack("!H", checksum(pseudo + udp) or 0xFFFF) + udp[8:]
+        packet = struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + src + dst + udp
+    else:
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0) + src + dst
+        packet = header[:10] + struct.pack("!H", checksum(header)) + header[12:] + udp
+    kind = 0x86DD if v6 else 0x0800
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+        wire.bind((device, kind))
+        mac = bytes.fromhex(to_mac.replace(":", ""))
+        wire.send(mac + wire.getsockname()[4] + struct.pack("!H", kind) + packet)
+    return "ok"
+
+
 ORDERS = {
     "again": again,
     "flood": flood,
@@ -140,6 +170,7 @@ ORDERS = {
     "push": push,
     "reach": reach,
     "sink": sink,
+    "spoof": spoof,
     "sunk": sunk,
 }
 

@@ -235,6 +235,11 @@ impl Agent {
         agent
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Say a line, get the answer's line.
     pub fn tell(&mut self, line: &str) -> String {
         writeln!(self.to, "{line}").unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod bridges;
 mod counters;
 mod holding;
 mod kernel;

@@ -17,10 +17,9 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
             });
         };
         let by = |pid, name: &str| {
-            Intrusion::By(crate::egress::Writer {
-                pid,
-                name: name.into(),
-            })
+            let name = name.into();
+            let writer = crate::egress::Writer { pid, name };
+            Intrusion::By(writer, Damage::of_the_table())
         };
         let (tell, mut more) = mpsc::channel(4);
         alter();
@@ -29,7 +28,10 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
         assert!(node.firewall.rules().loaded);
         let told = node.read(&journal);
         assert!(
-            told.contains("nft (pid 11) and firewalld (pid 12) changed the packet rules"),
+            told.contains(
+                "nft (pid 11) and firewalld (pid 12) changed the packet rules of hubwarden, and \
+                 they are put back: the table was deleted."
+            ),
             "{told}"
         );
 
@@ -37,6 +39,17 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
         daemon.intruded(by(11, "nft"), &mut more);
         daemon.intruded(Intrusion::Unknown, &mut more);
         assert_eq!(node.read(&journal), "");
+
+        // Seen by comparing alone, once the loop has a moment.
+        compared(&daemon).await;
+        alter();
+        daemon.intruded(Intrusion::Unknown, &mut more);
+        assert!(!node.firewall.rules().loaded);
+        compared(&daemon).await;
+        assert!(node.firewall.rules().loaded);
+        let told = node.read(&journal);
+        assert!(told.contains("Somebody changed"), "{told}");
+        assert!(told.contains("table hubwarden is gone"), "{told}");
 
         daemon.switch_off("an admin").await.unwrap();
         alter();

@@ -365,6 +365,7 @@ fn altered_rules_are_told_and_put_back() {
             });
         }
         node.tick(&daemon, 1).await;
+        compared(&daemon).await;
         assert!(node.firewall.rules().loaded);
         let told = node.read(&journal);
         assert!(told.contains("table hubwarden is gone"), "{told}");

@@ -130,6 +130,40 @@ fn a_user_s_places_share_one_baseline_by_what_each_wants() {
 }
 
 #[test]
+fn a_restart_and_the_brake_give_no_place_more_than_its_part() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, _journal) = node.start();
+        node.outside(0.0);
+        let mut used = (0.0, 0.0);
+        for _ in 0..100 {
+            used.1 += 1.5;
+            node.outside(used.1);
+            node.tick(&daemon, 1).await;
+        }
+        daemon.save();
+        drop(daemon);
+        let (daemon, journal) = node.start();
+        quiet().await;
+        for _ in 0..10 {
+            let (server, slice) = parts(&node);
+            assert!(server + slice < 0.2501, "{server} and {slice}");
+            work(&mut node, &daemon, &mut used, (false, true)).await;
+        }
+        assert_eq!(parts(&node), (0.025, 0.225));
+        let told = node.read(&journal);
+        assert!(!told.contains("is throttled"), "{told}");
+        daemon.switch_off("root").await.unwrap();
+        assert_eq!(node.quota("alice"), Some(1.5));
+        assert_eq!(node.quota_of("user-1000.slice"), None);
+        daemon.switch_on("root").await.unwrap();
+        let (server, slice) = parts(&node);
+        assert!(server + slice < 0.2501, "{server} and {slice}");
+    });
+}
+
+#[test]
 fn two_places_that_take_turns_are_not_set_anew_at_every_tick() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);

@@ -19,11 +19,15 @@ impl Hub {
 
 /// A node where alice's server is stopped after a minute, and a hub that answers so.
 fn node(status: u16, said: &'static str) -> (Node, Hub) {
-    let mut node = Node::new(Mode::Enforce);
+    let node = Node::new(Mode::Enforce);
+    node_with(node, move || (status, said.to_owned()))
+}
+
+fn node_with(mut node: Node, answer: impl Fn() -> (u16, String) + Send + 'static) -> (Node, Hub) {
     node.config.limits.time.wall = Some(Duration::from_secs(60));
     node.config.limits.time.then = Rung::Stopped;
     node.spawn("alice");
-    let service = Service::tcp(move |_| (status, said.to_owned()));
+    let service = Service::tcp(move |_| answer());
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "s3cret").unwrap();
     node.config.hub.token_file = token.path().to_owned();
@@ -46,6 +50,7 @@ async fn seconds(node: &mut Node, daemon: &Running, seconds: u32) {
     }
     for _ in 0..50 {
         tokio::time::sleep(Duration::from_millis(2)).await;
+        daemon.rescan();
         quiet().await;
     }
 }
@@ -55,12 +60,20 @@ const DELETE: &str = "DELETE /hub/api/users/alice/server";
 #[test]
 fn the_hub_is_asked_once_and_systemd_is_not() {
     on_a_node(async || {
-        let (mut node, hub) = node(204, "");
+        let node = Node::new(Mode::Enforce);
+        let server = node.directory("alice");
+        // As a hub does: it answers when the server is gone, and is not the first to tell.
+        let (mut node, hub) = node_with(node, move || {
+            let _ = std::fs::remove_dir_all(&server);
+            std::thread::sleep(Duration::from_millis(30));
+            (204, String::new())
+        });
         let (daemon, journal) = node.start();
         seconds(&mut node, &daemon, 62).await;
         assert_eq!(hub.deletions(), [DELETE]);
-        node.stop("alice");
-        seconds(&mut node, &daemon, 100).await;
+        for _ in 0..20 {
+            seconds(&mut node, &daemon, 5).await;
+        }
         assert_eq!(hub.deletions(), [DELETE]);
         assert!(node.systemd.0.borrow().stopped.is_empty());
         let told = node.read(&journal);

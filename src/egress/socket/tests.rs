@@ -32,6 +32,7 @@ fn ruleset(leads_to: &str) -> Ruleset {
         rules,
     };
     Ruleset {
+        family: NFPROTO_INET,
         table: "t".to_owned(),
         chains: vec![chain("a", rules), chain("b", Vec::new())],
         ..Ruleset::default()
@@ -56,7 +57,7 @@ fn the_first_message_refused_is_named_and_nothing_was_changed() {
         );
         assert_eq!(netlink.generation().unwrap(), before);
         netlink
-            .transact("try", &encode::remove("t").unwrap())
+            .transact("try", &encode::remove(NFPROTO_INET, "t").unwrap())
             .unwrap();
     });
 }

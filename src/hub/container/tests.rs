@@ -15,6 +15,7 @@ fn facts(name: &str, user: Option<&str>, server: Option<&str>) -> ContainerFacts
         name: name.to_owned(),
         users: user.map(str::to_owned).into_iter().collect(),
         servers: server.map(str::to_owned).into_iter().collect(),
+        addresses: BTreeSet::new(),
     }
 }
 

@@ -1,0 +1,343 @@
+//! Whose packets come in by which port of a bridge: containers with a network of their own.
+//!
+//! Looked up anew whenever an interface comes or goes, a container is identified or gone, and at
+//! each tick. The kernel is asked each time, for nothing else is the truth; it takes some
+//! microseconds a container.
+
+use super::entries::Entry;
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::cgroup::{CgroupId, CgroupPath};
+use crate::egress::{Bridges, ClassName, Error, Link, LinkEvents, Links, ServerPort};
+use crate::hub::{
+    ContainerCgroup, ContainerFacts, Units, container_facts, is_bystander, network_bridge,
+};
+use crate::report::{Entry as Told, Kind, Level};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Processes of a container that are asked for their network; all are in the same one, but for
+/// what a privileged one made for itself.
+const MOST_PROCESSES: usize = 4;
+
+/// What is known of containers' networks.
+#[derive(Default)]
+pub(super) struct Networks {
+    links: Option<Links>,
+    /// What engines said, by cgroup.
+    notes: BTreeMap<CgroupPath, Note>,
+    /// Containers known to be no server when an earlier daemon ended, until they are asked about.
+    pub bystanders: BTreeSet<CgroupId>,
+    /// From a configured network to its bridge.
+    bridges: BTreeMap<String, String>,
+    /// What the packet rules know.
+    known: Bridges,
+    /// Engines are being asked for bridges.
+    resolving: bool,
+    trouble: Option<String>,
+}
+
+/// What an engine said of a container.
+struct Note {
+    addresses: BTreeSet<IpAddr>,
+    bystander: bool,
+    /// It was asked again since its port was there.
+    asked_again: bool,
+}
+
+/// What a container is to the packet rules.
+enum Whose {
+    Server { number: u32, class: ClassName },
+    Bystander,
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Follows interfaces as they come and go, until the daemon ends.
+    pub(super) async fn follow_links(self: Rc<Self>) {
+        let mut events = match LinkEvents::listen() {
+            Ok(events) => events,
+            Err(error) => {
+                self.inner.borrow_mut().network_trouble(&error.to_string());
+                return;
+            }
+        };
+        while events.next().await.is_ok() {
+            self.follow_containers();
+        }
+    }
+
+    /// Tells the packet rules who is behind which port now.
+    pub(super) fn follow_containers(self: &Rc<Self>) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.off || !inner.loaded {
+            return;
+        }
+        let bridges = inner.bridges_now();
+        if bridges != inner.networks.known {
+            match inner.firewall.set_bridges(&bridges) {
+                Ok(()) => inner.networks.known = bridges,
+                Err(error) => inner.network_trouble(&error.to_string()),
+            }
+            inner.note_generation();
+        }
+        let nameless = inner.nameless();
+        let unresolved = inner.unresolved();
+        drop(inner);
+        for cgroup in nameless {
+            self.ask_addresses(cgroup);
+        }
+        if !unresolved.is_empty() {
+            self.resolve(unresolved);
+        }
+    }
+
+    /// Engines know a container's addresses only once its network is made.
+    fn ask_addresses(self: &Rc<Self>, cgroup: CgroupPath) {
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let hub = daemon.inner.borrow().config.hub.clone();
+            let Some(container) = ContainerCgroup::of(&cgroup) else {
+                return;
+            };
+            if let Ok(facts) = container_facts(&container, &hub).await {
+                daemon.inner.borrow_mut().note_container(&cgroup, &facts);
+                daemon.follow_containers();
+            }
+        });
+    }
+
+    /// Asks for the bridges of networks that no interface here is named as.
+    fn resolve(self: &Rc<Self>, networks: Vec<String>) {
+        let mut inner = self.inner.borrow_mut();
+        if std::mem::replace(&mut inner.networks.resolving, true) {
+            return;
+        }
+        let hub = inner.config.hub.clone();
+        drop(inner);
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let mut news = false;
+            for network in networks {
+                let found = network_bridge(&network, &hub).await;
+                let mut inner = daemon.inner.borrow_mut();
+                match found {
+                    Ok(bridge) => {
+                        let before = inner.networks.bridges.insert(network, bridge.clone());
+                        news |= before != Some(bridge);
+                    }
+                    Err(why) => {
+                        inner.networks.bridges.remove(&network);
+                        inner.network_trouble(&format!(
+                            "containers of network {network} are only held once they are known: \
+                             {why}"
+                        ));
+                    }
+                }
+            }
+            daemon.inner.borrow_mut().networks.resolving = false;
+            // Without news it is the next event or tick that tries again.
+            if news {
+                daemon.follow_containers();
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// Notes what an engine said of a container.
+    pub(super) fn note_container(&mut self, cgroup: &CgroupPath, facts: &ContainerFacts) {
+        let before = self.networks.notes.get(cgroup);
+        let note = Note {
+            addresses: facts.addresses.clone(),
+            bystander: is_bystander(facts, &self.config.hub),
+            asked_again: before.is_some_and(|note| note.asked_again),
+        };
+        self.networks.notes.insert(cgroup.clone(), note);
+    }
+
+    /// Has the next `load` of the packet rules know the containers of the moment.
+    pub(super) fn remember_containers(&mut self) {
+        let bridges = self.bridges_now();
+        match self.firewall.set_bridges(&bridges) {
+            Ok(()) => self.networks.known = bridges,
+            Err(error) => self.network_trouble(&error.to_string()),
+        }
+    }
+
+    /// Containers that are no servers, for the next daemon.
+    pub(super) fn bystanders(&self) -> BTreeSet<CgroupId> {
+        self.containers()
+            .into_iter()
+            .filter(|(.., whose)| matches!(whose, Whose::Bystander))
+            .map(|(_, id, _)| id)
+            .collect()
+    }
+
+    /// Who is behind which port; on trouble, what was last known.
+    fn bridges_now(&mut self) -> Bridges {
+        let containers = self.containers();
+        if containers.is_empty() && self.config.hub.container_networks.is_empty() {
+            self.networks.notes.clear();
+            return Bridges::default();
+        }
+        match self.look_up(&containers) {
+            Ok(bridges) => bridges,
+            Err(error) => {
+                self.network_trouble(&error.to_string());
+                self.networks.known.clone()
+            }
+        }
+    }
+
+    fn containers(&self) -> Vec<(CgroupPath, CgroupId, Whose)> {
+        let mut found = Vec::new();
+        for (id, entry) in &self.entries {
+            let (cgroup, whose) = match entry {
+                Entry::Guarded(guarded) => {
+                    let (number, class) = (guarded.number, guarded.class.clone());
+                    (&guarded.cgroup, Whose::Server { number, class })
+                }
+                Entry::Other { cgroup, .. } | Entry::Asked { cgroup, .. } => {
+                    let note = self.networks.notes.get(cgroup);
+                    let before = || self.networks.bystanders.contains(id);
+                    if !note.map_or_else(before, |note| note.bystander) {
+                        continue;
+                    }
+                    (cgroup, Whose::Bystander)
+                }
+                Entry::Outside { .. } => continue,
+            };
+            if ContainerCgroup::of(cgroup).is_some() {
+                found.push((cgroup.clone(), *id, whose));
+            }
+        }
+        found
+    }
+
+    fn look_up(&mut self, containers: &[(CgroupPath, CgroupId, Whose)]) -> Result<Bridges, Error> {
+        let mut links = match self.networks.links.take() {
+            Some(links) => links,
+            None => Links::open()?,
+        };
+        let all = links.all()?;
+        let mut bridges = Bridges::default();
+        for network in &self.config.hub.container_networks {
+            let name = self.networks.bridges.get(network).unwrap_or(network);
+            if let Some(bridge) = all.iter().find(|link| link.bridge && link.name == *name) {
+                bridges.guarded.insert(bridge.index);
+                bridges.gateways.extend(bridge.address);
+            }
+        }
+        for (cgroup, id, whose) in containers {
+            for port in ports(&mut links, &all, &self.root, cgroup)? {
+                let master = all.iter().find(|link| Some(link.index) == port.master);
+                let guarded = port.master.is_some_and(|m| bridges.guarded.contains(&m));
+                if guarded {
+                    bridges.on_guarded.insert(port.index);
+                }
+                match whose {
+                    Whose::Bystander if guarded => {
+                        bridges.exempt.insert(port.index);
+                    }
+                    Whose::Bystander => {}
+                    Whose::Server { number, class } => {
+                        bridges
+                            .gateways
+                            .extend(master.and_then(|bridge| bridge.address));
+                        let note = self.networks.notes.get(cgroup);
+                        let addresses = note.map(|note| note.addresses.clone());
+                        let server = ServerPort {
+                            cgroup: *id,
+                            number: *number,
+                            class: class.clone(),
+                            addresses: addresses.unwrap_or_default(),
+                        };
+                        bridges.servers.insert(port.index, server);
+                    }
+                }
+            }
+        }
+        self.networks.links = Some(links);
+        let living = |cgroup: &CgroupPath| self.tree.members().contains_key(cgroup);
+        self.networks.notes.retain(|cgroup, _| living(cgroup));
+        Ok(bridges)
+    }
+
+    /// Servers with a port whose addresses are not known; each is named once.
+    fn nameless(&mut self) -> Vec<CgroupPath> {
+        let mut nameless = Vec::new();
+        for server in self.networks.known.servers.values() {
+            if !server.addresses.is_empty() {
+                continue;
+            }
+            let Some(Entry::Guarded(guarded)) = self.entries.get(&server.cgroup) else {
+                continue;
+            };
+            let note = self.networks.notes.entry(guarded.cgroup.clone());
+            let note = note.or_insert_with(|| Note {
+                addresses: BTreeSet::new(),
+                bystander: false,
+                asked_again: false,
+            });
+            if !std::mem::replace(&mut note.asked_again, true) {
+                nameless.push(guarded.cgroup.clone());
+            }
+        }
+        nameless
+    }
+
+    /// Configured networks for which no bridge is known to be there.
+    fn unresolved(&self) -> Vec<String> {
+        let wanted = &self.config.hub.container_networks;
+        if self.networks.known.guarded.len() >= wanted.len() {
+            return Vec::new();
+        }
+        wanted.clone()
+    }
+
+    fn network_trouble(&mut self, why: &str) {
+        if self.networks.trouble.as_deref() != Some(why) {
+            let message = format!("Containers' networks cannot be told apart, or not all: {why}.");
+            self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+            self.networks.trouble = Some(why.to_owned());
+        }
+    }
+}
+
+/// The ports of bridges here that lead to where a container's processes are.
+fn ports<'a>(
+    links: &mut Links,
+    all: &'a [Link],
+    root: &Path,
+    cgroup: &CgroupPath,
+) -> Result<Vec<&'a Link>, Error> {
+    let mut networks = BTreeSet::new();
+    for pid in processes(&root.join(cgroup.as_str().trim_start_matches('/'))) {
+        networks.extend(links.netns_of(pid)?);
+    }
+    let leads = |link: &&Link| link.peer.is_some_and(|peer| networks.contains(&peer));
+    let ports = all.iter().filter(|link| link.master.is_some());
+    Ok(ports.filter(leads).collect())
+}
+
+/// Some processes of a container; crun puts them one cgroup further down. None where it is gone.
+fn processes(directory: &Path) -> Vec<u32> {
+    let read = |directory: &Path| -> Vec<u32> {
+        let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        let pids = text.lines().filter_map(|line| line.parse().ok());
+        // 0 is a process of another pid namespace.
+        pids.filter(|pid| *pid > 0).take(MOST_PROCESSES).collect()
+    };
+    let here = read(directory);
+    if !here.is_empty() {
+        return here;
+    }
+    let below = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    below
+        .take(MOST_PROCESSES)
+        .flat_map(|entry| read(&entry.path()))
+        .take(MOST_PROCESSES)
+        .collect()
+}
