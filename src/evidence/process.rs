@@ -146,4 +146,17 @@ mod tests {
         assert_eq!(Process::new(u32::MAX).ticks(), None);
         assert!(Process::new(u32::MAX).running_on(10).is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_name_in_stat_makes_the_parser_panic_or_shifts_a_field(name: Vec<u8>) {
+            let mut stat = b"7 (".to_vec();
+            stat.extend(&name);
+            stat.extend(b") R 1 2 3");
+            let fields = after_name(&stat).unwrap();
+            proptest::prop_assert_eq!(fields.first().map(String::as_str), Some("R"));
+            proptest::prop_assert_eq!(number(&fields, 3), Some(3));
+            let _ = after_name(&name);
+        }
+    }
 }

@@ -7,7 +7,6 @@
 //
 // secure: pages are never writable and executable at once (W^X). fast: the data set of 2 GB is
 // computed first. honest: so many threads beside the hashing one do ordinary arithmetic.
-#include <math.h>
 #include <pthread.h>
 #include <randomx.h>
 #include <stdio.h>
@@ -37,7 +36,7 @@ static void *honest(void *unused)
 	(void)unused;
 	for (volatile double sum = 0;;)
 		for (int term = 1; term < 1000000; term++)
-			sum += sqrt(term) / 3;
+			sum += 1.0 / term;
 	return NULL;
 }
 
@@ -128,7 +127,9 @@ int main(int count, char **arguments)
 	while (now() < end) {
 		double before = now();
 
-		if (fmod(before - begun, period) >= on) {
+		double turn = (before - begun) / period;
+
+		if ((turn - (long)turn) * period >= on) {
 			rest(0.05);
 			continue;
 		}
