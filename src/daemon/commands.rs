@@ -1,14 +1,14 @@
 //! What people ask of the daemon over D-Bus.
 
 use super::entries::{Entry, Guarded};
-use super::{Daemon, Inner};
+use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::{Cores, Mode};
+use crate::units::{Cores, Mode, Time};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -76,7 +76,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let observed = inner.config.mode == Mode::Observe && config.mode == Mode::Enforce;
         inner.config = config;
         if observed {
-            inner.reopen_all();
+            inner.reopen_all(now());
         }
         inner.resolve_all();
         inner.read_lists();
@@ -185,10 +185,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// What was only told so far is not carried out at once where it would end something.
-    fn reopen_all(&mut self) {
+    fn reopen_all(&mut self, now: Time) {
         for entry in self.entries.values_mut() {
             if let Entry::Guarded(guarded) = entry {
-                guarded.case.reopen();
+                guarded.case.reopen(now);
                 guarded.verdicts.clear();
             }
         }

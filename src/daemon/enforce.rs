@@ -201,21 +201,17 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             .map_or(0, |guarded| guarded.verdicts.len());
         let did = target != found || forced;
         if self.inner.borrow_mut().must_end(id) {
-            self.persist()
-                .await
-                .map_err(|error| SettleError::State(error.to_string()))?;
-            self.end_server(id, &owner, &target).await?;
+            self.note_intent().await?;
+            self.end_server(id, &owner, &before, &target).await?;
             return Ok(Some(Settled {
                 before,
                 now: target,
-                did: true,
-                decided,
+                did: false,
+                decided: 0,
             }));
         }
         if did {
-            self.persist()
-                .await
-                .map_err(|error| SettleError::State(error.to_string()))?;
+            self.note_intent().await?;
             let from = (!forced).then_some(&found);
             self.change(&owner, from, &target).await?;
         }
@@ -238,55 +234,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }))
     }
 
-    /// Ends a server that mines, all of it. It stands still since the rung before this, so what
-    /// runs in it cannot get away; its owner is told to forget it afterwards.
-    async fn end_server(
-        &self,
-        id: CgroupId,
-        owner: &Owner,
-        target: &Controls,
-    ) -> Result<(), SettleError> {
-        let Some(cgroup) = self
-            .inner
-            .borrow_mut()
-            .guarded(id)
-            .map(|guarded| guarded.cgroup.clone())
-        else {
-            return Ok(());
-        };
-        gone_is_fine(self.stopper.end_all(&cgroup, id).await)?;
-        // What is empty holds no limit any more; a unit that is still there is to be let go of.
-        let _ = self.cpu.apply(owner, None, target).await;
-        gone_is_fine(self.cpu.stop(owner).await)?;
-        Ok(())
-    }
-
-    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended.
-    async fn end_miners(&self, id: CgroupId) -> Result<(), SettleError> {
-        let now = super::now();
-        let (cgroup, processes) = {
-            let mut inner = self.inner.borrow_mut();
-            let acts = inner.acts();
-            let processes = inner.mining_processes(id);
-            match inner.guarded(id) {
-                Some(guarded)
-                    if acts && guarded.case.waits_for_end_of_processes(&guarded.policy) =>
-                {
-                    (guarded.cgroup.clone(), processes)
-                }
-                _ => return Ok(()),
-            }
-        };
-        let count = self.stopper.end(&cgroup, id, &processes).await?;
-        let mut inner = self.inner.borrow_mut();
-        inner.close_dossier(id);
-        if let Some(guarded) = inner.guarded(id) {
-            let event = Event::ProcessesEnded { count };
-            let verdict = step(&mut guarded.case, &event, now, &guarded.policy);
-            guarded.verdicts.extend(verdict);
-            guarded.unsettled = true;
-        }
-        Ok(())
+    async fn note_intent(&self) -> Result<(), SettleError> {
+        let noted = self.persist().await;
+        noted.map_err(|error| SettleError::State(error.to_string()))
     }
 
     async fn change(
@@ -346,18 +296,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// Whether a server's verdict is to end it.
-    fn must_stop(&mut self, id: CgroupId) -> bool {
+    pub(super) fn must_stop(&mut self, id: CgroupId) -> bool {
         let acts = self.acts();
         self.guarded(id)
             .is_some_and(|guarded| acts && !guarded.released && guarded.case.rung == Rung::Stopped)
-    }
-
-    /// Whether a server is to be ended without being asked.
-    fn must_end(&mut self, id: CgroupId) -> bool {
-        self.must_stop(id)
-            && self
-                .guarded(id)
-                .is_some_and(|guarded| guarded.case.ends_as_miner() && !guarded.is_outside())
     }
 
     /// Whether verdicts are carried out.
@@ -467,14 +409,6 @@ impl Inner {
             }
         }
         guarded.unsettled
-    }
-}
-
-/// That a server ended by itself is what was wanted.
-fn gone_is_fine(result: Result<(), ActError>) -> Result<(), ActError> {
-    match result {
-        Err(error) if error.is_gone() => Ok(()),
-        result => result,
     }
 }
 

@@ -9,6 +9,7 @@ mod commands;
 mod containers;
 mod contention;
 mod egress;
+mod ending;
 mod enforce;
 mod entries;
 mod evidence;
