@@ -284,7 +284,7 @@ impl Inner {
             unit: guarded.server.unit.as_str().to_owned(),
             cgroup: guarded.cgroup.to_string(),
             uid: guarded.server.uid.unwrap_or(u32::MAX),
-            cpu_cores: guarded.case.credits.rate.0,
+            cpu_cores: guarded.rate().0,
             credits_core_seconds: guarded.case.credits.left.0,
             credits_size_core_seconds: guarded.policy.size.0,
             credits_unlimited: guarded.policy.unlimited,

@@ -4,6 +4,7 @@
 //! loop, so that one server's slow answer holds up nobody; shared state is never borrowed across
 //! an await.
 
+mod accounts;
 mod brake;
 mod commands;
 mod containers;
@@ -29,6 +30,7 @@ mod sharing;
 mod slice_cap;
 mod state;
 mod stopping;
+mod sweep;
 mod watch;
 
 pub use brake::lift;

@@ -120,6 +120,7 @@ impl Case {
             // The next sample frees it if it has rested; till then it stands where it stood.
             rung: earlier.rung.min(Rung::Throttled),
             moved: earlier.moved,
+            relapses: earlier.relapses,
             ..Case::new(policy)
         }
     }
