@@ -64,8 +64,8 @@ class Vm:
             parcel.add(scenario, arcname=f"{INSIDE}/scenario.py")
             if package:
                 parcel.add(package, arcname="root/hubwarden.deb")
-            for inside, file in files.items():
-                parcel.add(file, arcname=inside.lstrip("/"))
+            for inside, outside in files.items():
+                parcel.add(outside, arcname=inside.lstrip("/"))
         with open(file, "ab") as handle:  # a disk is whole sectors
             handle.truncate((file.stat().st_size + 4095) // 4096 * 4096)
         return file
