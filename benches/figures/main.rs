@@ -12,6 +12,7 @@ mod egress;
 mod evidence;
 mod judge;
 mod kindness;
+mod names;
 mod repair;
 mod unguarded;
 
@@ -27,6 +28,7 @@ fn main() {
         }
         Some("evidence-child") => evidence::child(words.next().expect("what to do")),
         Some("egress-child") => egress::child(),
+        Some("names-child") => names::child(),
         Some("repair-child") => repair::child(),
         Some("unguarded-child") => unguarded::child(),
         Some("unguarded-daemon") => {

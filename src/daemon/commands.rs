@@ -78,7 +78,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if observed {
             inner.reopen_all(now());
         }
+        inner.try_out(&self.stopper);
         inner.resolve_all();
+        inner.drop_stand_ins();
         inner.read_lists();
         if !inner.off {
             inner.load_egress();
@@ -290,7 +292,7 @@ impl Inner {
             credits_unlimited: guarded.policy.unlimited,
             granted: self.grants.contains_key(guarded.server.user.as_str()),
             rung: guarded.case.rung.as_str().to_owned(),
-            class: guarded.class.as_str().to_owned(),
+            class: guarded.class_in_force().as_str().to_owned(),
             limit_cores: limit.map_or(0.0, |limit| limit.0),
             evidence: self.dossiers.level_of(guarded.id).to_owned(),
         }
