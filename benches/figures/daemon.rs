@@ -73,6 +73,7 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
     // A daemon that nobody can ask any more ends.
     std::mem::forget(ask);
     let (_refuse, refusals) = mpsc::channel(1);
+    let (_ask_name, asked) = mpsc::channel(1);
     let (_intrude, intrusions) = mpsc::channel(1);
     let config = Config {
         mode: Mode::Enforce,
@@ -89,6 +90,7 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
         firewall: Box::new(Nft::open().expect("nftables")),
         journal,
         refusals,
+        asked,
         intrusions,
         commands,
     }

@@ -11,6 +11,7 @@ mod daemon;
 mod egress;
 mod judge;
 mod kindness;
+mod names;
 mod repair;
 mod unguarded;
 
@@ -22,6 +23,7 @@ fn main() {
     match first {
         Some("daemon-child") => daemon::child(words.next().expect("a size")),
         Some("egress-child") => egress::child(),
+        Some("names-child") => names::child(),
         Some("repair-child") => repair::child(),
         Some("unguarded-child") => unguarded::child(),
         Some("unguarded-daemon") => {

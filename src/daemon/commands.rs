@@ -69,6 +69,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         inner.try_out(&self.stopper);
         inner.resolve_all();
+        inner.drop_stand_ins();
         inner.read_lists();
         if !inner.off {
             inner.load_egress();
@@ -268,7 +269,7 @@ impl Inner {
                 credits_unlimited: guarded.policy.unlimited,
                 granted: self.grants.contains_key(guarded.server.user.as_str()),
                 rung: guarded.case.rung.as_str().to_owned(),
-                class: guarded.class.as_str().to_owned(),
+                class: guarded.class_in_force().as_str().to_owned(),
                 limit_cores: limit.map_or(0.0, |limit| limit.0),
             });
         }

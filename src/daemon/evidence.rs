@@ -264,6 +264,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         drop(inner);
         if !act.is_empty() {
             self.sweep(now, Some(&act));
+            self.inner.borrow_mut().settle_classes(now);
         }
     }
 
