@@ -58,6 +58,7 @@ where
     let mut save = ticker(SAVE_EVERY);
     let mut alive = ticker(watchdog_interval());
     let mut refusals_open = true;
+    let mut asked_open = true;
     let mut intrusions_open = true;
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -81,6 +82,10 @@ where
             refusal = inlets.refusals.recv(), if refusals_open => match refusal {
                 Some(refusal) => daemon.refused(&refusal, now()),
                 None => refusals_open = false,
+            },
+            asked = inlets.asked.recv(), if asked_open => match asked {
+                Some(asked) => daemon.asked(&asked, now()),
+                None => asked_open = false,
             },
             Some(first) = found.recv() => {
                 // What was found in one look is one story.
@@ -146,6 +151,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.rested = book.rested;
         inner.slice_cap = book.slice;
         inner.networks.bystanders = book.bystanders;
+        inner.traffic = book.traffic;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -170,6 +176,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         }
         inner.resume(cases);
+        inner.settle_classes(now());
         inner.read_lists();
         if !inner.off {
             inner.load_egress();
@@ -225,6 +232,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.sweep(now(), None);
         self.inner.borrow_mut().send_senses(now());
         self.weigh_all(now());
+        self.inner.borrow_mut().settle_traffic(now());
         self.check_egress();
         self.follow_containers();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
