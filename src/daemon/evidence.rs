@@ -30,6 +30,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What is only listened for is gathered for so long, so that nobody keeps us busy by starting
 /// programs.
 const GATHERED: Duration = Duration::from_millis(100);
+/// How often the senses are asked how they are: two system calls a server.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// Somebody of whom something was found is looked at for so long, hot or not.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(60);
 /// A server that used a share of what is hot is measured again after this, not at the next tick.
@@ -195,6 +197,7 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
     }
     let mut order = Order::default();
     let mut rests = true;
+    let mut asked: Option<Time> = None;
     while !found.is_closed() {
         let new = held(&orders.now).clone();
         if new.end {
@@ -216,10 +219,13 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
             // Full: the daemon is busy, and what stands is found again.
             let _ = found.try_send(one);
         }
-        *held(&orders.health) = Some(Health {
-            blind: senses.blind().to_vec(),
-            starts_missed: senses.starts_missed(),
-        });
+        if asked.is_none_or(|at| now.since(at) >= ASKED_EVERY) {
+            asked = Some(now);
+            *held(&orders.health) = Some(Health {
+                blind: senses.blind().to_vec(),
+                starts_missed: senses.starts_missed(),
+            });
+        }
         rests = order.suspects.is_empty();
         wait(orders, &senses, rests);
     }
