@@ -6,7 +6,7 @@ _hubwarden() {
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W \
-            'run status check check-config grant grants revoke off on reload replay lists --help --version' -- "$cur")
+            'run status flows check check-config grant grants revoke off on reload replay lists --help --version' -- "$cur")
         return
     fi
     case $verb in
@@ -26,7 +26,7 @@ _hubwarden() {
                 mapfile -t COMPREPLY < <(compgen -W '--state --help' -- "$cur")
             fi
             ;;
-        status)
+        status | flows)
             mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
             ;;
         replay)

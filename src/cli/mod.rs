@@ -3,6 +3,7 @@
 mod brake;
 mod check;
 mod check_config;
+mod flows;
 mod grant;
 mod lists;
 mod reload;
@@ -36,6 +37,14 @@ enum Verb {
     },
     /// Show servers with their user, CPU, credits, rung and egress class
     Status {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show whom servers speak with right now, and how much was said
+    Flows {
+        /// The hub user's name; without it, all that you may see
+        user: Option<String>,
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
@@ -127,6 +136,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
     let result = match arguments.verb {
         Verb::Run { config, state } => run::run(config, &state),
         Verb::Status { json } => status::status(json),
+        Verb::Flows { user, json } => flows::flows(user.as_deref(), json),
         Verb::Check { file } => check::check(&file),
         Verb::CheckConfig { file } => check_config::check_config(&file),
         Verb::Grant(order) => grant::grant(order),

@@ -3,7 +3,9 @@
 //! The bus's policy lets everybody ask and only root and group `hubwarden` change; both are
 //! checked here again, since a policy file is easily edited.
 
-use super::{Command, GrantOrder, GrantStatus, NAME, NodeStatus, PATH, ServerStatus};
+use super::{
+    Command, FlowList, FlowOrder, GrantOrder, GrantStatus, NAME, NodeStatus, PATH, ServerStatus,
+};
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::Header;
 use zbus::{Connection, fdo, interface};
@@ -68,6 +70,24 @@ impl Manager {
         let mut servers = self.ask(Command::Servers).await?;
         servers.retain(|server| caller.admin || server.uid == caller.uid);
         Ok(servers)
+    }
+
+    /// Live flows of a user's servers, or with an empty name of everybody's; for who is no admin,
+    /// of one's own only.
+    async fn flows(
+        &self,
+        user: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> fdo::Result<FlowList> {
+        let caller = caller(&header, connection).await?;
+        let order = FlowOrder {
+            user,
+            everybody: caller.admin,
+            uid: caller.uid,
+        };
+        let command = |reply| Command::Flows(order, reply);
+        self.ask(command).await?.map_err(fdo::Error::Failed)
     }
 
     /// Reads the configuration again.

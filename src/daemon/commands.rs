@@ -17,6 +17,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         // Whoever hung up does not want the answer.
         match command {
             Command::Status(reply) => drop(reply.send(self.inner.borrow().status())),
+            Command::Flows(order, reply) => self.flows(&order, reply),
             Command::Servers(reply) => drop(reply.send(self.inner.borrow().servers())),
             Command::Reload(reply) => drop(reply.send(self.reload())),
             Command::Grant(order, reply) => drop(reply.send(self.grant(order))),

@@ -39,6 +39,14 @@ pub(super) struct Networks {
     trouble: Option<String>,
 }
 
+impl Networks {
+    /// The addresses of a container on networks of its own.
+    pub fn addresses(&self, cgroup: &CgroupPath) -> BTreeSet<IpAddr> {
+        let note = self.notes.get(cgroup);
+        note.map(|note| note.addresses.clone()).unwrap_or_default()
+    }
+}
+
 /// What an engine said of a container.
 struct Note {
     addresses: BTreeSet<IpAddr>,

@@ -13,6 +13,7 @@ mod enforce;
 mod entries;
 mod evidence;
 mod find_out;
+mod flows;
 mod grants;
 mod hears;
 mod inner;
