@@ -40,6 +40,9 @@ pub struct Book {
     /// Containers known to be no servers: the packet rules must not take them for unknown ones.
     #[serde(default)]
     pub bystanders: BTreeSet<CgroupId>,
+    /// From a configured network to its bridge: the next daemon guards it before it has asked.
+    #[serde(default)]
+    pub bridges: BTreeMap<String, String>,
     /// The servers known.
     pub cases: Vec<Record>,
 }
@@ -191,6 +194,7 @@ impl Store {
             rested: BTreeMap::new(),
             slice: None,
             bystanders: BTreeSet::new(),
+            bridges: BTreeMap::new(),
             cases: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@
 //! `net.netfilter.nf_conntrack_acct` is on. Nothing of any content is read.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
 };
@@ -43,6 +43,10 @@ const BYTES_ACKED: usize = 120;
 const BYTES_RECEIVED: usize = 128;
 /// All of TCP's states but those of no peer: closed, listening, and waiting for stray packets.
 const WITH_A_PEER: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+const ESTABLISHED: u32 = 1 << 1;
+const SYN_SENT: u32 = 1 << 2;
+/// Unanswered hosts that are remembered of one cgroup.
+const MOST_UNANSWERED: usize = 65_536;
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 const RECEIVE: usize = 64 << 10;
@@ -114,13 +118,78 @@ impl Flows {
     }
 }
 
+/// How a cgroup's TCP connections stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FanOut {
+    /// Hosts that have not answered yet, with the port each was asked on.
+    pub unanswered: BTreeSet<(IpAddr, u16)>,
+    /// Connections that stand.
+    pub established: u64,
+}
+
+impl FanOut {
+    /// How many hosts are waited for.
+    pub fn hosts(&self) -> usize {
+        let hosts: BTreeSet<IpAddr> = self.unanswered.iter().map(|(host, _)| *host).collect();
+        hosts.len()
+    }
+
+    /// The port that most of them are asked on, and by how many.
+    pub fn port(&self) -> Option<(u16, usize)> {
+        let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
+        for (_, port) in &self.unanswered {
+            *ports.entry(*port).or_default() += 1;
+        }
+        ports.into_iter().max_by_key(|(_, hosts)| *hosts)
+    }
+
+    /// Of all cgroups of this node, those that wait for at least so many hosts. One look at the
+    /// sockets that wait for an answer, and a second at those that stand if there is anybody.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn from_hosts(least: usize) -> Result<BTreeMap<CgroupId, Self>, Error> {
+        let mut found: BTreeMap<CgroupId, Self> = BTreeMap::new();
+        each_socket(SYN_SENT, &[IPPROTO_TCP], |cgroup, flow| {
+            let unanswered = &mut found.entry(cgroup).or_default().unanswered;
+            if unanswered.len() < MOST_UNANSWERED {
+                unanswered.insert((flow.remote.ip(), flow.remote.port()));
+            }
+        })?;
+        found.retain(|_, fan_out| fan_out.hosts() >= least);
+        if !found.is_empty() {
+            each_socket(ESTABLISHED, &[IPPROTO_TCP], |cgroup, flow| {
+                if let Some(fan_out) = found.get_mut(&cgroup)
+                    && !flow.remote.ip().is_loopback()
+                {
+                    fan_out.established += 1;
+                }
+            })?;
+        }
+        Ok(found)
+    }
+}
+
 fn sockets(cgroups: &BTreeSet<CgroupId>, found: &mut BTreeSet<Flow>) -> Result<(), Error> {
+    each_socket(WITH_A_PEER, &[IPPROTO_TCP, IPPROTO_UDP], |cgroup, flow| {
+        if cgroups.contains(&cgroup) && !flow.remote.ip().is_loopback() {
+            found.insert(flow);
+        }
+    })
+}
+
+/// Lists the sockets in these states, of both families.
+fn each_socket(
+    states: u32,
+    protocols: &[u8],
+    mut each: impl FnMut(CgroupId, Flow),
+) -> Result<(), Error> {
     const ATTEMPT: &str = "list the sockets of this node";
     let fd = open()?;
     let mut buffer = vec![0; RECEIVE];
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
-            let request = request(family, protocol);
+        for protocol in protocols.iter().copied() {
+            let request = request(family, protocol, states);
             send(fd.as_raw_fd(), &request, MsgFlags::empty()).map_err(failed(ATTEMPT))?;
             'dump: loop {
                 let length = match recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -140,11 +209,8 @@ fn sockets(cgroups: &BTreeSet<CgroupId>, found: &mut BTreeSet<Flow>) -> Result<(
                             return Err(failed(ATTEMPT)(Errno::from_raw(code)));
                         }
                         SOCK_DIAG_BY_FAMILY => {
-                            if let Some((cgroup, flow)) = read_socket(protocol, reply.payload)
-                                && cgroups.contains(&cgroup)
-                                && !flow.remote.ip().to_canonical().is_loopback()
-                            {
-                                found.insert(flow);
+                            if let Some((cgroup, flow)) = read_socket(protocol, reply.payload) {
+                                each(cgroup, flow);
                             }
                         }
                         _ => {}
@@ -156,7 +222,7 @@ fn sockets(cgroups: &BTreeSet<CgroupId>, found: &mut BTreeSet<Flow>) -> Result<(
     Ok(())
 }
 
-fn request(family: i32, protocol: u8) -> Vec<u8> {
+fn request(family: i32, protocol: u8, states: u32) -> Vec<u8> {
     let length = u32::try_from(NLMSG_HDRLEN + REQUEST).unwrap_or(u32::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -165,7 +231,7 @@ fn request(family: i32, protocol: u8) -> Vec<u8> {
     let family = u8::try_from(family).unwrap_or(0);
     let info = 1u8 << (INET_DIAG_INFO - 1);
     bytes.extend([family, protocol, info, 0]);
-    bytes.extend(WITH_A_PEER.to_ne_bytes());
+    bytes.extend(states.to_ne_bytes());
     bytes.resize(NLMSG_HDRLEN + REQUEST, 0);
     bytes
 }

@@ -53,7 +53,7 @@ pub use class::{Class, ClassName, Service, Transport};
 pub use damage::Damage;
 pub use error::Error;
 pub use firewall::{Audit, Audited, Difference, DifferenceKind, Firewall, NoFirewall, Sent};
-pub use flows::{Flow, Flows};
+pub use flows::{FanOut, Flow, Flows};
 pub use ids::{CgroupId, Mode};
 pub use links::{Link, LinkEvents, Links};
 pub use monitor::{Intrusion, Monitor, Writer};

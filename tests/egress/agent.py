@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import ipaddress
 import socket
 import struct
 import sys
@@ -159,6 +160,18 @@ def spoof(device, to_mac, source, destination, port):
     return "ok"
 
 
+def scan(first, count, port):
+    """Begins connections to so many hosts at once, and keeps them however they stand."""
+    begin = int(ipaddress.ip_address(first))
+    for number in range(int(count)):
+        target = str(type(ipaddress.ip_address(first))(begin + number))
+        client = socket.socket(family(target), socket.SOCK_STREAM)
+        client.setblocking(False)
+        client.connect_ex((target, int(port)))
+        kept.setdefault("scanned", []).append(client)
+    return "ok"
+
+
 ORDERS = {
     "again": again,
     "flood": flood,
@@ -169,6 +182,7 @@ ORDERS = {
     "pull": pull,
     "push": push,
     "reach": reach,
+    "scan": scan,
     "sink": sink,
     "spoof": spoof,
     "sunk": sunk,
