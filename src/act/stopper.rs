@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long processes that were killed may take to be gone; a frozen group of thousands took 1 ms.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
+/// And to stand still: 8 ms for four that compute.
+const FROZEN_WITHIN: Duration = Duration::from_secs(1);
 const LOOKED_EVERY: Duration = Duration::from_millis(10);
 /// Most processes ended one by one.
 const MOST: usize = 512;
@@ -100,11 +102,12 @@ impl Stopper {
     /// otherwise the kernel's refusal, or that something would not end.
     pub async fn end_all(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<(), ActError> {
         let opened = self.cgroups.open(cgroup, id)?;
-        if populated(&opened)? {
+        if says(&opened, "populated 1")? {
+            stand_still(&opened).await;
             opened.write("cgroup.kill", "1")?;
         }
         let begun = Instant::now();
-        while populated(&opened)? {
+        while says(&opened, "populated 1")? {
             if begun.elapsed() >= GONE_WITHIN {
                 let why = "processes in it were killed and do not end (they wait for a disk?)";
                 return Err(opened.failed("cgroup.events", why.to_owned()));
@@ -170,10 +173,23 @@ fn has_ended(process: &OwnedFd) -> bool {
     poll(&mut asked, Some(&rustix::event::Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether anything is alive in a cgroup or below it; one that was removed is empty.
-fn populated(opened: &Opened<'_>) -> Result<bool, ActError> {
+/// Freezes a cgroup, so that nothing in it does anything more. Killing works without that too,
+/// so what is in the way of it is passed over.
+async fn stand_still(opened: &Opened<'_>) {
+    if opened.write("cgroup.freeze", "1").is_err() {
+        return;
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < FROZEN_WITHIN && says(opened, "frozen 1").is_ok_and(|frozen| !frozen) {
+        tokio::time::sleep(LOOKED_EVERY).await;
+    }
+}
+
+/// Whether `cgroup.events` has this line: "populated 1" is for anything alive in it or below it.
+/// A cgroup that was removed is empty.
+fn says(opened: &Opened<'_>, line: &str) -> Result<bool, ActError> {
     match opened.read("cgroup.events") {
-        Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
+        Ok(text) => Ok(text.lines().any(|one| one == line)),
         Err(error) if error.is_gone() => Ok(false),
         Err(error) => Err(error),
     }

@@ -1,14 +1,14 @@
 //! What people ask of the daemon over D-Bus.
 
 use super::entries::Entry;
-use super::{Daemon, Inner};
+use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Mode;
+use crate::units::{Mode, Time};
 use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -66,7 +66,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let observed = inner.config.mode == Mode::Observe && config.mode == Mode::Enforce;
         inner.config = config;
         if observed {
-            inner.reopen_all();
+            inner.reopen_all(now());
         }
         inner.resolve_all();
         inner.read_lists();
@@ -175,10 +175,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// What was only told so far is not carried out at once where it would end something.
-    fn reopen_all(&mut self) {
+    fn reopen_all(&mut self, now: Time) {
         for entry in self.entries.values_mut() {
             if let Entry::Guarded(guarded) = entry {
-                guarded.case.reopen();
+                guarded.case.reopen(now);
                 guarded.verdicts.clear();
             }
         }
@@ -262,7 +262,7 @@ impl Inner {
                 unit: guarded.server.unit.as_str().to_owned(),
                 cgroup: guarded.cgroup.to_string(),
                 uid: guarded.server.uid.unwrap_or(u32::MAX),
-                cpu_cores: guarded.case.credits.rate.0,
+                cpu_cores: guarded.rate().0,
                 credits_core_seconds: guarded.case.credits.left.0,
                 credits_size_core_seconds: guarded.policy.size.0,
                 credits_unlimited: guarded.policy.unlimited,

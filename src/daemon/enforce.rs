@@ -4,17 +4,15 @@
 //! intent to disk, change it, read it back. It is the same for a verdict, its undo, a reload,
 //! `off`, and somebody else's change.
 
-use super::entries::{Entry, Guarded};
 use super::state::{Changed, StateError};
+use super::sweep::overwritten;
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
-use crate::cgroup::{CgroupId, stat::CpuMax};
+use crate::cgroup::CgroupId;
 use crate::hub::Units;
-use crate::judge::{Controls, Event, Reason, Rung, Verdict, Warning, step, wanted};
-use crate::units::{Cores, Mode, Time};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::judge::{Controls, Reason, Rung, Verdict, wanted};
+use crate::units::Mode;
 use std::rc::Rc;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Why a server could not be brought to where it should be.
@@ -32,9 +30,6 @@ enum SettleError {
     },
 }
 
-/// No server is looked at again sooner than this, however fast it spends.
-const SOONEST: Duration = Duration::from_millis(200);
-
 /// What settling came to.
 struct Settled {
     before: Controls,
@@ -45,101 +40,6 @@ struct Settled {
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Samples every server, or only those whose credits were about to end, and carries out what
-    /// the judge says.
-    pub(super) fn sweep(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
-        let mut due = Vec::new();
-        let mut looks = BTreeMap::new();
-        let mut parts = Vec::new();
-        {
-            let mut inner = self.inner.borrow_mut();
-            let contention = inner.contention();
-            let used_outside = inner.used_outside();
-            let mut verdicts = BTreeMap::new();
-            let Inner {
-                entries,
-                journal,
-                config,
-                off,
-                dirty,
-                meter,
-                cpu_controller,
-                ..
-            } = &mut *inner;
-            for (id, entry) in entries {
-                let Entry::Guarded(guarded) = entry else {
-                    continue;
-                };
-                // Read is read, whoever is looked at this time.
-                guarded.used_outside += used_outside.get(id).copied().unwrap_or_default();
-                if only.is_some_and(|only| !only.contains(id)) {
-                    continue;
-                }
-                if guarded.unsettled
-                    || guarded.stopping.is_overdue(now)
-                    || (*cpu_controller && !guarded.acting && overwritten(guarded))
-                    || guarded.case.waits_for_end_of_processes(&guarded.policy)
-                {
-                    due.push(*id);
-                }
-                // It stands where its server stands; see `follow`.
-                if guarded.lead.is_some() {
-                    continue;
-                }
-                if *off {
-                    // What is used while supervision is off is charged to nobody.
-                    guarded.case.credits.restart();
-                    continue;
-                }
-                match sample(guarded, now, contention.for_server(guarded)) {
-                    Ok(None) => {}
-                    Ok(Some(verdict)) => {
-                        meter.ledger.verdict(*id, verdict.to);
-                        verdicts.insert(*id, verdict.clone());
-                        guarded.verdicts.push_back(verdict);
-                        *dirty = true;
-                        due.push(*id);
-                    }
-                    Err(error) if error.is_gone() => {}
-                    Err(error) => {
-                        let text = error.to_string();
-                        if guarded.trouble.as_ref() != Some(&text) {
-                            let story = guarded.story(config.mode);
-                            journal.tell(story.trouble("Reading the counters", &error));
-                            guarded.trouble = Some(text);
-                        }
-                    }
-                }
-                let used = guarded.stat.map_or(Duration::ZERO, |stat| stat.usage);
-                let usage = used + guarded.used_outside;
-                let policy = &guarded.policy;
-                if let Some(warning) = Warning::due(&mut guarded.case, usage, now, policy) {
-                    journal.tell(guarded.story(config.mode).warned(&warning));
-                }
-                if let Some(left) = guarded.case.lasts(&guarded.policy)
-                    && left < config.tick
-                {
-                    looks.insert(*id, Time(now.0 + left.max(SOONEST)));
-                } else if let Some(at) = Inner::measured_again(guarded, config, now) {
-                    looks.insert(*id, at);
-                }
-            }
-            if only.is_none() {
-                // The others end later than the next tick by now.
-                inner.looks.clear();
-            }
-            inner.looks.extend(looks);
-            due.extend(inner.follow(&verdicts));
-            if only.is_none() {
-                parts = inner.share_baselines(now);
-            }
-        }
-        for id in due {
-            self.enforce(id);
-        }
-        self.enforce_in_turn(parts);
-    }
-
     /// Brings a server to where it should be and tells its waiting verdicts.
     pub(super) fn enforce(self: &Rc<Self>, id: CgroupId) {
         let daemon = Rc::clone(self);
@@ -201,21 +101,17 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             .map_or(0, |guarded| guarded.verdicts.len());
         let did = target != found || forced;
         if self.inner.borrow_mut().must_end(id) {
-            self.persist()
-                .await
-                .map_err(|error| SettleError::State(error.to_string()))?;
-            self.end_server(id, &owner, &target).await?;
+            self.note_intent().await?;
+            self.end_server(id, &owner, &before, &target).await?;
             return Ok(Some(Settled {
                 before,
                 now: target,
-                did: true,
-                decided,
+                did: false,
+                decided: 0,
             }));
         }
         if did {
-            self.persist()
-                .await
-                .map_err(|error| SettleError::State(error.to_string()))?;
+            self.note_intent().await?;
             let from = (!forced).then_some(&found);
             self.change(&owner, from, &target).await?;
         }
@@ -238,55 +134,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }))
     }
 
-    /// Ends a server that mines, all of it. It stands still since the rung before this, so what
-    /// runs in it cannot get away; its owner is told to forget it afterwards.
-    async fn end_server(
-        &self,
-        id: CgroupId,
-        owner: &Owner,
-        target: &Controls,
-    ) -> Result<(), SettleError> {
-        let Some(cgroup) = self
-            .inner
-            .borrow_mut()
-            .guarded(id)
-            .map(|guarded| guarded.cgroup.clone())
-        else {
-            return Ok(());
-        };
-        gone_is_fine(self.stopper.end_all(&cgroup, id).await)?;
-        // What is empty holds no limit any more; a unit that is still there is to be let go of.
-        let _ = self.cpu.apply(owner, None, target).await;
-        gone_is_fine(self.cpu.stop(owner).await)?;
-        Ok(())
-    }
-
-    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended.
-    async fn end_miners(&self, id: CgroupId) -> Result<(), SettleError> {
-        let now = super::now();
-        let (cgroup, processes) = {
-            let mut inner = self.inner.borrow_mut();
-            let acts = inner.acts();
-            let processes = inner.mining_processes(id);
-            match inner.guarded(id) {
-                Some(guarded)
-                    if acts && guarded.case.waits_for_end_of_processes(&guarded.policy) =>
-                {
-                    (guarded.cgroup.clone(), processes)
-                }
-                _ => return Ok(()),
-            }
-        };
-        let count = self.stopper.end(&cgroup, id, &processes).await?;
-        let mut inner = self.inner.borrow_mut();
-        inner.close_dossier(id);
-        if let Some(guarded) = inner.guarded(id) {
-            let event = Event::ProcessesEnded { count };
-            let verdict = step(&mut guarded.case, &event, now, &guarded.policy);
-            guarded.verdicts.extend(verdict);
-            guarded.unsettled = true;
-        }
-        Ok(())
+    async fn note_intent(&self) -> Result<(), SettleError> {
+        let noted = self.persist().await;
+        noted.map_err(|error| SettleError::State(error.to_string()))
     }
 
     async fn change(
@@ -346,18 +196,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// Whether a server's verdict is to end it.
-    fn must_stop(&mut self, id: CgroupId) -> bool {
+    pub(super) fn must_stop(&mut self, id: CgroupId) -> bool {
         let acts = self.acts();
         self.guarded(id)
             .is_some_and(|guarded| acts && !guarded.released && guarded.case.rung == Rung::Stopped)
-    }
-
-    /// Whether a server is to be ended without being asked.
-    fn must_end(&mut self, id: CgroupId) -> bool {
-        self.must_stop(id)
-            && self
-                .guarded(id)
-                .is_some_and(|guarded| guarded.case.ends_as_miner() && !guarded.is_outside())
     }
 
     /// Whether verdicts are carried out.
@@ -465,52 +307,4 @@ impl Inner {
         }
         guarded.unsettled
     }
-}
-
-/// That a server ended by itself is what was wanted.
-fn gone_is_fine(result: Result<(), ActError>) -> Result<(), ActError> {
-    match result {
-        Err(error) if error.is_gone() => Ok(()),
-        result => result,
-    }
-}
-
-/// Takes one reading and lets the judge look at it.
-fn sample(
-    guarded: &mut Guarded,
-    now: Time,
-    contended: bool,
-) -> Result<Option<Verdict>, crate::cgroup::CgroupError> {
-    let Some(reader) = &guarded.reader else {
-        return Ok(None);
-    };
-    let sample = reader.sample()?;
-    guarded.read(sample.cpu);
-    let usage = sample.cpu.usage + guarded.used_outside;
-    let event = Event::Sampled { usage, contended };
-    Ok(step(&mut guarded.case, &event, now, &guarded.policy))
-}
-
-/// Whether the kernel holds another quota than the one we set, or than the one we found and left
-/// as it was. Without data the answer is no.
-fn overwritten(guarded: &mut Guarded) -> bool {
-    let known = guarded
-        .changed
-        .map_or(guarded.limit, |changed| changed.ours.quota);
-    let max = guarded.reader.as_mut().map(|reader| reader.cpu_max());
-    match (max, known) {
-        (Some(Ok(Some(max))), Some(known)) => !same_rate(known, &max),
-        (Some(Ok(Some(max))), None) => max.quota_usec.is_some(),
-        _ => false,
-    }
-}
-
-/// systemd rounds to whole microseconds a period and lengthens a period in which a low quota
-/// would be under 1 ms; the rate stays.
-fn same_rate(ours: Cores, max: &CpuMax) -> bool {
-    let Some(quota) = max.quota_usec else {
-        return false;
-    };
-    let rate = quota as f64 / max.period_usec.max(1) as f64;
-    (rate - ours.0).abs() <= 0.02 * ours.0 + 0.001
 }

@@ -49,8 +49,10 @@ pub(super) struct Guarded {
     pub policy: Policy,
     /// The server that this slice of a user's follows, while there is one.
     pub lead: Option<CgroupId>,
-    /// What the user's slice used, all in all, while it followed this server.
+    /// What its user used elsewhere, all in all, while this server ran.
     pub used_outside: Duration,
+    /// What it had used when its user's other servers were last told.
+    pub told_others: Option<Duration>,
     /// What it has of the baseline, where the user has other places too.
     pub place: Place,
     /// Its quota ran out since the sample before.
@@ -89,6 +91,7 @@ impl Guarded {
             policy,
             lead: None,
             used_outside: record.used_outside,
+            told_others: None,
             place: Place::default(),
             at_its_quota: false,
             limit: record.changed.and_then(|changed| changed.ours.quota),
@@ -136,11 +139,11 @@ impl Guarded {
         })
     }
 
-    /// What it used lately; of a server, with all that its user ran outside it.
+    /// What it used lately; of a user's only server, with all that runs outside it.
     pub fn rate(&self) -> Cores {
-        match self.lead {
-            Some(_) => self.place.rate,
-            None => self.case.credits.rate,
+        match self.lead.is_some() || self.is_one_of_several() {
+            true => self.place.rate,
+            false => self.case.credits.rate,
         }
     }
 

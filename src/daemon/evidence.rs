@@ -248,17 +248,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             at: now,
         };
         let id = id.0;
-        self.found(Found { id, evidence }, now);
+        self.found(&[Found { id, evidence }], now);
     }
 
     /// Takes in what the senses found, and has the judge act on it at once.
-    pub(super) fn found(self: &Rc<Self>, found: Found, now: Time) {
+    pub(super) fn found(self: &Rc<Self>, found: &[Found], now: Time) {
         let mut inner = self.inner.borrow_mut();
-        let id = inner.answers_for(CgroupId(found.id));
-        let act = inner.take_evidence(id, found.evidence, now);
+        let act = inner.take_evidence(found, now);
         drop(inner);
-        if act {
-            self.sweep(now, Some(&BTreeSet::from([id])));
+        if !act.is_empty() {
+            self.sweep(now, Some(&act));
         }
     }
 
@@ -269,7 +268,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             let mut inner = self.inner.borrow_mut();
             let known: Vec<CgroupId> = inner.dossiers.servers.keys().copied().collect();
             for id in known {
-                if inner.weigh(id, None, now) {
+                if inner.weigh(id, &[], now) {
                     act.insert(id);
                 }
             }
@@ -359,32 +358,38 @@ impl Inner {
         (warm && config.tick > MEASURED_AGAIN).then(|| Time(now.0 + MEASURED_AGAIN))
     }
 
-    /// Books one piece of evidence; true when the judge has to look at it.
-    pub(super) fn take_evidence(&mut self, id: CgroupId, evidence: Evidence, now: Time) -> bool {
-        if self.off
-            || !self
-                .config
-                .evidence
-                .settings
-                .senses
-                .contains(&evidence.fact.sense())
-        {
-            return false;
+    /// Books what was found; returns the servers that the judge has to look at.
+    fn take_evidence(&mut self, found: &[Found], now: Time) -> BTreeSet<CgroupId> {
+        let mut fresh: BTreeMap<CgroupId, Vec<Evidence>> = BTreeMap::new();
+        for Found { id, evidence } in found {
+            let used = &self.config.evidence.settings.senses;
+            if self.off || !used.contains(&evidence.fact.sense()) {
+                continue;
+            }
+            let id = self.answers_for(CgroupId(*id));
+            let Some(dossier) = self.dossiers.servers.get_mut(&id) else {
+                continue;
+            };
+            dossier.add(*evidence);
+            if evidence.strength() > Strength::Exonerates {
+                dossier.look_until = Some(Time(now.0 + LOOKED_AT_FOR));
+            }
+            fresh.entry(id).or_default().push(*evidence);
         }
-        let Some(dossier) = self.dossiers.servers.get_mut(&id) else {
-            return false;
-        };
-        dossier.add(evidence);
-        if evidence.strength() > Strength::Exonerates {
-            dossier.look_until = Some(Time(now.0 + LOOKED_AT_FOR));
+        let mut act = BTreeSet::new();
+        for (id, fresh) in &fresh {
+            if self.weigh(*id, fresh, now) {
+                act.insert(*id);
+            }
         }
-        let act = self.weigh(id, Some(evidence), now);
-        self.send_senses(now);
+        if !fresh.is_empty() {
+            self.send_senses(now);
+        }
         act
     }
 
-    /// What is known of a server, now that `fresh` was found; true when the judge has to look.
-    fn weigh(&mut self, id: CgroupId, fresh: Option<Evidence>, now: Time) -> bool {
+    /// What is known of a server, now that this was found; true when the judge has to look.
+    fn weigh(&mut self, id: CgroupId, fresh: &[Evidence], now: Time) -> bool {
         let mode = self.config.mode;
         let Some(mut dossier) = self.dossiers.servers.remove(&id) else {
             return false;
@@ -396,13 +401,13 @@ impl Inner {
         if let (Some(guarded), Some(level)) = (self.guarded(id), level) {
             if Some(level) > dossier.told {
                 let story = guarded.story(mode);
-                journal.tell(story.evidence(level, &dossier.evidence, fresh.as_ref()));
+                journal.tell(story.evidence(level, &dossier.evidence));
                 dossier.told = Some(level);
             }
             let stood = guarded.case.accusation(now).map(|before| before.level);
             // What is weaker may come from somebody else of the same server, and says nothing of
             // whether this goes on.
-            let goes_on = fresh.is_some_and(|fresh| fresh.fact.is_of_mining());
+            let goes_on = fresh.iter().any(|fresh| fresh.fact.is_of_mining());
             if level >= Strength::High && (Some(level) > stood || goes_on) {
                 let event = Event::Evidence { level };
                 step(&mut guarded.case, &event, now, &guarded.policy);

@@ -22,6 +22,7 @@ impl Inner {
     pub(super) fn book(&self) -> Book {
         let mut book = self.store.empty();
         book.off = self.off;
+        book.mode = Some(self.config.mode);
         book.grants = self.grants.clone();
         book.rested = self.rested.clone();
         book.slice = self.slice_cap.clone();

@@ -5,11 +5,13 @@
 //! an await.
 
 mod abuse;
+mod accounts;
 mod brake;
 mod commands;
 mod containers;
 mod contention;
 mod egress;
+mod ending;
 mod enforce;
 mod entries;
 mod evidence;
@@ -28,6 +30,7 @@ mod sharing;
 mod slice_cap;
 mod state;
 mod stopping;
+mod sweep;
 mod watch;
 
 pub use brake::lift;

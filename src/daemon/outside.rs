@@ -6,14 +6,13 @@
 //! nobody escapes by stopping the server; the user's next server takes it over again.
 
 use super::Inner;
-use super::entries::{Entry, Guarded, unit_of};
+use super::entries::{Entry, unit_of};
 use super::state::Record;
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::hub::{Control, Server, Spawner};
-use crate::judge::{Case, Policy, Verdict};
+use crate::judge::Verdict;
 use crate::units::Time;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The slice that holds the users' own.
 pub(super) const USER_SLICE: &str = "user.slice";
@@ -86,78 +85,6 @@ impl Inner {
             }
         }
         self.share_baselines(now)
-    }
-
-    /// The case a user's new server begins with: the one that was carried on, or what is left of
-    /// the last one, or a fresh one.
-    pub(super) fn case_for(&mut self, server: &Server, policy: &Policy, now: Time) -> Case {
-        if server.spawner != Spawner::Login {
-            for entry in self.entries.values() {
-                if let Entry::Guarded(guarded) = entry
-                    && guarded.is_outside()
-                    && guarded.lead.is_none()
-                    && guarded.server.user == server.user
-                {
-                    return Case::after_rest(&guarded.case, Duration::ZERO, policy);
-                }
-            }
-        }
-        match self.rested.get(server.user.as_str()) {
-            Some((case, at)) => Case::after_rest(case, now.since(*at), policy),
-            None => Case::new(policy),
-        }
-    }
-
-    /// A server or a slice ended: its case goes on with those who follow it, or rests.
-    pub(super) fn bequeath(&mut self, ended: &Guarded, now: Time) {
-        let mut carried_on = ended.lead.is_some();
-        for entry in self.entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry
-                && guarded.lead == Some(ended.id)
-            {
-                guarded.lead = None;
-                guarded.case = ended.case;
-                guarded.case.credits.restart();
-                carried_on = true;
-            }
-        }
-        let user = ended.server.user.as_str();
-        if !carried_on && !ended.case.credits.is_full(&ended.policy) {
-            self.rested.insert(user.to_owned(), (ended.case, now));
-        }
-    }
-
-    /// Forgets those who have rested enough for a full account.
-    pub(super) fn forget_rested(&mut self, now: Time) {
-        let mut rested = std::mem::take(&mut self.rested);
-        rested.retain(|user, (case, at)| {
-            let policy = self.policy_of_user(user).0;
-            !Case::after_rest(case, now.since(*at), &policy)
-                .credits
-                .is_full(&policy)
-        });
-        self.rested = rested;
-    }
-
-    /// Reads the slices that follow a server: what each used since the last look, by server.
-    pub(super) fn used_outside(&mut self) -> BTreeMap<CgroupId, Duration> {
-        let mut used = BTreeMap::new();
-        for entry in self.entries.values_mut() {
-            let Entry::Guarded(guarded) = entry else {
-                continue;
-            };
-            let (Some(lead), Some(reader)) = (guarded.lead, &guarded.reader) else {
-                continue;
-            };
-            // A slice that is gone is no news here: the tree tells.
-            let Ok(sample) = reader.sample() else {
-                continue;
-            };
-            let before = guarded.read(sample.cpu);
-            let since = before.and_then(|before| sample.cpu.usage.checked_sub(before.usage));
-            *used.entry(lead).or_default() += since.unwrap_or_default();
-        }
-        used
     }
 
     /// Moves the slices to where the servers they follow stand; returns those that moved.

@@ -5,7 +5,7 @@ use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Time;
+use crate::units::{Mode, Time};
 use nix::time::{ClockId, clock_gettime};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -82,7 +82,14 @@ where
                 Some(refusal) => daemon.refused(&refusal, now()),
                 None => refusals_open = false,
             },
-            Some(found) = found.recv() => daemon.found(found, now()),
+            Some(first) = found.recv() => {
+                // What was found in one look is one story.
+                let mut all = vec![first];
+                while let Ok(more) = found.try_recv() {
+                    all.push(more);
+                }
+                daemon.found(&all, now());
+            }
             () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
             _ = tick.tick() => daemon.tick_once(),
             () = daemon.until_look() => daemon.look(),
@@ -161,7 +168,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             inner.tell(Told::new(Kind::Trouble, Level::Warning, message));
             inner.cannot_stop = Some(why);
         }
-        inner.resume(book.cases);
+        let mut cases = book.cases;
+        if book.mode == Some(Mode::Observe) && mode == Mode::Enforce {
+            for record in &mut cases {
+                record.case.reopen(now());
+            }
+        }
+        inner.resume(cases);
         inner.read_lists();
         if !inner.off {
             inner.load_egress();

@@ -1,7 +1,7 @@
-//! One baseline for all places of a user's: what a server and the slice beside it get of it.
+//! One baseline for all places of a user's: what each server and the slice beside it get of it.
 //!
-//! A quota holds one cgroup, and a server and `user-UID.slice` have no common parent that is
-//! theirs alone. So the baseline is divided: by what each place wanted lately, anew at every tick,
+//! A quota holds one cgroup, and a user's servers and `user-UID.slice` have no common parent that
+//! is theirs alone. So the baseline is divided: by what each place wanted lately, anew at every tick,
 //! and only where it matters, since each change is a call of systemd's.
 
 use super::Inner;
@@ -78,27 +78,19 @@ impl Inner {
     /// Divides each account's baseline among its places; returns those whose part changed, who
     /// lost before who gained, so that together they have no more than the baseline meanwhile.
     pub(super) fn share_baselines(&mut self, now: Time) -> Vec<CgroupId> {
-        let mut accounts: BTreeMap<CgroupId, Vec<CgroupId>> = BTreeMap::new();
-        for (id, entry) in &self.entries {
-            if let Entry::Guarded(guarded) = entry
-                && let Some(lead) = guarded.lead
-            {
-                accounts.entry(lead).or_insert_with(|| vec![lead]).push(*id);
-            }
-        }
+        let (alone, several) = self.accounts();
         let (mut lost, mut gained) = (Vec::new(), Vec::new());
         // Who was left alone has the whole baseline again.
-        for (id, entry) in &mut self.entries {
-            if let Entry::Guarded(guarded) = entry
-                && guarded.lead.is_none()
-                && !accounts.contains_key(id)
+        for id in alone {
+            if let Some(guarded) = self.guarded(id)
                 && guarded.take_part(None)
             {
-                gained.push(*id);
+                gained.push(id);
             }
         }
-        for (lead, places) in accounts {
-            let Some(total) = self.guarded(lead).map(|lead| lead.policy.baseline) else {
+        for places in several {
+            let first = places.first().and_then(|first| self.guarded(*first));
+            let Some(total) = first.map(|first| first.policy.baseline) else {
                 continue;
             };
             let mut wants = Vec::new();
@@ -128,6 +120,22 @@ impl Inner {
         }
         lost.extend(gained);
         lost
+    }
+
+    /// The places of users with several, and before those who had a part and are alone now.
+    fn accounts(&self) -> (Vec<CgroupId>, Vec<Vec<CgroupId>>) {
+        let mut users: BTreeMap<&str, Vec<CgroupId>> = BTreeMap::new();
+        for (id, entry) in &self.entries {
+            if let Entry::Guarded(guarded) = entry {
+                let user = guarded.server.user.as_str();
+                users.entry(user).or_default().push(*id);
+            }
+        }
+        let (several, alone): (Vec<_>, Vec<_>) =
+            users.into_values().partition(|places| places.len() > 1);
+        let had_a_part = |id: &CgroupId| matches!(self.entries.get(id), Some(Entry::Guarded(one)) if one.place.part.is_some());
+        let alone = alone.into_iter().flatten().filter(had_a_part).collect();
+        (alone, several)
     }
 
     /// What each throttled server and the slices that follow it may use together, by server.

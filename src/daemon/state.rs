@@ -8,7 +8,7 @@ use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
 use crate::hub::{Server, UnitName};
 use crate::judge::{Case, Controls, Grant};
-use crate::units::Time;
+use crate::units::{Mode, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -28,6 +28,9 @@ pub struct Book {
     boot_id: String,
     /// `hubwarden off` was said, and `on` not since.
     pub off: bool,
+    /// Whether verdicts were carried out, or only told.
+    #[serde(default)]
+    pub mode: Option<Mode>,
     /// Admins' exceptions, by hub user; they outlive a boot.
     #[serde(default)]
     pub grants: BTreeMap<String, Grant>,
@@ -190,6 +193,7 @@ impl Store {
             version: VERSION,
             boot_id: self.boot_id.clone(),
             off: false,
+            mode: None,
             grants: BTreeMap::new(),
             rested: BTreeMap::new(),
             slice: None,

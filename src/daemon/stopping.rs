@@ -65,6 +65,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Ends a server. May be called again for as long as it is there.
     pub(super) async fn stop(&self, id: CgroupId, owner: &Owner) -> Result<(), ActError> {
         let listed = self.inner.borrow_mut().hub_to_stop(id);
+        self.stop_listed(listed, id, owner).await
+    }
+
+    /// The same, of a server that the hub is to be asked about under this name.
+    pub(super) async fn stop_listed(
+        &self,
+        listed: Option<Listed>,
+        id: CgroupId,
+        owner: &Owner,
+    ) -> Result<(), ActError> {
         if let Some(listed) = listed {
             let hub = self.inner.borrow().config.hub.clone();
             let Some(url) = &hub.api_url else {
@@ -89,7 +99,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// Whom to ask the hub to stop, if it is to be asked now.
-    fn hub_to_stop(&mut self, id: CgroupId) -> Option<Listed> {
+    pub(super) fn hub_to_stop(&mut self, id: CgroupId) -> Option<Listed> {
         let by_hub = self.config.hub.stop_by == StopBy::Hub && self.config.hub.api_url.is_some();
         let guarded = self.guarded(id)?;
         // What runs outside the server is nothing that the hub knows of.

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod accounts;
 mod containers;
 mod hub_word;
 mod intruders;

@@ -23,10 +23,15 @@ use std::time::{Duration, Instant};
 const AGAIN_FIRST: Duration = Duration::from_secs(2);
 /// And after this long in the end.
 const AGAIN: Duration = Duration::from_secs(30);
-/// A process is looked into when it used this share of a core, in clock ticks a second.
-const BUSY_TICKS: u64 = 5;
-/// Processes of one server that are looked at.
+/// A process is looked into once it used so much CPU time since that was done last, in clock
+/// ticks: little, since a throttled server's is shared among many.
+const WORTH_LOOKING: u64 = 5;
+/// Processes of one server that are looked at in one round; each has its turn.
 const MOST_PROCESSES: usize = 512;
+/// Processes of one server that are known of.
+const MOST_LISTED: usize = 65_536;
+/// A process that is not met in so many rounds is forgotten: all of them had their turn by then.
+const FORGOTTEN_AFTER: u64 = (MOST_LISTED / MOST_PROCESSES) as u64 + 1;
 /// Time for memory scans in one round; what did not fit comes in the next.
 const MOST_TIME: Duration = Duration::from_millis(300);
 
@@ -112,6 +117,7 @@ pub struct Senses {
     blind: Vec<Blind>,
     windows: BTreeMap<(u64, u32), Window>,
     known: BTreeMap<(u64, u32), Known>,
+    round: u64,
 }
 
 /// Samples of one thread group, in one window.
@@ -121,11 +127,17 @@ struct Window {
     told: Option<Strength>,
 }
 
-/// A process as last looked at.
+/// A process as last met.
+#[derive(Clone, Copy)]
 struct Known {
+    /// CPU time when it was met last.
     ticks: u64,
+    /// And when it was looked into last.
+    looked_ticks: u64,
     looked: Option<Time>,
     again: Duration,
+    /// The round in which it was met last.
+    met: u64,
 }
 
 impl Senses {
@@ -153,6 +165,24 @@ impl Senses {
             blind,
             windows: BTreeMap::new(),
             known: BTreeMap::new(),
+            round: 0,
+        }
+    }
+
+    #[cfg(test)]
+    fn blind_to_all() -> Senses {
+        Senses {
+            settings: Settings::default(),
+            rounding: None,
+            constants: None,
+            exec: None,
+            starts: None,
+            stratum: None,
+            guarded: BTreeMap::new(),
+            blind: Vec::new(),
+            windows: BTreeMap::new(),
+            known: BTreeMap::new(),
+            round: 0,
         }
     }
 
@@ -246,25 +276,30 @@ impl Senses {
     pub fn look(&mut self, suspects: &[Suspect], now: Time) -> Vec<Found> {
         let mut found = Vec::new();
         let ids: BTreeSet<u64> = suspects.iter().map(|suspect| suspect.id).collect();
-        self.known.retain(|(id, _), _| ids.contains(id));
+        self.round += 1;
+        let round = self.round;
+        self.known
+            .retain(|(id, _), known| ids.contains(id) && round - known.met < FORGOTTEN_AFTER);
         self.windows.retain(|(id, _), _| ids.contains(id));
         let mut cpus = Vec::new();
         let begun = Instant::now();
         for suspect in suspects {
-            for process in processes(&suspect.directory) {
-                if !self.is_busy(suspect.id, process) {
+            for process in self.whose_turn(&suspect.directory) {
+                let Some(worth) = self.meet(suspect.id, process) else {
                     continue;
-                }
+                };
                 for cpu in process.running_on(256) {
                     if !cpus.contains(&cpu) {
                         cpus.push(cpu);
                     }
                 }
                 let known = self.known.get_mut(&(suspect.id, process.pid()));
-                if let Some(known) = known
+                if worth
+                    && let Some(known) = known
                     && known.looked.is_none_or(|at| now.since(at) >= known.again)
                     && begun.elapsed() < MOST_TIME
                 {
+                    known.looked_ticks = known.ticks;
                     if known.looked.replace(now).is_some() {
                         known.again = (2 * known.again).min(AGAIN);
                     }
@@ -294,24 +329,42 @@ impl Senses {
         }
     }
 
-    fn is_busy(&mut self, id: u64, process: Process) -> bool {
+    /// Those of a server's processes that are met in this round: all, or a part of very many.
+    fn whose_turn(&self, directory: &Path) -> Vec<Process> {
+        let mut all = processes(directory);
+        if all.len() > MOST_PROCESSES {
+            let parts = all.len().div_ceil(MOST_PROCESSES);
+            let part = (self.round as usize % parts) * MOST_PROCESSES;
+            all.rotate_left(part);
+            all.truncate(MOST_PROCESSES);
+        }
+        all
+    }
+
+    /// Notes what a process used. `None` where it did nothing since the last time; else whether
+    /// it did enough since it was looked into to be looked into again.
+    fn meet(&mut self, id: u64, process: Process) -> Option<bool> {
         let key = (id, process.pid());
         let Some(ticks) = process.ticks() else {
             self.known.remove(&key);
-            return false;
+            return None;
         };
-        let known = self.known.entry(key).or_insert(Known {
+        let new = Known {
             ticks: 0,
+            looked_ticks: 0,
             looked: None,
             again: AGAIN_FIRST,
-        });
-        let used = ticks.saturating_sub(known.ticks);
+            met: self.round,
+        };
+        let known = self.known.entry(key).or_insert(new);
         if ticks < known.ticks {
-            known.looked = None;
-            known.again = AGAIN_FIRST;
+            // Another one of the same number.
+            *known = new;
         }
+        let idle = ticks == known.ticks;
         known.ticks = ticks;
-        used >= BUSY_TICKS
+        known.met = self.round;
+        (!idle).then(|| ticks - known.looked_ticks >= WORTH_LOOKING)
     }
 
     /// Names, kind and memory of one process. One that is gone meanwhile says nothing more.
@@ -350,7 +403,10 @@ impl Senses {
         if ids.is_empty() {
             return;
         }
-        for counted in rounding.counted() {
+        let all = rounding.counted();
+        let counted: BTreeSet<(u64, u32)> = all.iter().map(|one| (one.cgroup, one.pid)).collect();
+        self.windows.retain(|key, _| counted.contains(key));
+        for counted in all {
             let key = (counted.cgroup, counted.pid);
             let window = self.windows.entry(key).or_insert(Window {
                 begun: now,
@@ -386,7 +442,7 @@ fn sighted<T>(sense: Sense, loaded: Result<T, String>, blind: &mut Vec<Blind>) -
     loaded.map_err(|why| blind.push(Blind { sense, why })).ok()
 }
 
-/// The processes in a cgroup and below it.
+/// The processes in a cgroup and below it, at most 65,536.
 pub fn processes(directory: &Path) -> Vec<Process> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];
@@ -395,8 +451,8 @@ pub fn processes(directory: &Path) -> Vec<Process> {
         let pids = text.lines().filter_map(|line| line.parse().ok());
         // 0 is a process that our pid namespace does not show.
         found.extend(pids.filter(|pid| *pid != 0).map(Process::new));
-        if found.len() >= MOST_PROCESSES {
-            found.truncate(MOST_PROCESSES);
+        if found.len() >= MOST_LISTED {
+            found.truncate(MOST_LISTED);
             return found;
         }
         let below = std::fs::read_dir(&directory)
@@ -407,4 +463,58 @@ pub fn processes(directory: &Path) -> Vec<Process> {
         directories.extend(below.map(|entry| entry.path()));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::tests::Bed;
+
+    #[test]
+    fn each_of_very_many_processes_has_its_turn() {
+        let Some(bed) = Bed::new("turns") else {
+            return;
+        };
+        let many = MOST_PROCESSES + 100;
+        let script = format!("for i in $(seq {many}); do sleep 60 & done; wait");
+        let mut all = bed.command(&script).spawn().unwrap();
+        for _ in 0..500 {
+            if processes(&bed.directory).len() > many {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let everybody: BTreeSet<Process> = processes(&bed.directory).into_iter().collect();
+        assert!(everybody.len() > many);
+        let mut senses = Senses::blind_to_all();
+        let mut met = BTreeSet::new();
+        for round in 0..2 {
+            senses.round = round;
+            let turn = senses.whose_turn(&bed.directory);
+            assert_eq!(turn.len(), MOST_PROCESSES);
+            met.extend(turn);
+        }
+        assert_eq!(met, everybody);
+        std::fs::write(bed.directory.join("cgroup.kill"), "1").unwrap();
+        all.wait().unwrap();
+    }
+
+    #[test]
+    fn who_does_little_at_a_time_is_looked_into_too_and_who_is_gone_is_forgotten() {
+        let mut senses = Senses::blind_to_all();
+        let me = Process::new(std::process::id());
+        let begun = Instant::now();
+        while me.ticks().unwrap_or(0) < 2 * WORTH_LOOKING {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+        }
+        assert_eq!(senses.meet(1, me), Some(true));
+        let known = senses.known.get_mut(&(1, me.pid())).unwrap();
+        known.looked_ticks = known.ticks;
+        known.ticks += 1000;
+        // Less time than before: another process.
+        assert_eq!(senses.meet(1, me), Some(true));
+        senses.round += FORGOTTEN_AFTER;
+        senses.look(&[], Time(Duration::ZERO));
+        assert!(senses.known.is_empty());
+    }
 }

@@ -120,6 +120,7 @@ impl Case {
             // The next sample frees it if it has rested; till then it stands where it stood.
             rung: earlier.rung.min(Rung::Throttled),
             moved: earlier.moved,
+            relapses: earlier.relapses,
             ..Case::new(policy)
         }
     }
@@ -144,10 +145,12 @@ impl Case {
         self.rung == Rung::Frozen && self.ends && policy.evidence.stop == Stop::Processes
     }
 
-    /// Before verdicts are carried out that so far were only told: nothing is ended for what
-    /// was found while nobody acted; whoever goes on is found again.
-    pub fn reopen(&mut self) {
-        self.accusation = None;
+    /// Before verdicts are carried out that so far were only told: nothing stands still or is
+    /// ended for what was found while nobody acted. Evidence stands, and its delay begins now.
+    pub fn reopen(&mut self, now: Time) {
+        if let Some(accusation) = &mut self.accusation {
+            accusation.since = now;
+        }
         self.ends = false;
         self.rung = self.rung.min(Rung::Throttled);
     }

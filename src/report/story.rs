@@ -121,10 +121,10 @@ impl Story<'_> {
     }
 
     /// It does something that miners do, or that only looks like it: what all that was found
-    /// amounts to, now that `fresh` was.
-    pub fn evidence(&self, level: Strength, all: &[Evidence], fresh: Option<&Evidence>) -> Entry {
-        // What proves most comes first; of each sense one reading says enough.
-        let mut shown: Vec<&Evidence> = fresh.into_iter().chain(all).collect();
+    /// amounts to.
+    pub fn evidence(&self, level: Strength, all: &[Evidence]) -> Entry {
+        // What proves most comes first; of each sense one reading, the latest, says enough.
+        let mut shown: Vec<&Evidence> = all.iter().rev().collect();
         shown.sort_by_key(|one| std::cmp::Reverse((one.strength(), proves(one))));
         let mut senses = BTreeSet::new();
         shown.retain(|one| senses.insert(one.fact.sense()));

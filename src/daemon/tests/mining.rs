@@ -51,15 +51,14 @@ impl Node {
     }
 
     async fn finds_of(&mut self, daemon: &Running, user: &str, facts: &[Fact], pid: u32) {
-        for fact in facts {
-            let evidence = Evidence {
-                fact: *fact,
-                pid,
-                at: self.clock,
-            };
-            let id = self.id(user);
-            daemon.found(Found { id, evidence }, self.clock);
-        }
+        let id = self.id(user);
+        let found = |fact: &Fact| {
+            let (fact, at) = (*fact, self.clock);
+            let evidence = Evidence { fact, pid, at };
+            Found { id, evidence }
+        };
+        let found: Vec<Found> = facts.iter().map(found).collect();
+        daemon.found(&found, self.clock);
         quiet().await;
     }
 }
@@ -243,6 +242,28 @@ fn observing_only_tells_what_a_miner_would_come_to() {
         node.second(&daemon).await;
         assert!(node.systemd.0.borrow().stopped.is_empty());
         assert!(rung(&daemon, "alice") < Rung::Frozen);
+    });
+}
+
+#[test]
+fn a_restart_into_enforce_ends_nothing_for_what_was_found_while_observing() {
+    on_a_node(async || {
+        let (mut node, daemon, _journal, mut used) = hot(Mode::Observe, |config| {
+            config.evidence.consequences.stop_after = Some(Duration::from_secs(10));
+        })
+        .await;
+        node.finds(&daemon, "alice", &[RULE_R, CONSTANTS]).await;
+        for _ in 0..20 {
+            node.busy_second(&daemon, "alice", &mut used).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Stopped);
+        daemon.save();
+        drop(daemon);
+        node.config.mode = Mode::Enforce;
+        let (daemon, _journal) = node.start();
+        node.second(&daemon).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert!(node.systemd.0.borrow().stopped.is_empty());
     });
 }
 

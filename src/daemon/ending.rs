@@ -1,0 +1,98 @@
+//! Ending what mines. A server whose time is up is asked to stop (`stopping`); this one is not.
+
+use super::{Daemon, Inner, now};
+use crate::act::{ActError, CpuControl, Owner};
+use crate::cgroup::CgroupId;
+use crate::hub::Units;
+use crate::judge::{Controls, Event, step};
+use crate::report::Story;
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Ends a server that mines, all of it; its owner is told to forget it afterwards. The verdict
+    /// is told from here, since the server is gone by then.
+    pub(super) async fn end_server(
+        &self,
+        id: CgroupId,
+        owner: &Owner,
+        before: &Controls,
+        target: &Controls,
+    ) -> Result<(), ActError> {
+        let listed = self.inner.borrow_mut().hub_to_stop(id);
+        let (server, cgroup, mut verdicts, journal, mode) = {
+            let mut inner = self.inner.borrow_mut();
+            let (journal, mode) = (inner.journal.clone(), inner.config.mode);
+            let Some(guarded) = inner.guarded(id) else {
+                return Ok(());
+            };
+            let verdicts = std::mem::take(&mut guarded.verdicts);
+            let (server, cgroup) = (guarded.server.clone(), guarded.cgroup.clone());
+            (server, cgroup, verdicts, journal, mode)
+        };
+        if let Err(error) = gone_is_fine(self.stopper.end_all(&cgroup, id).await) {
+            if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
+                verdicts.append(&mut guarded.verdicts);
+                guarded.verdicts = verdicts;
+            }
+            return Err(error);
+        }
+        let story = Story {
+            server: &server,
+            cgroup: &cgroup,
+            id,
+            mode,
+            shares: None,
+        };
+        for verdict in &verdicts {
+            journal.tell(story.verdict(verdict, target, before));
+        }
+        // What is empty holds no limit any more; a unit that is still there is to be let go of.
+        let _ = self.cpu.apply(owner, None, target).await;
+        gone_is_fine(self.stop_listed(listed, id, owner).await)
+    }
+
+    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended.
+    pub(super) async fn end_miners(&self, id: CgroupId) -> Result<(), ActError> {
+        let now = now();
+        let (cgroup, processes) = {
+            let mut inner = self.inner.borrow_mut();
+            let acts = inner.acts();
+            let processes = inner.mining_processes(id);
+            match inner.guarded(id) {
+                Some(guarded)
+                    if acts && guarded.case.waits_for_end_of_processes(&guarded.policy) =>
+                {
+                    (guarded.cgroup.clone(), processes)
+                }
+                _ => return Ok(()),
+            }
+        };
+        let count = self.stopper.end(&cgroup, id, &processes).await?;
+        let mut inner = self.inner.borrow_mut();
+        inner.close_dossier(id);
+        if let Some(guarded) = inner.guarded(id) {
+            let event = Event::ProcessesEnded { count };
+            let verdict = step(&mut guarded.case, &event, now, &guarded.policy);
+            guarded.verdicts.extend(verdict);
+            guarded.unsettled = true;
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Whether a server is to be ended without being asked.
+    pub(super) fn must_end(&mut self, id: CgroupId) -> bool {
+        self.must_stop(id)
+            && self
+                .guarded(id)
+                .is_some_and(|guarded| guarded.case.ends_as_miner() && !guarded.is_outside())
+    }
+}
+
+/// That a server ended by itself is what was wanted.
+fn gone_is_fine(result: Result<(), ActError>) -> Result<(), ActError> {
+    match result {
+        Err(error) if error.is_gone() => Ok(()),
+        result => result,
+    }
+}
