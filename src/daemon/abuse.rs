@@ -48,7 +48,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             pid: Evidence::NO_PROCESS,
             at: now,
         };
-        self.found(Found { id: id.0, evidence }, now);
+        self.found(&[Found { id: id.0, evidence }], now);
     }
 }
 

@@ -26,7 +26,6 @@ fn a_scan_is_seen_and_programs_that_speak_with_many_hosts_are_not() {
     host.listen("tcp", "::", 443);
     // What pip, dask and a browser find: hosts that answer.
     link.host.ip("address add 10.90.0.0/16 dev lo");
-    link.host.ip("route add local 10.90.0.0/16 dev lo");
     // What a scan finds mostly: nobody.
     link.host.ip("route add blackhole 10.91.0.0/16");
     link.host.ip("route add blackhole fd91::/64");
