@@ -68,6 +68,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if observed {
             inner.reopen_all(now());
         }
+        inner.try_out(&self.stopper);
         inner.resolve_all();
         inner.read_lists();
         if !inner.off {

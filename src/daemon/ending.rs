@@ -1,11 +1,12 @@
 //! Ending what mines. A server whose time is up is asked to stop (`stopping`); this one is not.
 
+use super::entries::Entry;
 use super::{Daemon, Inner, now};
-use crate::act::{ActError, CpuControl, Owner};
-use crate::cgroup::CgroupId;
+use crate::act::{ActError, CpuControl, Owner, Stopper};
+use crate::cgroup::{CgroupId, CgroupPath};
 use crate::hub::Units;
-use crate::judge::{Controls, Event, step};
-use crate::report::Story;
+use crate::judge::{Controls, Event, Stop, step};
+use crate::report::{Entry as Told, Kind, Level, Story};
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Ends a server that mines, all of it; its owner is told to forget it afterwards. The verdict
@@ -53,20 +54,24 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended.
     pub(super) async fn end_miners(&self, id: CgroupId) -> Result<(), ActError> {
         let now = now();
-        let (cgroup, processes) = {
+        let (places, processes) = {
             let mut inner = self.inner.borrow_mut();
             let acts = inner.acts();
-            let processes = inner.mining_processes(id);
-            match inner.guarded(id) {
-                Some(guarded)
-                    if acts && guarded.case.waits_for_end_of_processes(&guarded.policy) =>
-                {
-                    (guarded.cgroup.clone(), processes)
-                }
-                _ => return Ok(()),
+            let waits = inner
+                .guarded(id)
+                .is_some_and(|guarded| guarded.case.waits_for_end_of_processes(&guarded.policy));
+            if !(acts && waits) {
+                return Ok(());
             }
+            (inner.places_of(id), inner.mining_processes(id))
         };
-        let count = self.stopper.end(&cgroup, id, &processes).await?;
+        let mut count = 0;
+        for (cgroup, place) in places {
+            match self.stopper.end(&cgroup, place, &processes).await {
+                Ok(ended) => count += ended,
+                Err(error) => gone_is_fine(Err(error))?,
+            }
+        }
         let mut inner = self.inner.borrow_mut();
         inner.close_dossier(id);
         if let Some(guarded) = inner.guarded(id) {
@@ -80,6 +85,37 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
+    /// A server's cgroup, and those of what its user runs outside it.
+    fn places_of(&self, id: CgroupId) -> Vec<(CgroupPath, CgroupId)> {
+        let mut places = Vec::new();
+        for (place, entry) in &self.entries {
+            if let Entry::Guarded(guarded) = entry
+                && (*place == id || guarded.lead == Some(id))
+            {
+                places.push((guarded.cgroup.clone(), *place));
+            }
+        }
+        places
+    }
+
+    /// Proves beforehand that what the configuration asks for could be done, and tells if not.
+    pub(super) fn try_out(&mut self, stopper: &Stopper) {
+        let tried = match self.config.evidence.consequences.stop {
+            Stop::Server => stopper.try_out_all(),
+            Stop::Processes => stopper.try_out_one(),
+        };
+        let before = self.cannot_stop.take();
+        self.cannot_stop = tried.err();
+        if let Some(why) = self
+            .cannot_stop
+            .clone()
+            .filter(|_| self.cannot_stop != before)
+        {
+            let message = format!("What mines could not be ended here: {why}.");
+            self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+        }
+    }
+
     /// Whether a server is to be ended without being asked.
     pub(super) fn must_end(&mut self, id: CgroupId) -> bool {
         self.must_stop(id)

@@ -163,11 +163,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                  effect; boot with systemd.unified_cgroup_hierarchy=1 to change that.",
             ));
         }
-        if let Err(why) = self.stopper.try_out() {
-            let message = format!("Processes that mine could not be ended here: {why}.");
-            inner.tell(Told::new(Kind::Trouble, Level::Warning, message));
-            inner.cannot_stop = Some(why);
-        }
+        inner.try_out(&self.stopper);
         let mut cases = book.cases;
         if book.mode == Some(Mode::Observe) && mode == Mode::Enforce {
             for record in &mut cases {

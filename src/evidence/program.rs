@@ -15,25 +15,42 @@ pub enum ProgramError {
     NoTypes(String),
     /// Our program or its tables were refused.
     #[error(
-        "the kernel refuses a BPF program (CAP_BPF and CAP_PERFMON are needed, and no lockdown): {0}"
+        "the kernel refuses a BPF program (CAP_BPF and CAP_PERFMON are needed, and no lockdown): {}",
+        whole(.0)
     )]
     Refused(#[from] Box<aya::EbpfError>),
     /// What it is to be attached to is not there, or closed to us.
-    #[error("{place} cannot be used ({hint}): {source}")]
+    #[error("{place} cannot be used ({hint}): {}", whole(.why))]
     NotAttached {
         /// The tracepoint, or the cgroup's hook.
         place: &'static str,
         /// Where it should be.
         hint: &'static str,
         /// What the kernel said.
-        source: Box<aya::programs::ProgramError>,
+        why: Box<aya::programs::ProgramError>,
     },
     /// A table shared with the kernel cannot be used.
-    #[error("a table shared with the kernel cannot be used: {0}")]
+    #[error("a table shared with the kernel cannot be used: {}", whole(.0))]
     Table(#[from] MapError),
     /// The object is not the one this was written for.
     #[error("the embedded BPF object has no {0}: hubwarden was built wrongly")]
     Incomplete(&'static str),
+}
+
+/// An error with what caused it, in one line. Of a program that the kernel's check refused the
+/// report is pages long; its first line names the mistake.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut words = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        if !words.iter().any(|before: &String| before.ends_with(line)) {
+            words.push(line.chars().take(200).collect());
+        }
+        next = error.source();
+    }
+    words.join(": ")
 }
 
 /// The first pid namespace's inode (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).

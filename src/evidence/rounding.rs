@@ -126,7 +126,7 @@ fn not_attached(error: aya::programs::ProgramError) -> ProgramError {
     ProgramError::NotAttached {
         place: "the tracepoint x86_fpu_regs_deactivated",
         hint: "it is there on x86 only",
-        source: Box::new(error),
+        why: Box::new(error),
     }
 }
 

@@ -67,10 +67,12 @@ impl Blind {
     pub fn remains(&self) -> &'static str {
         match self.sense {
             Sense::Rounding => {
-                "RandomX is still known by its constants in memory and by stratum, and no evidence \
-                 is certain"
+                "no evidence is certain; what remains for RandomX are its constants in memory and \
+                 stratum, where those work"
             }
-            Sense::Constants => "RandomX is still known by its rounding modes, within a minute",
+            Sense::Constants => {
+                "RandomX is still known by its rounding modes, where those work, within a minute or two"
+            }
             Sense::Exec => "names are still read of servers that use much CPU",
             Sense::Stratum => {
                 "pools are still known by their addresses, where a deny list has them"

@@ -133,7 +133,7 @@ fn not_attached(error: aya::programs::ProgramError) -> ProgramError {
     ProgramError::NotAttached {
         place: "the tracepoint sched_process_exec",
         hint: "CAP_BPF and CAP_PERFMON are needed",
-        source: Box::new(error),
+        why: Box::new(error),
     }
 }
 

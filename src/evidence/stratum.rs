@@ -180,7 +180,7 @@ fn not_attached(error: aya::programs::ProgramError) -> ProgramError {
     ProgramError::NotAttached {
         place: "a cgroup's egress hook",
         hint: "CAP_BPF and CAP_NET_ADMIN are needed, and CONFIG_CGROUP_BPF",
-        source: Box::new(error),
+        why: Box::new(error),
     }
 }
 

@@ -14,7 +14,7 @@ DROP_IN = "/etc/systemd/system/hubwarden.service.d/blind.conf"
 def scenario(machine):
     machine.boot()
     install(machine)
-    machine.put("/etc/hubwarden/config.toml", config(mode="enforce", tick="2s"))
+    machine.put("/etc/hubwarden/config.toml", config(mode="enforce", tick="2s", more='[evidence]\nstop = "processes"\n'))
     bob = Hub(machine).login("bob")
     bob.spawn()
     program = miner.put(machine, "bob")
@@ -24,6 +24,7 @@ def scenario(machine):
     expect({"rounding", "exec", "stratum"} <= set(blind), f"blind: {blind}")
     expect("constants" not in blind, f"memory could have been read: {blind['constants'] if 'constants' in blind else ''}")
     expect("CAP_BPF" in blind["rounding"] and "constants in memory" in blind["rounding"], blind["rounding"])
+    expect("not permitted" in blind["rounding"], f"what the kernel said is missing: {blind['rounding']}")
     expect("signalled" in blind.get("stopping", ""), f"without CAP_KILL: {blind}")
     told = [record["MESSAGE"] for record in machine.journal("SYSLOG_IDENTIFIER=hubwarden") if "is blind" in record["MESSAGE"]]
     expect(len(told) >= 3, f"told: {told}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from product import deb, expect
 
-BASELINE, CREDITS = 0.25, 6.0
+BASELINE, CREDITS = 0.25, 10.0
 # What stood there before: the spawner's limit of the server, the admin's of the user's slice.
 SERVERS, SLICES = 1.5, 1.2
 BITES = 1.15
