@@ -44,7 +44,7 @@ def listen(transport, address, port):
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind((address, int(port)))
     if transport == "tcp":
-        listener.listen(64)
+        listener.listen(1024)
     serve = serve_stream if transport == "tcp" else serve_datagrams
     threading.Thread(target=serve, args=(listener,), daemon=True).start()
     return "ok"
