@@ -20,7 +20,12 @@ const MOST: usize = 5_000;
 const PORT: u16 = 4000;
 
 pub fn run() {
-    for child in ["egress-child", "repair-child", "unguarded-child"] {
+    for child in [
+        "egress-child",
+        "names-child",
+        "repair-child",
+        "unguarded-child",
+    ] {
         let myself = std::env::current_exe().expect("our own path");
         let output = Command::new(myself)
             .arg(child)
@@ -202,7 +207,8 @@ impl<'a> Link<'a> {
     }
 }
 
-fn command(line: &str) {
+/// Runs a line of words.
+pub fn command(line: &str) {
     let mut words = line.split(' ');
     let program = words.next().expect("a program");
     let status = Command::new(program).args(words).status();
@@ -210,13 +216,14 @@ fn command(line: &str) {
 }
 
 /// Cgroups of servers at level 2, where most are, below a slice of our own.
-struct Servers {
+pub struct Servers {
     slice: PathBuf,
     ids: Vec<CgroupId>,
 }
 
 impl Servers {
-    fn new(count: usize) -> Servers {
+    /// Makes so many.
+    pub fn new(count: usize) -> Servers {
         let mount = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
         let slice = mount.join(format!("hubwarden-bench-egress-{}", std::process::id()));
         std::fs::create_dir(&slice).expect("a cgroup of our own (root is needed)");
@@ -237,7 +244,8 @@ impl Servers {
         self.slice.join(format!("u{number}.service"))
     }
 
-    fn admitted(&self, count: usize) -> Vec<Admitted> {
+    /// The first of them, each with a number.
+    pub fn admitted(&self, count: usize) -> Vec<Admitted> {
         let admit = |(number, cgroup): (u32, &CgroupId)| Admitted {
             cgroup: *cgroup,
             level: 2,
@@ -248,7 +256,7 @@ impl Servers {
     }
 
     /// Calls this with the process in a server's cgroup: a socket keeps the one it was made in.
-    fn within<T>(&self, number: usize, call: impl FnOnce() -> T) -> T {
+    pub fn within<T>(&self, number: usize, call: impl FnOnce() -> T) -> T {
         let enter = |cgroup: &Path| {
             std::fs::write(cgroup.join("cgroup.procs"), "0").expect("a cgroup to be in");
         };
@@ -274,7 +282,8 @@ fn ms(begun: Instant) -> f64 {
     Duration::as_secs_f64(&begun.elapsed()) * 1e3
 }
 
-fn median(values: &[f64]) -> f64 {
+/// The middle one.
+pub fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -4,6 +4,7 @@ use super::{Failure, runtime};
 use crate::cgroup::{find_root, has_cpu_controller};
 use crate::config::{Config, ThrottleWhen};
 use crate::control::Client;
+use crate::egress::names::Queueing;
 use crate::egress::{Firewall, Nft};
 use crate::hub::HubUser;
 use nix::unistd::Group;
@@ -105,10 +106,30 @@ fn kernel(report: &mut Report, config: &Config) {
         );
         return;
     }
-    match Nft::open().and_then(|mut nft| nft.probe()) {
-        Ok(()) => report.add(Weight::Good, "packet rules: the kernel takes them"),
+    match Nft::open().and_then(|mut nft| nft.probe().and_then(|()| nft.queueing())) {
+        Ok(queueing) => {
+            report.add(Weight::Good, "packet rules: the kernel takes them");
+            names(report, config, queueing);
+        }
         Err(error) => report.add(Weight::Bad, format!("packet rules: {error}")),
     }
+}
+
+/// Whether classes can reach names.
+fn names(report: &mut Report, config: &Config, queueing: Queueing) {
+    let mut classes = config.egress.classes.values();
+    let used = classes.any(|class| !class.names.is_empty());
+    let yes = match queueing {
+        Queueing::Native => "names: resolvers' answers can be read",
+        _ => "names: resolvers' answers can be read, by the iptables target NFQUEUE",
+    };
+    report.when(
+        queueing != Queueing::Missing,
+        if used { Weight::Bad } else { Weight::Note },
+        yes,
+        "names: this kernel queues no packets, so classes with names reach nothing by name; it needs \
+         CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with CONFIG_NETFILTER_XT_TARGET_NFQUEUE",
+    );
 }
 
 /// Servers that no limit can be set on without harming the hub.

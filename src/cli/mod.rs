@@ -3,6 +3,7 @@
 mod brake;
 mod check;
 mod check_config;
+mod explain;
 mod flows;
 mod grant;
 mod lists;
@@ -11,6 +12,8 @@ mod replay;
 mod run;
 mod sense;
 mod status;
+mod table;
+mod top;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -45,6 +48,16 @@ enum Verb {
     Flows {
         /// The hub user's name; without it, all that you may see
         user: Option<String>,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show servers and what runs in them, on a screen that refreshes itself
+    Top(top::Options),
+    /// Say how a user's servers stand and why: verdicts, evidence of mining, what runs in them
+    Explain {
+        /// The hub user's name
+        user: String,
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
@@ -137,6 +150,8 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Run { config, state } => run::run(config, &state),
         Verb::Status { json } => status::status(json),
         Verb::Flows { user, json } => flows::flows(user.as_deref(), json),
+        Verb::Top(options) => top::top(&options),
+        Verb::Explain { user, json } => explain::explain(&user, json),
         Verb::Check { file } => check::check(&file),
         Verb::CheckConfig { file } => check_config::check_config(&file),
         Verb::Grant(order) => grant::grant(order),

@@ -4,10 +4,13 @@ use super::{Failure, runtime};
 use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::config::Config;
 use crate::daemon::{self, Parts, Store};
+use crate::egress::names::{Asked, Reader};
 use crate::egress::{Intrusion, Monitor, Nft, Refusal};
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -24,12 +27,15 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
         let (ask, commands) = mpsc::channel(16);
         let bus = SdBus::new(connection.clone());
         let firewall = firewall(&journal)?;
+        let intrusions = intrusions(&firewall, &journal);
+        let firewall = Arc::new(Mutex::new(firewall));
         let parts = Parts {
             cpu: ByOwner::new(SystemdCpu::new(bus.clone()), CgroupCpu::new(&root)),
             root,
             store,
             units: bus,
-            intrusions: intrusions(&firewall, &journal),
+            asked: names(&firewall, config.egress.dns_queue, &journal),
+            intrusions,
             firewall: Box::new(firewall),
             refusals: refusals(config.egress.log_group, &journal),
             journal,
@@ -128,6 +134,43 @@ fn intrusions(firewall: &Nft, journal: &Journal) -> mpsc::Receiver<Intrusion> {
         }
     }
     intrusions
+}
+
+/// Reads resolvers' answers on a thread of its own, so that no answer waits for the daemon's loop;
+/// who asked for denied names comes out of the queue.
+fn names(firewall: &Arc<Mutex<Nft>>, queue: u16, journal: &Journal) -> mpsc::Receiver<Asked> {
+    let (sender, asked) = mpsc::channel(256);
+    let (rules, told) = (Arc::clone(firewall), journal.clone());
+    let counts = Arc::default();
+    let read = move || {
+        let mut last = None;
+        while !sender.is_closed() {
+            let ended = Reader::open(
+                queue,
+                Arc::clone(&rules),
+                Arc::clone(&counts),
+                sender.clone(),
+            )
+            .and_then(|mut reader| reader.run(&AtomicBool::new(false)));
+            if let Err(error) = ended {
+                let message = format!(
+                    "Resolvers' answers cannot be read, which is tried again every second: \
+                     {error}. Meanwhile classes with names reach what they know already, and \
+                     nothing new."
+                );
+                if last.as_ref() != Some(&message) {
+                    told.tell(Entry::new(Kind::Trouble, Level::Error, message.clone()));
+                    last = Some(message);
+                }
+            }
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("names".into()).spawn(read) {
+        let message = format!("Resolvers' answers cannot be read: no thread: {error}.");
+        journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
+    }
+    asked
 }
 
 /// Refused packets, as the kernel tells of them.

@@ -3,6 +3,7 @@
 //! [`Config::parse`] either yields a whole configuration or the list of all that is wrong; a file
 //! is never half accepted. `config.example.toml` shows every key with its default.
 
+mod classes;
 mod decode;
 mod evidence;
 mod hub;
@@ -69,12 +70,16 @@ pub struct Config {
 pub struct Egress {
     /// The class of a known server.
     pub class: ClassName,
+    /// The class of a server while evidence holds it back, if another than its own.
+    pub quarantine: Option<ClassName>,
     /// What DNS may be asked.
     pub resolvers: Resolvers,
     /// Networks no class reaches.
     pub denied: Vec<IpNet>,
     /// Netlink log group on which the kernel tells of refusals.
     pub log_group: u16,
+    /// Netfilter queue in which DNS answers wait to be read; the next one is used too.
+    pub dns_queue: u16,
     /// The classes by name.
     pub classes: BTreeMap<ClassName, Class>,
 }
@@ -129,9 +134,11 @@ impl Default for Config {
             reserve: None,
             egress: Egress {
                 class: standard(),
+                quarantine: None,
                 resolvers: Resolvers::Auto,
                 denied: default_denied(),
                 log_group: 4814,
+                dns_queue: 4814,
                 classes: BTreeMap::from([(standard(), Class::standard())]),
             },
             evidence: Evidence::default(),
@@ -266,24 +273,13 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
         resolvers: section.value("resolvers", default.resolvers),
         denied: section.list("denied", default.denied),
         log_group: section.value("log_group", default.log_group),
+        dns_queue: section.value("dns_queue", default.dns_queue),
+        quarantine: default.quarantine,
         classes: default.classes,
     };
     let mut classes = section.section("classes");
     for (name, span, mut class) in classes.sections() {
-        let mut read = Class {
-            loopback_ports: class.list("loopback_ports", Vec::new()),
-            ..Class::standard()
-        };
-        if let Some(services) = class.optional_list::<ServiceName>("services") {
-            read.dns = services.contains(&ServiceName::Dns);
-            read.services = services
-                .into_iter()
-                .filter_map(ServiceName::ports)
-                .collect();
-            // A set, so that the order in the file means nothing.
-            read.services
-                .sort_by_key(|service| (service.transport, *service.ports.start()));
-        }
+        let read = classes::read(&mut class);
         match name.parse::<ClassName>() {
             Ok(name) if name.is_built_in() => {
                 let message = format!("class `{name}` is built in; choose another name");
@@ -293,6 +289,12 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
             Err(why) => class.complain_at(span, why.to_string()),
         }
         class.finish();
+    }
+    let quarantine = "when_throttled_by_evidence";
+    if let Some(text) = section.optional::<String>(quarantine)
+        && text != "none"
+    {
+        egress.quarantine = egress.class_named(&text, &mut section, quarantine);
     }
     if let Some(text) = section.optional::<String>("class")
         && let Some(name) = egress.class_named(&text, &mut section, "class")

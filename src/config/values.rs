@@ -12,12 +12,12 @@ use toml::de::DeValue;
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
 
-fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
+pub(super) fn string<'v>(value: &'v DeValue<'_>) -> Result<&'v str, String> {
     value.as_str().ok_or_else(String::new)
 }
 
 /// Splits `"1.5 core-hours"` into the number and the unit.
-fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
+pub(super) fn number_and_unit(text: &str) -> Result<(f64, &str), String> {
     let text = text.trim();
     let end = text
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
@@ -191,7 +191,7 @@ impl FromToml for String {
     }
 }
 
-fn integer(value: &DeValue<'_>) -> Result<u64, String> {
+pub(super) fn integer(value: &DeValue<'_>) -> Result<u64, String> {
     let number = value.as_integer().ok_or_else(String::new)?;
     u64::from_str_radix(&number.as_str().replace('_', ""), number.radix())
         .map_err(|_| String::new())

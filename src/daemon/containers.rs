@@ -209,7 +209,7 @@ impl Inner {
         for (id, entry) in &self.entries {
             let (cgroup, whose) = match entry {
                 Entry::Guarded(guarded) => {
-                    let (number, class) = (guarded.number, guarded.class.clone());
+                    let (number, class) = (guarded.number, guarded.class_in_force().clone());
                     (&guarded.cgroup, Whose::Server { number, class })
                 }
                 Entry::Other { cgroup, .. } | Entry::Asked { cgroup, .. } => {

@@ -21,10 +21,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 /// The same refusal of the same server is told again after this long.
-const TELL_AGAIN: Duration = Duration::from_secs(3600);
+pub(super) const TELL_AGAIN: Duration = Duration::from_secs(3600);
 /// Different refusals told per server within that time.
-const MOST_TOLD: usize = 64;
+pub(super) const MOST_TOLD: usize = 64;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Tells a refusal, once an hour for the same server and destination.
@@ -114,7 +115,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             return;
         }
         let resolvers = resolvers(&inner.config.egress);
-        if !inner.loaded || resolvers != inner.resolvers {
+        if !inner.loaded || resolvers != inner.resolvers || inner.relays() != inner.relays {
             inner.load_egress();
             return;
         }
@@ -142,7 +143,16 @@ impl Inner {
     /// Replaces the whole table by what it should be now.
     pub(super) fn load_egress(&mut self) {
         let resolvers = resolvers(&self.config.egress);
-        let policy = policy(self.config.mode, &self.config, &resolvers, &self.lists);
+        let relays = self.relays();
+        let lists = &self.lists;
+        let policy = policy(
+            self.config.mode,
+            &self.config,
+            &resolvers,
+            &relays,
+            lists,
+            self.dns_queue,
+        );
         let slices = self.guarded_slices();
         let admitted = self.admitted();
         self.remember_containers();
@@ -150,8 +160,12 @@ impl Inner {
             Ok(()) => {
                 self.loaded = true;
                 self.resolvers = resolvers;
+                self.relays = relays;
                 self.slices = slices;
                 self.trouble_told = None;
+                if let Some(lack) = self.firewall.lacks() {
+                    self.tell_once(Told::new(Kind::Trouble, Level::Error, lack));
+                }
             }
             Err(error) => {
                 self.loaded = false;
@@ -314,6 +328,19 @@ impl Inner {
         self.generation = self.firewall.generation().ok();
     }
 
+    /// The services of this node that ask resolvers for others, of those that run. Whose programs
+    /// ask systemd-resolved over D-Bus, or Docker's resolver in a container, get no answer of their
+    /// own that could be read.
+    fn relays(&self) -> Vec<CgroupId> {
+        const RELAYS: [&str; 2] = ["systemd-resolved.service", "docker.service"];
+        let path = |unit| self.root.join("system.slice").join(unit);
+        RELAYS
+            .into_iter()
+            .filter_map(|unit| std::fs::metadata(path(unit)).ok())
+            .map(|metadata| CgroupId(metadata.ino()))
+            .collect()
+    }
+
     /// The slices whose unknown members reach nothing, of those that exist.
     fn guarded_slices(&self) -> Vec<CgroupId> {
         let path = self.root.join(&self.config.hub.slice);
@@ -323,7 +350,7 @@ impl Inner {
             .collect()
     }
 
-    fn egress_trouble(&mut self, what: &str, error: &crate::egress::Error) {
+    pub(super) fn egress_trouble(&mut self, what: &str, error: &crate::egress::Error) {
         let text = format!("{what} failed and is tried again: {error}.");
         if self.trouble_told.as_ref() != Some(&text) {
             self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));
@@ -381,17 +408,23 @@ fn policy(
     mode: Mode,
     config: &crate::config::Config,
     resolvers: &[IpAddr],
+    relays: &[CgroupId],
     lists: &Arc<Vec<List>>,
+    dns_queue: u16,
 ) -> Policy {
+    let mut classes = config.egress.classes.clone();
+    classes.extend(super::classes::spent(&config.egress));
     Policy {
         mode,
-        classes: config.egress.classes.clone(),
+        classes,
         hub_ports: config.hub.api_ports.clone(),
         proxies: config.hub.proxies.clone(),
         resolvers: resolvers.to_vec(),
         denied: config.egress.denied.clone(),
         lists: Arc::clone(lists),
         log_group: config.egress.log_group,
+        relays: relays.to_vec(),
+        dns_queue,
     }
 }
 
@@ -399,10 +432,25 @@ fn policy(
 fn resolvers(egress: &Egress) -> Vec<IpAddr> {
     match &egress.resolvers {
         Resolvers::Fixed(addresses) => addresses.clone(),
-        Resolvers::Auto => std::fs::read_to_string(Path::new(RESOLV_CONF))
-            .map(|text| nameservers(&text))
-            .unwrap_or_default(),
+        Resolvers::Auto => {
+            let read = |path| {
+                std::fs::read_to_string(Path::new(path)).map(|text: String| nameservers(&text))
+            };
+            let mut resolvers = read(RESOLV_CONF).unwrap_or_default();
+            // A container has the resolvers behind the stub: Docker gives it those.
+            if resolvers.iter().any(is_stub) {
+                resolvers.extend(read(BEHIND_STUB).unwrap_or_default());
+            }
+            resolvers
+        }
     }
+}
+
+/// Whether it is systemd-resolved on this node (`systemd-resolved.service(8)`).
+fn is_stub(address: &IpAddr) -> bool {
+    [[127, 0, 0, 53], [127, 0, 0, 54]]
+        .iter()
+        .any(|stub| *address == IpAddr::from(*stub))
 }
 
 /// The `nameserver` lines of resolv.conf(5); without any the C library asks this node itself.

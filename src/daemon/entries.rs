@@ -66,6 +66,8 @@ pub(super) struct Guarded {
     pub acting: bool,
     /// Verdicts to carry out and tell, oldest first.
     pub verdicts: VecDeque<Verdict>,
+    /// Why it stands where it stands, as told last.
+    pub reason: Option<String>,
     /// How far its end has come, where a verdict ends it.
     pub stopping: Stopping,
     /// Something has to be tried again at the next tick.
@@ -74,6 +76,10 @@ pub(super) struct Guarded {
     pub released: bool,
     /// The last trouble told, so that a lasting one is told once.
     pub trouble: Option<String>,
+    /// The class that judges it instead of its own, while something holds it back.
+    pub instead: Option<ClassName>,
+    /// Denied names it asked for, told lately.
+    pub asked: BTreeMap<String, Time>,
     /// What was refused and told lately.
     pub refusals: BTreeMap<(u8, IpAddr, Option<u16>), Time>,
 }
@@ -99,10 +105,13 @@ impl Guarded {
             stat: None,
             acting: false,
             verdicts: VecDeque::new(),
+            reason: None,
             stopping: Stopping::default(),
             unsettled: false,
             released: false,
             trouble: None,
+            instead: None,
+            asked: BTreeMap::new(),
             refusals: BTreeMap::new(),
         }
     }
@@ -134,9 +143,14 @@ impl Guarded {
         Admitted::LEVELS.contains(&level).then(|| Admitted {
             cgroup: self.id,
             level,
-            class: self.class.clone(),
+            class: self.class_in_force().clone(),
             number: self.number,
         })
+    }
+
+    /// The class that judges its packets now.
+    pub fn class_in_force(&self) -> &ClassName {
+        self.instead.as_ref().unwrap_or(&self.class)
     }
 
     /// What it used lately; of a user's only server, with all that runs outside it.

@@ -28,6 +28,7 @@ impl Inner {
         book.slice = self.slice_cap.clone();
         book.bystanders = self.bystanders();
         book.bridges = self.networks.bridges.clone();
+        book.traffic = self.traffic.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());

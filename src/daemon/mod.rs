@@ -7,6 +7,7 @@
 mod abuse;
 mod accounts;
 mod brake;
+mod classes;
 mod commands;
 mod containers;
 mod contention;
@@ -15,12 +16,15 @@ mod ending;
 mod enforce;
 mod entries;
 mod evidence;
+mod explain;
 mod find_out;
 mod flows;
 mod grants;
 mod hears;
 mod inner;
+mod insight;
 mod metrics;
+mod names;
 mod outside;
 mod people;
 mod places;
@@ -31,6 +35,7 @@ mod slice_cap;
 mod state;
 mod stopping;
 mod sweep;
+mod traffic;
 mod watch;
 
 pub use brake::lift;
@@ -43,6 +48,7 @@ use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
 use crate::egress::lists::List;
+use crate::egress::names::Asked;
 use crate::egress::{Admitted, Firewall, Intrusion, Refusal};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName};
@@ -80,6 +86,8 @@ pub struct Parts<C, U> {
     pub journal: Journal,
     /// What packets were refused.
     pub refusals: mpsc::Receiver<Refusal>,
+    /// Who asked for denied names.
+    pub asked: mpsc::Receiver<Asked>,
     /// Who else changed the packet rules.
     pub intrusions: mpsc::Receiver<Intrusion>,
     /// What people ask.
@@ -114,6 +122,8 @@ struct Daemon<C, U> {
     /// Somebody appeared: the hub may have news of them.
     hub_news: Notify,
     tree_reads: Cell<bool>,
+    /// Who looks at processes when people ask.
+    observer: insight::Observer,
     /// Ticks since the start.
     ticks: Cell<u32>,
 }
@@ -121,6 +131,7 @@ struct Daemon<C, U> {
 /// What the loop is told by others.
 struct Inlets {
     refusals: mpsc::Receiver<Refusal>,
+    asked: mpsc::Receiver<Asked>,
     intrusions: mpsc::Receiver<Intrusion>,
     commands: mpsc::Receiver<Command>,
 }
@@ -155,6 +166,12 @@ struct Inner {
     auditing: bool,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
+    /// The queue that answers are read from; it was bound at the start.
+    dns_queue: u16,
+    /// What users sent and received today.
+    traffic: traffic::Traffic,
+    /// Who asks them for others.
+    relays: Vec<CgroupId>,
     /// What no class reaches, as read at start and at each reload.
     lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
@@ -189,6 +206,7 @@ struct Inner {
 impl<C, U> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
     fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
+        let dns_queue = parts.config.egress.dns_queue;
         let daemon = Rc::new(Daemon {
             stopper: Stopper::new(&parts.root),
             inner: RefCell::new(Inner {
@@ -221,6 +239,9 @@ impl<C, U> Daemon<C, U> {
                 auditing: false,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
+                dns_queue,
+                traffic: traffic::Traffic::default(),
+                relays: Vec::new(),
                 lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,
@@ -241,11 +262,13 @@ impl<C, U> Daemon<C, U> {
             save_wanted: Notify::new(),
             reloaded: Notify::new(),
             hub_news: Notify::new(),
+            observer: insight::Observer::default(),
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),
         });
         let inlets = Inlets {
             refusals: parts.refusals,
+            asked: parts.asked,
             intrusions: parts.intrusions,
             commands: parts.commands,
         };

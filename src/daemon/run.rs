@@ -58,6 +58,7 @@ where
     let mut save = ticker(SAVE_EVERY);
     let mut alive = ticker(watchdog_interval());
     let mut refusals_open = true;
+    let mut asked_open = true;
     let mut intrusions_open = true;
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
@@ -81,6 +82,10 @@ where
             refusal = inlets.refusals.recv(), if refusals_open => match refusal {
                 Some(refusal) => daemon.refused(&refusal, now()),
                 None => refusals_open = false,
+            },
+            asked = inlets.asked.recv(), if asked_open => match asked {
+                Some(asked) => daemon.asked(&asked, now()),
+                None => asked_open = false,
             },
             Some(first) = found.recv() => {
                 // What was found in one look is one story.
@@ -147,6 +152,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.slice_cap = book.slice;
         inner.networks.bystanders = book.bystanders;
         inner.networks.bridges = book.bridges;
+        inner.traffic = book.traffic;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -171,6 +177,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         }
         inner.resume(cases);
+        inner.settle_classes(now());
         inner.read_lists();
         if !inner.off {
             inner.load_egress();
@@ -226,6 +233,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.sweep(now(), None);
         self.inner.borrow_mut().send_senses(now());
         self.weigh_all(now());
+        self.inner.borrow_mut().settle_traffic(now());
         self.check_egress();
         self.follow_containers();
         self.watch_abuse();

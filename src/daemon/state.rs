@@ -37,6 +37,9 @@ pub struct Book {
     /// How users stood when their last server ended, and when; until they have rested.
     #[serde(default)]
     pub rested: BTreeMap<String, (Case, Time)>,
+    /// What users sent and received today; it outlives a boot.
+    #[serde(default)]
+    pub traffic: super::traffic::Traffic,
     /// What we changed on the guarded slice as a whole.
     #[serde(default)]
     pub slice: Option<SliceCap>,
@@ -148,6 +151,7 @@ impl Store {
         Ok(Book {
             off: book.off,
             grants: book.grants,
+            traffic: book.traffic,
             ..self.empty()
         })
     }
@@ -196,6 +200,7 @@ impl Store {
             mode: None,
             grants: BTreeMap::new(),
             rested: BTreeMap::new(),
+            traffic: super::traffic::Traffic::default(),
             slice: None,
             bystanders: BTreeSet::new(),
             bridges: BTreeMap::new(),

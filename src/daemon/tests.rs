@@ -14,11 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 mod accounts;
+mod asked;
+mod classes;
 mod containers;
 mod hub_word;
 mod intruders;
 mod ladder;
 mod mining;
+mod names;
 mod outside;
 mod people;
 mod shown;
@@ -83,6 +86,7 @@ struct Rules {
     admitted: BTreeMap<CgroupId, Admitted>,
     generation: u32,
     altered: Vec<Difference>,
+    traffic: Vec<crate::egress::Traffic>,
     bridges: Bridges,
 }
 
@@ -123,8 +127,18 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
-    fn reclass(&mut self, _: &[(CgroupId, crate::egress::ClassName)]) -> Result<(), Error> {
+    fn reclass(&mut self, changes: &[(CgroupId, crate::egress::ClassName)]) -> Result<(), Error> {
+        let mut rules = self.rules();
+        for (id, class) in changes {
+            if let Some(admitted) = rules.admitted.get_mut(id) {
+                admitted.class = class.clone();
+            }
+        }
         Ok(())
+    }
+
+    fn traffic(&mut self) -> Result<Vec<crate::egress::Traffic>, Error> {
+        Ok(self.rules().traffic.clone())
     }
 
     fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
@@ -263,6 +277,7 @@ impl Node {
     fn start(&self) -> (Running, std::sync::mpsc::Receiver<Told>) {
         let (journal, entries) = Journal::queue();
         let (_, refusals) = mpsc::channel(1);
+        let (_, asked) = mpsc::channel(1);
         let (_, intrusions) = mpsc::channel(1);
         let (_, commands) = mpsc::channel(1);
         let parts = Parts {
@@ -275,6 +290,7 @@ impl Node {
             firewall: Box::new(self.firewall.clone()),
             journal,
             refusals,
+            asked,
             intrusions,
             commands,
         };
@@ -290,6 +306,7 @@ impl Node {
         daemon.rescan();
         daemon.ask_again();
         daemon.sweep(self.clock, None);
+        daemon.inner.borrow_mut().settle_classes(self.clock);
         daemon.check_egress();
         quiet().await;
     }

@@ -2,7 +2,9 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-use super::Error;
+use ipnet::IpNet;
+
+use super::{ClassLimits, Error, names::NamePattern};
 
 /// A class's name: 1 to 32 of `a-z`, `0-9` and `-`, the first a letter.
 ///
@@ -28,9 +30,14 @@ impl ClassName {
         Self("pending".to_owned())
     }
 
-    /// Whether a policy may not define it.
+    /// The built-in class of a server that has had its bytes for the day: this node only.
+    pub fn spent() -> Self {
+        Self("spent".to_owned())
+    }
+
+    /// Whether an admin may not define it.
     pub fn is_built_in(&self) -> bool {
-        [Self::exempt(), Self::pending()].contains(self)
+        [Self::exempt(), Self::pending(), Self::spent()].contains(self)
     }
 
     /// The name as text.
@@ -121,11 +128,28 @@ pub struct Class {
     /// TCP ports on loopback that the class may reach, whoever listens there. A server's own
     /// listeners and the hub's ports need no entry.
     pub loopback_ports: Vec<u16>,
+    /// Where this or `networks` is not empty, services are reached at these names' addresses and
+    /// in those networks only. A name has the addresses that a resolver of the policy told of it
+    /// to someone on this node, for as long as it said.
+    pub names: Vec<NamePattern>,
+    /// Names that the resolvers' answers deny to the class's servers.
+    pub deny_names: Vec<NamePattern>,
+    /// Networks where services are reached by address, whatever the names.
+    pub networks: Vec<IpNet>,
+    /// Networks that the class does not reach, besides the policy's.
+    pub deny_networks: Vec<IpNet>,
+    /// How much of what is allowed.
+    pub limits: ClassLimits,
     /// Nothing is looked at: every packet passes, on loopback too.
     pub unrestricted: bool,
 }
 
 impl Class {
+    /// Whether services are reached at some destinations only.
+    pub fn is_selective(&self) -> bool {
+        !self.names.is_empty() || !self.networks.is_empty()
+    }
+
     /// DNS, HTTP, HTTPS, git and rsync: what the practice of public hubs allows.
     pub fn standard() -> Self {
         Self {

@@ -127,6 +127,11 @@ fn element_of(a: Attributes<'_>) -> Option<Element> {
         key_end: a.get(NFTA_SET_ELEM_KEY_END).and_then(expr::value),
         interval_end: a.be32(NFTA_SET_ELEM_FLAGS).unwrap_or(0) & NFT_SET_ELEM_INTERVAL_END != 0,
         data,
+        timeout_ms: a
+            .be64(NFTA_SET_ELEM_EXPIRATION)
+            .or(a.be64(NFTA_SET_ELEM_TIMEOUT))
+            .unwrap_or(0),
+        comment: comment(a.bytes(NFTA_SET_ELEM_USERDATA)),
     })
 }
 

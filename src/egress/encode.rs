@@ -10,6 +10,11 @@ use super::{
 
 /// Bytes of elements in a message: their list is one attribute of at most 64 KiB.
 const ELEMENTS_MAX: usize = 60_000;
+/// The nft program's own bound; what is beyond it is not printed by anyone.
+const COMMENT_MAX: usize = 60;
+/// The longest host name: with type, length and NUL this is all the kernel keeps
+/// (`NFT_USERDATA_MAXLEN`).
+const ELEMENT_COMMENT_MAX: usize = 253;
 
 /// Add to a set, or take from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +90,7 @@ fn add_table(table: &str, flags: Option<u32>, comment: &str) -> Result<Message, 
     if let Some(flags) = flags {
         w.be32(NFTA_TABLE_FLAGS, flags);
     }
-    write_comment(&mut w, NFTA_TABLE_USERDATA, comment);
+    write_comment(&mut w, NFTA_TABLE_USERDATA, comment, COMMENT_MAX);
     Message::nft(
         NFT_MSG_NEWTABLE,
         NLM_F_CREATE,
@@ -171,7 +176,7 @@ fn add_rule(table: &str, chain: &str, place: usize, rule: &Rule) -> Result<Messa
             expr::write(w, NFTA_LIST_ELEM, expr);
         }
     });
-    write_comment(&mut w, NFTA_RULE_USERDATA, &rule.comment);
+    write_comment(&mut w, NFTA_RULE_USERDATA, &rule.comment, COMMENT_MAX);
     let says = format!("add rule {place} of chain {chain}");
     Message::nft(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, says, w)
 }
@@ -236,6 +241,17 @@ pub(super) fn write_element(w: &mut Writer, change: Change, element: &Element) {
         if let Some(end) = &element.key_end {
             expr::data(w, NFTA_SET_ELEM_KEY_END, end);
         }
+        if change == Change::Add {
+            if element.timeout_ms > 0 {
+                w.be64(NFTA_SET_ELEM_TIMEOUT, element.timeout_ms);
+            }
+            write_comment(
+                w,
+                NFTA_SET_ELEM_USERDATA,
+                &element.comment,
+                ELEMENT_COMMENT_MAX,
+            );
+        }
         match (change, &element.data) {
             (Change::Delete, _) | (_, None) => {}
             (_, Some(Data::Value(value))) => expr::data(w, NFTA_SET_ELEM_DATA, value),
@@ -247,10 +263,10 @@ pub(super) fn write_element(w: &mut Writer, change: Change, element: &Element) {
     });
 }
 
-/// A comment as the nft program writes and prints it: type, length, text with its NUL.
-fn write_comment(w: &mut Writer, kind: u16, comment: &str) {
-    // The nft program's own bound; what is beyond it is not printed by anyone.
-    let text: String = comment.chars().take(60).filter(|c| *c != '\0').collect();
+/// A comment as the nft program writes and prints it: type, length, text with its NUL. No more of
+/// it than `most` characters.
+fn write_comment(w: &mut Writer, kind: u16, comment: &str, most: usize) {
+    let text: String = comment.chars().take(most).filter(|c| *c != '\0').collect();
     if let Ok(length @ 1..) = u8::try_from(text.len())
         && let Some(length) = length.checked_add(1)
     {

@@ -86,6 +86,12 @@ pub enum Error {
         /// The group.
         group: u16,
     },
+    /// A netfilter queue that another socket holds.
+    #[error("netfilter queue {queue} is held by another program; set another egress.dns_queue")]
+    QueueTaken {
+        /// The queue.
+        queue: u16,
+    },
     /// The table belongs to a writer that still runs (`NFT_TABLE_F_OWNER`).
     #[error(
         "the table inet hubwarden belongs to a daemon that still runs; stop it first: \

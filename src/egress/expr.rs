@@ -32,6 +32,9 @@ fn name(expr: &Expr) -> &str {
         Expr::Fib { .. } => "fib",
         Expr::Limit { .. } => "limit",
         Expr::Counter => "counter",
+        Expr::Connections { .. } => "connlimit",
+        Expr::Queue { .. } => "queue",
+        Expr::QueueTarget { .. } => "target",
         Expr::Log { .. } => "log",
         Expr::Reject { .. } | Expr::Reset => "reject",
         Expr::Foreign { name, .. } => name,
@@ -151,12 +154,38 @@ fn attributes(w: &mut Writer, expr: &Expr) {
             rate,
             unit_s,
             burst,
+            bytes,
+            over,
         } => {
             w.be64(NFTA_LIMIT_RATE, *rate)
                 .be64(NFTA_LIMIT_UNIT, *unit_s);
+            let kind = if *bytes {
+                NFT_LIMIT_PKT_BYTES
+            } else {
+                NFT_LIMIT_PKTS
+            };
             w.be32(NFTA_LIMIT_BURST, *burst)
-                .be32(NFTA_LIMIT_TYPE, 0)
-                .be32(NFTA_LIMIT_FLAGS, 0);
+                .be32(NFTA_LIMIT_TYPE, kind)
+                .be32(NFTA_LIMIT_FLAGS, if *over { NFT_LIMIT_F_INV } else { 0 });
+        }
+        Expr::Connections { count, over } => {
+            w.be32(NFTA_CONNLIMIT_COUNT, *count);
+            w.be32(
+                NFTA_CONNLIMIT_FLAGS,
+                if *over { NFT_CONNLIMIT_F_INV } else { 0 },
+            );
+        }
+        Expr::Queue { number, bypass } => {
+            w.be16(NFTA_QUEUE_NUM, *number).be16(NFTA_QUEUE_TOTAL, 1);
+            w.be16(
+                NFTA_QUEUE_FLAGS,
+                if *bypass { NFT_QUEUE_FLAG_BYPASS } else { 0 },
+            );
+        }
+        Expr::QueueTarget { number, bypass } => {
+            w.text(NFTA_TARGET_NAME, XT_NFQUEUE)
+                .be32(NFTA_TARGET_REV, XT_NFQUEUE_REVISION);
+            w.bytes(NFTA_TARGET_INFO, &target_info(*number, *bypass));
         }
         Expr::Counter => {
             w.be64(NFTA_COUNTER_BYTES, 0).be64(NFTA_COUNTER_PACKETS, 0);
@@ -180,6 +209,28 @@ fn attributes(w: &mut Writer, expr: &Expr) {
             w.raw(data);
         }
     }
+}
+
+/// `struct xt_NFQ_info_v3`, in host order, padded as the kernel pads it: number, how many queues,
+/// flags.
+fn target_info(number: u16, bypass: bool) -> [u8; 8] {
+    let mut info = [0; 8];
+    info[..2].copy_from_slice(&number.to_ne_bytes());
+    info[2..4].copy_from_slice(&1u16.to_ne_bytes());
+    let flags = if bypass { NFQ_FLAG_BYPASS } else { 0 };
+    info[4..6].copy_from_slice(&flags.to_ne_bytes());
+    info
+}
+
+/// The number and flag in what [`target_info`] writes; nothing else is ours.
+fn read_target(a: Attributes<'_>) -> Option<Expr> {
+    let info = a.bytes(NFTA_TARGET_INFO);
+    let number = u16::from_ne_bytes(info.get(..2)?.try_into().ok()?);
+    let bypass = target_info(number, true) == info;
+    let ours = a.text(NFTA_TARGET_NAME) == Some(XT_NFQUEUE)
+        && a.be32(NFTA_TARGET_REV) == Some(XT_NFQUEUE_REVISION)
+        && (bypass || target_info(number, false) == info);
+    ours.then_some(Expr::QueueTarget { number, bypass })
 }
 
 /// Write a value.
@@ -299,16 +350,31 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
                 None => None,
             },
         },
-        "limit"
-            if a.be32(NFTA_LIMIT_TYPE).unwrap_or(0) == 0
-                && a.be32(NFTA_LIMIT_FLAGS).unwrap_or(0) == 0 =>
-        {
-            Expr::Limit {
-                rate: a.be64(NFTA_LIMIT_RATE)?,
-                unit_s: a.be64(NFTA_LIMIT_UNIT)?,
-                burst: a.be32(NFTA_LIMIT_BURST).unwrap_or(0),
-            }
-        }
+        "limit" => Expr::Limit {
+            rate: a.be64(NFTA_LIMIT_RATE)?,
+            unit_s: a.be64(NFTA_LIMIT_UNIT)?,
+            burst: a.be32(NFTA_LIMIT_BURST).unwrap_or(0),
+            bytes: match a.be32(NFTA_LIMIT_TYPE).unwrap_or(NFT_LIMIT_PKTS) {
+                NFT_LIMIT_PKTS => false,
+                NFT_LIMIT_PKT_BYTES => true,
+                _ => return None,
+            },
+            over: flag(a.be32(NFTA_LIMIT_FLAGS), NFT_LIMIT_F_INV)?,
+        },
+        "connlimit" => Expr::Connections {
+            count: a.be32(NFTA_CONNLIMIT_COUNT)?,
+            over: flag(a.be32(NFTA_CONNLIMIT_FLAGS), NFT_CONNLIMIT_F_INV)?,
+        },
+        "queue" if a.get(NFTA_QUEUE_TOTAL)?.be16()? == 1 => Expr::Queue {
+            number: a.get(NFTA_QUEUE_NUM)?.be16()?,
+            bypass: flag(
+                a.get(NFTA_QUEUE_FLAGS)
+                    .and_then(|flags| flags.be16())
+                    .map(u32::from),
+                u32::from(NFT_QUEUE_FLAG_BYPASS),
+            )?,
+        },
+        "target" => read_target(a)?,
         "fib"
             if a.be32(NFTA_FIB_RESULT)? == NFT_FIB_RESULT_ADDRTYPE
                 && a.be32(NFTA_FIB_FLAGS)? == NFTA_FIB_F_DADDR =>
@@ -329,6 +395,14 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
         },
         _ => return None,
     })
+}
+
+/// Whether the one flag there can be is set; none else is ours.
+fn flag(flags: Option<u32>, known: u32) -> Option<bool> {
+    match flags.unwrap_or(0) {
+        0 => Some(false),
+        flags => (flags == known).then_some(true),
+    }
 }
 
 /// Read a value.

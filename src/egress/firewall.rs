@@ -100,6 +100,20 @@ pub trait Firewall: Send {
         Ok(Vec::new())
     }
 
+    /// What servers of classes with a daily share sent elsewhere and received from there since the
+    /// table was loaded. A few milliseconds at 5,000 servers.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// What the loaded policy asks for and this kernel cannot do, with what follows from that.
+    fn lacks(&mut self) -> Option<String> {
+        None
+    }
+
     /// The kernel's number of the present ruleset, raised by every transaction of anyone in
     /// this network namespace (`NFT_MSG_GETGEN`). Two equal readings mean nothing was changed
     /// between them.
@@ -129,6 +143,16 @@ pub struct Sent {
     /// Packets.
     pub packets: u64,
     /// Bytes of them from the IP header on.
+    pub bytes: u64,
+}
+
+/// What a server sent elsewhere and received from there; one of several counts, if its class was
+/// changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// The server's number.
+    pub number: u32,
+    /// Bytes from the IP header on.
     pub bytes: u64,
 }
 

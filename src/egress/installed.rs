@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, Bridges, CgroupId, ClassName, Error, Policy, bridges,
+    Admitted, Bridges, CgroupId, ClassName, Error, Policy, bridges, limits,
+    names::{self, Learned},
     ruleset::{Element, Ruleset},
     sets, table,
 };
@@ -15,6 +16,8 @@ pub struct Installed {
     guarded: BTreeSet<CgroupId>,
     servers: BTreeMap<CgroupId, Admitted>,
     numbers: BTreeMap<u32, CgroupId>,
+    /// The addresses of names.
+    pub learned: Learned,
     /// The containers of the moment.
     bridges: Bridges,
     /// How many servers the sets have room for: a set whose size is known is filled in a third of
@@ -57,9 +60,25 @@ impl Installed {
             guarded: BTreeSet::new(),
             servers: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            learned: Learned::default(),
             bridges: Bridges::default(),
             room: ROOM,
         })
+    }
+
+    /// What it is built from.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The class that judges the server with this number.
+    pub fn class_of(&self, number: u32) -> Option<&ClassName> {
+        if let Some(cgroup) = self.numbers.get(&number) {
+            return Some(&self.servers.get(cgroup)?.class);
+        }
+        let mut ports = self.bridges.servers.values();
+        let port = ports.find(|port| port.number == number)?;
+        Some(&port.class)
     }
 
     /// Makes room for twice the servers that there are, for a table that is made anew.
@@ -98,7 +117,8 @@ impl Installed {
         let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
         let guards = self.guarded.iter().map(|slice| sets::guard(*slice));
         elements.insert(sets::GUARDED.to_owned(), guards.collect());
-        for (set, element) in self.servers.values().flat_map(sets::elements_of) {
+        let of_servers = self.servers.values();
+        for (set, element) in of_servers.flat_map(|s| sets::elements_of(&self.policy, s)) {
             elements.entry(set).or_default().push(element);
         }
         for set in &mut ruleset.sets {
@@ -109,6 +129,8 @@ impl Installed {
                 set.elements = elements;
             }
         }
+        self.learned
+            .fill(&mut ruleset.sets, std::time::Instant::now());
         ruleset
     }
 
@@ -123,9 +145,16 @@ impl Installed {
             let slice = cgroup_at(Some(key)).filter(|slice| self.guarded.contains(slice));
             return Some(slice.map(sets::guard));
         }
-        let holds =
-            |level: &u8| [sets::servers(*level), sets::marks(*level)].contains(&set.to_owned());
-        let cgroup = if sets::LEVELS.iter().any(holds) {
+        let holds = |level: &u8| {
+            let by_cgroup = [sets::servers(*level), sets::marks(*level)];
+            by_cgroup.iter().any(|name| name == set)
+        };
+        let more = || {
+            names::asking_sets()
+                .into_iter()
+                .chain(limits::received_sets())
+        };
+        let cgroup = if sets::LEVELS.iter().any(holds) || more().any(|name| name == set) {
             cgroup_at(Some(key))
         } else if sets::LEVELS.iter().any(|level| sets::own(*level) == set) {
             // The mark comes first.
@@ -134,7 +163,9 @@ impl Installed {
             return None;
         };
         let elements = cgroup.and_then(|cgroup| self.servers.get(&cgroup));
-        let mut elements = elements.into_iter().flat_map(sets::elements_of);
+        let mut elements = elements
+            .into_iter()
+            .flat_map(|server| sets::elements_of(&self.policy, server));
         Some(
             elements
                 .find(|(of, element)| of == set && element.key == key)

@@ -70,6 +70,15 @@ impl Message {
         )
     }
 
+    /// A request to nfnetlink_queue.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if an attribute outgrew its length field.
+    pub fn queue(kind: u16, flags: u16, says: String, attributes: Writer) -> Result<Self, Error> {
+        let kind = NFNL_SUBSYS_QUEUE << 8 | kind;
+        Self::new(kind, flags, NFPROTO_UNSPEC, says, attributes)
+    }
+
     fn new(
         kind: u16,
         flags: u16,

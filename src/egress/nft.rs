@@ -1,14 +1,18 @@
 //! The driver for nf_tables.
 
+use std::time::Instant;
+
 use nix::errno::Errno;
 
 use super::{
     Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, DifferenceKind,
-    Error, Firewall, Mode, Policy, Sent, bridges,
+    Error, Firewall, Mode, Policy, Sent, Traffic, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
+    limits,
     message::Message,
-    readback,
+    names::{self, DeniedBy, Dictionary, Queueing},
+    phrases, readback,
     ruleset::{Element, Ruleset},
     sets,
     socket::Netlink,
@@ -23,6 +27,12 @@ pub struct Nft {
     installed: Option<Installed>,
     /// `NFT_TABLE_F_*` that the table is made with.
     flags: u32,
+    /// How packets are queued, once it was tried.
+    queueing: Option<Queueing>,
+    /// The names of deny lists.
+    dictionary: Dictionary,
+    /// How often addresses of names were written. Each time raises the generation.
+    learned: u32,
     /// The containers of the moment.
     bridges: Bridges,
     /// Whether the kernel has rules for bridges, once it was asked.
@@ -39,6 +49,9 @@ impl Nft {
             netlink: Netlink::open()?,
             installed: None,
             flags: 0,
+            queueing: None,
+            dictionary: Dictionary::default(),
+            learned: 0,
             bridges: Bridges::default(),
             bridging: None,
         })
@@ -93,7 +106,10 @@ impl Nft {
         if delta.is_empty() {
             return Ok(());
         }
-        match self.netlink.transact(attempt, &messages(&delta)?) {
+        match self
+            .netlink
+            .transact(attempt, &messages(&delta, installed.policy())?)
+        {
             Ok(()) => {
                 installed.apply(delta);
                 Ok(())
@@ -109,7 +125,8 @@ impl Nft {
 
     fn install(&mut self, attempt: &'static str, mut installed: Installed) -> Result<(), Error> {
         installed.make_room();
-        let (inet, bridge) = rulesets(&installed, self.flags);
+        let (mut inet, bridge) = self.rulesets(&installed);
+        self.carry_flows(&mut inet)?;
         let mut messages = encode::replace(&inet)?;
         if self.bridging().is_ok() {
             messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
@@ -119,6 +136,89 @@ impl Nft {
         }
         self.netlink.transact(attempt, &messages).map_err(owned)?;
         self.installed = Some(installed);
+        Ok(())
+    }
+
+    /// The tables as this kernel can have them.
+    fn rulesets(&self, installed: &Installed) -> (Ruleset, Option<Ruleset>) {
+        rulesets(installed, self.flags, self.queueing)
+    }
+
+    /// How this kernel queues packets; tried when it is asked for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn queueing(&mut self) -> Result<Queueing, Error> {
+        if let Some(known) = self.queueing {
+            return Ok(known);
+        }
+        let found = names::try_queueing(&mut self.netlink)?;
+        self.queueing = Some(found);
+        Ok(found)
+    }
+
+    /// Have a class's servers reach the addresses of a name that a resolver told of, or say that
+    /// whoever asked may not have them. `asker` is the number of the server that asked, where one
+    /// did.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], or the kernel's refusal: nothing is reached then.
+    pub fn hear(&mut self, answer: &names::Answer, asker: Option<u32>) -> Result<Heard, Error> {
+        let attempt = "learn a name's addresses";
+        let now = Instant::now();
+        let Some(installed) = &mut self.installed else {
+            return Err(Error::NotLoaded { attempt });
+        };
+        let Some(asked) = &answer.asked else {
+            return Ok(Heard::default());
+        };
+        let class = asker.and_then(|number| installed.class_of(number));
+        let ruling = self.dictionary.rule(installed.policy(), class, asked);
+        let mut heard = Heard {
+            denied: ruling.denied,
+            enforced: installed.policy().mode == Mode::Enforce,
+            learned: 0,
+        };
+        let news = installed
+            .learned
+            .news(&ruling.classes, asked, &answer.addresses, now);
+        if news.is_empty() {
+            return Ok(heard);
+        }
+        self.netlink.transact(attempt, &names::messages(&news)?)?;
+        self.learned = self.learned.wrapping_add(1);
+        heard.learned = news.len();
+        installed.learned.apply(news, asked, now);
+        Ok(heard)
+    }
+
+    /// What an earlier daemon, or this one, learned, as far as a policy still allows it.
+    fn carry_learned(&mut self, next: &mut Installed) -> Result<(), Error> {
+        let now = Instant::now();
+        match &self.installed {
+            Some(before) => next.learned = before.learned.clone(),
+            None => {
+                for (class, family) in names::places(next.policy()) {
+                    let set = names::names_set(&class, family);
+                    let found = elements_if_there(&mut self.netlink, &set)?;
+                    next.learned.restore(&class, family, &found, now);
+                }
+            }
+        }
+        let policy = next.policy().clone();
+        next.learned.settle(&policy, now);
+        Ok(())
+    }
+
+    /// Puts into a ruleset the flows that the kernel knows, so that they outlast its change.
+    fn carry_flows(&mut self, ruleset: &mut Ruleset) -> Result<(), Error> {
+        for set in &mut ruleset.sets {
+            if names::is_flows_set(&set.name) {
+                set.elements = elements_if_there(&mut self.netlink, &set.name)?;
+                // One that ends just now has no time left to be written with.
+                set.elements.retain(|element| element.timeout_ms > 0);
+            }
+        }
         Ok(())
     }
 
@@ -172,32 +272,51 @@ impl Nft {
     }
 }
 
+/// What became of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// What denies the name to who asked for it.
+    pub denied: Option<DeniedBy>,
+    /// Whether the policy refuses what is denied.
+    pub enforced: bool,
+    /// How many addresses were written.
+    pub learned: usize,
+}
+
+fn elements_if_there(netlink: &mut Netlink, set: &str) -> Result<Vec<Element>, Error> {
+    match readback::elements(netlink, NFPROTO_INET, table::TABLE, set) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(Vec::new()),
+        found => found,
+    }
+}
+
 /// What should stand, of both families.
-fn rulesets(installed: &Installed, flags: u32) -> (Ruleset, Option<Ruleset>) {
+fn rulesets(
+    installed: &Installed,
+    flags: u32,
+    queueing: Option<Queueing>,
+) -> (Ruleset, Option<Ruleset>) {
     let owned = |ruleset| Ruleset { flags, ..ruleset };
-    (
-        owned(installed.ruleset()),
-        installed.bridge_ruleset().map(owned),
-    )
+    let mut inet = installed.ruleset();
+    names::queued_by(&mut inet, queueing.unwrap_or(Queueing::Missing));
+    (owned(inet), installed.bridge_ruleset().map(owned))
 }
 
 fn verify(
     netlink: &mut Netlink,
-    installed: &Installed,
-    flags: u32,
+    (inet, bridge): &(Ruleset, Option<Ruleset>),
     bridging: bool,
 ) -> Result<Audited, Error> {
     const TRIES: u32 = 5;
-    let (inet, bridge) = rulesets(installed, flags);
     for _ in 0..TRIES {
         let (generation, found) = readback::read(netlink, NFPROTO_INET, table::TABLE)?;
-        let mut differences = readback::compare(&inet, found.as_ref());
+        let mut differences = readback::compare(inet, found.as_ref());
         if bridging {
             let (again, found) = readback::read(netlink, NFPROTO_BRIDGE, table::TABLE)?;
             if again != generation {
                 continue;
             }
-            let on_bridges = match (&bridge, found) {
+            let on_bridges = match (bridge, found) {
                 (Some(bridge), found) => readback::compare(bridge, found.as_ref()),
                 (None, None) => Vec::new(),
                 (None, Some(_)) => vec![Difference {
@@ -239,11 +358,11 @@ fn is_drift(error: &Error) -> bool {
         )
 }
 
-fn messages(delta: &Delta) -> Result<Vec<Message>, Error> {
+fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, Error> {
     let of_servers = |servers: &[Admitted]| {
         servers
             .iter()
-            .flat_map(sets::elements_of)
+            .flat_map(|server| sets::elements_of(policy, server))
             .collect::<Vec<_>>()
     };
     let of_slices = |slices: &[CgroupId]| {
@@ -308,6 +427,11 @@ impl Firewall for Nft {
         servers: &[Admitted],
     ) -> Result<(), Error> {
         let mut next = Installed::new(policy)?;
+        if names::uses(policy) {
+            self.queueing()?;
+        }
+        self.dictionary.follow(policy);
+        self.carry_learned(&mut next)?;
         next.apply(next.admit(servers)?);
         next.apply(next.guard(guarded));
         next.set_bridges(self.bridges.clone());
@@ -384,7 +508,8 @@ impl Firewall for Nft {
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
         let installed = self.installed("verify the egress table")?.clone();
         let bridging = self.bridging().is_ok();
-        let audited = verify(&mut self.netlink, &installed, self.flags, bridging)?;
+        let expected = self.rulesets(&installed);
+        let audited = verify(&mut self.netlink, &expected, bridging)?;
         Ok(audited.differences)
     }
 
@@ -418,11 +543,16 @@ impl Firewall for Nft {
 
     fn audit(&mut self) -> Result<Audit, Error> {
         let installed = self.installed("audit the egress table")?.clone();
-        let (flags, bridging) = (self.flags, self.bridging().is_ok());
+        let (learned, bridging) = (self.learned, self.bridging().is_ok());
+        let expected = self.rulesets(&installed);
         // Opened here: the thread it is used on may be in another network namespace.
         let mut netlink = Netlink::open()?;
         Ok(Box::new(move || {
-            verify(&mut netlink, &installed, flags, bridging)
+            let audited = verify(&mut netlink, &expected, bridging)?;
+            Ok(Audited {
+                generation: audited.generation.wrapping_sub(learned),
+                ..audited
+            })
         }))
     }
 
@@ -444,7 +574,38 @@ impl Firewall for Nft {
         Ok(sent)
     }
 
+    fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
+        let policy = self.installed("read the servers' traffic")?.policy();
+        let sets: Vec<String> = limits::traffic_sets(policy).collect();
+        let mut traffic = Vec::new();
+        for set in sets {
+            let counts = readback::counts(&mut self.netlink, table::TABLE, &set)?;
+            traffic.extend(counts.into_iter().filter_map(|(key, _, bytes)| {
+                let mark = u32::from_ne_bytes(key.try_into().ok()?);
+                let number = mark & !phrases::MARK_MASK;
+                Some(Traffic { number, bytes })
+            }));
+        }
+        Ok(traffic)
+    }
+
+    fn lacks(&mut self) -> Option<String> {
+        let policy = self.installed.as_ref()?.policy();
+        if self.queueing != Some(Queueing::Missing) || names::places(policy).is_empty() {
+            return None;
+        }
+        Some(
+            "Classes with names reach nothing by name: this kernel queues no packets to be read \
+             (it needs CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with \
+             CONFIG_NETFILTER_XT_TARGET_NFQUEUE). Use networks in these classes."
+                .to_owned(),
+        )
+    }
+
+    /// What is learned raises the kernel's number too, and changes nothing that anybody should look
+    /// at: it is not counted.
     fn generation(&mut self) -> Result<u32, Error> {
-        self.netlink.generation()
+        let generation = self.netlink.generation()?;
+        Ok(generation.wrapping_sub(self.learned))
     }
 }

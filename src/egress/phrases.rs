@@ -19,12 +19,46 @@ pub const MARK: u32 = 0x4800_0000;
 pub const MARK_MASK: u32 = 0xff00_0000;
 
 /// An address family with what differs between the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4.
     V4,
     /// IPv6.
     V6,
+}
+
+impl Family {
+    /// That of an address.
+    pub fn of(address: std::net::IpAddr) -> Self {
+        match address {
+            std::net::IpAddr::V4(_) => Self::V4,
+            std::net::IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// As sets are named.
+    pub fn digit(self) -> u8 {
+        match self {
+            Self::V4 => 4,
+            Self::V6 => 6,
+        }
+    }
+
+    /// The nft program's type of its addresses.
+    pub fn address_type(self) -> u32 {
+        match self {
+            Self::V4 => TYPE_IPV4,
+            Self::V6 => TYPE_IPV6,
+        }
+    }
+
+    /// `NFPROTO_*`, and offset of source and destination in the header, and length, bytes.
+    fn layout(self) -> (u8, u32, u32, u32) {
+        match self {
+            Self::V4 => (NFPROTO_IPV4, 12, 16, 4),
+            Self::V6 => (NFPROTO_IPV6, 8, 24, 16),
+        }
+    }
 }
 
 fn equals(from: Reg, value: &[u8]) -> Expr {
@@ -35,13 +69,18 @@ fn equals(from: Reg, value: &[u8]) -> Expr {
     }
 }
 
-fn is_in(set: &str) -> Expr {
+fn has(set: &str) -> Expr {
     Expr::Lookup {
         set: set.to_owned(),
         from: R0,
         to: LookupTo::Nothing,
         invert: false,
     }
+}
+
+/// What was loaded last is in a set.
+pub fn is_in(set: &str) -> Vec<Expr> {
+    vec![has(set)]
 }
 
 fn cgroup(level: u8, to: Reg) -> Expr {
@@ -155,10 +194,131 @@ pub fn continues_tcp() -> Vec<Expr> {
 
 /// Its destination is in a set of this family's addresses.
 pub fn destination_in(family: Family, set: &str) -> Vec<Expr> {
-    let (number, offset, len) = match family {
-        Family::V4 => (NFPROTO_IPV4, 16, 4),
-        Family::V6 => (NFPROTO_IPV6, 24, 16),
+    let (number, _, offset, len) = family.layout();
+    address_in(number, offset, len, set)
+}
+
+/// Its source is in a set of this family's addresses.
+pub fn source_in(family: Family, set: &str) -> Vec<Expr> {
+    let (number, offset, _, len) = family.layout();
+    address_in(number, offset, len, set)
+}
+
+/// Load its flow: source address and port, destination address and port.
+pub fn flow(family: Family) -> Vec<Expr> {
+    let (number, source, destination, len) = family.layout();
+    // Registers of an address.
+    let wide = if len == 4 { 1 } else { 4 };
+    let load = |base, offset, len, to| Expr::Payload {
+        base,
+        offset,
+        len,
+        to: Reg(to),
     };
+    vec![
+        Expr::Meta {
+            key: NFT_META_NFPROTO,
+            to: R0,
+        },
+        equals(R0, &[number]),
+        load(NFT_PAYLOAD_NETWORK_HEADER, source, len, 0),
+        load(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, wide),
+        load(NFT_PAYLOAD_NETWORK_HEADER, destination, len, wide + 1),
+        load(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 2 * wide + 1),
+    ]
+}
+
+/// What was loaded last is in a set from now on, for as long as the set says.
+pub fn keep(set: &str) -> Vec<Expr> {
+    vec![Expr::Update {
+        set: set.to_owned(),
+        key: R0,
+        timeout_ms: 0,
+        expr: None,
+    }]
+}
+
+/// What was loaded last is an element of a set that has a check of its own, which matches.
+pub fn update(set: &str, check: Expr) -> Vec<Expr> {
+    vec![Expr::Update {
+        set: set.to_owned(),
+        key: R0,
+        timeout_ms: 0,
+        expr: Some(Box::new(check)),
+    }]
+}
+
+/// Load what its socket's cgroup at this level maps to, if it does.
+pub fn number_by_cgroup(level: u8, map: &str) -> Vec<Expr> {
+    let mut exprs = mark_by_cgroup(level, map);
+    exprs.pop();
+    exprs
+}
+
+/// Load its mark, if it is one of ours.
+pub fn number_by_mark() -> Vec<Expr> {
+    let mut exprs = marked();
+    exprs.push(Expr::Meta {
+        key: NFT_META_MARK,
+        to: R0,
+    });
+    exprs
+}
+
+/// It begins a flow.
+pub fn is_new() -> Vec<Expr> {
+    // `NF_CT_STATE_BIT(IP_CT_NEW)` of `linux/netfilter/nf_conntrack_common.h`.
+    const NEW: u32 = 1 << 3;
+    vec![
+        Expr::Ct {
+            key: NFT_CT_STATE,
+            to: R0,
+        },
+        Expr::Bitwise {
+            from: R0,
+            to: R0,
+            mask: NEW.to_ne_bytes().to_vec(),
+            xor: vec![0; 4],
+        },
+        Expr::Cmp {
+            op: Cmp::Neq,
+            from: R0,
+            value: vec![0; 4],
+        },
+    ]
+}
+
+/// Its protocol and source port are in a set of both.
+pub fn service_from(set: &str) -> Vec<Expr> {
+    let mut exprs = service_in(set);
+    if let Some(Expr::Payload { offset, .. }) = exprs.get_mut(1) {
+        *offset = 0;
+    }
+    exprs
+}
+
+/// Its mark is this.
+pub fn mark_is(mark: u32) -> Vec<Expr> {
+    vec![
+        Expr::Meta {
+            key: NFT_META_MARK,
+            to: R0,
+        },
+        equals(R0, &mark.to_ne_bytes()),
+    ]
+}
+
+/// Count it.
+pub fn count() -> Vec<Expr> {
+    vec![Expr::Counter]
+}
+
+/// Count it and drop it, without a word.
+pub fn discard() -> Vec<Expr> {
+    vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]
+}
+
+fn address_in(number: u8, offset: u32, len: u32, set: &str) -> Vec<Expr> {
     vec![
         Expr::Meta {
             key: NFT_META_NFPROTO,
@@ -171,7 +331,7 @@ pub fn destination_in(family: Family, set: &str) -> Vec<Expr> {
             len,
             to: R0,
         },
-        is_in(set),
+        has(set),
     ]
 }
 
@@ -213,7 +373,7 @@ pub fn service_in(set: &str) -> Vec<Expr> {
             len: 2,
             to: R1,
         },
-        is_in(set),
+        has(set),
     ]
 }
 
@@ -227,7 +387,7 @@ pub fn tcp_port_in(set: &str) -> Vec<Expr> {
             len: 2,
             to: R0,
         },
-        is_in(set),
+        has(set),
     ]);
     exprs
 }
@@ -248,7 +408,7 @@ pub fn by_cgroup(level: u8, map: &str) -> Vec<Expr> {
 
 /// Its socket's cgroup at this level is in a set.
 pub fn cgroup_in(level: u8, set: &str) -> Vec<Expr> {
-    vec![cgroup(level, R0), is_in(set)]
+    vec![cgroup(level, R0), has(set)]
 }
 
 /// Its mark and its (receiving) socket's cgroup at this level are in a set of both.
@@ -259,7 +419,7 @@ pub fn mark_and_cgroup_in(level: u8, set: &str) -> Vec<Expr> {
             to: R0,
         },
         cgroup(level, R1),
-        is_in(set),
+        has(set),
     ]
 }
 
@@ -346,6 +506,8 @@ pub fn tell(told: &str, group: u16, prefix: String) -> Vec<Expr> {
                 rate: 10,
                 unit_s: 60,
                 burst: 5,
+                bytes: false,
+                over: false,
             })),
         },
         Expr::Log {

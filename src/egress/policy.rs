@@ -26,11 +26,19 @@ pub struct Policy {
     pub lists: Arc<Vec<List>>,
     /// NFLOG group that refusals are told to.
     pub log_group: u16,
+    /// Cgroups at level 2 of services of this node that ask resolvers for others: what they are
+    /// answered counts for classes with names.
+    pub relays: Vec<CgroupId>,
+    /// The netfilter queue that answers to classes with names wait in; others wait in the next.
+    pub dns_queue: u16,
 }
 
 impl Policy {
     /// The NFLOG group used when nothing else is asked for ("HW" in ASCII).
     pub const LOG_GROUP: u16 = 0x4857;
+
+    /// The netfilter queue used when nothing else is asked for.
+    pub const DNS_QUEUE: u16 = 0x4857;
 
     /// Where clouds serve credentials to whoever asks: EC2, GCP, Azure, OpenStack, … over IPv4,
     /// EC2 and GCP over IPv6, Azure's host agent, Alibaba.
@@ -63,6 +71,8 @@ impl Policy {
             denied: Self::metadata(),
             lists: Arc::default(),
             log_group: Self::LOG_GROUP,
+            relays: Vec::new(),
+            dns_queue: Self::DNS_QUEUE,
         }
     }
 

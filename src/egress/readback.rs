@@ -88,20 +88,9 @@ fn read_once(netlink: &mut Netlink, family: u8, table: &str) -> Result<Ruleset, 
             found.extend(decode::set(reply.attributes(), table));
         }
     })?;
-    for set in &mut sets {
-        let request = dump(
-            NFT_MSG_GETSETELEM,
-            &format!("elements of set {}", set.name),
-            &|w| {
-                w.text(NFTA_SET_ELEM_LIST_TABLE, table)
-                    .text(NFTA_SET_ELEM_LIST_SET, &set.name);
-            },
-        )?;
-        set.elements = netlink.dump(ATTEMPT, &request, |found, reply| {
-            if reply.is_nft(NFT_MSG_NEWSETELEM) {
-                found.extend(decode::elements(reply.attributes()));
-            }
-        })?;
+    // What packets fill is not compared, so it need not be read.
+    for set in sets.iter_mut().filter(|set| !set.is_dynamic()) {
+        set.elements = elements(netlink, family, table, &set.name)?;
     }
     Ok(Ruleset {
         family,
@@ -110,6 +99,28 @@ fn read_once(netlink: &mut Netlink, family: u8, table: &str) -> Result<Ruleset, 
         comment,
         chains,
         sets,
+    })
+}
+
+/// The elements of a set.
+///
+/// # Errors
+/// [`Error::Refused`] with `ENOENT` if the set is not there, [`Error::Socket`].
+pub fn elements(
+    netlink: &mut Netlink,
+    family: u8,
+    table: &str,
+    set: &str,
+) -> Result<Vec<Element>, Error> {
+    let request = dump(NFT_MSG_GETSETELEM, &format!("elements of set {set}"), |w| {
+        w.text(NFTA_SET_ELEM_LIST_TABLE, table)
+            .text(NFTA_SET_ELEM_LIST_SET, set);
+    })?
+    .of_family(family);
+    netlink.dump(ATTEMPT, &request, |found, reply| {
+        if reply.is_nft(NFT_MSG_NEWSETELEM) {
+            found.extend(decode::elements(reply.attributes()));
+        }
     })
 }
 
@@ -190,7 +201,9 @@ pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
                 if bare(w) != bare(t) {
                     differ(format!("set {}", w.name), DifferenceKind::Altered);
                 }
-                if !w.is_dynamic() {
+                if w.is_timed() {
+                    compare_timed(w, t, &mut differ);
+                } else if !w.is_dynamic() {
                     compare_elements(w, t, &mut differ);
                 }
             }
@@ -207,6 +220,26 @@ fn compare_elements(wanted: &Set, there: &Set, differ: &mut impl FnMut(String, D
             (Some(w), None) => differ(describe(wanted, w), DifferenceKind::Missing),
             (None, Some(t)) => differ(describe(wanted, t), DifferenceKind::Foreign),
             (Some(w), Some(t)) if w != t => differ(describe(wanted, w), DifferenceKind::Altered),
+            _ => {}
+        }
+    }
+}
+
+/// As [`compare_elements`], where elements come to their end between one look and the next.
+fn compare_timed(wanted: &Set, there: &Set, differ: &mut impl FnMut(String, DifferenceKind)) {
+    /// More than two clocks differ by, and than reading a table takes.
+    const SOON_MS: u64 = 10_000;
+    for pair in pairs(&wanted.elements, &there.elements, |element| &element.key) {
+        match pair {
+            (Some(w), None) if w.timeout_ms > SOON_MS => {
+                differ(describe(wanted, w), DifferenceKind::Missing);
+            }
+            (None, Some(t)) if t.timeout_ms == 0 || t.timeout_ms > SOON_MS => {
+                differ(describe(wanted, t), DifferenceKind::Foreign);
+            }
+            (Some(w), Some(t)) if w.timeout_ms + SOON_MS < t.timeout_ms || t.timeout_ms == 0 => {
+                differ(describe(wanted, w), DifferenceKind::Altered);
+            }
             _ => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{ClassName, bridges, lists::ListName, nla::Attributes, phrases, table, uapi::*};
+use super::{ClassName, Limit, bridges, lists::ListName, nla::Attributes, phrases, table, uapi::*};
 
 /// A packet that was refused (or, when observing, would have been). Nothing of its content is
 /// kept.
@@ -29,6 +29,8 @@ pub enum RefusedBy {
     Class(ClassName),
     /// A deny list names its destination.
     List(ListName),
+    /// The class allows it, and a limit of the class is reached.
+    Limit(Limit, ClassName),
     /// On loopback, it was meant for a listener of somebody else.
     Loopback,
     /// The unit is in a guarded slice and not admitted.
@@ -48,6 +50,10 @@ impl Refusal {
             RefusedBy::Class(class.parse().ok()?)
         } else if let Some(list) = prefix.strip_prefix(table::SAYS_LIST) {
             RefusedBy::List(list.parse().ok()?)
+        } else if let Some(rest) = prefix.strip_prefix(table::SAYS_LIMIT) {
+            let (limit, class) = rest.split_once(' ')?;
+            let limit = Limit::ALL.into_iter().find(|one| one.as_str() == limit)?;
+            RefusedBy::Limit(limit, class.parse().ok()?)
         } else {
             match prefix {
                 table::SAYS_LOOPBACK => RefusedBy::Loopback,

@@ -112,8 +112,22 @@ pub enum Expr {
     },
     /// Load the kind of the packet's destination address, `RTN_*`, as this node routes it.
     Fib { to: Reg },
-    /// Match while under this many packets per `unit_s` seconds.
-    Limit { rate: u64, unit_s: u64, burst: u32 },
+    /// Match while under this many packets per `unit_s` seconds, or with `bytes` this many bytes;
+    /// with `over`, from there on.
+    Limit {
+        rate: u64,
+        unit_s: u64,
+        burst: u32,
+        bytes: bool,
+        over: bool,
+    },
+    /// Note the packet's flow and match while there are at most this many; with `over`, when there
+    /// are more.
+    Connections { count: u32, over: bool },
+    /// Hand the packet to who holds this queue. Without `bypass`, drop it when nobody does.
+    Queue { number: u16, bypass: bool },
+    /// The same by the iptables target, for kernels without the expression.
+    QueueTarget { number: u16, bypass: bool },
     /// Count packets and bytes. The counts are not compared.
     Counter,
     /// Tell an NFLOG group of the packet.
@@ -210,6 +224,11 @@ impl Set {
     pub fn is_dynamic(&self) -> bool {
         self.flags & uapi::NFT_SET_EVAL != 0
     }
+
+    /// Whether its elements end by themselves, each at its time.
+    pub fn is_timed(&self) -> bool {
+        !self.is_dynamic() && self.flags & uapi::NFT_SET_TIMEOUT != 0
+    }
 }
 
 /// What a map's keys map to.
@@ -237,6 +256,10 @@ pub struct Element {
     pub interval_end: bool,
     /// What the key maps to.
     pub data: Option<Data>,
+    /// How long it is still there, ms; 0 for ever, or for as long as its set says. Not compared.
+    pub timeout_ms: u64,
+    /// A line for who lists the set.
+    pub comment: String,
 }
 
 /// What a key maps to.

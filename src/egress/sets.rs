@@ -1,7 +1,7 @@
 //! The sets and maps of our table, and the elements that admit a server.
 
 use super::{
-    Admitted, CgroupId, Class, ClassName, Policy, intervals,
+    Admitted, CgroupId, Class, ClassName, Policy, intervals, limits, names,
     phrases::{self, Family},
     ruleset::{Data, DataType, Element, Set},
     uapi::*,
@@ -17,19 +17,22 @@ const TOLD_MAX: u32 = 65_535;
 const TOLD_MS: u64 = 3_600_000;
 
 /// The elements that admit a server, each with its set's name.
-pub fn elements_of(server: &Admitted) -> [(String, Element); 3] {
+pub fn elements_of(policy: &Policy, server: &Admitted) -> Vec<(String, Element)> {
     let cgroup = server.cgroup.0.to_ne_bytes().to_vec();
     let mark = (phrases::MARK | server.number).to_ne_bytes().to_vec();
     let both = [mark.clone(), cgroup.clone()].concat();
     let level = server.level;
-    [
+    let mut elements = vec![
         (
             servers(level),
             Element::map(cgroup.clone(), Data::Goto(class_chain(&server.class))),
         ),
         (marks(level), Element::map(cgroup, Data::Value(mark))),
         (own(level), Element::key(both)),
-    ]
+    ];
+    elements.extend(names::elements_of(policy, server));
+    elements.extend(limits::element_of(policy, server));
+    elements
 }
 
 /// The element that guards a slice.
@@ -160,6 +163,21 @@ pub fn listed(name: &str, family: Family, ports: bool) -> Set {
     }
 }
 
+/// A map from cgroups to chains.
+pub fn verdicts_by_cgroup(name: &str) -> Set {
+    Set {
+        flags: NFT_SET_MAP,
+        data: Some(DataType::Verdict),
+        userdata: byte_orders(BYTEORDER_HOST, Some(0)),
+        ..plain(name, TYPE_CGROUPV2, 8)
+    }
+}
+
+/// A set of addresses.
+pub fn of_addresses(name: &str, family: Family) -> Set {
+    plain(name, family.address_type(), address_len(family))
+}
+
 /// The sets of one class.
 pub fn of_class(name: &ClassName, class: &Class) -> Vec<Set> {
     let mut sets = Vec::new();
@@ -178,11 +196,23 @@ pub fn of_class(name: &ClassName, class: &Class) -> Vec<Set> {
             ..plain(&format!("ports_{name}"), TYPE_INET_SERVICE, 2)
         });
     }
+    if !class.deny_networks.is_empty() {
+        let (v4, v6) = intervals::networks(&class.deny_networks);
+        for (family, elements) in [(Family::V4, v4), (Family::V6, v6)] {
+            sets.push(Set {
+                flags: NFT_SET_INTERVAL,
+                elements,
+                ..of_addresses(&format!("denied{}_{name}", family.digit()), family)
+            });
+        }
+    }
+    sets.extend(names::networks(name, class));
+    sets.extend(limits::sets(name, class));
     sets
 }
 
 /// Protocol and port, concatenated.
-const SERVICE: u32 = TYPE_INET_PROTO << TYPE_BITS | TYPE_INET_SERVICE;
+pub const SERVICE: u32 = TYPE_INET_PROTO << TYPE_BITS | TYPE_INET_SERVICE;
 
 /// A map whose keys are in this node's byte order.
 pub fn map(
@@ -202,7 +232,7 @@ pub fn map(
     }
 }
 
-/// A set of keys.
+/// A set without elements; the nft program's number for its keys' type says their order.
 pub fn plain(name: &str, key_type: u32, key_len: u32) -> Set {
     // Concatenations have no one order; the nft program takes that of each field's type.
     let order = match key_type {

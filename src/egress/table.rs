@@ -1,14 +1,14 @@
 //! Our table, built from a policy. See `docs/egress-table.md` for the table in the nft
 //! program's words, and why each rule is where it is.
 //!
-//! Names that begin with `class_`, `loopback_`, `refuse_`, `services_` or `ports_` belong to the
-//! class they end with, `list_` to a deny list; no other name begins so.
+//! Names that begin with a word and `_` belong to the class they end with, `list_` to a deny list.
+//! What is shared by all has no class's name at its end, since a class's has no `_` in it.
 //!
 //! Its rules depend on the policy alone: a server is three elements, in `servers`, `marks` and
 //! `own_loopback` of its cgroup level.
 
 use super::{
-    Class, ClassName, Mode, Policy, Transport, listed,
+    Class, ClassName, Mode, Policy, Transport, limits, listed, names,
     phrases::{self as p, Family},
     ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
     sets::{self, GUARDED, LEVELS, TOLD, class_chain, marks, own, servers},
@@ -21,6 +21,8 @@ pub const TABLE: &str = "hubwarden";
 pub const SAYS_CLASS: &str = "class ";
 /// Prefix of what is logged of refusals by a deny list; its name follows.
 pub const SAYS_LIST: &str = "list ";
+/// Prefix of what is logged of refusals by a limit; the limit's and the class's names follow.
+pub const SAYS_LIMIT: &str = "limit ";
 /// Prefix of what is logged of refusals on loopback.
 pub const SAYS_LOOPBACK: &str = "loopback";
 /// Prefix of what is logged of units not admitted.
@@ -28,7 +30,7 @@ pub const SAYS_PENDING: &str = "pending";
 
 /// Before the filter tables of others, after address translation: what is judged is where the
 /// packet really goes.
-const PRIORITY: i32 = -10;
+pub const PRIORITY: i32 = -10;
 
 /// The table for a policy, with no slice guarded and no server admitted yet.
 pub fn build(policy: &Policy) -> Ruleset {
@@ -42,6 +44,11 @@ pub fn build(policy: &Policy) -> Ruleset {
     chains.extend([name_sender(), to_listener()]);
     let mut sets = sets::of_servers();
     sets.extend(sets::of_policy(policy));
+    chains.extend(names::chains(policy));
+    sets.extend(names::sets(policy));
+    let received = limits::input(policy);
+    chains.extend(received.0);
+    sets.extend(received.1);
     for list in listed::with_addresses(&policy.lists) {
         let mut rules = vec![rule("", [p::jump("name_sender")])];
         rules.extend(refusal(policy, format!("{SAYS_LIST}{}", list.name)));
@@ -65,6 +72,7 @@ pub fn build(policy: &Policy) -> Ruleset {
             class_loopback(name, class),
         ]);
         chains.push(class_refuse(name, policy));
+        chains.extend(limits::chains(name, class, policy));
         sets.extend(sets::of_class(name, class));
     }
     sets.extend(listed);
@@ -87,14 +95,16 @@ pub fn comment(policy: &Policy) -> String {
     format!("hubwarden, {mode}")
 }
 
-pub(super) fn rule<const N: usize>(comment: &str, phrases: [Vec<Expr>; N]) -> Rule {
+/// A rule of these phrases.
+pub fn rule<const N: usize>(comment: &str, phrases: [Vec<Expr>; N]) -> Rule {
     Rule {
         exprs: phrases.concat(),
         comment: comment.to_owned(),
     }
 }
 
-pub(super) fn chain(name: &str, rules: impl Into<Vec<Rule>>) -> Chain {
+/// A chain that only rules lead to.
+pub fn chain(name: &str, rules: impl Into<Vec<Rule>>) -> Chain {
     Chain {
         name: name.to_owned(),
         hook: None,
@@ -190,7 +200,7 @@ fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {
 }
 
 /// Tell and count; then refuse, or when only observing take the mark off and let go.
-pub(super) fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
+pub fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
     let mut rules = vec![rule("", [p::tell(TOLD, policy.log_group, prefix)])];
     match policy.mode {
         Mode::Enforce => rules.extend([rule("", [p::reset()]), rule("", [p::reject()])]),
@@ -230,10 +240,14 @@ fn class_rules(name: &ClassName, class: &Class, listed: &[Set]) -> Chain {
     rules.extend(each_family("denied", "denied", Vec::new, || {
         p::goto(&refuse)
     }));
-    if !class.services.is_empty() {
-        let services = p::service_in(&format!("services_{name}"));
-        rules.push(rule("services", [services, p::accept()]));
+    if !class.deny_networks.is_empty() {
+        for family in [Family::V4, Family::V6] {
+            let set = format!("denied{}_{name}", family.digit());
+            let to = p::destination_in(family, &set);
+            rules.push(rule("denied", [to, p::goto(&refuse)]));
+        }
     }
+    rules.extend(names::reached(name, class, &|| limits::allow(name, class)));
     rules.push(rule("", [p::goto(&refuse)]));
     chain(&class_chain(name), rules)
 }
@@ -273,7 +287,7 @@ pub(super) fn dns() -> Vec<Rule> {
 }
 
 /// A rule for each family, on the destination being in the set of that family.
-fn each_family(
+pub fn each_family(
     comment: &str,
     set: &str,
     condition: impl Fn() -> Vec<Expr>,

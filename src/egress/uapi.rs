@@ -37,6 +37,7 @@ pub const NF_INET_LOCAL_OUT: u32 = 3;
 pub const NF_DROP: i32 = 0;
 pub const NF_ACCEPT: i32 = 1;
 pub const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+pub const NFNL_SUBSYS_QUEUE: u16 = 3;
 pub const NFNL_SUBSYS_ULOG: u16 = 4;
 pub const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub const NFNL_MSG_BATCH_BEGIN: u16 = 16;
@@ -127,6 +128,9 @@ pub const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 pub const NFTA_SET_ELEM_KEY: u16 = 1;
 pub const NFTA_SET_ELEM_DATA: u16 = 2;
 pub const NFTA_SET_ELEM_FLAGS: u16 = 3;
+pub const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+pub const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+pub const NFTA_SET_ELEM_USERDATA: u16 = 6;
 pub const NFTA_SET_ELEM_EXPR: u16 = 7;
 pub const NFTA_SET_ELEM_KEY_END: u16 = 10;
 pub const NFT_SET_ELEM_INTERVAL_END: u32 = 0x1;
@@ -186,7 +190,21 @@ pub const NFT_SOCKET_WILDCARD: u32 = 2;
 pub const NFT_SOCKET_CGROUPV2: u32 = 3;
 pub const NFTA_CT_DREG: u16 = 1;
 pub const NFTA_CT_KEY: u16 = 2;
+pub const NFT_CT_STATE: u32 = 0;
 pub const NFT_CT_DIRECTION: u32 = 1;
+pub const NFTA_QUEUE_NUM: u16 = 1;
+pub const NFTA_QUEUE_TOTAL: u16 = 2;
+pub const NFTA_QUEUE_FLAGS: u16 = 3;
+pub const NFT_QUEUE_FLAG_BYPASS: u16 = 1;
+pub const NFTA_TARGET_NAME: u16 = 1;
+pub const NFTA_TARGET_REV: u16 = 2;
+pub const NFTA_TARGET_INFO: u16 = 3;
+pub const NFTA_CONNLIMIT_COUNT: u16 = 1;
+pub const NFTA_CONNLIMIT_FLAGS: u16 = 2;
+pub const NFT_CONNLIMIT_F_INV: u32 = 1;
+pub const NFT_LIMIT_PKTS: u32 = 0;
+pub const NFT_LIMIT_PKT_BYTES: u32 = 1;
+pub const NFT_LIMIT_F_INV: u32 = 1;
 pub const NFTA_FIB_DREG: u16 = 1;
 pub const NFTA_FIB_RESULT: u16 = 2;
 pub const NFTA_FIB_FLAGS: u16 = 3;
@@ -223,6 +241,30 @@ pub const NFULA_PAYLOAD: u16 = 9;
 pub const NFULA_PREFIX: u16 = 10;
 pub const NFULA_UID: u16 = 11;
 pub const NFULA_SEQ: u16 = 12;
+
+// linux/netfilter/nfnetlink_queue.h
+pub const NFQNL_MSG_PACKET: u16 = 0;
+pub const NFQNL_MSG_VERDICT: u16 = 1;
+pub const NFQNL_MSG_CONFIG: u16 = 2;
+pub const NFQNL_CFG_CMD_BIND: u8 = 1;
+pub const NFQNL_COPY_PACKET: u8 = 2;
+pub const NFQA_CFG_CMD: u16 = 1;
+pub const NFQA_CFG_PARAMS: u16 = 2;
+pub const NFQA_CFG_QUEUE_MAXLEN: u16 = 3;
+pub const NFQA_CFG_MASK: u16 = 4;
+pub const NFQA_CFG_FLAGS: u16 = 5;
+pub const NFQA_CFG_F_FAIL_OPEN: u32 = 1;
+pub const NFQA_PACKET_HDR: u16 = 1;
+pub const NFQA_VERDICT_HDR: u16 = 2;
+pub const NFQA_MARK: u16 = 3;
+pub const NFQA_PAYLOAD: u16 = 10;
+pub const NFQA_CAP_LEN: u16 = 13;
+
+// linux/netfilter/xt_NFQUEUE.h
+/// The iptables target's name, its revision and its one flag.
+pub const XT_NFQUEUE: &str = "NFQUEUE";
+pub const XT_NFQUEUE_REVISION: u32 = 3;
+pub const NFQ_FLAG_BYPASS: u16 = 1;
 
 // Data types and userdata of the nft program (nftables `datatype.h`, libnftnl `udata.h`): the
 // kernel keeps them unread, so that `nft list` can print what is there.

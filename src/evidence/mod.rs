@@ -9,7 +9,8 @@
 //! - [`binary`]: what a process is in truth;
 //! - [`stratum`]: the pools' protocol in what is sent.
 //!
-//! [`senses`] has them look at hot servers, and listen to all.
+//! [`senses`] has them look at hot servers, and listen to all. [`insight`] is for people: what runs in
+//! a server, by kind of program.
 //!
 //! Contents of users' memory and command lines are never kept: a fact holds which pattern
 //! matched, and nothing of what surrounded it.
@@ -17,6 +18,7 @@
 pub mod binary;
 pub mod constants;
 pub mod exec;
+pub mod insight;
 pub mod modes;
 pub mod process;
 pub mod program;

@@ -50,6 +50,10 @@ pub enum Kind {
     ServerStopped,
     /// A server does something that miners do.
     EvidenceFound,
+    /// A server asked for a name that it may not have.
+    NameDenied,
+    /// Another class judges a server's packets.
+    ClassChanged,
     /// Something did not work.
     Trouble,
 }
@@ -79,6 +83,8 @@ impl Kind {
         Kind::Frozen,
         Kind::ServerStopped,
         Kind::EvidenceFound,
+        Kind::NameDenied,
+        Kind::ClassChanged,
         Kind::Trouble,
     ];
 
@@ -107,6 +113,8 @@ impl Kind {
             Kind::Frozen => "80e44bd3e60346e29b91a58ed9316c4c",
             Kind::ServerStopped => "329cd3bdd0ca4663bf9cb0611d3eb998",
             Kind::EvidenceFound => "40e02ac502d442b79a38e15f8f0cbdc4",
+            Kind::NameDenied => "3f0c1b6d5d764a0c9a7e8a1a5b2d94e7",
+            Kind::ClassChanged => "a4d2c7f0e6b94e6a8b1c35f7d90e2b16",
             Kind::Trouble => "6b7ffe5b7aff4c7892c3dd2c4145ae0b",
         }
     }

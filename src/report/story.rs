@@ -2,7 +2,8 @@
 
 use super::{Entry, Kind, Level};
 use crate::cgroup::{CgroupId, CgroupPath};
-use crate::egress::{Refusal, RefusedBy};
+use crate::egress::names::{Asked, DeniedBy};
+use crate::egress::{ClassName, Limit, Refusal, RefusedBy};
 use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::{Server, Spawner};
 use crate::judge::{Controls, Reason, Rung, Verdict, Warning};
@@ -246,8 +247,17 @@ impl Story<'_> {
             None => format!("{protocol} to {}", refusal.destination.to_canonical()),
         };
         let why = match &refusal.by {
+            RefusedBy::Class(class) if *class == ClassName::spent() => {
+                "it has had its bytes for today".to_owned()
+            }
             RefusedBy::Class(class) => format!("egress class {class} does not allow it"),
             RefusedBy::List(list) => format!("deny list {list} names it"),
+            RefusedBy::Limit(Limit::NewConnections, class) => {
+                format!("it opens connections faster than egress class {class} allows")
+            }
+            RefusedBy::Limit(Limit::Connections, class) => {
+                format!("it has as many connections open as egress class {class} allows")
+            }
             RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
             RefusedBy::Pending => "the server was not known yet".to_owned(),
             RefusedBy::Container => "it belongs to another container".to_owned(),
@@ -267,6 +277,9 @@ impl Story<'_> {
             .with("DESTINATION", refusal.destination.to_canonical())
             .with("PROTOCOL", protocol);
         let entry = match &refusal.by {
+            RefusedBy::Limit(limit, class) => entry
+                .with("EGRESS_CLASS", class)
+                .with("EGRESS_LIMIT", limit.as_str()),
             RefusedBy::Class(class) => entry.with("EGRESS_CLASS", class),
             RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
             RefusedBy::Loopback
@@ -277,6 +290,59 @@ impl Story<'_> {
         match refusal.port {
             Some(port) => entry.with("PORT", port),
             None => entry,
+        }
+    }
+
+    /// Another class judges its packets from now on.
+    pub fn class_changed(&self, before: &ClassName, now: &ClassName, why: &str) -> Entry {
+        let message = match self.mode {
+            Mode::Enforce => format!(
+                "{} has egress class {now} now, and not {before}: {why}.",
+                self.whose()
+            ),
+            Mode::Observe => format!(
+                "{} would have egress class {now} now, and not {before} (observe mode: nothing \
+                 is refused): {why}.",
+                self.whose()
+            ),
+        };
+        self.entry(Kind::ClassChanged, Level::Notice, message)
+            .with("EGRESS_CLASS", now)
+            .with("EGRESS_CLASS_BEFORE", before)
+            .with("REASON", why)
+    }
+
+    /// It asked for a name that it may not have.
+    pub fn asked(&self, asked: &Asked) -> Entry {
+        let name = &asked.name;
+        let why = match &asked.by {
+            DeniedBy::List(list) => format!("deny list {list} has it"),
+            DeniedBy::ListPort(list, port) => format!("deny list {list} has it on port {port}"),
+            DeniedBy::Class(class) => format!("egress class {class} denies it"),
+            DeniedBy::Resolver(class) => format!(
+                "it is a resolver's that answers over HTTPS, and egress class {class} reaches \
+                 names"
+            ),
+        };
+        let message = match (asked.refused, self.mode) {
+            (true, _) => format!(
+                "{} asked for {name} and was told that there is no such name: {why}.",
+                self.whose()
+            ),
+            (false, Mode::Observe) if asked.by.refuses() => format!(
+                "{} asked for {name} and would have been told that there is no such name \
+                 (observe mode: it was answered): {why}.",
+                self.whose()
+            ),
+            (false, _) => format!("{} asked for {name}: {why}.", self.whose()),
+        };
+        let entry = self
+            .entry(Kind::NameDenied, Level::Notice, message)
+            .with("NAME", name)
+            .with("REASON", why);
+        match &asked.by {
+            DeniedBy::List(list) | DeniedBy::ListPort(list, _) => entry.with("EGRESS_LIST", list),
+            DeniedBy::Class(class) | DeniedBy::Resolver(class) => entry.with("EGRESS_CLASS", class),
         }
     }
 

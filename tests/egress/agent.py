@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 
+import dns
+
 TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 kept = {}
 
@@ -83,6 +85,40 @@ def push():
 
 def pull():
     return "ok" if kept["client"].recv(5) == b"hello" else "closed"
+
+
+def hold(transport, address, port, count):
+    """How many connections are open at the same time of so many that are tried."""
+    held = kept.setdefault("held", [])
+    for _ in range(int(count)):
+        client = socket.socket(family(address), TYPES[transport])
+        client.settimeout(2)
+        try:
+            client.connect((address, int(port)))
+            held.append(client)
+        except OSError:
+            client.close()
+    return str(len(held))
+
+
+def let_go():
+    for client in kept.pop("held", []):
+        client.close()
+    # The other side closes too, and connection tracking sees that.
+    time.sleep(0.3)
+    return "ok"
+
+
+def stream(address, port, count):
+    """Milliseconds that so many bytes take there and back."""
+    begun, left = time.monotonic(), int(count)
+    with socket.socket(family(address), socket.SOCK_STREAM) as client:
+        client.settimeout(20)
+        client.connect((address, int(port)))
+        threading.Thread(target=client.sendall, args=(b"x" * left,), daemon=True).start()
+        while left > 0:
+            left -= len(client.recv(65536))
+    return str(int((time.monotonic() - begun) * 1000))
 
 
 def sink(address, port):
@@ -176,7 +212,9 @@ ORDERS = {
     "again": again,
     "flood": flood,
     "hello": lambda: "hello",
+    "hold": hold,
     "keep": keep,
+    "let_go": let_go,
     "listen": listen,
     "ping": ping,
     "pull": pull,
@@ -185,7 +223,9 @@ ORDERS = {
     "scan": scan,
     "sink": sink,
     "spoof": spoof,
+    "stream": stream,
     "sunk": sunk,
+    **dns.ORDERS,
 }
 
 for line in sys.stdin:

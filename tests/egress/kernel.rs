@@ -6,9 +6,10 @@ use std::{
 };
 
 use hubwarden::egress::{
-    Admitted, CgroupId, Class, ClassName, DifferenceKind, Error, Firewall, Mode, Nft, NoFirewall,
-    Policy, Service, Transport,
+    Admitted, BitsPerSecond, CgroupId, Class, ClassLimits, ClassName, DifferenceKind, Error,
+    Firewall, Mode, Nft, NoFirewall, Policy, Rate, Service, Transport,
     lists::{Entries, List},
+    names::NamePattern,
 };
 use ipnet::IpNet;
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -106,13 +107,24 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         prop::collection::vec(service, 0..12),
         ports(),
         0..8,
+        prop::collection::vec(any_name(), 0..3),
+        prop::collection::vec(any_name(), 0..3),
+        (nets.clone(), nets.clone()),
+        any_limits(),
     )
-        .prop_map(|(dns, services, loopback_ports, dice)| Class {
-            dns,
-            services,
-            loopback_ports,
-            unrestricted: dice == 0,
-        });
+        .prop_map(
+            |(dns, services, loopback_ports, dice, names, deny_names, networks, limits)| Class {
+                dns,
+                services,
+                loopback_ports,
+                names,
+                deny_names,
+                networks: networks.0,
+                deny_networks: networks.1,
+                limits,
+                unrestricted: dice == 0,
+            },
+        );
     let classes = prop::collection::btree_map("[a-z][a-z0-9-]{0,31}", class, 0..6);
     let addresses = prop::collection::vec(any::<IpAddr>(), 0..6);
     (
@@ -122,26 +134,57 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         nets.clone(),
         addresses,
         nets.clone(),
-        any::<u16>(),
+        (any::<u16>(), any::<u16>()),
         any_lists(nets),
+        prop::collection::btree_set(any::<u64>(), 0..4),
     )
         .prop_map(
-            |(enforce, classes, hub_ports, proxies, resolvers, denied, log_group, lists)| Policy {
-                mode: if enforce {
-                    Mode::Enforce
-                } else {
-                    Mode::Observe
-                },
-                classes: classes
-                    .into_iter()
-                    .map(|(n, class)| (n.parse().unwrap(), class))
-                    .collect(),
-                hub_ports,
-                proxies,
-                resolvers,
-                denied,
-                lists: Arc::new(lists),
-                log_group,
+            |(enforce, classes, hub_ports, proxies, resolvers, denied, groups, lists, relays)| {
+                Policy {
+                    mode: if enforce {
+                        Mode::Enforce
+                    } else {
+                        Mode::Observe
+                    },
+                    classes: classes
+                        .into_iter()
+                        .map(|(n, class)| (n.parse().unwrap(), class))
+                        .collect(),
+                    hub_ports,
+                    proxies,
+                    resolvers,
+                    denied,
+                    lists: Arc::new(lists),
+                    log_group: groups.0,
+                    dns_queue: groups.1,
+                    relays: relays.into_iter().map(CgroupId).collect(),
+                }
+            },
+        )
+}
+
+fn any_name() -> impl Strategy<Value = NamePattern> {
+    "(\\*\\.)?[a-z0-9_-]{1,63}(\\.[a-z0-9_-]{1,40}){0,3}"
+        .prop_map(|name| name.parse().unwrap_or_else(|_| "*".parse().unwrap()))
+}
+
+fn any_limits() -> impl Strategy<Value = ClassLimits> {
+    let rate = (1u32..=1_000_000, prop::sample::select(vec![1u32, 60, 3600]));
+    (
+        prop::option::of(rate),
+        prop::option::of(1u32..),
+        prop::option::of(64_000u64..400_000_000_000),
+        prop::option::of(any::<u64>()),
+    )
+        .prop_map(
+            |(rate, connections, bandwidth, bytes_per_day)| ClassLimits {
+                new_connections: rate.map(|(count, seconds)| Rate {
+                    count: count.try_into().unwrap(),
+                    seconds,
+                }),
+                connections: connections.map(|count| count.try_into().unwrap()),
+                bandwidth: bandwidth.map(BitsPerSecond),
+                bytes_per_day,
             },
         )
 }

@@ -62,9 +62,24 @@ pub fn any_expr() -> impl Strategy<Value = Expr> {
             expr: Some(Box::new(Expr::Limit {
                 rate: 1,
                 unit_s: 60,
-                burst: 5
+                burst: 5,
+                bytes: false,
+                over: false,
             })),
         }),
+        (any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
+            |(rate, burst, bytes, over)| Expr::Limit {
+                rate,
+                unit_s: 1,
+                burst,
+                bytes,
+                over
+            }
+        ),
+        (any::<u32>(), any::<bool>()).prop_map(|(count, over)| Expr::Connections { count, over }),
+        (any::<u16>(), any::<bool>()).prop_map(|(number, bypass)| Expr::Queue { number, bypass }),
+        (any::<u16>(), any::<bool>())
+            .prop_map(|(number, bypass)| Expr::QueueTarget { number, bypass }),
         (any::<u16>(), text(), 1u32..).prop_map(|(group, prefix, snaplen)| Expr::Log {
             group,
             prefix,

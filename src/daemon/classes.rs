@@ -1,0 +1,99 @@
+//! Which class judges a server now: its user's, or one that stands in for it.
+
+use super::Inner;
+use super::entries::{Entry, Guarded};
+use crate::cgroup::CgroupId;
+use crate::config::Egress;
+use crate::egress::ClassName;
+use crate::judge::Rung;
+use crate::units::Time;
+
+/// Why another class than its user's judges a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Instead {
+    /// Evidence of mining holds it back.
+    Evidence,
+    /// It has had its bytes for the day.
+    Spent,
+}
+
+impl Inner {
+    /// Once a tick and when evidence was found: has every server judged by the class that it
+    /// should be judged by now. What is open already is judged by it too.
+    pub(super) fn settle_classes(&mut self, now: Time) {
+        let mut changes: Vec<(CgroupId, ClassName)> = Vec::new();
+        let mut entries = std::mem::take(&mut self.entries);
+        for (id, entry) in &mut entries {
+            let Entry::Guarded(guarded) = entry else {
+                continue;
+            };
+            let wanted = self.instead(guarded, now);
+            let before = guarded.class_in_force().clone();
+            let why = wanted.as_ref().map(|(why, _)| *why);
+            guarded.instead = wanted.map(|(_, class)| class);
+            if *guarded.class_in_force() == before {
+                continue;
+            }
+            if guarded.admitted().is_some() {
+                changes.push((*id, guarded.class_in_force().clone()));
+            }
+            let story = guarded.story(self.config.mode);
+            self.tell(story.class_changed(&before, guarded.class_in_force(), why_in_words(why)));
+        }
+        self.entries = entries;
+        if changes.is_empty() || !self.loaded {
+            return;
+        }
+        if let Err(error) = self.firewall.reclass(&changes) {
+            // The next check loads everything anew.
+            self.loaded = false;
+            self.egress_trouble("Changing a server's class", &error);
+        }
+        self.note_generation();
+    }
+
+    /// After a change of configuration: a class that stood in may be there no more. The next tick
+    /// works it out anew.
+    pub(super) fn drop_stand_ins(&mut self) {
+        let known = &self.config.egress.classes;
+        for entry in self.entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry {
+                let there = |class: &ClassName| known.contains_key(class);
+                guarded.instead.take_if(|class| !there(class));
+            }
+        }
+    }
+
+    /// What stands in for a server's class, if anything does.
+    fn instead(&self, guarded: &Guarded, now: Time) -> Option<(Instead, ClassName)> {
+        if self.off || guarded.is_outside() {
+            return None;
+        }
+        let egress: &Egress = &self.config.egress;
+        if let Some(quarantine) = &egress.quarantine {
+            let held = guarded.instead.as_ref() == Some(quarantine);
+            let accused = guarded.case.is_accused(now) && guarded.case.rung >= Rung::Throttled;
+            if accused || (held && guarded.case.rung > Rung::Free) {
+                return Some((Instead::Evidence, quarantine.clone()));
+            }
+        }
+        let most = egress.classes.get(&guarded.class)?.limits.bytes_per_day?;
+        let used = self.traffic.used(guarded.server.user.as_str());
+        (used >= most).then(|| (Instead::Spent, ClassName::spent()))
+    }
+}
+
+fn why_in_words(why: Option<Instead>) -> &'static str {
+    match why {
+        Some(Instead::Evidence) => "evidence of mining holds it back, until it is free again",
+        Some(Instead::Spent) => "it has had its bytes for today, and has them again at midnight",
+        None => "what held it back is over",
+    }
+}
+
+/// What `spent` reaches: the hub, this server's own listeners, and nothing else.
+pub(super) fn spent(config: &Egress) -> Option<(ClassName, crate::egress::Class)> {
+    let limited = |class: &crate::egress::Class| class.limits.bytes_per_day.is_some();
+    let any = config.classes.values().any(limited);
+    any.then(|| (ClassName::spent(), crate::egress::Class::default()))
+}

@@ -1,0 +1,33 @@
+//! Names that servers asked for and may not have.
+
+use super::Daemon;
+use super::egress::{MOST_TOLD, TELL_AGAIN};
+use crate::act::CpuControl;
+use crate::egress::names::{Asked, DeniedBy};
+use crate::hub::Units;
+use crate::units::Time;
+use std::rc::Rc;
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Tells of a denied name, once an hour for the same server and name. What a list has is a
+    /// fact for the judge too.
+    pub(super) fn asked(self: &Rc<Self>, asked: &Asked, now: Time) {
+        let mut inner = self.inner.borrow_mut();
+        let mode = inner.config.mode;
+        let journal = inner.journal.clone();
+        let id = inner.numbers.get(&asked.number).copied();
+        let Some((id, guarded)) = id.and_then(|id| Some((id, inner.guarded(id)?))) else {
+            return;
+        };
+        let told = &mut guarded.asked;
+        told.retain(|_, at| now.since(*at) < TELL_AGAIN);
+        if !told.contains_key(&asked.name) && told.len() < MOST_TOLD {
+            told.insert(asked.name.clone(), now);
+            journal.tell(guarded.story(mode).asked(asked));
+        }
+        drop(inner);
+        if matches!(asked.by, DeniedBy::List(_) | DeniedBy::ListPort(..)) {
+            self.asked_for_listed(id, now);
+        }
+    }
+}

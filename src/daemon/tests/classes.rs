@@ -1,0 +1,119 @@
+//! Classes that stand in for a user's own: under evidence, and when the day's bytes are had.
+
+use super::*;
+
+fn class_of(node: &Node, user: &str) -> Option<String> {
+    let rules = node.firewall.rules();
+    let id = std::fs::metadata(node.directory(user)).ok()?;
+    let id = CgroupId(std::os::unix::fs::MetadataExt::ino(&id));
+    Some(rules.admitted.get(&id)?.class.to_string())
+}
+
+#[test]
+fn evidence_puts_a_server_into_the_configured_class_until_it_is_free() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let config = "[egress]\nwhen_throttled_by_evidence = \"quarantine\"\n\
+                      [egress.classes.quarantine]\nservices = []\n";
+        node.config.egress = Config::parse(config).unwrap().egress;
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
+        accuse(&node, &daemon, "alice");
+        node.tick(&daemon, 1).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
+        let told = node.read(&journal);
+        assert!(
+            told.contains("alice's server has egress class quarantine now, and not standard"),
+            "{told}"
+        );
+        // A restart keeps it there.
+        drop(daemon);
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
+        for _ in 0..80 {
+            node.tick(&daemon, 10).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
+        let told = node.read(&journal);
+        assert!(told.contains("what held it back is over"), "{told}");
+    });
+}
+
+fn accuse(node: &Node, daemon: &Running, user: &str) {
+    let mut inner = daemon.inner.borrow_mut();
+    for entry in inner.entries.values_mut() {
+        if let Entry::Guarded(guarded) = entry
+            && guarded.server.user.as_str() == user
+        {
+            let level = crate::evidence::Strength::Certain;
+            let event = crate::judge::Event::Evidence { level };
+            crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
+        }
+    }
+}
+
+#[test]
+fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_restart() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let config = "[egress.classes.standard]\nbytes_per_day = \"1 GB\"\n";
+        node.config.egress = Config::parse(config).unwrap().egress;
+        node.spawn("alice");
+        node.spawn("bob");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        let number = |user: &str| {
+            let inner = daemon.inner.borrow();
+            inner.entries.values().find_map(|entry| match entry {
+                Entry::Guarded(g) if g.server.user.as_str() == user => Some(g.number),
+                _ => None,
+            })
+        };
+        let (alice, bob) = (number("alice").unwrap(), number("bob").unwrap());
+        let had = |node: &Node, bytes: &[(u32, u64)]| {
+            let traffic = bytes
+                .iter()
+                .map(|&(number, bytes)| crate::egress::Traffic { number, bytes });
+            node.firewall.rules().traffic = traffic.collect();
+        };
+        let day = |node: &Node, daemon: &Running, day: &str| {
+            let mut inner = daemon.inner.borrow_mut();
+            inner.count_traffic(day);
+            inner.settle_classes(node.clock);
+        };
+        had(&node, &[(alice, 999_999_999), (bob, 10)]);
+        day(&node, &daemon, "2026-11-22");
+        assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
+        had(&node, &[(alice, 1_000_000_000), (bob, 20)]);
+        day(&node, &daemon, "2026-11-22");
+        assert_eq!(class_of(&node, "alice").as_deref(), Some("spent"));
+        assert_eq!(class_of(&node, "bob").as_deref(), Some("standard"));
+        assert!(
+            node.read(&journal)
+                .contains("it has had its bytes for today")
+        );
+        daemon.save();
+        quiet().await;
+        drop(daemon);
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        had(&node, &[]);
+        day(&node, &daemon, "2026-11-22");
+        assert_eq!(
+            class_of(&node, "alice").as_deref(),
+            Some("spent"),
+            "over a restart"
+        );
+        day(&node, &daemon, "2026-11-23");
+        assert_eq!(
+            class_of(&node, "alice").as_deref(),
+            Some("standard"),
+            "a new day"
+        );
+    });
+}

@@ -1,0 +1,84 @@
+//! One writer for two: the daemon's loop, and the reader of DNS answers beside it.
+//!
+//! On kernels where the table is owned (6.9 on) only the socket that made it may change it, so
+//! both must use the same one, in turn.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Admitted, Audit, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall, Policy,
+    Sent, Traffic,
+};
+
+/// The driver, whoever had it before: what a panic left of it is compared with the kernel at the
+/// next check.
+pub fn lock<F>(shared: &Mutex<F>) -> MutexGuard<'_, F> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<F: Firewall> Firewall for Arc<Mutex<F>> {
+    fn probe(&mut self) -> Result<(), Error> {
+        lock(self).probe()
+    }
+
+    fn load(
+        &mut self,
+        policy: &Policy,
+        guarded: &[CgroupId],
+        servers: &[Admitted],
+    ) -> Result<(), Error> {
+        lock(self).load(policy, guarded, servers)
+    }
+
+    fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error> {
+        lock(self).admit(servers)
+    }
+
+    fn forget(&mut self, cgroups: &[CgroupId]) -> Result<(), Error> {
+        lock(self).forget(cgroups)
+    }
+
+    fn reclass(&mut self, changes: &[(CgroupId, ClassName)]) -> Result<(), Error> {
+        lock(self).reclass(changes)
+    }
+
+    fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error> {
+        lock(self).set_guarded(slices)
+    }
+
+    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
+        lock(self).set_bridges(bridges)
+    }
+
+    fn remove(&mut self) -> Result<(), Error> {
+        lock(self).remove()
+    }
+
+    fn verify(&mut self) -> Result<Vec<Difference>, Error> {
+        lock(self).verify()
+    }
+
+    fn repair(&mut self, damage: &Damage) -> Result<bool, Error> {
+        lock(self).repair(damage)
+    }
+
+    fn audit(&mut self) -> Result<Audit, Error> {
+        lock(self).audit()
+    }
+
+    fn sent(&mut self) -> Result<Vec<Sent>, Error> {
+        lock(self).sent()
+    }
+
+    fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
+        lock(self).traffic()
+    }
+
+    fn lacks(&mut self) -> Option<String> {
+        lock(self).lacks()
+    }
+
+    fn generation(&mut self) -> Result<u32, Error> {
+        lock(self).generation()
+    }
+}
