@@ -6,7 +6,7 @@ _hubwarden() {
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W \
-            'run status top explain check check-config grant grants revoke off on reload replay lists --help --version' -- "$cur")
+            'run status flows top explain check check-config grant grants revoke off on reload replay lists --help --version' -- "$cur")
         return
     fi
     case $verb in
@@ -36,7 +36,7 @@ _hubwarden() {
         explain)
             mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
             ;;
-        status)
+        status | flows)
             mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
             ;;
         replay)

@@ -18,10 +18,11 @@ complete -c hubwarden -n __fish_use_subcommand -a lists -d 'deny lists: show, im
 complete -c hubwarden -n '__fish_seen_subcommand_from lists' -a 'import remove' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from run' -l config -r -F -d 'configuration file'
 complete -c hubwarden -n '__fish_seen_subcommand_from run off on' -l state -r -F -d 'directory of the state'
+complete -c hubwarden -n __fish_use_subcommand -a flows -d 'show whom servers speak with right now'
 complete -c hubwarden -n '__fish_seen_subcommand_from top' -l once -d 'print once and end'
 complete -c hubwarden -n '__fish_seen_subcommand_from top' -l every -x -d 'time between two readings'
 complete -c hubwarden -n '__fish_seen_subcommand_from top' -l sort -x -a 'cpu credits user' -d 'what comes first'
-complete -c hubwarden -n '__fish_seen_subcommand_from status explain' -l json -d 'print for programs'
+complete -c hubwarden -n '__fish_seen_subcommand_from status flows explain' -l json -d 'print for programs'
 complete -c hubwarden -n '__fish_seen_subcommand_from check-config' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l config -r -F -d 'configuration to try'

@@ -4,6 +4,7 @@ mod brake;
 mod check;
 mod check_config;
 mod explain;
+mod flows;
 mod grant;
 mod lists;
 mod reload;
@@ -39,6 +40,14 @@ enum Verb {
     },
     /// Show servers with their user, CPU, credits, rung and egress class
     Status {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show whom servers speak with right now, and how much was said
+    Flows {
+        /// The hub user's name; without it, all that you may see
+        user: Option<String>,
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
@@ -140,6 +149,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
     let result = match arguments.verb {
         Verb::Run { config, state } => run::run(config, &state),
         Verb::Status { json } => status::status(json),
+        Verb::Flows { user, json } => flows::flows(user.as_deref(), json),
         Verb::Top(options) => top::top(&options),
         Verb::Explain { user, json } => explain::explain(&user, json),
         Verb::Check { file } => check::check(&file),

@@ -1,6 +1,8 @@
 //! Asks a running daemon.
 
-use super::{Explanation, GrantOrder, GrantStatus, NodeStatus, ServerProcesses, ServerStatus};
+use super::{
+    Explanation, FlowList, GrantOrder, GrantStatus, NodeStatus, ServerProcesses, ServerStatus,
+};
 use zbus::{Connection, proxy};
 
 #[proxy(
@@ -11,6 +13,7 @@ use zbus::{Connection, proxy};
 trait Manager {
     async fn status(&self) -> zbus::Result<NodeStatus>;
     async fn list_servers(&self) -> zbus::Result<Vec<ServerStatus>>;
+    async fn flows(&self, user: &str) -> zbus::Result<FlowList>;
     async fn processes(&self) -> zbus::Result<Vec<ServerProcesses>>;
     async fn explain(&self, user: &str) -> zbus::Result<Vec<Explanation>>;
     async fn reload(&self) -> zbus::Result<String>;
@@ -68,6 +71,14 @@ impl Client {
     /// The daemon is not running, or refuses.
     pub async fn servers(&self) -> Result<Vec<ServerStatus>, ClientError> {
         self.proxy.list_servers().await.map_err(plain)
+    }
+
+    /// Live flows of a user's servers, or with an empty name of all that the caller may see.
+    ///
+    /// # Errors
+    /// The daemon is not running, or refuses.
+    pub async fn flows(&self, user: &str) -> Result<FlowList, ClientError> {
+        self.proxy.flows(user).await.map_err(plain)
     }
 
     /// What runs in the servers that the caller may see.

@@ -21,6 +21,8 @@ const ADMINS_ONLY: &str = "only root and members of group hubwarden may do that;
 pub enum Command {
     /// The node as a whole.
     Status(oneshot::Sender<NodeStatus>),
+    /// Live flows of servers.
+    Flows(FlowOrder, oneshot::Sender<Result<FlowList, String>>),
     /// Every server.
     Servers(oneshot::Sender<Vec<ServerStatus>>),
     /// What runs in every server, or in those of one Unix user.
@@ -150,6 +152,47 @@ pub struct Sign {
     pub reading: String,
     /// How long ago, in seconds.
     pub seconds_ago: f64,
+}
+
+/// Whose flows are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowOrder {
+    /// The hub user's name; empty for everybody who may be shown.
+    pub user: String,
+    /// Whether all servers may be shown, or only those that run as this Unix user.
+    pub everybody: bool,
+    /// That Unix user.
+    pub uid: u32,
+}
+
+/// Live flows, the largest of each server first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, zbus::Type)]
+pub struct FlowList {
+    /// The flows; a bounded number for each server.
+    pub flows: Vec<FlowStatus>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+/// Whom a server speaks with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, zbus::Type)]
+pub struct FlowStatus {
+    /// The hub user's name.
+    pub user: String,
+    /// The server's name; empty for the default one.
+    pub server: String,
+    /// `tcp`, `udp`, or a protocol's number.
+    pub protocol: String,
+    /// The server's address and port.
+    pub local: String,
+    /// The other end's.
+    pub remote: String,
+    /// Whether its bytes are counted: those of TCP are; a container's, and UDP's, may not be.
+    pub counted: bool,
+    /// Bytes that the server sent.
+    pub sent: u64,
+    /// Bytes that it received.
+    pub received: u64,
 }
 
 /// An exception as an admin orders it; zero and empty text leave a thing as it is.

@@ -4,8 +4,8 @@
 //! checked here again, since a policy file is easily edited.
 
 use super::{
-    Command, Explanation, GrantOrder, GrantStatus, NAME, NodeStatus, PATH, ServerProcesses,
-    ServerStatus,
+    Command, Explanation, FlowList, FlowOrder, GrantOrder, GrantStatus, NAME, NodeStatus, PATH,
+    ServerProcesses, ServerStatus,
 };
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::Header;
@@ -76,6 +76,24 @@ impl Manager {
         let mut servers = self.ask(Command::Servers).await?;
         servers.retain(|server| caller.admin || server.uid == caller.uid);
         Ok(servers)
+    }
+
+    /// Live flows of a user's servers, or with an empty name of everybody's; for who is no admin,
+    /// of one's own only.
+    async fn flows(
+        &self,
+        user: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> fdo::Result<FlowList> {
+        let caller = caller(&header, connection).await?;
+        let order = FlowOrder {
+            user,
+            everybody: caller.admin,
+            uid: caller.uid,
+        };
+        let command = |reply| Command::Flows(order, reply);
+        self.ask(command).await?.map_err(fdo::Error::Failed)
     }
 
     /// What runs in all servers for an admin, in one's own for a user.

@@ -18,6 +18,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         // Whoever hung up does not want the answer.
         match command {
             Command::Status(reply) => drop(reply.send(self.inner.borrow().status())),
+            Command::Flows(order, reply) => self.flows(&order, reply),
             Command::Servers(reply) => drop(reply.send(self.inner.borrow().servers())),
             Command::Processes(whose, reply) => {
                 let daemon = Rc::clone(self);

@@ -4,6 +4,7 @@
 //! loop, so that one server's slow answer holds up nobody; shared state is never borrowed across
 //! an await.
 
+mod abuse;
 mod accounts;
 mod brake;
 mod classes;
@@ -17,6 +18,7 @@ mod entries;
 mod evidence;
 mod explain;
 mod find_out;
+mod flows;
 mod grants;
 mod hears;
 mod inner;
@@ -156,6 +158,8 @@ struct Inner {
     loaded: bool,
     /// The rules' generation when they were known to be as they should.
     generation: Option<u32>,
+    /// Who abused the network at the last tick.
+    abuse: abuse::Abuse,
     /// Containers' networks.
     networks: containers::Networks,
     /// They are being compared.
@@ -230,6 +234,7 @@ impl<C, U> Daemon<C, U> {
                 capping: false,
                 loaded: false,
                 generation: None,
+                abuse: abuse::Abuse::default(),
                 networks: containers::Networks::default(),
                 auditing: false,
                 slices: Vec::new(),

@@ -77,6 +77,7 @@ impl Blind {
             Sense::Stratum => {
                 "pools are still known by their addresses, where a deny list has them"
             }
+            Sense::Scan | Sense::Volume => "what the packet rules refuse, they refuse all the same",
             Sense::Binary | Sense::Pools => "this only ever corroborated",
         }
     }
