@@ -7,6 +7,7 @@ export PATH
 # The beds boot machines and make network namespaces: root's work.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
 BEDS := python3 tests/beds/run.py
+CORPUS := python3 tests/corpus/run.py target/release/hubwarden target/corpus
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build-deps build unit bed-deb test scenarios scenario deb rpm check-packages bench corpus demo clean-beds
@@ -47,7 +48,8 @@ check-packages: deb rpm ## look at both packages as their distributions' tools d
 bed-deb: deps deb
 	@$(AS_ROOT) python3 tests/beds/package.py
 
-test: deps unit bed-deb ## all tests, and the scenarios in both beds
+test: deps unit bed-deb ## all tests, the small corpus, and the scenarios in both beds
+	$(AS_ROOT) $(CORPUS) --small
 	$(AS_ROOT) $(BEDS) all
 
 scenarios: ## the scenarios' names, each with a line of what it shows
@@ -59,10 +61,10 @@ scenario: bed-deb ## one scenario: make scenario NAME=hub-end-to-end
 bench: build-deps ## figures; one group alone: make bench ONLY=cgroup
 	cargo bench --locked --bench figures -- $(ONLY)
 
-# Needs root, cgroup v2 and a kernel with BPF; pip installs what the cases name.
-corpus: build-deps ## miners caught and honest programs spared: make corpus ONLY=CASE
+# Needs root, cgroup v2 and a kernel with BPF.
+corpus: deps ## miners caught and honest programs spared: make corpus ONLY=CASE
 	cargo build --release --locked
-	$(AS_ROOT) python3 tests/corpus/run.py target/release/hubwarden target/corpus $(ONLY)
+	$(AS_ROOT) $(CORPUS) $(ONLY)
 
 demo: bed-deb ## the whole story on a real hub, to read
 	$(AS_ROOT) python3 tests/beds/demo.py

@@ -113,7 +113,7 @@ pub fn in_words(time: Duration) -> String {
 
 /// A point on the kernel's monotonic clock, as time since boot. It does not count suspension,
 /// and nobody can set it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Time(pub Duration);
 
@@ -122,6 +122,30 @@ impl Time {
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+}
+
+/// Text that somebody else chose, to be shown: control characters and the like are escaped, so that
+/// it can neither paint on a terminal nor begin a line.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain<'a>(pub &'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() || is_invisible(c) {
+                write!(f, "{}", c.escape_unicode())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Characters that change how the text around them is shown: bidirectional controls and
+/// zero-width ones.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -27,25 +27,61 @@ const SETTLE: Duration = Duration::from_secs(15);
 const MEASURE: Duration = Duration::from_secs(60);
 
 pub fn run() {
-    for servers in [1000, 5000] {
-        let myself = std::env::current_exe().expect("our own path");
-        let output = Command::new(myself)
-            .args(["daemon-child", &servers.to_string()])
-            .output()
-            .expect("a child of our own");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        print!("{}", String::from_utf8_lossy(&output.stdout));
+    for servers in ["1000", "5000"] {
+        run_with(servers, "0");
+    }
+}
+
+/// A thousand servers, and two of them compute: their senses look at these.
+pub fn run_hot() {
+    run_with("1000", "2");
+}
+
+fn run_with(servers: &str, hot: &str) {
+    let myself = std::env::current_exe().expect("our own path");
+    let output = Command::new(myself)
+        .args(["daemon-child", servers, hot])
+        .output()
+        .expect("a child of our own");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A process that computes in a server's cgroup.
+struct Spinner(std::process::Child);
+
+impl Spinner {
+    fn new(directory: &Path) -> Spinner {
+        let child = Command::new("/bin/sh")
+            .args(["-c", "echo $$ > \"$0\" && while :; do :; done"])
+            .arg(directory.join("cgroup.procs"))
+            .spawn();
+        Spinner(child.expect("a shell"))
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 /// A process of its own, so that its memory is the daemon's.
-pub fn child(servers: &str) {
+pub fn child(servers: &str, hot: &str) {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own (root is needed)");
     let bed = Bed::new(servers.parse().expect("a number"));
+    let hot: usize = hot.parse().expect("a number");
+    // Put away before the bed is, whose cgroups they are in.
+    let spinners: Vec<Spinner> = bed.paths().take(hot).map(|at| Spinner::new(&at)).collect();
+    let name = match hot {
+        0 => servers.to_owned(),
+        hot => format!("{servers}_{hot}_hot"),
+    };
     let state = tempfile::tempdir().expect("a directory");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -57,12 +93,13 @@ pub fn child(servers: &str) {
         let before = cpu();
         tokio::time::sleep(MEASURE).await;
         let percent = 100.0 * (cpu() - before).as_secs_f64() / MEASURE.as_secs_f64();
-        figure(&format!("daemon_cpu_percent_{servers}"), percent, "%");
-        figure(&format!("daemon_rss_mb_{servers}"), rss_mb(), "MB");
+        figure(&format!("daemon_cpu_percent_{name}"), percent, "%");
+        figure(&format!("daemon_rss_mb_{name}"), rss_mb(), "MB");
     };
     runtime
         .block_on(run_daemon(parts, shutdown))
         .expect("the daemon runs");
+    drop(spinners);
 }
 
 /// The daemon with everything real but systemd, and nobody to ask it anything.

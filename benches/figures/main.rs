@@ -9,6 +9,7 @@ mod bed;
 mod cgroup;
 mod daemon;
 mod egress;
+mod evidence;
 mod judge;
 mod kindness;
 mod names;
@@ -21,7 +22,11 @@ fn main() {
     let mut words = arguments.iter().filter(|word| *word != "--bench");
     let first = words.next().map(String::as_str);
     match first {
-        Some("daemon-child") => daemon::child(words.next().expect("a size")),
+        Some("daemon-child") => {
+            let mut next = || words.next().expect("a size, and how many compute");
+            daemon::child(next(), next());
+        }
+        Some("evidence-child") => evidence::child(words.next().expect("what to do")),
         Some("egress-child") => egress::child(),
         Some("names-child") => names::child(),
         Some("repair-child") => repair::child(),
@@ -38,15 +43,19 @@ fn main() {
             kindness::run();
         }
         Some("egress") => egress::run(),
+        Some("evidence") => evidence::run(),
         None => {
             cgroup::run();
             daemon::run();
             egress::run();
+            evidence::run();
             judge::run();
             kindness::run();
         }
         Some(other) => {
-            eprintln!("unknown group `{other}`; there are: cgroup, daemon, egress, judge");
+            eprintln!(
+                "unknown group `{other}`; there are: cgroup, daemon, egress, evidence, judge"
+            );
             std::process::exit(2);
         }
     }

@@ -6,7 +6,7 @@ _hubwarden() {
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W \
-            'run status check check-config grant grants revoke off on reload replay lists --help --version' -- "$cur")
+            'run status flows top explain check check-config grant grants revoke off on reload replay lists --help --version' -- "$cur")
         return
     fi
     case $verb in
@@ -26,7 +26,17 @@ _hubwarden() {
                 mapfile -t COMPREPLY < <(compgen -W '--state --help' -- "$cur")
             fi
             ;;
-        status)
+        top)
+            if [[ $prev == --sort ]]; then
+                mapfile -t COMPREPLY < <(compgen -W 'cpu credits user' -- "$cur")
+            else
+                mapfile -t COMPREPLY < <(compgen -W '--once --every --sort --help' -- "$cur")
+            fi
+            ;;
+        explain)
+            mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
+            ;;
+        status | flows)
             mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
             ;;
         replay)

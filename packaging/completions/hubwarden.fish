@@ -3,6 +3,8 @@
 complete -c hubwarden -f
 complete -c hubwarden -n __fish_use_subcommand -a run -d 'run the daemon'
 complete -c hubwarden -n __fish_use_subcommand -a status -d 'list servers with CPU, credits, rung and class'
+complete -c hubwarden -n __fish_use_subcommand -a top -d 'servers and what runs in them, on a screen'
+complete -c hubwarden -n __fish_use_subcommand -a explain -d 'say how a user stands and why'
 complete -c hubwarden -n __fish_use_subcommand -a check-config -d 'name every mistake in a configuration file'
 complete -c hubwarden -n __fish_use_subcommand -a check -d 'check what this node gives hubwarden'
 complete -c hubwarden -n __fish_use_subcommand -a grant -d 'give a user an exception for a while'
@@ -16,7 +18,11 @@ complete -c hubwarden -n __fish_use_subcommand -a lists -d 'deny lists: show, im
 complete -c hubwarden -n '__fish_seen_subcommand_from lists' -a 'import remove' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from run' -l config -r -F -d 'configuration file'
 complete -c hubwarden -n '__fish_seen_subcommand_from run off on' -l state -r -F -d 'directory of the state'
-complete -c hubwarden -n '__fish_seen_subcommand_from status' -l json -d 'print for programs'
+complete -c hubwarden -n __fish_use_subcommand -a flows -d 'show whom servers speak with right now'
+complete -c hubwarden -n '__fish_seen_subcommand_from top' -l once -d 'print once and end'
+complete -c hubwarden -n '__fish_seen_subcommand_from top' -l every -x -d 'time between two readings'
+complete -c hubwarden -n '__fish_seen_subcommand_from top' -l sort -x -a 'cpu credits user' -d 'what comes first'
+complete -c hubwarden -n '__fish_seen_subcommand_from status flows explain' -l json -d 'print for programs'
 complete -c hubwarden -n '__fish_seen_subcommand_from check-config' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -F
 complete -c hubwarden -n '__fish_seen_subcommand_from replay' -l config -r -F -d 'configuration to try'

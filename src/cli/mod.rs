@@ -3,6 +3,8 @@
 mod brake;
 mod check;
 mod check_config;
+mod explain;
+mod flows;
 mod grant;
 mod lists;
 mod reload;
@@ -10,6 +12,8 @@ mod replay;
 mod run;
 mod sense;
 mod status;
+mod table;
+mod top;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -36,6 +40,24 @@ enum Verb {
     },
     /// Show servers with their user, CPU, credits, rung and egress class
     Status {
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show whom servers speak with right now, and how much was said
+    Flows {
+        /// The hub user's name; without it, all that you may see
+        user: Option<String>,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show servers and what runs in them, on a screen that refreshes itself
+    Top(top::Options),
+    /// Say how a user's servers stand and why: verdicts, evidence of mining, what runs in them
+    Explain {
+        /// The hub user's name
+        user: String,
         /// Print JSON for programs
         #[arg(long)]
         json: bool,
@@ -127,6 +149,9 @@ pub fn main(arguments: Arguments) -> ExitCode {
     let result = match arguments.verb {
         Verb::Run { config, state } => run::run(config, &state),
         Verb::Status { json } => status::status(json),
+        Verb::Flows { user, json } => flows::flows(user.as_deref(), json),
+        Verb::Top(options) => top::top(&options),
+        Verb::Explain { user, json } => explain::explain(&user, json),
         Verb::Check { file } => check::check(&file),
         Verb::CheckConfig { file } => check_config::check_config(&file),
         Verb::Grant(order) => grant::grant(order),

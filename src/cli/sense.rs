@@ -2,65 +2,166 @@
 //! who want to know what hubwarden would see. Prints one JSON object a line.
 
 use super::Failure;
+use crate::cgroup::stat::CpuStat;
+use crate::config::Config;
 use crate::evidence::modes::Modes;
 use crate::evidence::senses::{Senses, Suspect};
+use crate::evidence::{Evidence, Fact};
 use crate::judge::suspicion;
-use crate::units::Time;
+use crate::units::{Cores, Time};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// As often as the daemon's senses look.
+const EVERY: Duration = Duration::from_secs(1);
+
 pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
-    let id = std::fs::metadata(directory)
-        .map_err(|error| Failure::input(format!("{}: {error}", directory.display())))?
-        .ino();
+    let refused =
+        |error: std::io::Error| Failure::input(format!("{}: {error}", directory.display()));
+    let id = std::fs::metadata(directory).map_err(refused)?.ino();
+    let mut heat = Heat::new(directory).map_err(refused)?;
     let mut senses = Senses::start();
-    for blind in senses.blind() {
-        println!("{}", serde_json::json!({ "blind": blind.to_string() }));
-    }
     senses.guard(BTreeMap::from([(id, directory.to_owned())]));
+    for blind in senses.blind() {
+        print(&json!({ "blind": blind.to_string() }));
+    }
     let suspects = [Suspect {
         id,
         directory: directory.to_owned(),
     }];
+    // Watched from now on, so that whoever starts the program now is measured from its start.
+    senses.look(&suspects, Time(Duration::ZERO));
+    print(&json!({ "ready": true }));
     let begun = Instant::now();
     let end = Duration::from_secs(seconds);
-    let mut evidence = Vec::new();
+    let mut evidence: Vec<Evidence> = Vec::new();
     let mut told = None;
     let mut modes = Modes::default();
     while begun.elapsed() < end {
+        let next = begun.elapsed() + EVERY;
         let now = Time(begun.elapsed());
         let heard = senses.listen(now);
         for found in senses.look(&suspects, now).into_iter().chain(heard) {
-            let seconds = begun.elapsed().as_secs_f64();
-            let reading = found.evidence.to_string();
-            println!(
-                "{}",
-                serde_json::json!({ "seconds": seconds, "reading": reading })
-            );
+            print(&reading(&found.evidence, begun.elapsed()));
             evidence.push(found.evidence);
         }
-        let level = suspicion(&evidence, Some(begun.elapsed()));
-        if level != told {
-            let seconds = begun.elapsed().as_secs_f64();
+        let level = suspicion(&evidence, heat.lasts(now).map_err(refused)?);
+        if level > told {
             let level = level.map(|level| level.as_str());
-            println!(
-                "{}",
-                serde_json::json!({ "seconds": seconds, "level": level })
-            );
-            told = suspicion(&evidence, Some(begun.elapsed()));
+            print(&json!({ "seconds": begun.elapsed().as_secs_f64(), "level": level }));
         }
+        told = told.max(level);
         for counted in senses.counted() {
             if counted.modes.total() > modes.total() {
                 modes = counted.modes;
             }
         }
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(next.saturating_sub(begun.elapsed()));
     }
-    println!(
-        "{}",
-        serde_json::json!({ "modes": modes.to_string(), "published_rule": modes.published_rule() })
-    );
+    print(&json!({
+        "modes": { "down": modes.down, "up": modes.up, "zero": modes.zero, "flushed": modes.flushed },
+        "published_rule": modes.published_rule(),
+    }));
     Ok(())
+}
+
+/// One line, written at once: whoever reads is a program that waits for it.
+fn print(line: &Value) {
+    let mut out = std::io::stdout().lock();
+    // A closed pipe is the reader's choice.
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+fn reading(evidence: &Evidence, at: Duration) -> Value {
+    json!({
+        "seconds": at.as_secs_f64(),
+        "pid": evidence.pid,
+        "sense": evidence.fact.sense().as_str(),
+        "strength": evidence.strength().as_str(),
+        "reading": evidence.to_string(),
+        "short": short(&evidence.fact),
+    })
+}
+
+/// For a table's cell.
+fn short(fact: &Fact) -> String {
+    match fact {
+        Fact::Constants { found } => format!("{found}/7"),
+        Fact::Named(pattern) => format!("{pattern:?}"),
+        Fact::NoPythonInPython => "no Python in python".to_owned(),
+        Fact::Stratum { word, port } => format!("{word} to port {port}"),
+        other => other.to_string(),
+    }
+}
+
+/// For how long a cgroup has been hot.
+struct Heat<'a> {
+    directory: &'a Path,
+    used: Duration,
+    at: Time,
+    since: Option<Time>,
+    /// More than this is hot, where nobody configured anything else.
+    hot: Cores,
+}
+
+impl Heat<'_> {
+    fn new(directory: &Path) -> std::io::Result<Heat<'_>> {
+        let used = used(directory)?;
+        Ok(Heat {
+            directory,
+            used,
+            at: Time(Duration::ZERO),
+            since: None,
+            hot: Config::default().evidence.hot,
+        })
+    }
+
+    fn lasts(&mut self, now: Time) -> std::io::Result<Option<Duration>> {
+        let used = used(self.directory)?;
+        let span = now.since(self.at).as_secs_f64();
+        if span > 0.0 {
+            let rate = Cores(used.saturating_sub(self.used).as_secs_f64() / span);
+            self.since = (rate > self.hot).then(|| self.since.unwrap_or(self.at));
+        }
+        (self.used, self.at) = (used, now);
+        Ok(self.since.map(|since| now.since(since)))
+    }
+}
+
+fn used(directory: &Path) -> std::io::Result<Duration> {
+    let text = std::fs::read(directory.join("cpu.stat"))?;
+    let stat = CpuStat::parse(&text).ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok(stat.usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heat_begins_with_use_and_ends_with_rest() {
+        let directory = tempfile::tempdir().unwrap();
+        let spend = |usec: u64| {
+            std::fs::write(
+                directory.path().join("cpu.stat"),
+                format!("usage_usec {usec}\nuser_usec 0\nsystem_usec 0\n"),
+            )
+            .unwrap();
+        };
+        let at = |seconds| Time(Duration::from_secs(seconds));
+        spend(0);
+        let mut heat = Heat::new(directory.path()).unwrap();
+        spend(50_000);
+        assert_eq!(heat.lasts(at(1)).unwrap(), None);
+        spend(1_000_000);
+        assert_eq!(heat.lasts(at(2)).unwrap(), Some(Duration::from_secs(1)));
+        spend(2_000_000);
+        assert_eq!(heat.lasts(at(3)).unwrap(), Some(Duration::from_secs(2)));
+        assert_eq!(heat.lasts(at(4)).unwrap(), None);
+    }
 }

@@ -122,36 +122,47 @@ fn table(servers: &[ServerStatus]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A node that enforces.
+    pub fn node() -> NodeStatus {
+        NodeStatus {
+            version: "1".into(),
+            mode: "enforce".into(),
+            off: false,
+            egress_loaded: true,
+            cpu_controller: true,
+            unknown: vec![("/jupyter.slice/x.service".into(), "no template fits".into())],
+            lacks: vec![("rounding".into(), "no types\u{1b}".into())],
+        }
+    }
+
+    /// A throttled server of this user's.
+    pub fn server(user: &str) -> ServerStatus {
+        ServerStatus {
+            user: user.into(),
+            server: String::new(),
+            spawner: "systemd".into(),
+            unit: "jupyter-alice.service".into(),
+            cgroup: "/jupyter.slice/jupyter-alice.service".into(),
+            uid: 1001,
+            cpu_cores: 0.251,
+            credits_core_seconds: 0.0,
+            credits_size_core_seconds: 3600.0,
+            credits_unlimited: false,
+            granted: false,
+            rung: "throttled".into(),
+            class: "standard".into(),
+            limit_cores: 0.25,
+            evidence: "none".into(),
+        }
+    }
 
     fn report(user: &str) -> Report {
         Report {
-            node: NodeStatus {
-                version: "1".into(),
-                mode: "enforce".into(),
-                off: false,
-                egress_loaded: true,
-                cpu_controller: true,
-                unknown: vec![("/jupyter.slice/x.service".into(), "no template fits".into())],
-                lacks: vec![("rounding".into(), "no types\u{1b}".into())],
-            },
-            servers: vec![ServerStatus {
-                user: user.into(),
-                server: String::new(),
-                spawner: "systemd".into(),
-                unit: "jupyter-alice.service".into(),
-                cgroup: "/jupyter.slice/jupyter-alice.service".into(),
-                uid: 1001,
-                cpu_cores: 0.251,
-                credits_core_seconds: 0.0,
-                credits_size_core_seconds: 3600.0,
-                credits_unlimited: false,
-                granted: false,
-                rung: "throttled".into(),
-                class: "standard".into(),
-                limit_cores: 0.25,
-            }],
+            node: node(),
+            servers: vec![server(user)],
         }
     }
 

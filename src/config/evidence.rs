@@ -96,8 +96,7 @@ impl FromToml for Stop {
 }
 
 impl FromToml for Sense {
-    const EXPECTED: &'static str =
-        "one of \"rounding\", \"constants\", \"exec\", \"binary\", \"stratum\", \"pools\"";
+    const EXPECTED: &'static str = "one of \"rounding\", \"constants\", \"exec\", \"binary\", \"stratum\", \"pools\", \"scan\", \"volume\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let word = value.as_str().ok_or_else(String::new)?;

@@ -1,6 +1,8 @@
 //! Asks a running daemon.
 
-use super::{GrantOrder, GrantStatus, NodeStatus, ServerStatus};
+use super::{
+    Explanation, FlowList, GrantOrder, GrantStatus, NodeStatus, ServerProcesses, ServerStatus,
+};
 use zbus::{Connection, proxy};
 
 #[proxy(
@@ -11,6 +13,9 @@ use zbus::{Connection, proxy};
 trait Manager {
     async fn status(&self) -> zbus::Result<NodeStatus>;
     async fn list_servers(&self) -> zbus::Result<Vec<ServerStatus>>;
+    async fn flows(&self, user: &str) -> zbus::Result<FlowList>;
+    async fn processes(&self) -> zbus::Result<Vec<ServerProcesses>>;
+    async fn explain(&self, user: &str) -> zbus::Result<Vec<Explanation>>;
     async fn reload(&self) -> zbus::Result<String>;
     async fn grant(&self, order: &GrantOrder) -> zbus::Result<String>;
     async fn grants(&self) -> zbus::Result<Vec<GrantStatus>>;
@@ -66,6 +71,30 @@ impl Client {
     /// The daemon is not running, or refuses.
     pub async fn servers(&self) -> Result<Vec<ServerStatus>, ClientError> {
         self.proxy.list_servers().await.map_err(plain)
+    }
+
+    /// Live flows of a user's servers, or with an empty name of all that the caller may see.
+    ///
+    /// # Errors
+    /// The daemon is not running, or refuses.
+    pub async fn flows(&self, user: &str) -> Result<FlowList, ClientError> {
+        self.proxy.flows(user).await.map_err(plain)
+    }
+
+    /// What runs in the servers that the caller may see.
+    ///
+    /// # Errors
+    /// The daemon is not running, or could not look.
+    pub async fn processes(&self) -> Result<Vec<ServerProcesses>, ClientError> {
+        self.proxy.processes().await.map_err(plain)
+    }
+
+    /// How a user's servers stand and why, of those that the caller may see.
+    ///
+    /// # Errors
+    /// The daemon is not running, or there is no such server.
+    pub async fn explain(&self, user: &str) -> Result<Vec<Explanation>, ClientError> {
+        self.proxy.explain(user).await.map_err(plain)
     }
 
     /// Has the configuration read again; the daemon's words on it.

@@ -21,8 +21,17 @@ const ADMINS_ONLY: &str = "only root and members of group hubwarden may do that;
 pub enum Command {
     /// The node as a whole.
     Status(oneshot::Sender<NodeStatus>),
+    /// Live flows of servers.
+    Flows(FlowOrder, oneshot::Sender<Result<FlowList, String>>),
     /// Every server.
     Servers(oneshot::Sender<Vec<ServerStatus>>),
+    /// What runs in every server, or in those of one Unix user.
+    Processes(
+        Option<u32>,
+        oneshot::Sender<Result<Vec<ServerProcesses>, String>>,
+    ),
+    /// How a hub user's servers stand and why, of every Unix user's or of one's only.
+    Explain(String, Option<u32>, oneshot::Sender<Vec<Explanation>>),
     /// Read the configuration again.
     Reload(oneshot::Sender<Result<String, String>>),
     /// Give a user an exception.
@@ -87,6 +96,103 @@ pub struct ServerStatus {
     pub class: String,
     /// The limit in force, ours or the admin's, in cores; 0 where there is none.
     pub limit_cores: f64,
+    /// What evidence of mining amounts to: `none`, `exonerates`, `suspicious`, `high` or `certain`.
+    pub evidence: String,
+}
+
+/// What runs in one server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
+pub struct ServerProcesses {
+    /// The server's cgroup, as in [`ServerStatus`].
+    pub cgroup: String,
+    /// By program, busiest first.
+    pub groups: Vec<ProcessGroup>,
+}
+
+/// Processes of one server that run the same program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
+pub struct ProcessGroup {
+    /// What kind of program; `others` for what is left where there are many.
+    pub kind: String,
+    /// Its path or package; a user chose it, so it may be any text.
+    pub program: String,
+    /// How many run it.
+    pub processes: u32,
+    /// What they use together, in cores.
+    pub cpu_cores: f64,
+}
+
+/// How a server stands and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
+pub struct Explanation {
+    /// The server.
+    pub server: ServerStatus,
+    /// How long it has stood on its rung, in seconds; negative before any verdict.
+    pub rung_seconds: f64,
+    /// Why, in words; empty when the daemon decided nothing since its start.
+    pub reason: String,
+    /// How long it has used much CPU, in seconds; negative when it does not.
+    pub hot_seconds: f64,
+    /// What was found of it, oldest first.
+    pub signs: Vec<Sign>,
+    /// Changes that would have made a difference, and to what level.
+    pub otherwise: Vec<(String, String)>,
+    /// What is looked for, with the thresholds in force.
+    pub rules: Vec<String>,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
+pub struct Sign {
+    /// Which sense found it.
+    pub sense: String,
+    /// What it proves by itself.
+    pub level: String,
+    /// With its numbers, in words.
+    pub reading: String,
+    /// How long ago, in seconds.
+    pub seconds_ago: f64,
+}
+
+/// Whose flows are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowOrder {
+    /// The hub user's name; empty for everybody who may be shown.
+    pub user: String,
+    /// Whether all servers may be shown, or only those that run as this Unix user.
+    pub everybody: bool,
+    /// That Unix user.
+    pub uid: u32,
+}
+
+/// Live flows, the largest of each server first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, zbus::Type)]
+pub struct FlowList {
+    /// The flows; a bounded number for each server.
+    pub flows: Vec<FlowStatus>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+/// Whom a server speaks with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, zbus::Type)]
+pub struct FlowStatus {
+    /// The hub user's name.
+    pub user: String,
+    /// The server's name; empty for the default one.
+    pub server: String,
+    /// `tcp`, `udp`, or a protocol's number.
+    pub protocol: String,
+    /// The server's address and port.
+    pub local: String,
+    /// The other end's.
+    pub remote: String,
+    /// Whether its bytes are counted: those of TCP are; a container's, and UDP's, may not be.
+    pub counted: bool,
+    /// Bytes that the server sent.
+    pub sent: u64,
+    /// Bytes that it received.
+    pub received: u64,
 }
 
 /// An exception as an admin orders it; zero and empty text leave a thing as it is.

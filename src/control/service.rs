@@ -3,7 +3,10 @@
 //! The bus's policy lets everybody ask and only root and group `hubwarden` change; both are
 //! checked here again, since a policy file is easily edited.
 
-use super::{Command, GrantOrder, GrantStatus, NAME, NodeStatus, PATH, ServerStatus};
+use super::{
+    Command, Explanation, FlowList, FlowOrder, GrantOrder, GrantStatus, NAME, NodeStatus, PATH,
+    ServerProcesses, ServerStatus,
+};
 use tokio::sync::{mpsc, oneshot};
 use zbus::message::Header;
 use zbus::{Connection, fdo, interface};
@@ -22,6 +25,11 @@ struct Caller {
 }
 
 impl Caller {
+    /// Whose servers it is shown: one Unix user's, or everybody's.
+    fn sees(&self) -> Option<u32> {
+        (!self.admin).then_some(self.uid)
+    }
+
     fn name(&self) -> String {
         match crate::hub::name_of(self.uid) {
             Some(name) => name,
@@ -68,6 +76,60 @@ impl Manager {
         let mut servers = self.ask(Command::Servers).await?;
         servers.retain(|server| caller.admin || server.uid == caller.uid);
         Ok(servers)
+    }
+
+    /// Live flows of a user's servers, or with an empty name of everybody's; for who is no admin,
+    /// of one's own only.
+    async fn flows(
+        &self,
+        user: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> fdo::Result<FlowList> {
+        let caller = caller(&header, connection).await?;
+        let order = FlowOrder {
+            user,
+            everybody: caller.admin,
+            uid: caller.uid,
+        };
+        let command = |reply| Command::Flows(order, reply);
+        self.ask(command).await?.map_err(fdo::Error::Failed)
+    }
+
+    /// What runs in all servers for an admin, in one's own for a user.
+    async fn processes(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> fdo::Result<Vec<ServerProcesses>> {
+        let sees = caller(&header, connection).await?.sees();
+        let command = |reply| Command::Processes(sees, reply);
+        self.ask(command).await?.map_err(fdo::Error::Failed)
+    }
+
+    /// How a hub user's servers stand and why: any user's for an admin, one's own for a user.
+    async fn explain(
+        &self,
+        user: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> fdo::Result<Vec<Explanation>> {
+        let sees = caller(&header, connection).await?.sees();
+        let name = crate::hub::HubUser(user.clone());
+        let explained = self
+            .ask(|reply| Command::Explain(user, sees, reply))
+            .await?;
+        match (explained.is_empty(), sees) {
+            (false, _) => Ok(explained),
+            (true, None) => Err(fdo::Error::InvalidArgs(format!(
+                "{name} has no server here (hubwarden status lists those that have)"
+            ))),
+            // Whether somebody else has one is none of a user's business.
+            (true, Some(_)) => Err(fdo::Error::InvalidArgs(format!(
+                "{name} has no server that you may see; only root and members of group hubwarden \
+                 see those of others"
+            ))),
+        }
     }
 
     /// Reads the configuration again.

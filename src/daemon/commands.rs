@@ -1,6 +1,6 @@
 //! What people ask of the daemon over D-Bus.
 
-use super::entries::Entry;
+use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
@@ -8,7 +8,8 @@ use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::{Mode, Time};
+use crate::units::{Cores, Mode, Time};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -17,7 +18,18 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         // Whoever hung up does not want the answer.
         match command {
             Command::Status(reply) => drop(reply.send(self.inner.borrow().status())),
+            Command::Flows(order, reply) => self.flows(&order, reply),
             Command::Servers(reply) => drop(reply.send(self.inner.borrow().servers())),
+            Command::Processes(whose, reply) => {
+                let daemon = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    let _ = reply.send(daemon.processes(whose).await);
+                });
+            }
+            Command::Explain(user, whose, reply) => {
+                let explained = self.inner.borrow().explain(&user, whose, super::now());
+                drop(reply.send(explained));
+            }
             Command::Reload(reply) => drop(reply.send(self.reload())),
             Command::Grant(order, reply) => drop(reply.send(self.grant(order))),
             Command::Grants(reply) => drop(reply.send(self.inner.borrow().grants_told())),
@@ -255,25 +267,35 @@ impl Inner {
             if guarded.lead.is_some() {
                 continue;
             }
-            let limit = shared.get(&guarded.id).copied().or(guarded.limit);
-            servers.push(ServerStatus {
-                user: guarded.server.user.as_str().to_owned(),
-                server: guarded.server.name.clone(),
-                spawner: guarded.server.spawner.as_str().to_owned(),
-                unit: guarded.server.unit.as_str().to_owned(),
-                cgroup: guarded.cgroup.to_string(),
-                uid: guarded.server.uid.unwrap_or(u32::MAX),
-                cpu_cores: guarded.rate().0,
-                credits_core_seconds: guarded.case.credits.left.0,
-                credits_size_core_seconds: guarded.policy.size.0,
-                credits_unlimited: guarded.policy.unlimited,
-                granted: self.grants.contains_key(guarded.server.user.as_str()),
-                rung: guarded.case.rung.as_str().to_owned(),
-                class: guarded.class_in_force().as_str().to_owned(),
-                limit_cores: limit.map_or(0.0, |limit| limit.0),
-            });
+            servers.push(self.server_status(guarded, &shared));
         }
         servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));
         servers
+    }
+
+    /// One server as it is shown; `shared` is what servers have together with their user's slices.
+    pub(super) fn server_status(
+        &self,
+        guarded: &Guarded,
+        shared: &BTreeMap<CgroupId, Cores>,
+    ) -> ServerStatus {
+        let limit = shared.get(&guarded.id).copied().or(guarded.limit);
+        ServerStatus {
+            user: guarded.server.user.as_str().to_owned(),
+            server: guarded.server.name.clone(),
+            spawner: guarded.server.spawner.as_str().to_owned(),
+            unit: guarded.server.unit.as_str().to_owned(),
+            cgroup: guarded.cgroup.to_string(),
+            uid: guarded.server.uid.unwrap_or(u32::MAX),
+            cpu_cores: guarded.rate().0,
+            credits_core_seconds: guarded.case.credits.left.0,
+            credits_size_core_seconds: guarded.policy.size.0,
+            credits_unlimited: guarded.policy.unlimited,
+            granted: self.grants.contains_key(guarded.server.user.as_str()),
+            rung: guarded.case.rung.as_str().to_owned(),
+            class: guarded.class_in_force().as_str().to_owned(),
+            limit_cores: limit.map_or(0.0, |limit| limit.0),
+            evidence: self.dossiers.level_of(guarded.id).to_owned(),
+        }
     }
 }

@@ -31,12 +31,20 @@ pub(super) struct Networks {
     /// Containers known to be no server when an earlier daemon ended, until they are asked about.
     pub bystanders: BTreeSet<CgroupId>,
     /// From a configured network to its bridge.
-    bridges: BTreeMap<String, String>,
+    pub bridges: BTreeMap<String, String>,
     /// What the packet rules know.
     known: Bridges,
     /// Engines are being asked for bridges.
     resolving: bool,
     trouble: Option<String>,
+}
+
+impl Networks {
+    /// The addresses of a container on networks of its own.
+    pub fn addresses(&self, cgroup: &CgroupPath) -> BTreeSet<IpAddr> {
+        let note = self.notes.get(cgroup);
+        note.map(|note| note.addresses.clone()).unwrap_or_default()
+    }
 }
 
 /// What an engine said of a container.
@@ -125,10 +133,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 match found {
                     Ok(bridge) => {
                         let before = inner.networks.bridges.insert(network, bridge.clone());
-                        news |= before != Some(bridge);
+                        if before != Some(bridge) {
+                            news = true;
+                            // A daemon that is killed must not leave the next one to ask first.
+                            inner.dirty = true;
+                            daemon.save_wanted.notify_one();
+                        }
                     }
                     Err(why) => {
-                        inner.networks.bridges.remove(&network);
                         inner.network_trouble(&format!(
                             "containers of network {network} are only held once they are known: \
                              {why}"
@@ -154,6 +166,7 @@ impl Inner {
             bystander: is_bystander(facts, &self.config.hub),
             asked_again: before.is_some_and(|note| note.asked_again),
         };
+        self.dirty |= before.is_none_or(|before| before.bystander != note.bystander);
         self.networks.notes.insert(cgroup.clone(), note);
     }
 

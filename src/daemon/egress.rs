@@ -7,6 +7,7 @@ use crate::cgroup::CgroupId;
 use crate::config::{Egress, Resolvers};
 use crate::egress::lists::{List, Lists};
 use crate::egress::{Admitted, Audited, Damage, Intrusion, Policy, Refusal, RefusedBy, Writer};
+use crate::evidence::Fact;
 use crate::hub::{Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::{Mode, Time};
@@ -44,9 +45,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
             None => inner.refused_unknown(refusal, now),
         }
-        if let (Some(id), RefusedBy::List(_)) = (id, &refusal.by) {
-            drop(inner);
-            self.asked_for_listed(id, now);
+        drop(inner);
+        match (id, &refusal.by) {
+            (Some(id), RefusedBy::List(_)) => self.asked_for_listed(id, now),
+            (Some(id), RefusedBy::Spoofed) => self.abused(id, Fact::Spoofed, now),
+            _ => {}
         }
     }
 

@@ -291,6 +291,9 @@ impl Inner {
                     let shown = wanted(verdict.to, &policy, &settled.before);
                     journal.tell(story.verdict(verdict, &shown, &settled.before));
                 }
+                if let Some(last) = verdicts.last() {
+                    guarded.reason = Some(last.reason.to_string());
+                }
             }
             Err(SettleError::Act(error)) if error.is_gone() => return false,
             Err(error) => {

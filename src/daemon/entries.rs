@@ -66,6 +66,8 @@ pub(super) struct Guarded {
     pub acting: bool,
     /// Verdicts to carry out and tell, oldest first.
     pub verdicts: VecDeque<Verdict>,
+    /// Why it stands where it stands, as told last.
+    pub reason: Option<String>,
     /// How far its end has come, where a verdict ends it.
     pub stopping: Stopping,
     /// Something has to be tried again at the next tick.
@@ -103,6 +105,7 @@ impl Guarded {
             stat: None,
             acting: false,
             verdicts: VecDeque::new(),
+            reason: None,
             stopping: Stopping::default(),
             unsettled: false,
             released: false,

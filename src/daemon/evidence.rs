@@ -30,6 +30,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What is only listened for is gathered for so long, so that nobody keeps us busy by starting
 /// programs.
 const GATHERED: Duration = Duration::from_millis(100);
+/// How often the senses are asked how they are: two system calls a server.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// Somebody of whom something was found is looked at for so long, hot or not.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(60);
 /// A server that used a share of what is hot is measured again after this, not at the next tick.
@@ -122,6 +124,17 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Dossiers {
+    /// What is known of a server.
+    pub fn of(&self, id: CgroupId) -> Option<&Dossier> {
+        self.servers.get(&id)
+    }
+
+    /// What evidence on a server amounted to at most, in a word.
+    pub fn level_of(&self, id: CgroupId) -> &'static str {
+        let told = self.of(id).and_then(|dossier| dossier.told);
+        told.map_or("none", Strength::as_str)
+    }
+
     /// Starts the senses' thread; what they find comes out of the queue.
     pub fn start(&self, journal: &Journal) -> mpsc::Receiver<Found> {
         let (sender, found) = mpsc::channel(256);
@@ -184,6 +197,7 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
     }
     let mut order = Order::default();
     let mut rests = true;
+    let mut asked: Option<Time> = None;
     while !found.is_closed() {
         let new = held(&orders.now).clone();
         if new.end {
@@ -205,10 +219,13 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
             // Full: the daemon is busy, and what stands is found again.
             let _ = found.try_send(one);
         }
-        *held(&orders.health) = Some(Health {
-            blind: senses.blind().to_vec(),
-            starts_missed: senses.starts_missed(),
-        });
+        if asked.is_none_or(|at| now.since(at) >= ASKED_EVERY) {
+            asked = Some(now);
+            *held(&orders.health) = Some(Health {
+                blind: senses.blind().to_vec(),
+                starts_missed: senses.starts_missed(),
+            });
+        }
         rests = order.suspects.is_empty();
         wait(orders, &senses, rests);
     }

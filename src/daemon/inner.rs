@@ -27,6 +27,7 @@ impl Inner {
         book.rested = self.rested.clone();
         book.slice = self.slice_cap.clone();
         book.bystanders = self.bystanders();
+        book.bridges = self.networks.bridges.clone();
         book.traffic = self.traffic.clone();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {

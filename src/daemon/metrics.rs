@@ -60,11 +60,9 @@ impl Inner {
         self.meter.ledger.ticked(took);
         if !self.meter.exporter.wanted() {
             self.meter.gauges.clear();
-            self.meter.sent.clear();
             self.meter.ledger.pause();
             return;
         }
-        self.count_sent();
         let mut snapshot = self.node_metrics();
         let readings = self.readings();
         self.meter.ledger.book(readings, &mut snapshot);
@@ -84,16 +82,18 @@ impl Inner {
         }
     }
 
-    /// Books what servers sent since the last tick. A table that was loaded again, and a server
-    /// admitted again, count from nothing: then all of it is new.
-    fn count_sent(&mut self) {
+    /// Books what servers sent since the last tick, and says it: packets and bytes. A table that was
+    /// loaded again, and a server admitted again, count from nothing: then all of it is new.
+    pub(super) fn count_sent(&mut self) -> BTreeMap<CgroupId, (u64, u64)> {
+        let mut news = BTreeMap::new();
         if !self.loaded {
-            return;
+            return news;
         }
         let Ok(sent) = self.firewall.sent() else {
             // What is wrong with the table is the next check's to tell.
-            return;
+            return news;
         };
+        let wanted = self.meter.exporter.wanted();
         let mut last = BTreeMap::new();
         for now in sent {
             let known = self.meter.sent.get(&now.cgroup);
@@ -103,10 +103,14 @@ impl Inner {
                 }
                 _ => (now.packets, now.bytes),
             };
-            self.meter.ledger.sent(now.cgroup, packets, bytes);
+            if wanted {
+                self.meter.ledger.sent(now.cgroup, packets, bytes);
+            }
+            news.insert(now.cgroup, (packets, bytes));
             last.insert(now.cgroup, now);
         }
         self.meter.sent = last;
+        news
     }
 
     fn node_metrics(&self) -> MetricsSnapshot {

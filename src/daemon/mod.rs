@@ -4,6 +4,7 @@
 //! loop, so that one server's slow answer holds up nobody; shared state is never borrowed across
 //! an await.
 
+mod abuse;
 mod accounts;
 mod brake;
 mod classes;
@@ -15,10 +16,13 @@ mod ending;
 mod enforce;
 mod entries;
 mod evidence;
+mod explain;
 mod find_out;
+mod flows;
 mod grants;
 mod hears;
 mod inner;
+mod insight;
 mod metrics;
 mod names;
 mod outside;
@@ -118,6 +122,8 @@ struct Daemon<C, U> {
     /// Somebody appeared: the hub may have news of them.
     hub_news: Notify,
     tree_reads: Cell<bool>,
+    /// Who looks at processes when people ask.
+    observer: insight::Observer,
     /// Ticks since the start.
     ticks: Cell<u32>,
 }
@@ -152,6 +158,8 @@ struct Inner {
     loaded: bool,
     /// The rules' generation when they were known to be as they should.
     generation: Option<u32>,
+    /// Who abused the network at the last tick.
+    abuse: abuse::Abuse,
     /// Containers' networks.
     networks: containers::Networks,
     /// They are being compared.
@@ -226,6 +234,7 @@ impl<C, U> Daemon<C, U> {
                 capping: false,
                 loaded: false,
                 generation: None,
+                abuse: abuse::Abuse::default(),
                 networks: containers::Networks::default(),
                 auditing: false,
                 slices: Vec::new(),
@@ -253,6 +262,7 @@ impl<C, U> Daemon<C, U> {
             save_wanted: Notify::new(),
             reloaded: Notify::new(),
             hub_news: Notify::new(),
+            observer: insight::Observer::default(),
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),
         });

@@ -151,6 +151,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.rested = book.rested;
         inner.slice_cap = book.slice;
         inner.networks.bystanders = book.bystanders;
+        inner.networks.bridges = book.bridges;
         inner.traffic = book.traffic;
         let mode = inner.config.mode;
         let state = if inner.off {
@@ -235,6 +236,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.inner.borrow_mut().settle_traffic(now());
         self.check_egress();
         self.follow_containers();
+        self.watch_abuse();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);

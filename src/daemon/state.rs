@@ -46,6 +46,9 @@ pub struct Book {
     /// Containers known to be no servers: the packet rules must not take them for unknown ones.
     #[serde(default)]
     pub bystanders: BTreeSet<CgroupId>,
+    /// From a configured network to its bridge: the next daemon guards it before it has asked.
+    #[serde(default)]
+    pub bridges: BTreeMap<String, String>,
     /// The servers known.
     pub cases: Vec<Record>,
 }
@@ -200,6 +203,7 @@ impl Store {
             traffic: super::traffic::Traffic::default(),
             slice: None,
             bystanders: BTreeSet::new(),
+            bridges: BTreeMap::new(),
             cases: Vec::new(),
         }
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 mod accounts;
+mod asked;
 mod classes;
 mod containers;
 mod hub_word;

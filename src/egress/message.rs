@@ -37,6 +37,25 @@ impl Message {
         Self { family, ..self }
     }
 
+    /// A request to connection tracking, of both families.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if an attribute outgrew its length field.
+    pub fn conntrack(
+        kind: u16,
+        flags: u16,
+        says: String,
+        attributes: Writer,
+    ) -> Result<Self, Error> {
+        Self::new(
+            NFNL_SUBSYS_CTNETLINK << 8 | kind,
+            flags,
+            NFPROTO_UNSPEC,
+            says,
+            attributes,
+        )
+    }
+
     /// A request to nfnetlink_log.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ mod encode;
 mod error;
 mod expr;
 mod firewall;
+mod flows;
 mod ids;
 mod installed;
 mod intervals;
@@ -57,6 +58,7 @@ pub use error::Error;
 pub use firewall::{
     Audit, Audited, Difference, DifferenceKind, Firewall, NoFirewall, Sent, Traffic,
 };
+pub use flows::{FanOut, Flow, Flows};
 pub use ids::{CgroupId, Mode};
 pub use limits::{BitsPerSecond, ClassLimits, Limit, Rate};
 pub use links::{Link, LinkEvents, Links};

@@ -36,6 +36,7 @@ pub const NF_INET_LOCAL_IN: u32 = 1;
 pub const NF_INET_LOCAL_OUT: u32 = 3;
 pub const NF_DROP: i32 = 0;
 pub const NF_ACCEPT: i32 = 1;
+pub const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 pub const NFNL_SUBSYS_QUEUE: u16 = 3;
 pub const NFNL_SUBSYS_ULOG: u16 = 4;
 pub const NFNL_SUBSYS_NFTABLES: u16 = 10;

@@ -5,9 +5,10 @@ use std::fmt;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// A kind of program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Python, with Python in it.
     Python,
@@ -25,6 +26,22 @@ pub enum Kind {
     Deleted,
     /// It never was in a file system.
     Memory,
+}
+
+impl Kind {
+    /// One word, for tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Python => "python",
+            Kind::NotPython => "no-python",
+            Kind::Interpreter => "interpreter",
+            Kind::System => "system",
+            Kind::Conda => "conda",
+            Kind::Own => "own",
+            Kind::Deleted => "deleted",
+            Kind::Memory => "memory",
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -47,7 +64,8 @@ const MOST_BYTES: u64 = 32 << 20;
 /// A function that whatever runs Python must have or import.
 const PYTHON: &[&[u8]] = &[b"Py_BytesMain", b"Py_Initialize", b"Py_RunMain"];
 const INTERPRETERS: &[&str] = &[
-    "R", "Rscript", "julia", "node", "java", "ruby", "perl", "octave", "bash", "sh",
+    "R", "Rscript", "julia", "node", "java", "ruby", "perl", "lua", "php", "octave", "bash", "sh",
+    "dash", "zsh", "fish",
 ];
 
 /// Looks at what a process runs.
@@ -55,45 +73,97 @@ const INTERPRETERS: &[&str] = &[
 /// # Errors
 /// It is gone, or closed to us.
 pub fn look(process: &Process) -> Result<Kind, ProcessError> {
-    let link = process.directory().join("exe");
-    let failed = |source| ProcessError {
-        path: link.clone(),
-        source,
-    };
-    let target = std::fs::read_link(&link).map_err(failed)?;
-    let file = std::fs::metadata(&link).map_err(failed)?;
-    let text = target.as_os_str().as_bytes();
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
     let first = process.read("cmdline", 4096)?;
     let first = first.split(|byte| *byte == 0).next().unwrap_or_default();
     let called = first.rsplit(|byte| *byte == b'/').next().unwrap_or(first);
-    if (called.starts_with(b"python") || name.starts_with("python")) && file.uid() != 0 {
-        return Ok(match has_python(process)? {
-            true => Kind::Python,
-            false => Kind::NotPython,
-        });
-    }
-    Ok(if text.starts_with(b"/memfd:") {
-        Kind::Memory
-    } else if file.nlink() == 0 {
-        Kind::Deleted
-    } else if name.starts_with("python") {
-        Kind::Python
-    } else if INTERPRETERS.contains(&&*name) {
-        Kind::Interpreter
-    } else if text
-        .windows(7)
-        .any(|part| part == b"/conda/" || part == b"conda3/")
-    {
-        Kind::Conda
-    } else if file.uid() == 0 {
-        Kind::System
-    } else {
-        Kind::Own
-    })
+    Program::of(process)?.kind(called, has_python)
 }
 
-fn has_python(process: &Process) -> Result<bool, ProcessError> {
+/// The file that a process runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    process: Process,
+    /// As its own processes see it; a user chooses it.
+    pub path: PathBuf,
+    /// Which file, and which version of it: device, inode, size, and when it was changed.
+    pub identity: (u64, u64, u64, i64),
+    root: bool,
+    deleted: bool,
+}
+
+impl Program {
+    /// Finds it. Its own memory is not looked at, which a process can make slow.
+    ///
+    /// # Errors
+    /// The process is gone, or closed to us.
+    pub fn of(process: &Process) -> Result<Program, ProcessError> {
+        let link = process.directory().join("exe");
+        let failed = |source| ProcessError {
+            path: link.clone(),
+            source,
+        };
+        let path = std::fs::read_link(&link).map_err(failed)?;
+        let file = std::fs::metadata(&link).map_err(failed)?;
+        Ok(Program {
+            process: *process,
+            path,
+            identity: (file.dev(), file.ino(), file.size(), file.ctime()),
+            root: file.uid() == 0,
+            deleted: file.nlink() == 0,
+        })
+    }
+
+    /// What it is, where it is `called` that; whether Python is in it costs a look into the file.
+    ///
+    /// # Errors
+    /// As `has_python` has.
+    pub fn kind(
+        &self,
+        called: &[u8],
+        has_python: impl FnOnce(&Process) -> Result<bool, ProcessError>,
+    ) -> Result<Kind, ProcessError> {
+        let text = self.path.as_os_str().as_bytes();
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let python = name.starts_with("python");
+        if (called.starts_with(b"python") || python) && !self.root {
+            return Ok(match has_python(&self.process)? {
+                true => Kind::Python,
+                false => Kind::NotPython,
+            });
+        }
+        Ok(if text.starts_with(b"/memfd:") {
+            Kind::Memory
+        } else if self.deleted {
+            Kind::Deleted
+        } else if python {
+            Kind::Python
+        } else if INTERPRETERS.contains(&without_version(&name)) {
+            Kind::Interpreter
+        } else if is_conda(text) {
+            Kind::Conda
+        } else if self.root {
+            Kind::System
+        } else {
+            Kind::Own
+        })
+    }
+}
+
+/// `perl` of `perl5.36`, `julia` of `julia-1.9`.
+fn without_version(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-')
+}
+
+fn is_conda(path: &[u8]) -> bool {
+    path.windows(7)
+        .any(|part| part == b"/conda/" || part == b"conda3/")
+}
+
+/// Whether Python is in what a process runs, or in a library it has loaded.
+///
+/// # Errors
+/// It is gone, or closed to us.
+pub fn has_python(process: &Process) -> Result<bool, ProcessError> {
     let maps = process.read("maps", 4 << 20)?;
     if contains(&maps, b"/libpython") {
         return Ok(true);

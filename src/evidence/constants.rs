@@ -4,9 +4,11 @@
 //! and in the code that its compiler writes. Read through `/proc/PID/mem`, which stops nobody
 //! (proc_pid_mem(5)); only which constant was there is kept.
 //!
-//! Looked at are the main executable, mapped files that are not root's, and anonymous memory that
-//! can be executed: about 5 MB for a miner. Only pages that are there are read, so that a mapping
-//! of a terabyte costs no more than what is in it; bytes and time are bounded besides.
+//! Looked at first are the main executable, mapped files that are not root's, and anonymous memory
+//! that can be executed: about 5 MB for a miner. Then, within a smaller bound, programs that are
+//! root's, as all are in a container's image. Small mappings come before large ones, so that a
+//! mapping of a terabyte hides nothing behind it; only pages that are there are read, and bytes and
+//! time are bounded.
 
 use super::process::{Process, ProcessError};
 use aho_corasick::AhoCorasick;
@@ -30,12 +32,16 @@ pub const SUPERSCALAR: [u64; 7] = [
 ];
 /// Bytes of a process that are read at most.
 const MOST_BYTES: u64 = 64 << 20;
+/// Of these so many in programs that are root's.
+const MOST_BYTES_OF_ROOTS: u64 = 16 << 20;
 /// How long a process is looked at, at most.
 const MOST_TIME: Duration = Duration::from_millis(300);
 /// Mappings looked at, at most.
 const MOST_MAPPINGS: usize = 4096;
 const PAGE: u64 = 4096;
-/// Pages whose presence is asked for at once.
+/// Pages whose presence is asked for at once: of a hole that is most of what it costs.
+const ASKED: usize = 32_768;
+/// Pages that are read at once.
 const STRIDE: usize = 512;
 /// A constant may lie across two reads.
 const OVERLAP: usize = 7;
@@ -86,8 +92,7 @@ impl Constants {
     /// # Errors
     /// The kernel refuses that, or the searcher cannot be made.
     pub fn try_out() -> Result<Constants, BlindError> {
-        // The first process has every right, so whoever may read it may read users'.
-        Process::new(1).open("mem")?;
+        readable(&others(Path::new("/proc")))?;
         Ok(Constants::new()?)
     }
 
@@ -108,24 +113,35 @@ impl Constants {
             patterns: &self.patterns,
             found: [false; SUPERSCALAR.len()],
             bytes: 0,
+            most: MOST_BYTES,
             until: Instant::now() + MOST_TIME,
             buffer: vec![0; OVERLAP + STRIDE * PAGE as usize],
+            present: vec![0; 8 * ASKED],
         };
         // Of a mapped program all parts count, code and constants; data of gigabytes is mapped too.
         let programs: BTreeSet<u64> = mappings(&maps)
             .filter(|mapping| mapping.executable && mapping.inode != 0)
             .map(|mapping| mapping.inode)
             .collect();
-        let mut complete = true;
-        for (number, mapping) in mappings(&maps).enumerate() {
-            if number >= MOST_MAPPINGS {
-                complete = false;
+        let mut complete = mappings(&maps).nth(MOST_MAPPINGS).is_none();
+        let mut worth: Vec<(Worth, u64, Mapping<'_>)> = mappings(&maps)
+            .take(MOST_MAPPINGS)
+            .filter_map(|mapping| {
+                let program = programs.contains(&mapping.inode);
+                let worth = mapping.worth(executable, program, &directory)?;
+                Some((worth, mapping.end - mapping.start, mapping))
+            })
+            .collect();
+        worth.sort_by_key(|(worth, size, _)| (*worth, *size));
+        for (worth, _, mapping) in &worth {
+            if *worth == Worth::Roots {
+                look.most = look.most.min(look.bytes + MOST_BYTES_OF_ROOTS);
+            }
+            // What is found already cannot be found again.
+            if look.found.iter().all(|found| *found) {
                 break;
             }
-            let program = programs.contains(&mapping.inode);
-            if mapping.is_worth_reading(executable, program, &directory) {
-                complete &= look.read(&memory, &pages, &mapping);
-            }
+            complete &= look.read(&memory, &pages, mapping);
         }
         Ok(Scan {
             found: look.found.iter().filter(|found| **found).count(),
@@ -133,6 +149,48 @@ impl Constants {
             complete,
         })
     }
+}
+
+/// Processes that are not ours and have a program, and whether each is another user's.
+fn others(proc: &Path) -> Vec<(bool, Process)> {
+    let me = std::process::id();
+    let entries = std::fs::read_dir(proc).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != me)
+        .map(Process::new)
+        // A kernel thread has no memory to be closed.
+        .filter(|process| std::fs::read_link(process.directory().join("exe")).is_ok())
+        .filter_map(|process| {
+            let owner = std::fs::metadata(process.directory()).ok()?.uid();
+            Some((owner != 0, process))
+        })
+        .collect()
+}
+
+/// Whether memory can be read: any user's decides; where only root's processes run, one of them
+/// does. Not the first process alone: some machines close that one to everybody.
+fn readable(others: &[(bool, Process)]) -> Result<(), ProcessError> {
+    // What is open of root's says nothing of users'.
+    let users = others.iter().any(|(user, _)| *user);
+    let mut refused = Ok(());
+    for (_, process) in others.iter().filter(|(user, _)| *user == users) {
+        match process.open("mem") {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_gone() => {}
+            Err(error) => refused = Err(error),
+        }
+    }
+    refused
+}
+
+/// Where miners are likely to be, likeliest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    /// What the process runs, and what a user brought or wrote.
+    Users,
+    /// Libraries that are root's.
+    Roots,
 }
 
 /// A line of `/proc/PID/maps` (proc_pid_maps(5)).
@@ -165,11 +223,19 @@ impl Mapping<'_> {
         })
     }
 
-    fn is_worth_reading(&self, executable: Option<u64>, program: bool, process: &Path) -> bool {
+    /// Whether it is to be read, and how soon.
+    fn worth(&self, executable: Option<u64>, program: bool, process: &Path) -> Option<Worth> {
         if self.inode == 0 {
-            return self.executable && !self.path.starts_with(b"[v");
+            let code = self.executable && !self.path.starts_with(b"[v");
+            return code.then_some(Worth::Users);
         }
-        Some(self.inode) == executable || (program && !self.is_roots(process))
+        if Some(self.inode) == executable {
+            return Some(Worth::Users);
+        }
+        program.then(|| match self.is_roots(process) {
+            true => Worth::Roots,
+            false => Worth::Users,
+        })
     }
 
     /// A file of root's that is still what was mapped; in doubt it is not.
@@ -196,41 +262,48 @@ struct Look<'a> {
     patterns: &'a AhoCorasick,
     found: [bool; SUPERSCALAR.len()],
     bytes: u64,
+    /// Bytes that may be read.
+    most: u64,
     until: Instant,
     buffer: Vec<u8>,
+    /// What the kernel says of the pages asked for.
+    present: Vec<u8>,
 }
 
 impl Look<'_> {
     /// Reads what is there of a mapping; false when that had to end early.
     fn read(&mut self, memory: &File, pages: &File, mapping: &Mapping<'_>) -> bool {
-        let mut present = vec![0; 8 * STRIDE];
         let mut at = mapping.start;
         let mut kept = 0;
         while at < mapping.end {
-            if self.bytes >= MOST_BYTES || Instant::now() >= self.until {
-                return false;
-            }
-            let wanted = ((mapping.end - at) / PAGE).min(STRIDE as u64) as usize;
-            let asked = &mut present[..8 * wanted.max(1)];
-            let Ok(told) = pages.read_at(asked, at / PAGE * 8) else {
+            let wanted = ((mapping.end - at) / PAGE).clamp(1, ASKED as u64) as usize;
+            let Ok(told) = pages.read_at(&mut self.present[..8 * wanted], at / PAGE * 8) else {
                 return true;
             };
             if told < 8 {
                 return true;
             }
-            let told: Vec<bool> = asked[..told].chunks_exact(8).map(is_there).collect();
+            let told = told / 8;
             let mut page = 0;
-            while page < told.len() {
-                let run = told[page..].iter().take_while(|there| **there).count();
-                if run == 0 {
-                    page += 1;
-                    kept = 0;
-                    continue;
+            while page < told {
+                if self.bytes >= self.most || Instant::now() >= self.until {
+                    return false;
                 }
-                kept = self.search(memory, at + page as u64 * PAGE, run, kept);
-                page += run;
+                let rest = self.present[8 * page..8 * told].chunks_exact(8);
+                let run = rest.clone().take(STRIDE).take_while(|page| is_there(page));
+                match run.count() {
+                    0 => {
+                        // A hole may be most of a terabyte: over it in one go.
+                        page += rest.take_while(|page| !is_there(page)).count();
+                        kept = 0;
+                    }
+                    run => {
+                        kept = self.search(memory, at + page as u64 * PAGE, run, kept);
+                        page += run;
+                    }
+                }
             }
-            at += told.len() as u64 * PAGE;
+            at += told as u64 * PAGE;
         }
         true
     }
@@ -320,6 +393,21 @@ mod tests {
     }
 
     #[test]
+    fn a_library_of_roots_is_searched_last_and_a_programs_data_not_at_all() {
+        let process = Path::new("/proc/self");
+        let file = std::fs::metadata("/bin/sh").unwrap();
+        let line = format!("1000-2000 r-xp 0 08:01 {} /bin/sh", file.ino());
+        let real = std::fs::canonicalize("/bin/sh").unwrap();
+        let line = line.replace("/bin/sh", real.to_str().unwrap());
+        let mapping = Mapping::parse(line.as_bytes()).unwrap();
+        assert_eq!(mapping.worth(None, true, process), Some(Worth::Roots));
+        assert_eq!(mapping.worth(None, false, process), None);
+        let own = mapping.worth(Some(file.ino()), true, process);
+        assert_eq!(own, Some(Worth::Users));
+        assert!(Worth::Users < Worth::Roots);
+    }
+
+    #[test]
     fn a_process_that_is_gone_is_an_error_and_no_reading() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
@@ -328,6 +416,22 @@ mod tests {
             .scan(&Process::new(child.id()))
             .unwrap_err();
         assert!(error.is_gone(), "{error}");
+    }
+
+    #[test]
+    fn one_process_that_can_be_read_is_enough_and_one_that_is_gone_says_nothing() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("9")
+            .spawn()
+            .unwrap();
+        let open = Process::new(child.id());
+        let gone = Process::new(u32::MAX);
+        assert!(readable(&[(false, gone), (false, open)]).is_ok());
+        assert!(readable(&[(true, gone)]).is_ok());
+        assert!(readable(&[]).is_ok());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!others(Path::new("/proc")).is_empty());
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! - [`binary`]: what a process is in truth;
 //! - [`stratum`]: the pools' protocol in what is sent.
 //!
-//! [`senses`] has them look at hot servers, and listen to all.
+//! [`senses`] has them look at hot servers, and listen to all. [`insight`] is for people: what runs in
+//! a server, by kind of program.
 //!
 //! Contents of users' memory and command lines are never kept: a fact holds which pattern
 //! matched, and nothing of what surrounded it.
@@ -17,10 +18,12 @@
 pub mod binary;
 pub mod constants;
 pub mod exec;
+pub mod insight;
 pub mod modes;
 pub mod process;
 pub mod program;
 pub mod rounding;
+pub mod scan;
 pub mod senses;
 pub mod starts;
 pub mod stratum;
@@ -50,17 +53,23 @@ pub enum Sense {
     Stratum,
     /// Addresses and names of pools, as deny lists have them.
     Pools,
+    /// Connections begun to many hosts that do not answer, and false source addresses.
+    Scan,
+    /// How much is sent.
+    Volume,
 }
 
 impl Sense {
     /// All senses.
-    pub const ALL: [Sense; 6] = [
+    pub const ALL: [Sense; 8] = [
         Sense::Rounding,
         Sense::Constants,
         Sense::Exec,
         Sense::Binary,
         Sense::Stratum,
         Sense::Pools,
+        Sense::Scan,
+        Sense::Volume,
     ];
 
     /// The word used in the journal's `EVIDENCE`.
@@ -72,6 +81,8 @@ impl Sense {
             Sense::Binary => "binary",
             Sense::Stratum => "stratum",
             Sense::Pools => "pools",
+            Sense::Scan => "scan",
+            Sense::Volume => "volume",
         }
     }
 }
@@ -141,6 +152,20 @@ pub enum Fact {
     },
     /// It asked for a host that a deny list names.
     Listed,
+    /// It tries to reach many hosts at a time, and most do not answer.
+    Scan {
+        /// How many hosts it waits for.
+        hosts: u32,
+        /// The port that nearly all of them are asked on.
+        port: Option<u16>,
+    },
+    /// It sends small packets in great number.
+    Flood {
+        /// Packets a second.
+        rate: u32,
+    },
+    /// It sends from addresses that are not its own.
+    Spoofed,
 }
 
 impl Fact {
@@ -155,6 +180,8 @@ impl Fact {
             Fact::NoPythonInPython => Sense::Binary,
             Fact::Stratum { .. } => Sense::Stratum,
             Fact::Listed => Sense::Pools,
+            Fact::Scan { .. } | Fact::Spoofed => Sense::Scan,
+            Fact::Flood { .. } => Sense::Volume,
         }
     }
 
@@ -169,7 +196,10 @@ impl Fact {
             | Fact::Constants { .. }
             | Fact::Named(_)
             | Fact::NoPythonInPython
-            | Fact::Listed => Strength::Suspicious,
+            | Fact::Listed
+            | Fact::Scan { .. }
+            | Fact::Flood { .. }
+            | Fact::Spoofed => Strength::Suspicious,
         }
     }
 }
@@ -203,6 +233,18 @@ impl fmt::Display for Fact {
                 "it speaks stratum, the mining pools' protocol ({word}, to TCP port {port})"
             ),
             Fact::Listed => f.write_str("it asked for a host that a deny list names"),
+            Fact::Scan { hosts, port } => {
+                write!(
+                    f,
+                    "it tries to reach {hosts} hosts at a time that do not answer"
+                )?;
+                match port {
+                    Some(port) => write!(f, ", nearly all on TCP port {port}"),
+                    None => Ok(()),
+                }
+            }
+            Fact::Flood { rate } => write!(f, "it sends {rate} small packets a second"),
+            Fact::Spoofed => f.write_str("it sends from an address that is not its own"),
         }
     }
 }

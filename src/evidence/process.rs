@@ -77,6 +77,16 @@ impl Process {
         Some(number(&fields, 11)? + number(&fields, 12)?)
     }
 
+    /// CPU time it has used and when it was started, both in clock ticks; with the latter a number
+    /// names one process only. `None` when it is gone.
+    pub fn used_and_started(self) -> Option<(u64, u64)> {
+        let stat = self.read("stat", 4096).ok()?;
+        let fields = after_name(&stat)?;
+        // utime, stime and starttime are fields 14, 15 and 22, state (after the name) is field 3.
+        let used = number(&fields, 11)? + number(&fields, 12)?;
+        Some((used, number(&fields, 19)?))
+    }
+
     /// When it was started, in clock ticks since the boot; `None` when it is gone. With its number
     /// this names a process for good.
     pub fn started(self) -> Option<u64> {
@@ -135,5 +145,18 @@ mod tests {
         assert!(Process::new(std::process::id()).ticks().is_some());
         assert_eq!(Process::new(u32::MAX).ticks(), None);
         assert!(Process::new(u32::MAX).running_on(10).is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_name_in_stat_makes_the_parser_panic_or_shifts_a_field(name: Vec<u8>) {
+            let mut stat = b"7 (".to_vec();
+            stat.extend(&name);
+            stat.extend(b") R 1 2 3");
+            let fields = after_name(&stat).unwrap();
+            proptest::prop_assert_eq!(fields.first().map(String::as_str), Some("R"));
+            proptest::prop_assert_eq!(number(&fields, 3), Some(3));
+            let _ = after_name(&name);
+        }
     }
 }

@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// ticks: little, since a throttled server's is shared among many.
 const WORTH_LOOKING: u64 = 5;
 /// Processes of one server that are looked at in one round; each has its turn.
-const MOST_PROCESSES: usize = 512;
+pub(super) const MOST_PROCESSES: usize = 512;
 /// Processes of one server that are known of.
 const MOST_LISTED: usize = 65_536;
 /// A process that is not met in so many rounds is forgotten: all of them had their turn by then.
@@ -77,6 +77,7 @@ impl Blind {
             Sense::Stratum => {
                 "pools are still known by their addresses, where a deny list has them"
             }
+            Sense::Scan | Sense::Volume => "what the packet rules refuse, they refuse all the same",
             Sense::Binary | Sense::Pools => "this only ever corroborated",
         }
     }

@@ -27,7 +27,7 @@ pub enum Word {
     Subscribe,
     /// `mining.authorize`
     Authorize,
-    /// `"method":"login"`, as Monero's pools have it.
+    /// `"method":"login"` with a `"login"` to go by, as Monero's pools have it.
     Login,
 }
 
@@ -240,13 +240,15 @@ mod tests {
             Some(port)
         };
         let login = r#"{"id":1,"jsonrpc":"2.0","method":"login","params":{"login":"x"}}"#;
-        let spaced = r#"{"id": 1, "method": "login", "params": {}}"#;
+        let spaced = r#"{"id": 1, "method": "login", "params": {"login": "x"}}"#;
+        let turned = r#"{"params":{"login":"x"},"method":"login","id":1}"#;
         let subscribe = r#"{"id": 1, "method": "mining.subscribe", "params": []}"#;
         let authorize = r#"{"params": ["a", "b"], "id": 2, "method": "mining.authorize"}"#;
         for address in ["127.0.0.1", "::1"] {
             for (sends, word) in [
                 (vec![login], Word::Login),
                 (vec![spaced], Word::Login),
+                (vec![turned], Word::Login),
                 (vec![subscribe, authorize], Word::Subscribe),
                 (
                     vec![r#"{"id":0,"hello":"there"}"#, authorize],
@@ -267,6 +269,9 @@ mod tests {
             for honest in [
                 vec!["GET /a?mining.subscribe HTTP/1.1"],
                 vec![r#"{"method":"logout","params":{}}"#],
+                // A service of another kind, by the same envelope.
+                vec![r#"{"jsonrpc":"2.0","id":1,"method":"login","params":{"user":"alice"}}"#],
+                vec![r#"{"login":"alice","method":"hello"}"#],
                 vec![r#"{"jsonrpc":"2.0","method":"initialize","params":{"mining":1}}"#],
                 vec!["a first line of words", "and a second of them", subscribe],
                 vec!["{"],

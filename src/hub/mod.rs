@@ -21,6 +21,7 @@ pub use unix_user::{matches_unix_user, name_of};
 
 pub use crate::sd_bus::UnitName;
 
+use crate::units::Plain;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -38,23 +39,9 @@ impl HubUser {
 }
 
 impl fmt::Display for HubUser {
-    /// Control characters and the like are escaped, so that no name can paint on a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if c.is_control() || is_invisible(c) {
-                write!(f, "{}", c.escape_unicode())?;
-            } else {
-                write!(f, "{c}")?;
-            }
-        }
-        Ok(())
+        Plain(&self.0).fmt(f)
     }
-}
-
-/// Characters that change how the text around them is shown: bidirectional controls and
-/// zero-width ones.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// What started a server.

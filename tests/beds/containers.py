@@ -4,9 +4,19 @@ There is no registry to pull from, and none is needed: DockerSpawner's container
 only in what runs in them. Name and environment are as it sets them.
 """
 
+import json
+
+import testhost
+
 IMAGE = "bed"
 # What the image's programs are made of; each comes with the libraries that it needs.
 PROGRAMS = ("/bin/sh", "/bin/sleep", "/bin/touch")
+# Besides, where a scenario's containers use their network: Python, and what the beds have of it.
+PYTHON = "/usr/bin/python3"
+PYTHON_FILES = ("/usr/lib/python3.11", "/usr/local/lib/bed")
+CLIENT = "/usr/local/lib/bed/container.py"
+# A network of Docker's own for servers, in both families; the test host knows the way there.
+NETWORK, SUBNET_V4, SUBNET_V6 = "hubnet", "10.77.0.0/16", "fd00:77::/64"
 
 
 def start_docker(bed, *options):
@@ -18,6 +28,30 @@ def start_docker(bed, *options):
     import_image(bed, "docker")
 
 
+def start_docker_with_network(bed):
+    """Starts Docker with rules of its own, a network for servers, and an image that has Python."""
+    start_docker(bed, "--iptables=true")
+    import_image(bed, "docker", (*PROGRAMS, PYTHON), PYTHON_FILES)
+    bed.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+    make_network(bed)
+    bed.teach_host([f"route add {SUBNET_V4} via {testhost.MACHINE_V4}", f"route add {SUBNET_V6} via {testhost.MACHINE_V6}"])
+
+
+def make_network(bed):
+    bed.run(f"docker network create --ipv6 --subnet {SUBNET_V4} --subnet {SUBNET_V6} {NETWORK}", timeout=60)
+
+
+def addresses(bed, name):
+    """A container's own, IPv4 and IPv6."""
+    ends = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}"
+    return bed.run(["docker", "inspect", "--format", ends, name]).out.split()
+
+
+def probe(bed, name, targets):
+    """As machine.probe(), from within a container."""
+    return json.loads(bed.run(["docker", "exec", name, PYTHON, "/usr/local/lib/bed/probe.py", *targets], timeout=60).out)
+
+
 def start_podman(bed):
     """Starts root's Podman with crun, which gives a container's payload a cgroup of its own, and imports the image."""
     bed.put("/etc/containers/containers.conf", '[engine]\ncgroup_manager = "systemd"\nruntime = "crun"\nevents_logger = "none"\n')
@@ -25,17 +59,17 @@ def start_podman(bed):
     import_image(bed, "podman")
 
 
-def import_image(bed, engine):
-    programs = " ".join(PROGRAMS)
+def import_image(bed, engine, programs=PROGRAMS, files=()):
+    programs, files = " ".join(programs), " ".join(files)
     # ldd heads each program's list by its path and a colon, the loader stands there by its path, and
     # libraries behind an arrow. A file named twice would become a link to itself.
     bed.run(f"ldd {programs} | grep -o '/[^ ]*' | sed 's/:$//' | sort -u > /tmp/files; "
-            f"tar -ch -T /tmp/files 2>/dev/null | {engine} import - {IMAGE}", timeout=150)
+            f"tar -ch -T /tmp/files {files} 2>/dev/null | {engine} import - {IMAGE}", timeout=150)
 
 
-def run(bed, name, environment, script, engine="docker"):
+def run(bed, name, environment, script, engine="docker", network="none"):
     """Starts a container with DockerSpawner's way of naming things; its full id."""
     variables = [word for key, value in environment.items() for word in ("--env", f"{key}={value}")]
-    out = bed.run([engine, "run", "--detach", "--network=none", f"--name={name}", *variables,
+    out = bed.run([engine, "run", "--detach", f"--network={network}", f"--name={name}", *variables,
                    IMAGE, "/bin/sh", "-c", script], timeout=150).out
     return out.strip().splitlines()[-1]

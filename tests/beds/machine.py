@@ -176,6 +176,10 @@ class Machine:
         if done.returncode != 0:
             raise BedError(f"ip: {done.stderr}")
 
+    def teach_host(self, lines):
+        """Lines of ip(8) for the test host."""
+        self._ip(self.host.pid, lines)
+
     def ask_host(self, command):
         self.host.stdin.write(command + "\n")
         self.host.stdin.flush()

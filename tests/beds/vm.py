@@ -54,7 +54,7 @@ class Vm:
             self.qemu.wait()
             self.qemu = None
 
-    def _parcel(self, scenario, package):
+    def _parcel(self, scenario, package, files):
         """The second disk: what the guest unpacks over its root."""
         file = self.directory / "parcel.tar"
         with tarfile.open(file, "w") as parcel:
@@ -64,6 +64,8 @@ class Vm:
             parcel.add(scenario, arcname=f"{INSIDE}/scenario.py")
             if package:
                 parcel.add(package, arcname="root/hubwarden.deb")
+            for inside, outside in files.items():
+                parcel.add(outside, arcname=inside.lstrip("/"))
         with open(file, "ab") as handle:  # a disk is whole sectors
             handle.truncate((file.stat().st_size + 4095) // 4096 * 4096)
         return file
@@ -81,9 +83,12 @@ class Vm:
                                      stdout=open(self.directory / "qemu.log", "wb"), stderr=subprocess.STDOUT,
                                      preexec_fn=netns.die_with_parent)
 
-    def play(self, scenario, package=None, limit=300):
-        """Boots, runs the scenario's guest(bed), powers off; the records it reported, oldest first."""
-        parcel = self._parcel(scenario, package)
+    def play(self, scenario, package=None, limit=300, files=None):
+        """Boots, runs the scenario's guest(bed), powers off; the records it reported, oldest first.
+
+        `files` go in as well: path inside to file or directory here.
+        """
+        parcel = self._parcel(scenario, package, files or {})
         started = time.monotonic()
         accel = "kvm" if Path("/dev/kvm").exists() else "tcg,thread=multi,tb-size=1024"
         self._start(accel, parcel)

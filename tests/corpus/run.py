@@ -1,147 +1,214 @@
 #!/usr/bin/env python3
-"""Runs the corpus under the real senses and prints a table and figures; see README.md.
+"""Runs the corpus under the real senses, and prints a table and figures; see README.md.
 
-usage: run.py HUBWARDEN WORK_DIRECTORY [CASE]
+usage: run.py HUBWARDEN WORK_DIRECTORY [--small | CASE]
 """
 import json
 import os
 import pathlib
-import signal
 import statistics
 import subprocess
 import sys
 import time
 import tomllib
 
-HERE = pathlib.Path(__file__).resolve().parent
+import prepare
+from prepare import HERE, NOBODY
+
+import leftovers  # noqa: I001 (prepare has put the beds' directory on the path)
+import netns
+from rootfs import BedError, sh
+
 SECONDS = int(os.environ.get("SECONDS_A_CASE", "30"))
-NOBODY = 65534
-# The system's, since a user without rights must be able to run it.
-PYTHON = "/usr/bin/python3"
+SMALL_SECONDS = 6
 CAUGHT = ("high", "certain")
+LEVELS = ("none", "exonerates", "suspicious", "high", "certain")
 
 
-def cgroup_root():
-    for line in pathlib.Path("/proc/mounts").read_text().splitlines():
-        fields = line.split()
-        if fields[2] == "cgroup2":
-            return pathlib.Path(fields[1])
-    sys.exit("corpus: cgroup v2 is not mounted")
+class NotRun(Exception):
+    """Why a case could not be run, in a sentence."""
 
 
-def shell(command, work, env, **more):
-    return subprocess.run(["bash", "-ec", command], cwd=work, env=env, check=True,
-                          stdout=subprocess.DEVNULL, **more)
+def read_cases(small, only):
+    """The cases to run, by name."""
+    found = {}
+    for file in sorted((HERE / "cases").glob("*.toml")):
+        case = tomllib.loads(file.read_text())
+        unknown = case.keys() - {"expected", "why", "small", "seconds", "memory_gb", "apt", "pip", "wheels", "sdist", "build", "beside", "run"}
+        if unknown or case.get("expected") not in ("positive", "negative") or "run" not in case:
+            sys.exit(f"corpus: {file}: unknown keys {sorted(unknown)}, or `expected` or `run` is missing")
+        found[file.stem] = case
+    if only and only not in found:
+        sys.exit(f"corpus: there is no case {only}; there are: {' '.join(found)}")
+    return found, {name: case for name, case in found.items() if name == only or not only and (case.get("small") or not small)}
 
 
-def prepare(case, work, env):
-    """Builds and installs; returns why the case cannot run, or None."""
-    for package in case.get("apt", []):
-        there = subprocess.run(["dpkg", "-s", package], capture_output=True).returncode == 0
-        if not there:
-            return f"{package} is not installed (apt)"
-    try:
-        if case.get("pip"):
-            shell(f"{sys.executable} -m pip --python {PYTHON} install -q --upgrade --target "
-                  f"{env['PYTHONPATH']} {' '.join(case['pip'])} 2>&1", work, env)
-        if case.get("build"):
-            shell(case["build"], work, env)
-    except subprocess.CalledProcessError as error:
-        return f"it could not be built (exit status {error.returncode})"
-    shell(f"chown -R {NOBODY} .", work, env)
-    return None
+class Group:
+    """A cgroup of this run's; gone with everything in it at the end."""
+
+    def __init__(self, name):
+        self.path = leftovers.cgroup2_root() / f"{leftovers.PREFIX}{os.getpid()}" / name
+
+    def __enter__(self):
+        self.path.mkdir(parents=True)
+        return self
+
+    def __exit__(self, *_):
+        leftovers.remove_cgroup(self.path)
+
+    def start(self, command, root, name, env):
+        """Starts a case's command in here: in the root, as a user of no rights."""
+        def become():
+            netns.die_with_parent()
+            (self.path / "cgroup.procs").write_text(str(os.getpid()))
+            os.chroot(root)
+            os.chdir(f"{prepare.CASES}/{name}")
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+
+        return subprocess.Popen(["/bin/bash", "-c", command], env=env, preexec_fn=become, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def observe(hubwarden, case, cgroup, work, env):
-    """Runs the case and the senses side by side; returns what the senses said."""
-    cgroup.mkdir(exist_ok=True)
+def observe(hubwarden, name, case, root, seconds):
+    """Runs the case and the senses side by side; what the senses said, timed from the case's start."""
+    env = prepare.environment(name, case, seconds)
+    with Group("beside") as beside, Group("case") as group:
+        if case.get("beside"):
+            beside.start(case["beside"], root, name, env)
+            time.sleep(0.5)
+        senses = subprocess.Popen([hubwarden, "sense", group.path, "--seconds", str(seconds + 1)],
+                                  stdout=subprocess.PIPE, text=True, preexec_fn=netns.die_with_parent)
+        try:
+            told = [json.loads(senses.stdout.readline())]
+            while "ready" not in told[-1]:
+                told.append(json.loads(senses.stdout.readline()))
+            process = group.start(case["run"], root, name, env)
+            began = time.monotonic()
+            told += [json.loads(line) for line in senses.stdout]
+            if senses.wait() != 0:
+                raise NotRun(f"hubwarden sense ended with {senses.returncode}")
+            if process.poll() is not None:
+                raise NotRun(f"it ended by itself, with {process.returncode}")
+            if time.monotonic() - began < seconds - 1:
+                raise NotRun("the senses ended early")
+        finally:
+            senses.kill()
+            senses.wait()
+        return told
 
-    def enter():
-        (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
 
-    process = subprocess.Popen(["bash", "-c", case["run"]], cwd=work, env=env, preexec_fn=enter,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(1)
-    try:
-        told = subprocess.run([hubwarden, "sense", cgroup, "--seconds", str(SECONDS)],
-                              capture_output=True, text=True, check=True).stdout
-        ran = process.poll() is None
-    finally:
-        for pid in (cgroup / "cgroup.procs").read_text().split():
-            try:
-                os.kill(int(pid), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        process.wait()
-        for _ in range(50):
-            try:
-                cgroup.rmdir()
-                break
-            except OSError:
-                time.sleep(0.1)
-    return [json.loads(line) for line in told.splitlines()], ran
+class Row:
+    def __init__(self, name, case, told):
+        self.name, self.expected = name, case["expected"]
+        self.level, self.seconds, self.readings = "none", None, {}
+        for line in told:
+            if "level" in line:
+                self.level = max(self.level, line["level"], key=LEVELS.index)
+                if line["level"] in CAUGHT and self.seconds is None:
+                    self.seconds = line["seconds"]
+            if "reading" in line:
+                self.readings[line["sense"]] = line["short"]
+        last = told[-1]
+        self.published = last["published_rule"]
+        self.modes = last["modes"]
+        self.caught = self.level in CAUGHT
+        self.right = self.caught == (self.expected == "positive")
+
+    def cells(self):
+        modes = self.modes
+        seen = [f"{sense} {short}" for sense, short in sorted(self.readings.items()) if sense != "rounding"]
+        if any(modes.values()):
+            seen.insert(0, f"rounding {modes['down']}/{modes['up']}/{modes['zero']}, {modes['flushed']} flushed")
+        verdict = self.level if self.right else f"{self.level} WRONG"
+        return [self.name, self.expected, verdict, "-" if self.seconds is None else f"{self.seconds:.1f}",
+                "kill" if self.published else "-", "; ".join(seen) or "nothing"]
+
+
+def table(rows):
+    cells = [["CASE", "EXPECTED", "LEVEL", "SECONDS", "PUBLISHED RULE", "READINGS"], *(row.cells() for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def figures(rows, not_run):
+    for kind, word in (("positive", "caught"), ("negative", "wrong")):
+        of_kind = [row for row in rows if row.expected == kind]
+        for rule, hits in (("", [row.caught for row in of_kind]), ("published_rule_", [row.published for row in of_kind])):
+            print(f"figure corpus_{rule}{kind}s {len(of_kind)}")
+            print(f"figure corpus_{rule}{kind}s_{word} {sum(hits)}")
+    times = [row.seconds for row in rows if row.expected == "positive" and row.seconds is not None]
+    if times:
+        print(f"figure corpus_seconds_to_verdict_p50 {statistics.median(times):.2f}")
+        print(f"figure corpus_seconds_to_verdict_max {max(times):.2f}")
+    print(f"figure corpus_not_run {not_run}")
+
+
+def enough_memory(case):
+    for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1e6 >= case.get("memory_gb", 0)
+    return True
+
+
+def run(hubwarden, work, small, only):
+    every, cases = read_cases(small, only)
+    # One root for all that may be asked for, so that a single case needs none of its own.
+    small_root = all(case.get("small") for case in cases.values())
+    root = prepare.root([case for case in every.values() if case.get("small") or not small_root], small_root)
+    prepare.enter(root, work)
+    rows, failed, not_run = [], [], 0
+    for name, case in list(cases.items()):
+        try:
+            prepare.ready(name, case, root, work)
+        except BedError as error:
+            print(f"FAILED {name}: it cannot be prepared: {error}", flush=True)
+            failed.append(name)
+            del cases[name]
+    # From here on there is no network but a loopback: nothing can be mined, whatever a case does.
+    netns.own_network()
+    sh("ip", "link", "set", "lo", "up")
+    for name, case in cases.items():
+        if not enough_memory(case):
+            print(f"NOT RUN {name}: it needs {case['memory_gb']} GB of memory", flush=True)
+            not_run += 1
+            continue
+        seconds = case.get("seconds", SECONDS) if not small else SMALL_SECONDS
+        try:
+            told = observe(hubwarden, name, case, root, seconds)
+        except NotRun as why:
+            print(f"FAILED {name}: {why}", flush=True)
+            failed.append(name)
+            continue
+        for line in told:
+            if "blind" in line:
+                print(f"BLIND: {line['blind']}", flush=True)
+        rows.append(Row(name, case, told))
+        print(f"{time.strftime('%H:%M:%S')}  {'  '.join(rows[-1].cells())}", file=sys.stderr, flush=True)
+    table(rows)
+    print()
+    figures(rows, not_run + len(failed))
+    wrong = failed + [row.name for row in rows if not row.right]
+    if wrong:
+        print(f"judged wrongly or not at all: {', '.join(wrong)}")
+    print(f"{len(rows) + len(failed) - len(wrong)} passed, {len(wrong)} failed")
+    return 1 if wrong or not rows else 0
 
 
 def main():
-    hubwarden, base = sys.argv[1], pathlib.Path(sys.argv[2]).resolve()
-    only = sys.argv[3] if len(sys.argv) > 3 else ""
-    root = cgroup_root()
-    base.mkdir(parents=True, exist_ok=True)
-    base.chmod(0o755)
-    rows, times, skipped = [], [], 0
-    for file in sorted((HERE / "cases").glob("*.toml")):
-        name = file.stem
-        if only and name != only:
-            continue
-        case = tomllib.loads(file.read_text())
-        work = base / name
-        work.mkdir(exist_ok=True)
-        env = {"PATH": os.environ["PATH"], "CORPUS": str(HERE), "PYTHON": PYTHON, "PYTHONPATH": str(base / "packages"),
-               "HOME": str(work), "SECONDS": str(SECONDS + 30), "OPENBLAS_NUM_THREADS": "1"}
-        why = prepare(case, work, env | {"HOME": os.environ.get("HOME", "/root")})
-        if why:
-            print(f"SKIPPED {name}: {why}", flush=True)
-            skipped += 1
-            continue
-        told, ran = observe(hubwarden, case, root / f"corpus-{name}", work, env)
-        if not ran:
-            print(f"SKIPPED {name}: it ended by itself", flush=True)
-            skipped += 1
-            continue
-        level, since = "none", None
-        for line in told:
-            if line.get("level"):
-                level = line["level"]
-                if level in CAUGHT and since is None:
-                    since = line["seconds"]
-            if "blind" in line:
-                print(f"BLIND: {line['blind']}", flush=True)
-        last = told[-1]
-        rows.append((name, case["expected"], level, since, last))
-        if since is not None and case["expected"] == "positive":
-            times.append(since)
-        shown = "-" if since is None else f"{since:.1f}"
-        published = "kill" if last["published_rule"] else "-"
-        print(f"{name:20} {case['expected']:9} {level:11} {shown:>6} s  published: {published:5} "
-              f"{last['modes']}", flush=True)
-    print()
-    for kind, word in (("positive", "caught"), ("negative", "wrong")):
-        of_kind = [row for row in rows if row[1] == kind]
-        ours = sum(row[2] in CAUGHT for row in of_kind)
-        theirs = sum(row[4]["published_rule"] for row in of_kind)
-        print(f"figure corpus_{kind}s {len(of_kind)}")
-        print(f"figure corpus_{kind}s_{word} {ours}")
-        print(f"figure corpus_published_rule_{kind}s {len(of_kind)}")
-        print(f"figure corpus_published_rule_{kind}s_{word} {theirs}")
-    if times:
-        print(f"figure corpus_seconds_to_verdict_p50 {statistics.median(times):.2f}")
-    print(f"figure corpus_skipped {skipped}")
-    bad = [row[0] for row in rows if (row[1] == "positive") != (row[2] in CAUGHT)]
-    if bad or not rows:
-        sys.exit(f"corpus: judged wrongly: {', '.join(bad) or 'nothing was run'}")
+    if len(sys.argv) < 3 or os.geteuid() != 0:
+        sys.exit(f"{__doc__}It needs root, for cgroups of its own and the senses.")
+    word = sys.argv[3] if len(sys.argv) > 3 else ""
+    leftovers.remove_stale()
+    try:
+        return run(str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2]).resolve(), word == "--small", word if word != "--small" else "")
+    except BedError as error:
+        sys.exit(f"corpus: {error}")
+    finally:
+        leftovers.remove_stale(os.getpid())
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import ipaddress
 import socket
 import struct
 import sys
@@ -45,7 +46,7 @@ def listen(transport, address, port):
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind((address, int(port)))
     if transport == "tcp":
-        listener.listen(64)
+        listener.listen(1024)
     serve = serve_stream if transport == "tcp" else serve_datagrams
     threading.Thread(target=serve, args=(listener,), daemon=True).start()
     return "ok"
@@ -195,6 +196,18 @@ def spoof(device, to_mac, source, destination, port):
     return "ok"
 
 
+def scan(first, count, port):
+    """Begins connections to so many hosts at once, and keeps them however they stand."""
+    begin = int(ipaddress.ip_address(first))
+    for number in range(int(count)):
+        target = str(type(ipaddress.ip_address(first))(begin + number))
+        client = socket.socket(family(target), socket.SOCK_STREAM)
+        client.setblocking(False)
+        client.connect_ex((target, int(port)))
+        kept.setdefault("scanned", []).append(client)
+    return "ok"
+
+
 ORDERS = {
     "again": again,
     "flood": flood,
@@ -207,6 +220,7 @@ ORDERS = {
     "pull": pull,
     "push": push,
     "reach": reach,
+    "scan": scan,
     "sink": sink,
     "spoof": spoof,
     "stream": stream,

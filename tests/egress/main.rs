@@ -3,9 +3,11 @@
 // A test may unwrap; the helpers of these are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod abuse;
 mod bed;
 mod bridges;
 mod counters;
+mod flows;
 mod holding;
 mod kernel;
 mod limits;

@@ -33,7 +33,7 @@ impl Node {
     }
 
     /// A second in which the server uses a core and a half.
-    async fn busy_second(&mut self, daemon: &Running, user: &str, used: &mut f64) {
+    pub(super) async fn busy_second(&mut self, daemon: &Running, user: &str, used: &mut f64) {
         *used += 1.5;
         self.set_usage(user, *used);
         self.second(daemon).await;
@@ -46,7 +46,7 @@ impl Node {
         quiet().await;
     }
 
-    async fn finds(&mut self, daemon: &Running, user: &str, facts: &[Fact]) {
+    pub(super) async fn finds(&mut self, daemon: &Running, user: &str, facts: &[Fact]) {
         self.finds_of(daemon, user, facts, 4_000_000).await;
     }
 

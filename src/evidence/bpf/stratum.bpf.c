@@ -166,13 +166,20 @@ int stratum(struct __sk_buff *skb)
 		return 1;
 
 	u32 word = 0;
+	u32 wallet = 0;
 
 	for (u32 place = 0; place <= PLACES; place++) {
-		word = word_at(bytes + place);
-		if (word)
+		u32 here = word_at(bytes + place);
+
+		// Other services have a method "login" too; a wallet to log in with, pools only.
+		if (eight(bytes + place) == WORD('"', 'l', 'o', 'g', 'i', 'n', '"', ':'))
+			wallet = 1;
+		if (here)
+			word = here;
+		if (word && (word != LOGIN || wallet))
 			break;
 	}
-	if (!word)
+	if (!word || (word == LOGIN && !wallet))
 		return 1;
 
 	u64 cgroup = guarded_server(skb);

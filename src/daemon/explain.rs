@@ -1,0 +1,105 @@
+//! Why a server stands where it stands, for `hubwarden explain`.
+
+use super::Inner;
+use super::entries::{Entry, Guarded};
+use crate::cgroup::CgroupId;
+use crate::control::{Explanation, Sign};
+use crate::evidence::modes::LEAST_OF_EACH;
+use crate::evidence::{CONSTANTS_NEEDED, Strength};
+use crate::judge::{HOT_FOR_CERTAIN, otherwise};
+use crate::units::{Cores, Time, in_words};
+use std::collections::BTreeMap;
+
+impl Inner {
+    /// How a hub user's servers stand; of one Unix user's only, where `whose` says so.
+    pub(super) fn explain(&self, user: &str, whose: Option<u32>, now: Time) -> Vec<Explanation> {
+        let shared = self.shared_limits();
+        self.entries
+            .values()
+            .filter_map(|entry| match entry {
+                Entry::Guarded(guarded) => Some(guarded),
+                _ => None,
+            })
+            .filter(|guarded| guarded.lead.is_none() && guarded.server.user.as_str() == user)
+            .filter(|guarded| whose.is_none() || guarded.server.uid == whose)
+            .map(|guarded| self.explanation(guarded, &shared, now))
+            .collect()
+    }
+
+    fn explanation(
+        &self,
+        guarded: &Guarded,
+        shared: &BTreeMap<CgroupId, Cores>,
+        now: Time,
+    ) -> Explanation {
+        let dossier = self.dossiers.of(guarded.id);
+        let evidence = dossier.map_or(&[][..], |dossier| &dossier.evidence);
+        let hot = dossier
+            .and_then(|dossier| dossier.hot_since)
+            .map(|at| now.since(at));
+        let mut signs: Vec<_> = evidence.iter().collect();
+        signs.sort_by_key(|sign| sign.at);
+        Explanation {
+            server: self.server_status(guarded, shared),
+            rung_seconds: guarded
+                .case
+                .moved_at()
+                .map_or(-1.0, |at| now.since(at).as_secs_f64()),
+            reason: guarded.reason.clone().unwrap_or_default(),
+            hot_seconds: hot.map_or(-1.0, |hot| hot.as_secs_f64()),
+            signs: signs
+                .into_iter()
+                .map(|sign| Sign {
+                    sense: sign.fact.sense().as_str().to_owned(),
+                    level: sign.strength().as_str().to_owned(),
+                    reading: sign.to_string(),
+                    seconds_ago: now.since(sign.at).as_secs_f64(),
+                })
+                .collect(),
+            otherwise: otherwise(evidence, hot)
+                .into_iter()
+                .map(|one| {
+                    let level = one.level.map_or("none", Strength::as_str);
+                    (one.change, level.to_owned())
+                })
+                .collect(),
+            rules: self.rules(),
+        }
+    }
+
+    /// What is looked for, with the thresholds in force.
+    fn rules(&self) -> Vec<String> {
+        let config = &self.config.evidence;
+        let lasting = match config.hot_for.is_zero() {
+            true => String::new(),
+            false => format!(", for {}", in_words(config.hot_for)),
+        };
+        vec![
+            format!(
+                "a server is looked at that uses more than {} or runs into its quota{lasting}",
+                config.hot
+            ),
+            format!(
+                "random rounding: down, up and to zero, each seen {LEAST_OF_EACH} times or more \
+                 within {}, and 90 % of them with denormals flushed",
+                in_words(config.settings.window)
+            ),
+            format!(
+                "high: {CONSTANTS_NEEDED} of RandomX's 7 constants in memory, or the mining \
+                 pools' protocol in traffic"
+            ),
+            format!(
+                "certain: one of these and random rounding, or random rounding in two windows and \
+                 much CPU for {}",
+                in_words(HOT_FOR_CERTAIN)
+            ),
+            "suspicious at most: names, arguments, listed hosts, and whatever is found of a \
+             server at rest"
+                .to_owned(),
+            format!(
+                "evidence stands for {} after it was found last",
+                in_words(config.consequences.stands)
+            ),
+        ]
+    }
+}

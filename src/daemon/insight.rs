@@ -1,0 +1,147 @@
+//! What runs in servers, when people ask.
+//!
+//! A thread of its own looks, since a file of a user's may lie on a file system that answers late
+//! or never; whoever asks is told so then, and nothing else waits.
+
+use super::entries::Entry;
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::cgroup::CgroupId;
+use crate::control::{ProcessGroup, ServerProcesses};
+use crate::evidence::insight::{Group, Insight};
+use crate::hub::Units;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Askers that wait for the thread.
+const MOST_WAITING: usize = 8;
+/// How long one waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Servers = Vec<(u64, PathBuf)>;
+type Groups = BTreeMap<u64, Vec<Group>>;
+type Question = (Servers, oneshot::Sender<Groups>);
+
+/// The thread, once somebody has asked.
+#[derive(Default)]
+pub(super) struct Observer(OnceCell<Option<SyncSender<Question>>>);
+
+impl Observer {
+    async fn look(&self, servers: Servers) -> Result<Groups, String> {
+        let thread = self.0.get_or_init(|| {
+            let (ask, questions) = sync_channel(MOST_WAITING);
+            std::thread::Builder::new()
+                .name("insight".into())
+                .spawn(move || answer(&questions))
+                .ok()
+                .map(|_| ask)
+        });
+        let Some(ask) = thread else {
+            return Err("processes cannot be looked at: there can be no thread more".to_owned());
+        };
+        let (reply, answer) = oneshot::channel();
+        let late = || {
+            "processes cannot be looked at now: a file of one of them is slow to read".to_owned()
+        };
+        ask.try_send((servers, reply)).map_err(|_| late())?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(groups)) => Ok(groups),
+            _ => Err(late()),
+        }
+    }
+}
+
+/// Ends when the daemon does.
+fn answer(questions: &Receiver<Question>) {
+    let mut insight = Insight::default();
+    for (servers, reply) in questions {
+        // Whoever does not wait any more needs no answer.
+        if !reply.is_closed() {
+            let _ = reply.send(insight.look(&servers));
+        }
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// What runs in every server, or in those of one Unix user.
+    pub(super) async fn processes(
+        &self,
+        whose: Option<u32>,
+    ) -> Result<Vec<ServerProcesses>, String> {
+        let places = self.inner.borrow().places_of_processes(whose);
+        let asked = places
+            .iter()
+            .flat_map(|place| place.directories.iter().cloned())
+            .collect();
+        let mut found = self.observer.look(asked).await?;
+        Ok(places
+            .into_iter()
+            .map(|place| {
+                let mut groups: Vec<Group> = place
+                    .directories
+                    .iter()
+                    .flat_map(|(id, _)| found.remove(id).unwrap_or_default())
+                    .collect();
+                groups.sort_by(|a, b| b.cpu.0.total_cmp(&a.cpu.0));
+                ServerProcesses {
+                    cgroup: place.cgroup,
+                    groups: groups.into_iter().map(shown).collect(),
+                }
+            })
+            .collect())
+    }
+}
+
+/// Where a server's processes are.
+struct Place {
+    cgroup: String,
+    directories: Servers,
+}
+
+impl Inner {
+    fn places_of_processes(&self, whose: Option<u32>) -> Vec<Place> {
+        let directory = |id: CgroupId, cgroup: &crate::cgroup::CgroupPath| {
+            let path = cgroup.as_str().trim_start_matches('/');
+            (id.0, self.root.join(path))
+        };
+        let guarded = || {
+            self.entries.values().filter_map(|entry| match entry {
+                Entry::Guarded(guarded) => Some(guarded),
+                _ => None,
+            })
+        };
+        // What a user runs outside the server is shown with it.
+        let mut outside: BTreeMap<CgroupId, Servers> = BTreeMap::new();
+        for follower in guarded() {
+            if let Some(lead) = follower.lead {
+                let place = directory(follower.id, &follower.cgroup);
+                outside.entry(lead).or_default().push(place);
+            }
+        }
+        guarded()
+            .filter(|guarded| guarded.lead.is_none())
+            .filter(|guarded| whose.is_none() || guarded.server.uid == whose)
+            .map(|guarded| {
+                let mut directories = vec![directory(guarded.id, &guarded.cgroup)];
+                directories.extend(outside.remove(&guarded.id).unwrap_or_default());
+                Place {
+                    cgroup: guarded.cgroup.to_string(),
+                    directories,
+                }
+            })
+            .collect()
+    }
+}
+
+fn shown(group: Group) -> ProcessGroup {
+    ProcessGroup {
+        kind: group.kind.map_or("others", |kind| kind.as_str()).to_owned(),
+        program: group.program,
+        processes: u32::try_from(group.processes).unwrap_or(u32::MAX),
+        cpu_cores: group.cpu.0,
+    }
+}

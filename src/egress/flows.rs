@@ -1,0 +1,373 @@
+//! Live flows of servers: whom each speaks with, and how much was said.
+//!
+//! Sockets of this node are listed with their cgroup (`sock_diag(7)`, `linux/inet_diag.h`); TCP
+//! itself counts their bytes. Containers have a network of their own, whose sockets are not seen
+//! from here: of them connection tracking tells by their addresses, with bytes where
+//! `net.netfilter.nf_conntrack_acct` is on. Nothing of any content is read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        socket::{
+            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv,
+            send, setsockopt, socket, sockopt,
+        },
+        time::TimeVal,
+    },
+};
+
+use super::{
+    CgroupId, Error,
+    message::{Message, Replies},
+    nla::{Attributes, Writer},
+    socket::Netlink,
+    uapi::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_HDRLEN},
+};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `struct inet_diag_req_v2` and `struct inet_diag_msg`.
+const REQUEST: usize = 56;
+const ANSWER: usize = 72;
+const INET_DIAG_INFO: u16 = 2;
+/// Since Linux 5.9.
+const INET_DIAG_CGROUP_ID: u16 = 21;
+/// `tcpi_bytes_acked` and `tcpi_bytes_received` in `struct tcp_info`.
+const BYTES_ACKED: usize = 120;
+const BYTES_RECEIVED: usize = 128;
+/// All of TCP's states but those of no peer: closed, listening, and waiting for stray packets.
+const WITH_A_PEER: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+const ESTABLISHED: u32 = 1 << 1;
+const SYN_SENT: u32 = 1 << 2;
+/// Unanswered hosts that are remembered of one cgroup.
+const MOST_UNANSWERED: usize = 65_536;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
+const RECEIVE: usize = 64 << 10;
+
+// linux/netfilter/nfnetlink_conntrack.h
+const IPCTNL_MSG_CT_NEW: u16 = 0;
+const IPCTNL_MSG_CT_GET: u16 = 1;
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_COUNTERS_ORIG: u16 = 9;
+const CTA_COUNTERS_REPLY: u16 = 10;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_COUNTERS_BYTES: u16 = 2;
+
+/// Who speaks with whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flow {
+    /// The protocol's number in the IP header: 6 TCP, 17 UDP.
+    pub protocol: u8,
+    /// The server's end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// Bytes that the server sent, where they are counted.
+    pub sent: Option<u64>,
+    /// Bytes that it received, likewise.
+    pub received: Option<u64>,
+}
+
+/// Flows, the largest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flows {
+    /// At most as many as were asked for.
+    pub flows: Vec<Flow>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+impl Flows {
+    /// The flows of sockets in these cgroups of this node, and those that begin at these
+    /// addresses of containers; at most `most`, flows within this node left out. Blocks for as
+    /// long as all sockets and connections of the node take to list: some milliseconds for
+    /// thousands.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn of(
+        cgroups: &BTreeSet<CgroupId>,
+        sources: &BTreeSet<IpAddr>,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let mut found = BTreeSet::new();
+        if !cgroups.is_empty() {
+            sockets(cgroups, &mut found)?;
+        }
+        if !sources.is_empty() {
+            connections(sources, &mut found)?;
+        }
+        let mut flows: Vec<Flow> = found.into_iter().collect();
+        let size = |flow: &Flow| {
+            flow.sent
+                .unwrap_or(0)
+                .saturating_add(flow.received.unwrap_or(0))
+        };
+        flows.sort_by_key(|flow| std::cmp::Reverse(size(flow)));
+        let more = flows.len().saturating_sub(most) as u64;
+        flows.truncate(most);
+        Ok(Self { flows, more })
+    }
+}
+
+/// How a cgroup's TCP connections stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FanOut {
+    /// Hosts that have not answered yet, with the port each was asked on.
+    pub unanswered: BTreeSet<(IpAddr, u16)>,
+    /// Connections that stand.
+    pub established: u64,
+}
+
+impl FanOut {
+    /// How many hosts are waited for.
+    pub fn hosts(&self) -> usize {
+        let hosts: BTreeSet<IpAddr> = self.unanswered.iter().map(|(host, _)| *host).collect();
+        hosts.len()
+    }
+
+    /// The port that most of them are asked on, and by how many.
+    pub fn port(&self) -> Option<(u16, usize)> {
+        let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
+        for (_, port) in &self.unanswered {
+            *ports.entry(*port).or_default() += 1;
+        }
+        ports.into_iter().max_by_key(|(_, hosts)| *hosts)
+    }
+
+    /// Of all cgroups of this node, those that wait for at least so many hosts. One look at the
+    /// sockets that wait for an answer, and a second at those that stand if there is anybody.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn from_hosts(least: usize) -> Result<BTreeMap<CgroupId, Self>, Error> {
+        let mut found: BTreeMap<CgroupId, Self> = BTreeMap::new();
+        each_socket(SYN_SENT, &[IPPROTO_TCP], |cgroup, flow| {
+            let unanswered = &mut found.entry(cgroup).or_default().unanswered;
+            if unanswered.len() < MOST_UNANSWERED {
+                unanswered.insert((flow.remote.ip(), flow.remote.port()));
+            }
+        })?;
+        found.retain(|_, fan_out| fan_out.hosts() >= least);
+        if !found.is_empty() {
+            each_socket(ESTABLISHED, &[IPPROTO_TCP], |cgroup, flow| {
+                if let Some(fan_out) = found.get_mut(&cgroup)
+                    && !flow.remote.ip().is_loopback()
+                {
+                    fan_out.established += 1;
+                }
+            })?;
+        }
+        Ok(found)
+    }
+}
+
+fn sockets(cgroups: &BTreeSet<CgroupId>, found: &mut BTreeSet<Flow>) -> Result<(), Error> {
+    each_socket(WITH_A_PEER, &[IPPROTO_TCP, IPPROTO_UDP], |cgroup, flow| {
+        if cgroups.contains(&cgroup) && !flow.remote.ip().is_loopback() {
+            found.insert(flow);
+        }
+    })
+}
+
+/// Lists the sockets in these states, of both families.
+fn each_socket(
+    states: u32,
+    protocols: &[u8],
+    mut each: impl FnMut(CgroupId, Flow),
+) -> Result<(), Error> {
+    const ATTEMPT: &str = "list the sockets of this node";
+    let fd = open()?;
+    let mut buffer = vec![0; RECEIVE];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for protocol in protocols.iter().copied() {
+            let request = request(family, protocol, states);
+            send(fd.as_raw_fd(), &request, MsgFlags::empty()).map_err(failed(ATTEMPT))?;
+            'dump: loop {
+                let length = match recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                    Ok(length) => length.min(buffer.len()),
+                    Err(Errno::EINTR) => continue,
+                    Err(errno) => return Err(failed(ATTEMPT)(errno)),
+                };
+                for reply in Replies(&buffer[..length]) {
+                    match reply.kind {
+                        NLMSG_DONE => break 'dump,
+                        NLMSG_ERROR => {
+                            let code = reply.outcome().map_or(libc::EPROTO, |(code, _)| code);
+                            // A kernel that cannot list UDP still lists TCP (CONFIG_INET_UDP_DIAG).
+                            if [libc::ENOENT, libc::EOPNOTSUPP].contains(&code) {
+                                break 'dump;
+                            }
+                            return Err(failed(ATTEMPT)(Errno::from_raw(code)));
+                        }
+                        SOCK_DIAG_BY_FAMILY => {
+                            if let Some((cgroup, flow)) = read_socket(protocol, reply.payload) {
+                                each(cgroup, flow);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn request(family: i32, protocol: u8, states: u32) -> Vec<u8> {
+    let length = u32::try_from(NLMSG_HDRLEN + REQUEST).unwrap_or(u32::MAX);
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    bytes.extend([0; 8]);
+    let family = u8::try_from(family).unwrap_or(0);
+    let info = 1u8 << (INET_DIAG_INFO - 1);
+    bytes.extend([family, protocol, info, 0]);
+    bytes.extend(states.to_ne_bytes());
+    bytes.resize(NLMSG_HDRLEN + REQUEST, 0);
+    bytes
+}
+
+/// Reads `struct inet_diag_msg` and its attributes.
+fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
+    let end = |port: usize, address: usize| {
+        let port = u16::from_be_bytes(payload.get(port..port + 2)?.try_into().ok()?);
+        let bytes: [u8; 16] = payload.get(address..address + 16)?.try_into().ok()?;
+        let address = match i32::from(*payload.first()?) {
+            libc::AF_INET => Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into(),
+            libc::AF_INET6 => IpAddr::from(Ipv6Addr::from(bytes)).to_canonical(),
+            _ => return None,
+        };
+        Some(SocketAddr::new(address, port))
+    };
+    let (local, remote) = (end(4, 8)?, end(6, 24)?);
+    if remote.port() == 0 {
+        return None;
+    }
+    let attributes = Attributes(payload.get(ANSWER..)?);
+    let info = attributes.bytes(INET_DIAG_INFO);
+    let count = |at: usize| {
+        let bytes = info.get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_ne_bytes(bytes))
+    };
+    let cgroup = attributes.get(INET_DIAG_CGROUP_ID)?.value.get(..8)?;
+    let flow = Flow {
+        protocol,
+        local,
+        remote,
+        sent: count(BYTES_ACKED),
+        received: count(BYTES_RECEIVED),
+    };
+    Some((CgroupId(u64::from_ne_bytes(cgroup.try_into().ok()?)), flow))
+}
+
+fn connections(sources: &BTreeSet<IpAddr>, found: &mut BTreeSet<Flow>) -> Result<(), Error> {
+    let says = "list tracked connections".to_owned();
+    let request = Message::conntrack(IPCTNL_MSG_CT_GET, NLM_F_DUMP, says, Writer::default())?;
+    let mut netlink = Netlink::open()?;
+    let flows = netlink.dump("list tracked connections", &request, |flows, reply| {
+        if reply.kind & 0xff == IPCTNL_MSG_CT_NEW
+            && let Some(flow) = read_connection(reply.attributes())
+            && sources.contains(&flow.local.ip())
+        {
+            flows.push(flow);
+        }
+    });
+    match flows {
+        Ok(flows) => found.extend(flows),
+        // Nothing is tracked here: there is no such module.
+        Err(Error::Refused {
+            errno: Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EINVAL,
+            ..
+        }) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn read_connection(a: Attributes<'_>) -> Option<Flow> {
+    let tuple = Attributes(a.bytes(CTA_TUPLE_ORIG));
+    let (ip, proto) = (
+        Attributes(tuple.bytes(CTA_TUPLE_IP)),
+        Attributes(tuple.bytes(CTA_TUPLE_PROTO)),
+    );
+    // Source and destination: 1 and 2 for IPv4, 3 and 4 for IPv6; ports are 2 and 3.
+    let end = |v4: u16, v6: u16, port: u16| {
+        let address = match (ip.get(v4), ip.get(v6)) {
+            (Some(v4), _) => IpAddr::from(<[u8; 4]>::try_from(v4.value).ok()?),
+            (None, Some(v6)) => IpAddr::from(<[u8; 16]>::try_from(v6.value).ok()?),
+            (None, None) => return None,
+        };
+        Some(SocketAddr::new(address, proto.get(port)?.be16()?))
+    };
+    let bytes = |kind: u16| Attributes(a.bytes(kind)).be64(CTA_COUNTERS_BYTES);
+    Some(Flow {
+        protocol: proto.get(1)?.u8()?,
+        local: end(1, 3, 2)?,
+        remote: end(2, 4, 3)?,
+        sent: bytes(CTA_COUNTERS_ORIG),
+        received: bytes(CTA_COUNTERS_REPLY),
+    })
+}
+
+fn open() -> Result<OwnedFd, Error> {
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkSockDiag,
+    )
+    .map_err(failed("open a socket to list sockets"))?;
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed("bind it"))?;
+    setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(5, 0))
+        .map_err(failed("bound the wait for sockets"))?;
+    Ok(fd)
+}
+
+fn failed(attempt: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::Socket { attempt, errno }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_tracked_connection_is_read_with_its_bytes() {
+        let mut w = Writer::default();
+        w.nest(CTA_TUPLE_ORIG, |w| {
+            w.nest(CTA_TUPLE_IP, |w| {
+                w.bytes(1, &[10, 0, 0, 9]).bytes(2, &[192, 0, 2, 1]);
+            });
+            w.nest(CTA_TUPLE_PROTO, |w| {
+                w.u8(1, 6).be16(2, 40_000).be16(3, 443);
+            });
+        });
+        w.nest(CTA_COUNTERS_ORIG, |w| {
+            w.be64(CTA_COUNTERS_BYTES, 1_000);
+        });
+        let bytes = w.finish().unwrap();
+        let flow = read_connection(Attributes(&bytes)).unwrap();
+        assert_eq!(flow.local, "10.0.0.9:40000".parse().unwrap());
+        assert_eq!(flow.remote, "192.0.2.1:443".parse().unwrap());
+        assert_eq!((flow.sent, flow.received), (Some(1_000), None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read_socket(IPPROTO_TCP, &bytes);
+            let _ = read_connection(Attributes(&bytes));
+        }
+    }
+}

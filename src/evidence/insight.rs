@@ -1,0 +1,330 @@
+//! What runs in a server, by kind of program, and what CPU each kind uses: for people.
+//!
+//! Asked for only, by `top` and `explain`. CPU is measured between two readings of the processes'
+//! own counters: the last asking's, where that is not long ago, or one half a second before.
+//! Nothing of a process's memory is read, which it could make slow.
+
+use super::binary::{Kind, Program, has_python};
+use super::process::{Process, ProcessError};
+use super::senses::{MOST_PROCESSES, processes};
+use crate::units::Cores;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// An answer this young is given again: many who ask cost no more than one.
+const YOUNG: Duration = Duration::from_secs(1);
+/// A reading older than this is no base to measure from.
+const OLD: Duration = Duration::from_secs(10);
+/// Between the two readings where there was none before.
+const BETWEEN: Duration = Duration::from_millis(500);
+/// Who was not asked about for this long is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+/// Groups told of one server; what is left is told together.
+const MOST_GROUPS: usize = 16;
+/// Bytes of a program's name that are told.
+const MOST_NAME: usize = 200;
+/// Files looked into for Python in one asking; the others are what they say.
+const MOST_FILES: usize = 16;
+/// Files whose answer is kept.
+const MOST_KEPT: usize = 4096;
+
+/// Processes of one server that run the same program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// What it is; `None` for what is left when there are many groups.
+    pub kind: Option<Kind>,
+    /// Path or package, as the user has it: any text. Empty for what is left.
+    pub program: String,
+    /// How many run it.
+    pub processes: usize,
+    /// What they use together.
+    pub cpu: Cores,
+}
+
+/// Looks at servers' processes, and remembers what it needs for the next time.
+#[derive(Debug, Default)]
+pub struct Insight {
+    servers: BTreeMap<u64, Reading>,
+    python: BTreeMap<(u64, u64, u64, i64), bool>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    at: Instant,
+    /// CPU time by process: number and start, in clock ticks.
+    ticks: BTreeMap<(u32, u64), u64>,
+    groups: Vec<Group>,
+}
+
+impl Insight {
+    /// What runs in these servers, by cgroup id and directory; takes half a second where one was
+    /// not asked about just before.
+    pub fn look(&mut self, servers: &[(u64, PathBuf)]) -> BTreeMap<u64, Vec<Group>> {
+        let begun = Instant::now();
+        self.servers
+            .retain(|_, reading| begun.duration_since(reading.at) < FORGOTTEN);
+        let mut files = 0;
+        let mut again = Vec::new();
+        for (id, directory) in servers {
+            let age = self.servers.get(id).map(|before| before.at.elapsed());
+            match age {
+                Some(age) if age < YOUNG => {}
+                Some(age) if age < OLD => self.read(*id, directory, &mut files),
+                _ => {
+                    self.servers.remove(id);
+                    self.read(*id, directory, &mut files);
+                    again.push((id, directory));
+                }
+            }
+        }
+        if !again.is_empty() {
+            std::thread::sleep(BETWEEN);
+        }
+        for (id, directory) in again {
+            self.read(*id, directory, &mut files);
+        }
+        servers
+            .iter()
+            .filter_map(|(id, _)| Some((*id, self.servers.get(id)?.groups.clone())))
+            .collect()
+    }
+
+    fn read(&mut self, id: u64, directory: &Path, files: &mut usize) {
+        let at = Instant::now();
+        let before = self.servers.remove(&id);
+        let span = before
+            .as_ref()
+            .map_or(0.0, |before| at.duration_since(before.at).as_secs_f64());
+        let mut ticks = BTreeMap::new();
+        let mut groups: BTreeMap<(Kind, String), (usize, u64)> = BTreeMap::new();
+        for process in processes(directory).into_iter().take(MOST_PROCESSES) {
+            // Gone meanwhile, or without a program, as a kernel thread: there is nothing to tell.
+            let Some((used, started)) = process.used_and_started() else {
+                continue;
+            };
+            let Ok((kind, name)) = self.program(process, files) else {
+                continue;
+            };
+            let key = (process.pid(), started);
+            // One that was not there before has used all of it since.
+            let earlier = before
+                .as_ref()
+                .map_or(used, |b| b.ticks.get(&key).copied().unwrap_or(0));
+            ticks.insert(key, used);
+            let group = groups.entry((kind, name)).or_default();
+            group.0 += 1;
+            group.1 += used.saturating_sub(earlier);
+        }
+        let groups = groups
+            .into_iter()
+            .map(|((kind, program), (processes, ticks))| Group {
+                kind: Some(kind),
+                program,
+                processes,
+                cpu: cores(ticks, span),
+            })
+            .collect();
+        self.servers.insert(
+            id,
+            Reading {
+                at,
+                ticks,
+                groups: few(groups),
+            },
+        );
+    }
+
+    /// What a process runs and how that is called.
+    fn program(
+        &mut self,
+        process: Process,
+        files: &mut usize,
+    ) -> Result<(Kind, String), ProcessError> {
+        let program = Program::of(&process)?;
+        // `comm`, not the command line, which is memory of the process's.
+        let called = process.read("comm", 64)?;
+        let kind = program.kind(&called, |process| {
+            if let Some(known) = self.python.get(&program.identity) {
+                return Ok(*known);
+            }
+            *files += 1;
+            if *files > MOST_FILES {
+                return Ok(true);
+            }
+            let has = has_python(process)?;
+            if self.python.len() >= MOST_KEPT {
+                self.python.clear();
+            }
+            self.python.insert(program.identity, has);
+            Ok(has)
+        })?;
+        Ok((kind, name(kind, &program.path)))
+    }
+}
+
+/// The busiest, and what is left in one.
+fn few(mut groups: Vec<Group>) -> Vec<Group> {
+    groups.sort_by(|a, b| b.cpu.0.total_cmp(&a.cpu.0).then(a.program.cmp(&b.program)));
+    if groups.len() > MOST_GROUPS {
+        let left = groups.split_off(MOST_GROUPS - 1);
+        groups.push(Group {
+            kind: None,
+            program: String::new(),
+            processes: left.iter().map(|group| group.processes).sum(),
+            cpu: Cores(left.iter().map(|group| group.cpu.0).sum()),
+        });
+    }
+    groups
+}
+
+fn cores(ticks: u64, seconds: f64) -> Cores {
+    use nix::unistd::{SysconfVar, sysconf};
+    // Linux has had 100 everywhere for long.
+    let a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100) as f64;
+    match seconds > 0.0 {
+        true => Cores(ticks as f64 / a_second / seconds),
+        false => Cores(0.0),
+    }
+}
+
+/// How a program is called: by package where its path tells one, else by path.
+fn name(kind: Kind, path: &Path) -> String {
+    let text = path.as_os_str().as_bytes();
+    let text = text.strip_suffix(b" (deleted)").unwrap_or(text);
+    let path = Path::new(std::ffi::OsStr::from_bytes(text));
+    let parts: Vec<&[u8]> = path
+        .components()
+        .map(|part| part.as_os_str().as_bytes())
+        .collect();
+    let after = |words: &[&[u8]]| {
+        let at = parts.iter().position(|part| words.contains(part))?;
+        parts.get(at + 1).copied()
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "");
+    let file = parts.last().copied().unwrap_or_default();
+    let name = match (kind, after(&[b"site-packages", b"dist-packages"])) {
+        (_, Some(package)) if package != file => {
+            format!("{} of package {}", text(file), text(package))
+        }
+        (Kind::Conda, _) => match after(&[b"envs"]) {
+            Some(environment) => format!("{} of environment {}", text(file), text(environment)),
+            None => format!("{} of conda", text(file)),
+        },
+        _ => text(path.as_os_str().as_bytes()),
+    };
+    // The end of a long path says more than its beginning.
+    match name.char_indices().rev().nth(MOST_NAME - 1) {
+        Some((at, _)) if at > 0 => format!("…{}", &name[at..]),
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn named(kind: Kind, path: &str) -> String {
+        name(kind, Path::new(path))
+    }
+
+    #[test]
+    fn a_program_is_told_by_package_or_path() {
+        assert_eq!(named(Kind::System, "/usr/bin/ffmpeg"), "/usr/bin/ffmpeg");
+        assert_eq!(
+            named(
+                Kind::Own,
+                "/home/a/v/lib/python3.11/site-packages/ray/core/raylet"
+            ),
+            "raylet of package ray"
+        );
+        assert_eq!(
+            named(Kind::Conda, "/opt/conda/envs/geo/bin/gdalwarp"),
+            "gdalwarp of environment geo"
+        );
+        assert_eq!(
+            named(Kind::Conda, "/opt/conda/bin/gdalwarp"),
+            "gdalwarp of conda"
+        );
+        assert_eq!(named(Kind::Deleted, "/tmp/x (deleted)"), "/tmp/x");
+        assert_eq!(named(Kind::Memory, "/memfd:x (deleted)"), "/memfd:x");
+    }
+
+    #[test]
+    fn of_a_long_path_the_end_is_told() {
+        let long = format!("/{}/program", "é".repeat(4000));
+        let told = named(Kind::Own, &long);
+        assert!(told.ends_with("é/program"), "{told}");
+        assert_eq!(told.chars().count(), MOST_NAME + 1);
+    }
+
+    #[test]
+    fn many_groups_become_few_and_none_is_lost() {
+        let group = |number: usize| Group {
+            kind: Some(Kind::Own),
+            program: format!("/home/a/{number}"),
+            processes: 1,
+            cpu: Cores(number as f64),
+        };
+        let all = few((0..100).map(group).collect());
+        assert_eq!(all.len(), MOST_GROUPS);
+        assert_eq!(all[0].program, "/home/a/99");
+        assert_eq!(all.iter().map(|group| group.processes).sum::<usize>(), 100);
+        assert!((all.iter().map(|group| group.cpu.0).sum::<f64>() - 4950.0).abs() < 1e-6);
+        assert_eq!(all.last().unwrap().kind, None);
+    }
+
+    /// A directory that looks like a cgroup with these processes.
+    fn group_of(pids: &[u32]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let text: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+        std::fs::write(directory.path().join("cgroup.procs"), text).unwrap();
+        directory
+    }
+
+    #[test]
+    fn what_computes_is_told_from_what_sleeps() {
+        let start = |program: &str, arguments: &[&str]| {
+            std::process::Command::new(program)
+                .args(arguments)
+                .spawn()
+                .unwrap()
+        };
+        let mut busy = start("sh", &["-c", "while :; do :; done"]);
+        let mut idle = start("sleep", &["60"]);
+        std::thread::sleep(Duration::from_millis(100));
+        let directory = group_of(&[busy.id(), idle.id(), u32::MAX]);
+        let mut insight = Insight::default();
+        let servers = [(7, directory.path().to_owned())];
+        let groups = insight.look(&servers).remove(&7).unwrap();
+        let begun = Instant::now();
+        let same = insight.look(&servers).remove(&7).unwrap();
+        let quick = begun.elapsed();
+        for child in [&mut busy, &mut idle] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(groups.len(), 2, "{groups:?}");
+        assert_eq!(groups[0].kind, Some(Kind::Interpreter), "{groups:?}");
+        assert!(groups[0].cpu.0 > 0.05, "{groups:?}");
+        assert_eq!(groups[1].cpu, Cores(0.0));
+        assert!(groups[1].program.ends_with("/sleep"), "{groups:?}");
+        assert_eq!(same, groups);
+        assert!(quick < BETWEEN, "{quick:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_makes_a_short_name_without_nul(path: Vec<u8>) {
+            let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+            for kind in [Kind::Own, Kind::Conda, Kind::Deleted] {
+                let name = name(kind, &path);
+                prop_assert!(name.chars().count() <= MOST_NAME + 1);
+                prop_assert!(!name.contains('\0'));
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! A cgroup of our own with processes in it that do not want to be looked at (`hostile.c`).
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+const NOBODY: u32 = 65534;
+
+/// A cgroup, and a directory for programs; both go with it.
+pub struct Bed {
+    pub id: u64,
+    pub directory: PathBuf,
+    files: tempfile::TempDir,
+}
+
+/// A process of the bed's.
+pub struct Hostile(Child);
+
+impl Bed {
+    pub fn new() -> Bed {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests make cgroups and read other users' processes: run as root"
+        );
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("hubwarden-evidence-{}-{number}", std::process::id());
+        let directory = hubwarden::cgroup::find_root().unwrap().join(name);
+        fs::create_dir(&directory).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(files.path(), Some(NOBODY), None).unwrap();
+        Bed {
+            id: fs::metadata(&directory).unwrap().ino(),
+            directory,
+            files,
+        }
+    }
+
+    /// Starts the program as a user of no rights.
+    pub fn start(&self, arguments: &[&OsStr]) -> Hostile {
+        self.start_as(OsStr::new("hostile"), arguments)
+    }
+
+    /// The same, from a file with this name.
+    pub fn start_as(&self, name: &OsStr, arguments: &[&OsStr]) -> Hostile {
+        let mut command = self.command(name, arguments);
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        // Until it is what it will be: what is seen before is a copy of this test.
+        for _ in 0..200 {
+            let link = fs::read_link(format!("/proc/{}/exe", child.id()));
+            if link.map_or(true, |link| link.starts_with(self.files.path())) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Hostile(child)
+    }
+
+    /// The same, and the first line that it says.
+    pub fn start_and_hear(&self, arguments: &[&OsStr]) -> (Hostile, String) {
+        let mut command = self.command(OsStr::new("hostile"), arguments);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut said).unwrap();
+        (Hostile(child), said)
+    }
+
+    fn command(&self, name: &OsStr, arguments: &[&OsStr]) -> Command {
+        let file = self.files.path().join(name);
+        if !file.exists() {
+            fs::copy(program(), &file).unwrap();
+            std::os::unix::fs::chown(&file, Some(NOBODY), None).unwrap();
+        }
+        // By way of a shell that enters first, so that nothing of it is ever outside.
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg0("sh")
+            .args(["-c", "echo $$ > \"$0\" && exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\""])
+            .arg(self.directory.join("cgroup.procs"))
+            .arg(&file)
+            .args(arguments);
+        command
+    }
+
+    /// A number that processes of the bed's may add to.
+    pub fn counter(&self) -> Counter {
+        let path = self.files.path().join("counter");
+        fs::write(&path, [0; 4096]).unwrap();
+        std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+        Counter(path)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _ = fs::write(self.directory.join("cgroup.kill"), "1");
+        for _ in 0..200 {
+            if fs::remove_dir(&self.directory).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        eprintln!("{} is still there", self.directory.display());
+    }
+}
+
+impl Hostile {
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub struct Counter(PathBuf);
+
+impl Counter {
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn read(&self) -> u64 {
+        let mut bytes = [0; 8];
+        let file = fs::File::open(&self.0).unwrap();
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        u64::from_ne_bytes(bytes)
+    }
+}
+
+/// The program, built once by the C compiler that Rust links with.
+fn program() -> &'static Path {
+    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = BUILT.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hostile");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/evidence/hostile.c");
+        // Static: a start costs half as much, and a storm is made of starts.
+        let built = Command::new("cc")
+            .args(["-O1", "-static", "-o"])
+            .arg(&path)
+            .arg(source)
+            .status()
+            .expect("cc, which Rust links with");
+        assert!(built.success());
+        (directory, path)
+    });
+    path
+}
+
+/// What this process has in memory.
+pub fn memory_kb() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Processes that do not want to be looked at. hostile WAY [ARGUMENT...]
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// RandomX's constants, so that only what this writes has them, and not its file.
+static const uint64_t turned[] = {
+	~9298411001130361340u, ~12065312585734608966u, ~9306329213124626780u, ~5281919268842080866u,
+	~10536153434571861004u, ~3398623926847679864u, ~9549104520008361294u,
+};
+
+static void compute(void)
+{
+	for (volatile unsigned long turn = 0;; turn++)
+		;
+}
+
+static char *map(size_t length)
+{
+	char *place = mmap(NULL, length, PROT_READ | PROT_WRITE | PROT_EXEC,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (place == MAP_FAILED)
+		exit(3);
+	return place;
+}
+
+static void write_constants(char *place, size_t apart)
+{
+	for (int number = 0; number < 7; number++) {
+		volatile uint64_t constant = ~turned[number];
+		uint64_t copy = constant;
+
+		memcpy(place + number * apart, &copy, sizeof(copy));
+	}
+}
+
+int main(int count, char **arguments)
+{
+	const char *way = count > 1 ? arguments[1] : "";
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (strcmp(way, "compute") == 0)
+		compute();
+	// Code of a miner, behind a mapping that takes longer to look through than there is time.
+	if (strcmp(way, "behind") == 0) {
+		char *hole = map((size_t)16 << 40);
+
+		hole[(size_t)8 << 40] = 1;
+		write_constants(map(1 << 20), 8);
+		compute();
+	}
+	// Code of a miner, all over a terabyte.
+	if (strcmp(way, "within") == 0) {
+		write_constants(map((size_t)1 << 40) + 4093, 5 << 20);
+		compute();
+	}
+	// Another name and other arguments each time somebody looks.
+	if (strcmp(way, "rename") == 0) {
+		size_t length = strlen(arguments[2]);
+
+		for (unsigned turn = 0;; turn++) {
+			char name[16];
+
+			snprintf(name, sizeof(name), "x) R %u\n\x1b[2", turn % 10);
+			prctl(PR_SET_NAME, name);
+			memset(arguments[2], turn % 255 + 1, length);
+		}
+	}
+	// Starts itself again, and counts that in a file.
+	if (strcmp(way, "exec") == 0) {
+		int file = open(arguments[2], O_RDWR | O_CLOEXEC);
+		uint64_t *counter = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+
+		if (counter == MAP_FAILED)
+			return 3;
+		__sync_fetch_and_add(counter, 1);
+		execv("/proc/self/exe", arguments);
+		return 4;
+	}
+	// Is traced by its own parent, as an anti-debugger has it.
+	if (strcmp(way, "traced") == 0) {
+		pid_t child = fork();
+
+		if (child == 0) {
+			ptrace(PTRACE_TRACEME, 0, 0, 0);
+			prctl(PR_SET_DUMPABLE, 0);
+			raise(SIGSTOP);
+			write_constants(map(1 << 20), 8);
+			compute();
+		}
+		int status;
+
+		waitpid(child, &status, 0);
+		ptrace(PTRACE_CONT, child, 0, 0);
+		printf("%d\n", child);
+		fflush(stdout);
+		waitpid(child, &status, 0);
+	}
+	// Is gone before anybody has looked.
+	if (strcmp(way, "die") == 0) {
+		char *place = map(32 << 20);
+
+		memset(place, 1, 32 << 20);
+		return 0;
+	}
+	return 2;
+}

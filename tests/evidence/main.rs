@@ -1,0 +1,206 @@
+//! The senses before processes that do not want to be looked at: real ones, in a cgroup of our own.
+//!
+//! Asked of every one: nothing fails, nothing that a user wrote gets where it could be taken for
+//! ours, and memory and time are bounded.
+
+// A test may unwrap; the helpers of these are tests too.
+#![allow(clippy::unwrap_used)]
+
+mod bed;
+
+use bed::{Bed, memory_kb};
+use hubwarden::evidence::constants::Constants;
+use hubwarden::evidence::exec::Exec;
+use hubwarden::evidence::insight::Insight;
+use hubwarden::evidence::process::Process;
+use hubwarden::evidence::senses::{Senses, Suspect};
+use hubwarden::evidence::{Fact, binary};
+use hubwarden::units::{Plain, Time};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
+
+/// A look may take this long: the bound of one round, and room for a busy machine.
+const QUICK: Duration = Duration::from_secs(2);
+
+/// Looks at the bed's processes as the daemon does, and returns what was found.
+fn look(bed: &Bed, rounds: u64) -> Vec<Fact> {
+    let mut senses = Senses::start();
+    senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
+    let suspects = [Suspect {
+        id: bed.id,
+        directory: bed.directory.clone(),
+    }];
+    let mut facts = Vec::new();
+    for round in 0..rounds {
+        let now = Time(Duration::from_secs(round * 40));
+        let begun = Instant::now();
+        for found in senses
+            .look(&suspects, now)
+            .into_iter()
+            .chain(senses.listen(now))
+        {
+            let words = found.evidence.to_string();
+            assert!(!words.contains(char::is_control), "{words:?}");
+            facts.push(found.evidence.fact);
+        }
+        assert!(begun.elapsed() < QUICK, "{:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    facts
+}
+
+#[test]
+fn command_lines_of_128_kb_of_anything_are_searched_and_nothing_of_them_is_told() {
+    let bed = Bed::new();
+    let mut long = vec![0xff; 100 << 10];
+    long.extend(b"\n\x1b]0;free\x07\nEVIDENCE=none\n stratum+tcp://pool.example:1 \x1b[2J");
+    long.resize(128 * 1024 - 1, b'\n');
+    // The kernel takes 128 kB in one argument and 2 MB in all.
+    let long = OsStr::from_bytes(&long);
+    let child = bed.start(&[OsStr::new("compute"), long, long, long]);
+    let named = Exec::new()
+        .unwrap()
+        .look(&Process::new(child.pid()))
+        .unwrap();
+    assert_eq!(named, Some("stratum+tcp://"));
+    let facts = look(&bed, 3);
+    assert!(facts.contains(&Fact::Named("stratum+tcp://")), "{facts:?}");
+}
+
+#[test]
+fn a_program_file_named_to_paint_on_a_terminal_is_told_escaped() {
+    let bed = Bed::new();
+    let name = OsStr::from_bytes(b"\x1b]0;x\x07\nalice  0.00  free\xff \xe2\x80\xae");
+    let child = bed.start_as(name, &[OsStr::new("compute")]);
+    let mut insight = Insight::default();
+    let groups = insight.look(&[(bed.id, bed.directory.clone())]);
+    let [group] = &groups[&bed.id][..] else {
+        panic!("{groups:?}");
+    };
+    assert_eq!(
+        group.kind,
+        Some(binary::look(&Process::new(child.pid())).unwrap())
+    );
+    assert!(group.program.contains("alice  0.00  free"), "{group:?}");
+    let shown = Plain(&group.program).to_string();
+    assert!(!shown.contains(char::is_control), "{shown:?}");
+    assert!(!shown.contains('\u{202e}'), "{shown:?}");
+    look(&bed, 2);
+}
+
+#[test]
+fn a_process_that_changes_its_name_and_arguments_all_the_time_is_looked_at_all_the_same() {
+    let bed = Bed::new();
+    let room = "x".repeat(4096);
+    let child = bed.start(&[OsStr::new("rename"), OsStr::new(&room)]);
+    let process = Process::new(child.pid());
+    let exec = Exec::new().unwrap();
+    for _ in 0..200 {
+        // Brackets and a state in the name shift no field.
+        assert!(process.used_and_started().is_some());
+        exec.look(&process).unwrap();
+        binary::look(&process).unwrap();
+    }
+    assert!(!process.running_on(16).is_empty(), "its state is not read");
+    look(&bed, 3);
+}
+
+#[test]
+fn a_storm_of_starts_keeps_nobody_busy_and_fills_no_memory() {
+    let bed = Bed::new();
+    let counter = bed.counter();
+    let storm: Vec<_> = (0..3)
+        .map(|_| bed.start(&[OsStr::new("exec"), counter.path().as_os_str()]))
+        .collect();
+    let before = memory_kb();
+    let mut senses = Senses::start();
+    senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
+    let suspects = [Suspect {
+        id: bed.id,
+        directory: bed.directory.clone(),
+    }];
+    let (begun, started) = (Instant::now(), counter.read());
+    let (mut rounds, mut spent) = (0u32, Duration::ZERO);
+    while begun.elapsed() < Duration::from_secs(3) {
+        let now = Time(begun.elapsed());
+        let look = Instant::now();
+        senses.look(&suspects, now);
+        senses.listen(now);
+        rounds += 1;
+        spent += look.elapsed();
+        assert!(look.elapsed() < QUICK, "{:?}", look.elapsed());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let rate = (counter.read() - started) as f64 / begun.elapsed().as_secs_f64();
+    println!("{rate:.0} starts a second, {:?} a look", spent / rounds);
+    assert_eq!(storm.len(), 3);
+    assert!(rate > 500.0, "that was no storm: {rate:.0} starts a second");
+    // What came too fast is counted, where the kernel tells of starts at all.
+    let told = senses
+        .blind()
+        .iter()
+        .all(|blind| blind.sense.as_str() != "exec");
+    assert_eq!(senses.starts_missed() > 0, told && rate > 200.0);
+    let grown = memory_kb().saturating_sub(before);
+    assert!(grown < 64 << 10, "grown by {grown} kB");
+}
+
+#[test]
+fn processes_that_die_while_they_are_looked_at_are_gone_and_no_error() {
+    let bed = Bed::new();
+    let (exec, constants) = (Exec::new().unwrap(), Constants::new().unwrap());
+    let mut insight = Insight::default();
+    for _ in 0..40 {
+        let child = bed.start(&[OsStr::new("die")]);
+        let process = Process::new(child.pid());
+        for _ in 0..20 {
+            let results = [
+                exec.look(&process).map(drop),
+                binary::look(&process).map(drop),
+                constants.scan(&process).map(drop),
+            ];
+            for error in results.into_iter().filter_map(Result::err) {
+                assert!(error.is_gone(), "{error}");
+            }
+        }
+    }
+    insight.look(&[(bed.id, bed.directory.clone())]);
+}
+
+#[test]
+fn a_process_that_has_itself_traced_and_is_not_dumpable_is_read_all_the_same() {
+    let bed = Bed::new();
+    let (_parent, said) = bed.start_and_hear(&[OsStr::new("traced")]);
+    let process = Process::new(said.trim().parse().unwrap());
+    std::thread::sleep(Duration::from_millis(200));
+    let scan = Constants::new().unwrap().scan(&process).unwrap();
+    assert_eq!(scan.found, 7);
+    assert!(process.used_and_started().unwrap().0 > 0, "it stands still");
+}
+
+#[test]
+fn code_behind_a_mapping_of_16_terabytes_and_all_over_one_of_a_terabyte_is_found_in_time() {
+    let bed = Bed::new();
+    for way in ["behind", "within"] {
+        let child = bed.start(&[OsStr::new(way)]);
+        std::thread::sleep(Duration::from_millis(200));
+        let begun = Instant::now();
+        let scan = Constants::new()
+            .unwrap()
+            .scan(&Process::new(child.pid()))
+            .unwrap();
+        assert!(begun.elapsed() < QUICK, "{way}: {:?}", begun.elapsed());
+        assert_eq!(scan.found, 7, "{way}");
+    }
+    let plain = bed.start(&[OsStr::new("compute")]);
+    let scan = Constants::new()
+        .unwrap()
+        .scan(&Process::new(plain.pid()))
+        .unwrap();
+    assert_eq!(
+        scan.found, 0,
+        "the test's own program has what it is to hide"
+    );
+}
