@@ -75,6 +75,9 @@ pub struct Case {
     /// How often others waited again soon after it was let up for their calm.
     #[serde(default)]
     relapses: u32,
+    /// Since when others have not waited, while it is held.
+    #[serde(default)]
+    calm_since: Option<Time>,
 }
 
 /// More than these within one window change nothing further.
@@ -108,6 +111,7 @@ impl Case {
             accusation: None,
             ends: false,
             relapses: 0,
+            calm_since: None,
         }
     }
 
@@ -178,6 +182,20 @@ impl Case {
     /// How long others must be calm before it is let up, though it has not rested.
     fn calm(&self, policy: &Policy) -> Duration {
         (CALM * policy.min_stay).max(LEAST_CALM) * 2u32.pow(self.relapses.min(MOST_RELAPSES))
+    }
+
+    /// Notes whether others wait: one reading without that is no calm.
+    fn note_calm(&mut self, contended: bool, now: Time) {
+        if contended || self.rung < Rung::Throttled {
+            self.calm_since = None;
+        } else {
+            self.calm_since.get_or_insert(now);
+        }
+    }
+
+    /// For how long others have not waited, without a break, while it is held.
+    fn was_calm(&self, now: Time) -> Duration {
+        self.calm_since.map_or(Duration::ZERO, |at| now.since(at))
     }
 
     /// Notes whether letting it up did others good: it is throttled again, for theirs.
@@ -258,6 +276,7 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
         return None;
     }
     case.started.get_or_insert(now);
+    case.note_calm(contended, now);
     let drain = case.drain(now, policy);
     case.credits.book(usage, now, drain, policy);
     let (due, reason) = due(case, usage, contended, now, policy);
@@ -379,7 +398,7 @@ fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Run
         return (Rung::Free, Reason::Granted);
     }
     if case.rung >= Rung::Throttled && share < policy.free_above {
-        return due_while_held(case, contended, now, policy, spent());
+        return due_while_held(case, now, policy, spent());
     }
     if left.0 <= 0.0 {
         return if policy.contended_above.is_some() && !contended {
@@ -398,13 +417,7 @@ fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Run
 }
 
 /// What becomes of a server that is throttled or frozen and has not rested.
-fn due_while_held(
-    case: &Case,
-    contended: bool,
-    now: Time,
-    policy: &Policy,
-    spent: Reason,
-) -> (Rung, Reason) {
+fn due_while_held(case: &Case, now: Time, policy: &Policy, spent: Reason) -> (Rung, Reason) {
     let stood = case.stood(now);
     let sustained = policy.sustained;
     match (case.rung, sustained.freeze_after) {
@@ -412,7 +425,7 @@ fn due_while_held(
             (Rung::Frozen, Reason::Sustained { after })
         }
         (Rung::Throttled, _)
-            if policy.contended_above.is_some() && !contended && stood >= case.calm(policy) =>
+            if policy.contended_above.is_some() && case.was_calm(now) >= case.calm(policy) =>
         {
             let size = policy.size;
             (Rung::Deprioritised, Reason::SpentUncontended { size })

@@ -214,9 +214,9 @@ fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
         .map(|(at, _)| at.0.as_secs())
         .collect();
     let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // One second passes until the neighbour is heard.
-    assert_eq!(gaps[..4], [61, 121, 241, 481], "{gaps:?}");
-    assert!(gaps[4..].iter().all(|gap| *gap == 481), "{gaps:?}");
+    // One second passes until the neighbour is heard, and one until the first calm is.
+    assert_eq!(gaps[..4], [62, 122, 242, 482], "{gaps:?}");
+    assert!(gaps[4..].iter().all(|gap| *gap == 482), "{gaps:?}");
     // Once nobody minds for as long, all is as at first.
     server.contended = false;
     server.run_for(2.0, 2 * HOUR, second);
@@ -225,7 +225,29 @@ fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
     server.run(2.0, second);
     assert_eq!(server.case.rung, Rung::Throttled);
     server.contended = false;
-    server.run_for(2.0, Duration::from_secs(30), second);
+    server.run_for(2.0, Duration::from_secs(31), second);
+    assert_eq!(server.case.rung, Rung::Deprioritised);
+}
+
+#[test]
+fn a_moment_without_waiting_is_no_calm() {
+    let mut server = Server::new(Policy {
+        contended_above: Some(0.1),
+        min_stay: Duration::ZERO,
+        ..policy()
+    });
+    let second = Duration::from_secs(1);
+    server.run_for(2.0, HOUR, second);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    for _ in 0..20 {
+        server.contended = false;
+        server.run_for(2.0, Duration::from_secs(29), second);
+        server.contended = true;
+        server.run(2.0, second);
+        assert_eq!(server.case.rung, Rung::Throttled);
+    }
+    server.contended = false;
+    server.run_for(2.0, Duration::from_secs(31), second);
     assert_eq!(server.case.rung, Rung::Deprioritised);
 }
 

@@ -121,7 +121,12 @@ static inline u32 thread_group(void)
 			break;
 		if (read_kernel(&upid, sizeof(upid), at))
 			break;
-		if (read_kernel(&inum, sizeof(inum), __builtin_preserve_access_index(&upid.ns->ns.inum)))
+
+		// By way of a variable: from the nameless struct the loader would look for nameless types,
+		// of which kernel 6.1 has many.
+		struct pid_namespace *ns = upid.ns;
+
+		if (read_kernel(&inum, sizeof(inum), __builtin_preserve_access_index(&ns->ns.inum)))
 			break;
 		if (inum == our_pid_ns)
 			return upid.nr;
