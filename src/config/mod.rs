@@ -70,7 +70,7 @@ pub struct Config {
 pub struct Egress {
     /// The class of a known server.
     pub class: ClassName,
-    /// The class of a server while evidence holds it back, if another than its own.
+    /// The class of a server while certain evidence holds it back, if another than its own.
     pub quarantine: Option<ClassName>,
     /// What DNS may be asked.
     pub resolvers: Resolvers,
@@ -134,12 +134,15 @@ impl Default for Config {
             reserve: None,
             egress: Egress {
                 class: standard(),
-                quarantine: None,
+                quarantine: Some(ClassName::quarantine()),
                 resolvers: Resolvers::Auto,
                 denied: default_denied(),
                 log_group: 4814,
                 dns_queue: 4814,
-                classes: BTreeMap::from([(standard(), Class::standard())]),
+                classes: BTreeMap::from([
+                    (standard(), Class::standard()),
+                    (ClassName::quarantine(), Class::default()),
+                ]),
             },
             evidence: Evidence::default(),
             metrics: Metrics::default(),
@@ -291,10 +294,11 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
         class.finish();
     }
     let quarantine = "when_throttled_by_evidence";
-    if let Some(text) = section.optional::<String>(quarantine)
-        && text != "none"
-    {
-        egress.quarantine = egress.class_named(&text, &mut section, quarantine);
+    if let Some(text) = section.optional::<String>(quarantine) {
+        egress.quarantine = match text.as_str() {
+            "none" => None,
+            name => egress.class_named(name, &mut section, quarantine),
+        };
     }
     if let Some(text) = section.optional::<String>("class")
         && let Some(name) = egress.class_named(&text, &mut section, "class")

@@ -5,6 +5,7 @@ use super::entries::{Entry, Guarded};
 use crate::cgroup::CgroupId;
 use crate::config::Egress;
 use crate::egress::ClassName;
+use crate::evidence::Strength;
 use crate::judge::Rung;
 use crate::units::Time;
 
@@ -41,6 +42,8 @@ impl Inner {
             self.tell(story.class_changed(&before, guarded.class_in_force(), why_in_words(why)));
         }
         self.entries = entries;
+        // A restart has to find what called for it.
+        self.dirty |= !changes.is_empty();
         if changes.is_empty() || !self.loaded {
             return;
         }
@@ -72,7 +75,10 @@ impl Inner {
         let egress: &Egress = &self.config.egress;
         if let Some(quarantine) = &egress.quarantine {
             let held = guarded.instead.as_ref() == Some(quarantine);
-            let accused = guarded.case.is_accused(now) && guarded.case.rung >= Rung::Throttled;
+            // Less than certain evidence may be wrong about the program: it costs speed, not work.
+            let standing = guarded.case.accusation(now);
+            let accused = standing.is_some_and(|it| it.level == Strength::Certain)
+                && guarded.case.rung >= Rung::Throttled;
             if accused || (held && guarded.case.rung > Rung::Free) {
                 return Some((Instead::Evidence, quarantine.clone()));
             }
@@ -85,7 +91,9 @@ impl Inner {
 
 fn why_in_words(why: Option<Instead>) -> &'static str {
     match why {
-        Some(Instead::Evidence) => "evidence of mining holds it back, until it is free again",
+        Some(Instead::Evidence) => {
+            "certain evidence of mining holds it back, until it is free again"
+        }
         Some(Instead::Spent) => "it has had its bytes for today, and has them again at midnight",
         None => "what held it back is over",
     }

@@ -35,6 +35,11 @@ impl ClassName {
         Self("spent".to_owned())
     }
 
+    /// The class that the configuration has from the start for miners; an admin may define it anew.
+    pub fn quarantine() -> Self {
+        Self("quarantine".to_owned())
+    }
+
     /// Whether an admin may not define it.
     pub fn is_built_in(&self) -> bool {
         [Self::exempt(), Self::pending(), Self::spent()].contains(self)

@@ -1,6 +1,7 @@
 //! Classes that stand in for a user's own: under evidence, and when the day's bytes are had.
 
 use super::*;
+use crate::evidence::Strength;
 
 fn class_of(node: &Node, user: &str) -> Option<String> {
     let rules = node.firewall.rules();
@@ -10,17 +11,19 @@ fn class_of(node: &Node, user: &str) -> Option<String> {
 }
 
 #[test]
-fn evidence_puts_a_server_into_the_configured_class_until_it_is_free() {
+fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        let config = "[egress]\nwhen_throttled_by_evidence = \"quarantine\"\n\
-                      [egress.classes.quarantine]\nservices = []\n";
-        node.config.egress = Config::parse(config).unwrap().egress;
         node.spawn("alice");
         let (daemon, journal) = node.start();
         node.tick(&daemon, 1).await;
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
-        accuse(&node, &daemon, "alice");
+        accuse(&node, &daemon, "alice", Strength::High);
+        node.tick(&daemon, 1).await;
+        // What may be wrong about the program costs speed only.
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
+        accuse(&node, &daemon, "alice", Strength::Certain);
         node.tick(&daemon, 1).await;
         assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
@@ -29,7 +32,9 @@ fn evidence_puts_a_server_into_the_configured_class_until_it_is_free() {
             told.contains("alice's server has egress class quarantine now, and not standard"),
             "{told}"
         );
-        // A restart keeps it there.
+        // A restart keeps it there: the next tick writes what is new.
+        assert!(daemon.inner.borrow().dirty);
+        daemon.save();
         drop(daemon);
         let (daemon, journal) = node.start();
         node.tick(&daemon, 1).await;
@@ -44,17 +49,41 @@ fn evidence_puts_a_server_into_the_configured_class_until_it_is_free() {
     });
 }
 
-fn accuse(node: &Node, daemon: &Running, user: &str) {
+fn accuse(node: &Node, daemon: &Running, user: &str, level: Strength) {
     let mut inner = daemon.inner.borrow_mut();
     for entry in inner.entries.values_mut() {
         if let Entry::Guarded(guarded) = entry
             && guarded.server.user.as_str() == user
         {
-            let level = crate::evidence::Strength::Certain;
             let event = crate::judge::Event::Evidence { level };
             crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
         }
     }
+}
+
+#[test]
+fn an_admin_names_another_class_for_miners_or_none() {
+    on_a_node(async || {
+        for (config, class) in [
+            (
+                "[egress]\nwhen_throttled_by_evidence = \"none\"\n",
+                "standard",
+            ),
+            (
+                "[egress]\nwhen_throttled_by_evidence = \"lab\"\n[egress.classes.lab]\nservices = []\n",
+                "lab",
+            ),
+        ] {
+            let mut node = Node::new(Mode::Enforce);
+            node.config.egress = Config::parse(config).unwrap().egress;
+            node.spawn("alice");
+            let (daemon, _journal) = node.start();
+            node.tick(&daemon, 1).await;
+            accuse(&node, &daemon, "alice", Strength::Certain);
+            node.tick(&daemon, 1).await;
+            assert_eq!(class_of(&node, "alice").as_deref(), Some(class));
+        }
+    });
 }
 
 #[test]
