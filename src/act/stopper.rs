@@ -235,10 +235,12 @@ mod tests {
 
     #[test]
     fn what_root_may_do_is_proven_beforehand() {
-        if Bed::new("try-out").is_some() {
-            stopper().try_out_all().unwrap();
-            stopper().try_out_one().unwrap();
-        }
+        // Kept: where nothing else is there, its cgroup is the one to try.
+        let Some(_bed) = Bed::new("try-out") else {
+            return;
+        };
+        stopper().try_out_all().unwrap();
+        stopper().try_out_one().unwrap();
     }
 
     #[tokio::test]
