@@ -159,8 +159,11 @@ fn others(proc: &Path) -> Vec<(bool, Process)> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| *pid != me)
         .map(Process::new)
-        // A kernel thread has no memory to be closed.
-        .filter(|process| std::fs::read_link(process.directory().join("exe")).is_ok())
+        // A kernel thread has no memory to be closed. What may not be looked at has a program.
+        .filter(|process| {
+            let program = std::fs::read_link(process.directory().join("exe"));
+            !program.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        })
         .filter_map(|process| {
             let owner = std::fs::metadata(process.directory()).ok()?.uid();
             Some((owner != 0, process))
