@@ -103,7 +103,7 @@ impl Installed {
             return None;
         }
         let mut ruleset = bridges::build(&self.policy);
-        self.bridges.fill(&mut ruleset);
+        self.bridges.fill(&mut ruleset, &self.policy);
         Some(ruleset)
     }
 
@@ -112,7 +112,7 @@ impl Installed {
         let mut ruleset = table::build(&self.policy);
         if !self.bridges.is_empty() {
             bridges::extend(&mut ruleset, &self.policy);
-            self.bridges.fill(&mut ruleset);
+            self.bridges.fill(&mut ruleset, &self.policy);
         }
         let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
         let guards = self.guarded.iter().map(|slice| sets::guard(*slice));

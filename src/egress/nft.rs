@@ -230,7 +230,12 @@ impl Nft {
         if installed.bridges().servers.is_empty() {
             return Ok(());
         }
-        let counts = readback::counts(&mut self.netlink, table::TABLE, bridges::CONTAINED)?;
+        let counts = readback::counts(
+            &mut self.netlink,
+            NFPROTO_INET,
+            table::TABLE,
+            bridges::CONTAINED,
+        )?;
         for (key, packets, bytes) in counts {
             let Ok(mark) = key.try_into().map(u32::from_ne_bytes) else {
                 continue;
@@ -478,7 +483,8 @@ impl Firewall for Nft {
         let mut next = installed.clone();
         next.set_bridges(bridges.clone());
         if before.is_empty() == bridges.is_empty() {
-            let (old, new) = (before.elements(), bridges.elements());
+            let policy = installed.policy();
+            let (old, new) = (before.elements(policy), bridges.elements(policy));
             let mut messages = by_family(Change::Delete, old.difference(&new))?;
             messages.extend(by_family(Change::Add, new.difference(&old))?);
             match self.netlink.transact(attempt, &messages) {
@@ -560,7 +566,12 @@ impl Firewall for Nft {
         self.installed("read the servers' counters")?;
         let mut sent = Vec::new();
         for level in sets::LEVELS {
-            let counts = readback::counts(&mut self.netlink, table::TABLE, &sets::servers(level))?;
+            let counts = readback::counts(
+                &mut self.netlink,
+                NFPROTO_INET,
+                table::TABLE,
+                &sets::servers(level),
+            )?;
             sent.extend(counts.into_iter().filter_map(|(key, packets, bytes)| {
                 let cgroup = CgroupId(u64::from_ne_bytes(key.try_into().ok()?));
                 Some(Sent {
@@ -575,16 +586,20 @@ impl Firewall for Nft {
     }
 
     fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
-        let policy = self.installed("read the servers' traffic")?.policy();
-        let sets: Vec<String> = limits::traffic_sets(policy).collect();
+        let installed = self.installed("read the servers' traffic")?;
+        let sets: Vec<String> = limits::traffic_sets(installed.policy()).collect();
+        // What containers receive is counted on their bridges.
+        let bridged = (!installed.bridges().is_empty()).then_some(NFPROTO_BRIDGE);
         let mut traffic = Vec::new();
-        for set in sets {
-            let counts = readback::counts(&mut self.netlink, table::TABLE, &set)?;
-            traffic.extend(counts.into_iter().filter_map(|(key, _, bytes)| {
-                let mark = u32::from_ne_bytes(key.try_into().ok()?);
-                let number = mark & !phrases::MARK_MASK;
-                Some(Traffic { number, bytes })
-            }));
+        for family in [NFPROTO_INET].into_iter().chain(bridged) {
+            for set in &sets {
+                let counts = readback::counts(&mut self.netlink, family, table::TABLE, set)?;
+                traffic.extend(counts.into_iter().filter_map(|(key, _, bytes)| {
+                    let mark = u32::from_ne_bytes(key.try_into().ok()?);
+                    let number = mark & !phrases::MARK_MASK;
+                    Some(Traffic { number, bytes })
+                }));
+            }
         }
         Ok(traffic)
     }

@@ -130,13 +130,15 @@ pub fn elements(
 /// [`Error::Refused`] with `ENOENT` if the set is not there, [`Error::Socket`].
 pub fn counts(
     netlink: &mut Netlink,
+    family: u8,
     table: &str,
     set: &str,
 ) -> Result<Vec<(Vec<u8>, u64, u64)>, Error> {
     let request = dump(NFT_MSG_GETSETELEM, &format!("counters of set {set}"), |w| {
         w.text(NFTA_SET_ELEM_LIST_TABLE, table)
             .text(NFTA_SET_ELEM_LIST_SET, set);
-    })?;
+    })?
+    .of_family(family);
     netlink.dump("read the servers' counters", &request, |found, reply| {
         if reply.is_nft(NFT_MSG_NEWSETELEM) {
             found.extend(decode::counts(reply.attributes()));

@@ -32,6 +32,7 @@ pub const NF_INET_FORWARD: u32 = 2;
 // linux/netfilter_bridge.h
 pub const NF_BR_PRE_ROUTING: u32 = 0;
 pub const NF_BR_FORWARD: u32 = 2;
+pub const NF_BR_LOCAL_OUT: u32 = 3;
 pub const NF_INET_LOCAL_IN: u32 = 1;
 pub const NF_INET_LOCAL_OUT: u32 = 3;
 pub const NF_DROP: i32 = 0;
@@ -181,6 +182,7 @@ pub const NFT_META_PROTOCOL: u32 = 1;
 pub const NFT_META_MARK: u32 = 3;
 pub const NFT_META_IIF: u32 = 4;
 pub const NFT_META_OIF: u32 = 5;
+pub const NFT_META_SKUID: u32 = 10;
 pub const NFT_META_NFPROTO: u32 = 15;
 pub const NFT_META_L4PROTO: u32 = 16;
 pub const NFTA_SOCKET_KEY: u16 = 1;

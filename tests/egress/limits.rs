@@ -12,7 +12,7 @@ use crate::{
     outside::{REFUSED, loaded, policy},
 };
 
-fn limited(limits: ClassLimits) -> Policy {
+pub fn limited(limits: ClassLimits) -> Policy {
     let mut policy = policy();
     let class = Class {
         limits,
@@ -22,7 +22,7 @@ fn limited(limits: ClassLimits) -> Policy {
     policy
 }
 
-fn rate(count: u32, seconds: u32) -> Option<Rate> {
+pub fn rate(count: u32, seconds: u32) -> Option<Rate> {
     let count = count.try_into().unwrap();
     Some(Rate { count, seconds })
 }

@@ -28,6 +28,14 @@ pub fn mark_by_port() -> Vec<Expr> {
     ]
 }
 
+/// Load the mark of the port that it leaves by, if it has one.
+pub fn number_by_port() -> Vec<Expr> {
+    vec![
+        load(NFT_META_OIF, R0),
+        look_up(PORTS, LookupTo::Reg(R0), false),
+    ]
+}
+
 /// It is from a container that is no server.
 pub fn is_exempt() -> Vec<Expr> {
     kind_of_mark(EXEMPT, p::MARK_MASK)

@@ -17,11 +17,12 @@ use std::{
     net::IpAddr,
 };
 
+pub use frames::{is_arp, number_by_port};
 pub use judge::extend;
-pub use table::build;
+pub use table::{PRIORITY, build};
 
 use super::{
-    CgroupId, ClassName,
+    CgroupId, ClassName, Policy, limits,
     phrases::{self as p, Family},
     ruleset::{Data, Element, Ruleset, Set},
     sets,
@@ -92,8 +93,8 @@ impl Bridges {
         self.servers.is_empty() && self.guarded.is_empty()
     }
 
-    /// The elements of both tables: family, set, element.
-    pub fn elements(&self) -> BTreeSet<(u8, String, Element)> {
+    /// The elements of both tables, by the classes of a policy: family, set, element.
+    pub fn elements(&self, policy: &Policy) -> BTreeSet<(u8, String, Element)> {
         let mut all = BTreeSet::new();
         let mut add = |family, set: &str, element| {
             all.insert((family, set.to_owned(), element));
@@ -114,6 +115,9 @@ impl Bridges {
                 CONTAINED,
                 Element::map(mark.to_ne_bytes().to_vec(), to),
             );
+            if let Some((set, element)) = limits::element_of_port(policy, &server.class, *port) {
+                add(NFPROTO_BRIDGE, &set, element);
+            }
             if server.addresses.is_empty() {
                 continue;
             }
@@ -149,8 +153,8 @@ impl Bridges {
     }
 
     /// Puts the elements of a table into its sets.
-    pub fn fill(&self, ruleset: &mut Ruleset) {
-        for (family, name, element) in self.elements() {
+    pub fn fill(&self, ruleset: &mut Ruleset, policy: &Policy) {
+        for (family, name, element) in self.elements(policy) {
             if family != ruleset.family {
                 continue;
             }

@@ -9,7 +9,7 @@ use super::{
     neighbour_types, sources,
 };
 use crate::egress::{
-    Mode, Policy, intervals,
+    Mode, Policy, intervals, limits,
     phrases::{self as p, Family},
     ruleset::{Chain, DataType, Expr, Hook, Rule, Ruleset, Set},
     sets,
@@ -19,14 +19,14 @@ use crate::egress::{
 
 /// Before others look at a frame, and before the bridge hands IP packets to the `inet` hooks
 /// (`NF_BR_PRI_BRNF`, 0).
-const BRIDGE_PRIORITY: i32 = -300;
+pub const PRIORITY: i32 = -300;
 
 /// Our table of the family `bridge`, without elements.
 pub fn build(policy: &Policy) -> Ruleset {
     let base = |name: &str, number, rules: Vec<Rule>| Chain {
         hook: Some(Hook {
             number,
-            priority: BRIDGE_PRIORITY,
+            priority: PRIORITY,
         }),
         ..chain(name, rules)
     };
@@ -86,50 +86,57 @@ pub fn build(policy: &Policy) -> Ruleset {
         ]
     };
     let hub = intervals::ports(&policy.hub_ports);
+    let received = limits::output_of_bridges(policy);
+    let mut chains = vec![
+        base("prerouting", NF_BR_PRE_ROUTING, marking),
+        base("forward", NF_BR_FORWARD, forwarding),
+        chain("bridged", bridged),
+        chain("refused", told(SAYS_CONTAINER)),
+        chain("spoofed", told(SAYS_SPOOFED)),
+    ];
+    chains.extend(received.0);
     Ruleset {
         family: NFPROTO_BRIDGE,
         table: table::TABLE.to_owned(),
         flags: 0,
         comment: table::comment(policy),
-        chains: vec![
-            base("prerouting", NF_BR_PRE_ROUTING, marking),
-            base("forward", NF_BR_FORWARD, forwarding),
-            chain("bridged", bridged),
-            chain("refused", told(SAYS_CONTAINER)),
-            chain("spoofed", told(SAYS_SPOOFED)),
-        ],
-        sets: vec![
-            sets::map(
-                PORTS,
-                TYPE_IFINDEX,
-                4,
-                DataType::Value {
-                    kind: TYPE_MARK,
-                    len: 4,
+        chains,
+        sets: [
+            vec![
+                sets::map(
+                    PORTS,
+                    TYPE_IFINDEX,
+                    4,
+                    DataType::Value {
+                        kind: TYPE_MARK,
+                        len: 4,
+                    },
+                    BYTEORDER_HOST,
+                    false,
+                ),
+                sets::plain(SERVER_PORTS, TYPE_IFINDEX, 4),
+                sets::plain(KNOWN_PORTS, TYPE_IFINDEX, 4),
+                sets::plain(CHECKED, TYPE_IFINDEX, 4),
+                sets::plain(
+                    &sources(Family::V4),
+                    TYPE_IFINDEX << TYPE_BITS | TYPE_IPV4,
+                    8,
+                ),
+                sets::plain(
+                    &sources(Family::V6),
+                    TYPE_IFINDEX << TYPE_BITS | TYPE_IPV6,
+                    20,
+                ),
+                sets::plain(GATEWAYS, TYPE_ETHER, 6),
+                Set {
+                    elements: hub,
+                    ..sets::plain("hub_ports", TYPE_INET_SERVICE, 2)
                 },
-                BYTEORDER_HOST,
-                false,
-            ),
-            sets::plain(SERVER_PORTS, TYPE_IFINDEX, 4),
-            sets::plain(KNOWN_PORTS, TYPE_IFINDEX, 4),
-            sets::plain(CHECKED, TYPE_IFINDEX, 4),
-            sets::plain(
-                &sources(Family::V4),
-                TYPE_IFINDEX << TYPE_BITS | TYPE_IPV4,
-                8,
-            ),
-            sets::plain(
-                &sources(Family::V6),
-                TYPE_IFINDEX << TYPE_BITS | TYPE_IPV6,
-                20,
-            ),
-            sets::plain(GATEWAYS, TYPE_ETHER, 6),
-            Set {
-                elements: hub,
-                ..sets::plain("hub_ports", TYPE_INET_SERVICE, 2)
-            },
-            neighbour_types(),
-            sets::told(),
-        ],
+                neighbour_types(),
+                sets::told(),
+            ],
+            received.1,
+        ]
+        .concat(),
     }
 }

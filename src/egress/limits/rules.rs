@@ -2,8 +2,8 @@
 
 use super::{BitsPerSecond, ClassLimits, Limit};
 use crate::egress::{
-    Admitted, Class, ClassName, Mode, Policy, phrases as p,
-    ruleset::{Chain, Data, Element, Expr, Hook, Rule, Set},
+    Admitted, Class, ClassName, Mode, Policy, bridges, phrases as p,
+    ruleset::{Chain, Data, DataType, Element, Expr, Hook, Rule, Set},
     sets::{self, LEVELS},
     table::{self, chain, rule},
     uapi::*,
@@ -25,6 +25,14 @@ fn over(limit: Limit, name: &ClassName) -> String {
     format!("over_{}_{name}", limit.as_str())
 }
 
+fn sent(name: &ClassName) -> String {
+    format!("sent_{name}")
+}
+
+fn had(name: &ClassName) -> String {
+    format!("had_{name}")
+}
+
 fn day(name: &ClassName) -> String {
     format!("day_{name}")
 }
@@ -39,6 +47,9 @@ pub fn traffic_sets(policy: &Policy) -> impl Iterator<Item = String> {
     classes.map(|(name, _)| day(name))
 }
 
+/// From a port of a bridge to what looks at what its container receives.
+const RECEIVED_BY_PORT: &str = "received";
+
 fn received(level: u8) -> String {
     format!("received{level}")
 }
@@ -51,15 +62,32 @@ pub fn allow(name: &ClassName, class: &Class) -> Vec<Expr> {
     }
 }
 
+/// The chain that what a server of a class receives goes through, if its class looks at that.
+fn on_arrival(policy: &Policy, class: &ClassName) -> Option<String> {
+    let limits = &policy
+        .classes
+        .get(class)
+        .filter(|c| !c.unrestricted)?
+        .limits;
+    limits.on_received().then(|| arrived(class))
+}
+
+fn arrived(name: &ClassName) -> String {
+    format!("received_{name}")
+}
+
 /// The element by which what a server receives is counted.
 pub fn element_of(policy: &Policy, server: &Admitted) -> Option<(String, Element)> {
-    let class = policy.classes.get(&server.class)?;
-    if class.unrestricted || !class.limits.on_received() {
-        return None;
-    }
     let key = server.cgroup.0.to_ne_bytes().to_vec();
-    let to = Data::Goto(format!("received_{}", server.class));
+    let to = Data::Goto(on_arrival(policy, &server.class)?);
     Some((received(server.level), Element::map(key, to)))
+}
+
+/// The same of a container, in our table of the family `bridge`: the interface's index is its key.
+pub fn element_of_port(policy: &Policy, class: &ClassName, port: u32) -> Option<(String, Element)> {
+    let to = Data::Goto(on_arrival(policy, class)?);
+    let element = Element::map(port.to_ne_bytes().to_vec(), to);
+    Some((RECEIVED_BY_PORT.to_owned(), element))
 }
 
 /// The sets of what servers received, by level.
@@ -90,48 +118,103 @@ pub fn input(policy: &Policy) -> (Vec<Chain>, Vec<Set>) {
     (vec![base], sets.into())
 }
 
+/// The same for containers, in our table of the family `bridge`: where a frame leaves by a port
+/// that this node, not another port, sends it to. What this node's own processes send (they have a
+/// socket) is not from elsewhere, as loopback is not for units: the hub's proxy is among them.
+pub fn output_of_bridges(policy: &Policy) -> (Vec<Chain>, Vec<Set>) {
+    if !uses_received(policy) {
+        return (Vec::new(), Vec::new());
+    }
+    let mut chains = vec![Chain {
+        hook: Some(Hook {
+            number: NF_BR_LOCAL_OUT,
+            priority: bridges::PRIORITY,
+        }),
+        ..chain(
+            "output",
+            [
+                rule("finding neighbours", [bridges::is_arp(), p::accept()]),
+                rule("this node", [p::is_of_a_process(), p::accept()]),
+                rule("to servers", [p::by_outgoing(RECEIVED_BY_PORT)]),
+            ],
+        )
+    }];
+    let verdicts = DataType::Verdict;
+    let mut sets = vec![sets::map(
+        RECEIVED_BY_PORT,
+        TYPE_IFINDEX,
+        4,
+        verdicts,
+        0,
+        false,
+    )];
+    for (name, class) in policy.classes.iter().filter(|(_, c)| !c.unrestricted) {
+        chains.extend(arriving(name, class, policy, &[bridges::number_by_port()]));
+        sets.extend(dynamic(received_by_class(name, &class.limits), false));
+    }
+    (chains, sets)
+}
+
+/// What a server of a class receives; nothing where that is not looked at.
+fn arriving(
+    name: &ClassName,
+    class: &Class,
+    policy: &Policy,
+    numbers: &[Vec<Expr>],
+) -> Option<Chain> {
+    let mut rules = Vec::new();
+    if let Some(bandwidth) = class.limits.bandwidth {
+        let (set, check) = (had(name), police(bandwidth));
+        let then = || too_fast(policy);
+        rules.extend(each_number(numbers, "bandwidth", &set, &check, then));
+    }
+    rules.extend(count_day(name, &class.limits, numbers));
+    rules.push(rule("", [p::accept()]));
+    let chain = chain(&arrived(name), rules);
+    class.limits.on_received().then_some(chain)
+}
+
+fn count_day(name: &ClassName, limits: &ClassLimits, numbers: &[Vec<Expr>]) -> Vec<Rule> {
+    if limits.bytes_per_day.is_none() {
+        return Vec::new();
+    }
+    each_number(numbers, "bytes a day", &day(name), &Expr::Counter, Vec::new)
+}
+
+/// What becomes of what is over a bandwidth.
+fn too_fast(policy: &Policy) -> Vec<Expr> {
+    match policy.mode {
+        Mode::Enforce => p::discard(),
+        Mode::Observe => p::count(),
+    }
+}
+
 /// The chains of one class.
 pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
     let mut chains = Vec::new();
     let limits = &class.limits;
+    let by_cgroup = by_cgroup();
+    // A container's packets have their server's mark, and no socket here.
+    let numbers = [by_cgroup.clone(), vec![p::number_by_mark()]].concat();
     let mut rules: Vec<Rule> = Vec::new();
     for (limit, check) in checks(limits) {
         let set = format!("{}_{name}", limit.as_str());
+        let new = numbers.iter().map(|number| [p::is_new(), number.clone()]);
+        let new: Vec<Vec<Expr>> = new.map(|parts| parts.concat()).collect();
         let then = || p::goto(&over(limit, name));
-        rules.extend(by_server(limit.as_str(), p::is_new, &set, &check, then));
+        rules.extend(each_number(&new, limit.as_str(), &set, &check, then));
         let mut refuse = vec![rule("", [p::jump("name_sender")])];
         let says = format!("{}{} {name}", table::SAYS_LIMIT, limit.as_str());
         refuse.extend(table::refusal(policy, says));
         chains.push(chain(&over(limit, name), refuse));
     }
-    let mut arriving: Vec<Rule> = Vec::new();
     if let Some(bandwidth) = limits.bandwidth {
-        let drop = || match policy.mode {
-            Mode::Enforce => p::discard(),
-            Mode::Observe => p::count(),
-        };
-        let check = police(bandwidth);
-        let sent = format!("sent_{name}");
-        rules.extend(by_server("bandwidth", Vec::new, &sent, &check, drop));
-        let set = format!("had_{name}");
-        arriving = by_server("bandwidth", Vec::new, &set, &check, drop);
+        let (set, check) = (sent(name), police(bandwidth));
+        let then = || too_fast(policy);
+        rules.extend(each_number(&numbers, "bandwidth", &set, &check, then));
     }
-    if limits.bytes_per_day.is_some() {
-        for rules in [&mut rules, &mut arriving] {
-            let set = day(name);
-            rules.extend(by_server(
-                "bytes a day",
-                Vec::new,
-                &set,
-                &Expr::Counter,
-                Vec::new,
-            ));
-        }
-    }
-    if limits.on_received() {
-        arriving.push(rule("", [p::accept()]));
-        chains.push(chain(&format!("received_{name}"), arriving));
-    }
+    rules.extend(count_day(name, limits, &numbers));
+    chains.extend(arriving(name, class, policy, &by_cgroup));
     if limits.on_sent() {
         rules.push(rule("", [p::accept()]));
         chains.push(chain(&allowed(name), rules));
@@ -141,28 +224,36 @@ pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
 
 /// The sets of one class, which its packets fill.
 pub fn sets(name: &ClassName, class: &Class) -> Vec<Set> {
-    // Elements with a limit end when their server is quiet; those that count connections, when
-    // there are none. The kernel takes no time for the latter (`nft_dynset_init`: `ops->gc`).
-    let counting = Limit::Connections.as_str();
-    let mut names: Vec<String> = checks(&class.limits)
-        .map(|(limit, _)| format!("{}_{name}", limit.as_str()))
-        .collect();
+    let mut sets = Vec::new();
+    for (limit, _) in checks(&class.limits) {
+        let set = format!("{}_{name}", limit.as_str());
+        sets.extend(dynamic(vec![set], limit == Limit::Connections));
+    }
+    let mut names = received_by_class(name, &class.limits);
     if class.limits.bandwidth.is_some() {
-        names.extend([format!("sent_{name}"), format!("had_{name}")]);
+        names.push(sent(name));
     }
-    if class.limits.bytes_per_day.is_some() {
-        names.push(day(name));
-    }
-    let set = |set: &String| {
-        let counts = *set == format!("{counting}_{name}");
-        Set {
-            flags: NFT_SET_EVAL | if counts { 0 } else { NFT_SET_TIMEOUT },
-            size: SERVERS_MAX,
-            timeout_ms: if counts { 0 } else { IDLE_MS },
-            ..sets::plain(set, TYPE_MARK, 4)
-        }
-    };
-    names.iter().map(set).collect()
+    sets.extend(dynamic(names, false));
+    sets
+}
+
+/// The sets of a class that what is received fills.
+fn received_by_class(name: &ClassName, limits: &ClassLimits) -> Vec<String> {
+    let had = limits.bandwidth.map(|_| had(name));
+    let day = limits.bytes_per_day.map(|_| day(name));
+    had.into_iter().chain(day).collect()
+}
+
+/// Sets that packets fill. Elements with a limit end when their server is quiet; those that count
+/// connections, when there are none. The kernel takes no time for the latter (`nft_dynset_init`:
+/// `ops->gc`).
+fn dynamic(names: Vec<String>, connections: bool) -> impl Iterator<Item = Set> {
+    names.into_iter().map(move |name| Set {
+        flags: NFT_SET_EVAL | if connections { 0 } else { NFT_SET_TIMEOUT },
+        size: SERVERS_MAX,
+        timeout_ms: if connections { 0 } else { IDLE_MS },
+        ..sets::plain(&name, TYPE_MARK, 4)
+    })
 }
 
 fn checks(limits: &ClassLimits) -> impl Iterator<Item = (Limit, Expr)> {
@@ -204,23 +295,24 @@ fn police(bandwidth: BitsPerSecond) -> Expr {
     }
 }
 
+/// The ways in which the server of a packet with a socket here can be known.
+fn by_cgroup() -> Vec<Vec<Expr>> {
+    let number = |level| p::number_by_cgroup(level, &sets::marks(level));
+    LEVELS.map(number).into()
+}
+
 /// A rule for each way in which a packet's server can be known: what its element in `set` matches
 /// goes on with `then`.
-fn by_server(
+fn each_number(
+    numbers: &[Vec<Expr>],
     comment: &str,
-    condition: impl Fn() -> Vec<Expr>,
     set: &str,
     check: &Expr,
     then: impl Fn() -> Vec<Expr>,
 ) -> Vec<Rule> {
-    let one = |number: Vec<Expr>| {
+    let one = |number: &Vec<Expr>| {
         let counted = p::update(set, check.clone());
-        rule(comment, [condition(), number, counted, then()])
+        rule(comment, [number.clone(), counted, then()])
     };
-    let mut rules: Vec<Rule> = LEVELS
-        .map(|level| one(p::number_by_cgroup(level, &sets::marks(level))))
-        .into();
-    // A container's packets have their server's mark, and no socket here.
-    rules.push(one(p::number_by_mark()));
-    rules
+    numbers.iter().map(one).collect()
 }

@@ -52,6 +52,19 @@ pub fn outgoing_in(set: &str) -> Vec<Expr> {
     vec![load(NFT_META_OIF, R0), has(set)]
 }
 
+/// What the interface that it goes out by maps to decides.
+pub fn by_outgoing(map: &str) -> Vec<Expr> {
+    vec![
+        load(NFT_META_OIF, R0),
+        look_up(map, LookupTo::Verdict, false),
+    ]
+}
+
+/// A process of this node sent it: only then does it have a socket whose owner can be loaded.
+pub fn is_of_a_process() -> Vec<Expr> {
+    vec![load(NFT_META_SKUID, R0), compare(Cmp::Gte, &[0; 4])]
+}
+
 /// It answers a flow that the other side began.
 pub fn is_answer() -> Vec<Expr> {
     let key = NFT_CT_DIRECTION;
