@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, Bridges, CgroupId, ClassName, Error, Policy, bridges, limits,
+    Admitted, BitsPerSecond, Bridges, CgroupId, ClassName, Error, Policy, bridges, limits,
     names::{self, Learned},
     ruleset::{Element, Ruleset},
-    sets, table,
+    sets,
+    shape::{self, Shaping},
+    table,
 };
 
 /// The whole of what the kernel should hold.
@@ -20,6 +22,8 @@ pub struct Installed {
     pub learned: Learned,
     /// The containers of the moment.
     bridges: Bridges,
+    /// Where servers' packets wait.
+    pub shaping: Shaping,
     /// How many servers the sets have room for: a set whose size is known is filled in a third of
     /// the time, since its buckets are there from the start and not grown under way.
     room: u32,
@@ -62,6 +66,7 @@ impl Installed {
             numbers: BTreeMap::new(),
             learned: Learned::default(),
             bridges: Bridges::default(),
+            shaping: Shaping::default(),
             room: ROOM,
         })
     }
@@ -107,6 +112,27 @@ impl Installed {
         Some(ruleset)
     }
 
+    /// The table of the family `netdev`, where packets wait.
+    pub fn netdev_ruleset(&self) -> Option<Ruleset> {
+        shape::ruleset(&self.policy, &self.shaping)
+    }
+
+    /// How fast each server whose class is shaped may send, by number.
+    pub fn shaped(&self) -> BTreeMap<u32, BitsPerSecond> {
+        let policy = &self.policy;
+        if !shape::is_used(policy) {
+            return BTreeMap::new();
+        }
+        let of_cgroups = self.servers.values().map(|s| (s.number, &s.class));
+        let contained = self.bridges.servers.values().map(|s| (s.number, &s.class));
+        let rate = |(number, class)| {
+            let class = policy.classes.get(class)?;
+            let rate = class.limits.shaped()?;
+            shape::shapes(policy, class).then_some((number, rate))
+        };
+        of_cgroups.chain(contained).filter_map(rate).collect()
+    }
+
     /// The whole table of the family `inet` with all its elements.
     pub fn ruleset(&self) -> Ruleset {
         let mut ruleset = table::build(&self.policy);
@@ -114,6 +140,7 @@ impl Installed {
             bridges::extend(&mut ruleset, &self.policy);
             self.bridges.fill(&mut ruleset, &self.policy);
         }
+        shape::fill(&mut ruleset, &self.shaping);
         let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
         let guards = self.guarded.iter().map(|slice| sets::guard(*slice));
         elements.insert(sets::GUARDED.to_owned(), guards.collect());

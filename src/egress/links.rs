@@ -73,6 +73,10 @@ pub struct Link {
     pub peer: Option<NetnsId>,
     /// Whether it is a bridge.
     pub bridge: bool,
+    /// Whether it carries Ethernet.
+    pub ethernet: bool,
+    /// Whether it is switched on.
+    pub up: bool,
 }
 
 /// Asks about interfaces, in the network namespace it was opened in.
@@ -158,7 +162,10 @@ impl Links {
 
     /// Asks, and hands each answer's type and payload to `each`; false if a dump was interrupted
     /// by a change.
-    fn ask(
+    ///
+    /// # Errors
+    /// [`Error::Socket`], also with what the kernel refused.
+    pub(super) fn ask(
         &mut self,
         attempt: &'static str,
         kind: u16,
@@ -310,7 +317,11 @@ fn number(attributes: Attributes<'_>, kind: u16) -> Option<u32> {
 
 /// Reads `struct ifinfomsg` and its attributes.
 fn link(payload: &[u8]) -> Option<Link> {
+    const ARPHRD_ETHER: u16 = 1;
+    const IFF_UP: u32 = 1;
+    let kind = u16::from_ne_bytes(payload.get(2..4)?.try_into().ok()?);
     let index = i32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
+    let flags = u32::from_ne_bytes(payload.get(8..12)?.try_into().ok()?);
     let attributes = Attributes(payload.get(IFINFOMSG..)?);
     let info = Attributes(attributes.bytes(IFLA_LINKINFO));
     Some(Link {
@@ -323,6 +334,8 @@ fn link(payload: &[u8]) -> Option<Link> {
             .filter(|id| *id >= 0)
             .map(NetnsId),
         bridge: info.text(IFLA_INFO_KIND) == Some("bridge"),
+        ethernet: kind == ARPHRD_ETHER,
+        up: flags & IFF_UP != 0,
     })
 }
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::{
-    Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, DifferenceKind,
-    Error, Firewall, Mode, Policy, Sent, Traffic, bridges,
+    Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall,
+    Mode, Policy, Sent, Traffic, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
     limits,
@@ -15,9 +15,10 @@ use super::{
     phrases, readback,
     ruleset::{Element, Ruleset},
     sets,
+    shape::{self, Shaper, Shaping},
     socket::Netlink,
     table,
-    uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
+    uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_NETDEV, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.
@@ -31,8 +32,11 @@ pub struct Nft {
     queueing: Option<Queueing>,
     /// The names of deny lists.
     dictionary: Dictionary,
-    /// How often addresses of names were written. Each time raises the generation.
+    /// How often addresses of names or servers' queues were written. Each time raises the
+    /// generation.
     learned: u32,
+    /// The devices that packets of shaped classes wait in.
+    shaper: Shaper,
     /// The containers of the moment.
     bridges: Bridges,
     /// Whether the kernel has rules for bridges, once it was asked.
@@ -52,6 +56,7 @@ impl Nft {
             queueing: None,
             dictionary: Dictionary::default(),
             learned: 0,
+            shaper: Shaper::open()?,
             bridges: Bridges::default(),
             bridging: None,
         })
@@ -125,23 +130,100 @@ impl Nft {
 
     fn install(&mut self, attempt: &'static str, mut installed: Installed) -> Result<(), Error> {
         installed.make_room();
-        let (mut inet, bridge) = self.rulesets(&installed);
-        self.carry_flows(&mut inet)?;
-        let mut messages = encode::replace(&inet)?;
-        if self.bridging().is_ok() {
-            messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
-            if let Some(bridge) = bridge {
-                messages.extend(encode::create(&bridge)?);
-            }
+        let shaped = shape::is_used(installed.policy()).then(|| installed.shaped());
+        installed.shaping =
+            self.shaper
+                .stand(&mut self.netlink, &installed.shaping, shaped.as_ref());
+        let mut made = self.replace(attempt, &installed);
+        if let Err(error) = &made
+            && !installed.shaping.detours.is_empty()
+        {
+            // An interface may have gone just now. The rest must not wait for it.
+            self.shaper.rules_failed(error);
+            installed.shaping = Shaping::default();
+            made = self.replace(attempt, &installed);
         }
-        self.netlink.transact(attempt, &messages).map_err(owned)?;
+        made.map_err(owned)?;
+        // What cannot be taken away is in nobody's way; it is tried again with the next table.
+        let _ = self.shaper.clear(&installed.shaping.detours);
         self.installed = Some(installed);
         Ok(())
     }
 
-    /// The tables as this kernel can have them.
-    fn rulesets(&self, installed: &Installed) -> (Ruleset, Option<Ruleset>) {
-        rulesets(installed, self.flags, self.queueing)
+    fn replace(&mut self, attempt: &'static str, installed: &Installed) -> Result<(), Error> {
+        let mut messages = Vec::new();
+        for (family, ruleset) in self.rulesets(installed) {
+            match ruleset {
+                Some(mut ruleset) => {
+                    self.carry_flows(&mut ruleset)?;
+                    messages.extend(encode::replace(&ruleset)?);
+                }
+                None => messages.extend(encode::remove(family, table::TABLE)?),
+            }
+        }
+        self.netlink.transact(attempt, &messages)
+    }
+
+    /// The tables as this kernel can have them, by family.
+    fn rulesets(&mut self, installed: &Installed) -> Vec<(u8, Option<Ruleset>)> {
+        let flags = self.flags;
+        let owned = |ruleset| Ruleset { flags, ..ruleset };
+        let mut inet = installed.ruleset();
+        names::queued_by(&mut inet, self.queueing.unwrap_or(Queueing::Missing));
+        let mut rulesets = vec![(NFPROTO_INET, Some(owned(inet)))];
+        if self.bridging().is_ok() {
+            rulesets.push((NFPROTO_BRIDGE, installed.bridge_ruleset().map(owned)));
+        }
+        let netdev = installed.netdev_ruleset().map(owned);
+        if netdev.is_some() || readback::stands(&mut self.netlink, NFPROTO_NETDEV, table::TABLE) {
+            rulesets.push((NFPROTO_NETDEV, netdev));
+        }
+        rulesets
+    }
+
+    /// Has the queues of servers follow their classes. Until one is there, what its server sends is
+    /// policed.
+    fn follow_queues(&mut self) {
+        let Some(installed) = &mut self.installed else {
+            return;
+        };
+        let before = &installed.shaping;
+        if before.detours.is_empty() {
+            return;
+        }
+        let queues = shape::assign(&before.queues, &installed.shaped());
+        if queues == before.queues {
+            return;
+        }
+        let after = Shaping {
+            queues,
+            ..before.clone()
+        };
+        let (netlink, learned) = (&mut self.netlink, &mut self.learned);
+        let followed = self.shaper.follow(before, &after, || {
+            let (old, new) = (shape::elements(before), shape::elements(&after));
+            let less = |of: &[(String, Element)], by: &[(String, Element)]| {
+                let by: std::collections::BTreeSet<_> = by.iter().collect();
+                let left = of.iter().filter(|element| !by.contains(element));
+                left.cloned().collect::<Vec<_>>()
+            };
+            let mut messages = by_set(Change::Delete, less(&old, &new))?;
+            messages.extend(by_set(Change::Add, less(&new, &old))?);
+            netlink.transact("give servers their queues", &messages)?;
+            *learned = learned.wrapping_add(u32::from(!messages.is_empty()));
+            Ok(())
+        });
+        if followed.is_ok() {
+            installed.shaping = after;
+        }
+    }
+
+    /// Whether this kernel delays what is sent too fast: rules and devices are made and taken back.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn shaping(&mut self) -> Result<(), Error> {
+        self.shaper.probe(&mut self.netlink)
     }
 
     /// How this kernel queues packets; tried when it is asked for the first time.
@@ -295,56 +377,6 @@ fn elements_if_there(netlink: &mut Netlink, set: &str) -> Result<Vec<Element>, E
     }
 }
 
-/// What should stand, of both families.
-fn rulesets(
-    installed: &Installed,
-    flags: u32,
-    queueing: Option<Queueing>,
-) -> (Ruleset, Option<Ruleset>) {
-    let owned = |ruleset| Ruleset { flags, ..ruleset };
-    let mut inet = installed.ruleset();
-    names::queued_by(&mut inet, queueing.unwrap_or(Queueing::Missing));
-    (owned(inet), installed.bridge_ruleset().map(owned))
-}
-
-fn verify(
-    netlink: &mut Netlink,
-    (inet, bridge): &(Ruleset, Option<Ruleset>),
-    bridging: bool,
-) -> Result<Audited, Error> {
-    const TRIES: u32 = 5;
-    for _ in 0..TRIES {
-        let (generation, found) = readback::read(netlink, NFPROTO_INET, table::TABLE)?;
-        let mut differences = readback::compare(inet, found.as_ref());
-        if bridging {
-            let (again, found) = readback::read(netlink, NFPROTO_BRIDGE, table::TABLE)?;
-            if again != generation {
-                continue;
-            }
-            let on_bridges = match (bridge, found) {
-                (Some(bridge), found) => readback::compare(bridge, found.as_ref()),
-                (None, None) => Vec::new(),
-                (None, Some(_)) => vec![Difference {
-                    object: format!("table {}", table::TABLE),
-                    kind: DifferenceKind::Foreign,
-                }],
-            };
-            differences.extend(on_bridges.into_iter().map(|difference| Difference {
-                object: format!("{} (bridge)", difference.object),
-                ..difference
-            }));
-        }
-        return Ok(Audited {
-            generation,
-            differences,
-        });
-    }
-    Err(Error::Unsettled {
-        attempt: "read the egress tables",
-        tries: TRIES,
-    })
-}
-
 /// Who may not write at all is told so when the socket is opened; a refusal later is the owner's.
 fn owned(error: Error) -> Error {
     match error.errno() {
@@ -446,19 +478,25 @@ impl Firewall for Nft {
     fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error> {
         let attempt = "admit servers";
         let delta = self.installed(attempt)?.admit(servers)?;
-        self.change(attempt, delta)
+        self.change(attempt, delta)?;
+        self.follow_queues();
+        Ok(())
     }
 
     fn forget(&mut self, cgroups: &[CgroupId]) -> Result<(), Error> {
         let attempt = "forget servers";
         let delta = self.installed(attempt)?.forget(cgroups);
-        self.change(attempt, delta)
+        self.change(attempt, delta)?;
+        self.follow_queues();
+        Ok(())
     }
 
     fn reclass(&mut self, changes: &[(CgroupId, ClassName)]) -> Result<(), Error> {
         let attempt = "change servers' classes";
         let delta = self.installed(attempt)?.reclass(changes)?;
-        self.change(attempt, delta)
+        self.change(attempt, delta)?;
+        self.follow_queues();
+        Ok(())
     }
 
     fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error> {
@@ -490,6 +528,7 @@ impl Firewall for Nft {
             match self.netlink.transact(attempt, &messages) {
                 Ok(()) => {
                     *installed = next;
+                    self.follow_queues();
                     return Ok(());
                 }
                 Err(error) if is_drift(&error) => {}
@@ -499,23 +538,40 @@ impl Firewall for Nft {
         self.install(attempt, next)
     }
 
+    fn follow_uplinks(&mut self) -> Result<bool, Error> {
+        let attempt = "follow the interfaces that packets leave by";
+        let Some(installed) = &self.installed else {
+            return Ok(false);
+        };
+        if !shape::is_used(installed.policy())
+            || !self.shaper.is_out_of_date(&installed.shaping.detours)?
+        {
+            return Ok(false);
+        }
+        let installed = installed.clone();
+        self.install(attempt, installed)?;
+        Ok(true)
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
         let mut messages = encode::remove(NFPROTO_INET, table::TABLE)?;
         if self.bridging().is_ok() {
             messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
         }
+        if readback::stands(&mut self.netlink, NFPROTO_NETDEV, table::TABLE) {
+            messages.extend(encode::remove(NFPROTO_NETDEV, table::TABLE)?);
+        }
         self.netlink
             .transact("remove the egress table", &messages)
             .map_err(owned)?;
         self.installed = None;
-        Ok(())
+        self.shaper.clear(&[])
     }
 
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
         let installed = self.installed("verify the egress table")?.clone();
-        let bridging = self.bridging().is_ok();
         let expected = self.rulesets(&installed);
-        let audited = verify(&mut self.netlink, &expected, bridging)?;
+        let audited = readback::verify(&mut self.netlink, table::TABLE, &expected)?;
         Ok(audited.differences)
     }
 
@@ -549,12 +605,12 @@ impl Firewall for Nft {
 
     fn audit(&mut self) -> Result<Audit, Error> {
         let installed = self.installed("audit the egress table")?.clone();
-        let (learned, bridging) = (self.learned, self.bridging().is_ok());
+        let learned = self.learned;
         let expected = self.rulesets(&installed);
         // Opened here: the thread it is used on may be in another network namespace.
         let mut netlink = Netlink::open()?;
         Ok(Box::new(move || {
-            let audited = verify(&mut netlink, &expected, bridging)?;
+            let audited = readback::verify(&mut netlink, table::TABLE, &expected)?;
             Ok(Audited {
                 generation: audited.generation.wrapping_sub(learned),
                 ..audited
@@ -606,15 +662,14 @@ impl Firewall for Nft {
 
     fn lacks(&mut self) -> Option<String> {
         let policy = self.installed.as_ref()?.policy();
-        if self.queueing != Some(Queueing::Missing) || names::places(policy).is_empty() {
-            return None;
-        }
-        Some(
+        let unread = self.queueing == Some(Queueing::Missing) && !names::places(policy).is_empty();
+        let names = unread.then_some(
             "Classes with names reach nothing by name: this kernel queues no packets to be read \
              (it needs CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with \
-             CONFIG_NETFILTER_XT_TARGET_NFQUEUE). Use networks in these classes."
-                .to_owned(),
-        )
+             CONFIG_NETFILTER_XT_TARGET_NFQUEUE). Use networks in these classes.",
+        );
+        let lacks: Vec<&str> = names.into_iter().chain(self.shaper.lack()).collect();
+        (!lacks.is_empty()).then(|| lacks.join(" "))
     }
 
     /// What is learned raises the kernel's number too, and changes nothing that anybody should look

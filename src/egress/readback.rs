@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::{
-    Difference, DifferenceKind, Error, decode,
+    Audited, Difference, DifferenceKind, Error, decode,
     message::Message,
     nla::Writer,
     ruleset::{Element, Ruleset, Set},
@@ -34,6 +34,71 @@ pub fn read(
         };
         if netlink.generation()? == before {
             return Ok((before, found));
+        }
+    }
+    Err(Error::Unsettled {
+        attempt: ATTEMPT,
+        tries: TRIES,
+    })
+}
+
+/// Whether a table is there. A family that the kernel does not know has none.
+pub fn stands(netlink: &mut Netlink, family: u8, table: &str) -> bool {
+    let request = request(NFT_MSG_GETTABLE, 0, "table", |w| {
+        w.text(NFTA_TABLE_NAME, table);
+    });
+    let found = request.and_then(|request| {
+        let request = request.of_family(family);
+        netlink.get(ATTEMPT, &request, |reply| {
+            reply.is_nft(NFT_MSG_NEWTABLE).then_some(())
+        })
+    });
+    found.is_ok()
+}
+
+/// How the tables of one name differ from what they should be, all read at the same generation.
+///
+/// # Errors
+/// As [`read`].
+pub fn verify(
+    netlink: &mut Netlink,
+    table: &str,
+    expected: &[(u8, Option<Ruleset>)],
+) -> Result<Audited, Error> {
+    'again: for _ in 0..TRIES {
+        let mut audited: Option<Audited> = None;
+        for (family, expected) in expected {
+            let (generation, found) = read(netlink, *family, table)?;
+            let audited = audited.get_or_insert_with(|| Audited {
+                generation,
+                differences: Vec::new(),
+            });
+            if audited.generation != generation {
+                continue 'again;
+            }
+            let differences = match (expected, found) {
+                (Some(expected), found) => compare(expected, found.as_ref()),
+                (None, None) => Vec::new(),
+                (None, Some(_)) => vec![Difference {
+                    object: format!("table {table}"),
+                    kind: DifferenceKind::Foreign,
+                }],
+            };
+            let whose = match *family {
+                NFPROTO_BRIDGE => " (bridge)",
+                NFPROTO_NETDEV => " (netdev)",
+                _ => "",
+            };
+            let named = |difference: Difference| Difference {
+                object: format!("{}{whose}", difference.object),
+                ..difference
+            };
+            audited
+                .differences
+                .extend(differences.into_iter().map(named));
+        }
+        if let Some(audited) = audited {
+            return Ok(audited);
         }
     }
     Err(Error::Unsettled {
@@ -176,7 +241,7 @@ pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
         match (wanted, there) {
             (Some(w), None) => differ(format!("chain {}", w.name), DifferenceKind::Missing),
             (None, Some(t)) => differ(format!("chain {}", t.name), DifferenceKind::Foreign),
-            (Some(w), Some(t)) if w.hook != t.hook => {
+            (Some(w), Some(t)) if (w.hook, &w.device) != (t.hook, &t.device) => {
                 differ(
                     format!("the hook of chain {}", w.name),
                     DifferenceKind::Altered,

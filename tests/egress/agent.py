@@ -162,6 +162,13 @@ def move(what, address, port, count):
     return str(int((time.monotonic() - begun) * 1000))
 
 
+def retransmitted():
+    """Segments that this network's TCP sent more than once, since it is there."""
+    with open("/proc/thread-self/net/snmp") as snmp:
+        names, values = (line.split() for line in snmp if line.startswith("Tcp:"))
+    return values[names.index("RetransSegs")]
+
+
 def sink(address, port):
     kept.setdefault("sunk", 0)
     listener = socket.socket(family(address), socket.SOCK_DGRAM)
@@ -262,6 +269,7 @@ ORDERS = {
     "pull": pull,
     "push": push,
     "reach": reach,
+    "retransmitted": retransmitted,
     "scan": scan,
     "sink": sink,
     "spoof": spoof,

@@ -269,6 +269,11 @@ impl Agent {
             .unwrap_or_else(|_| panic!("{what}: {answer}"))
     }
 
+    /// Segments that TCP in its network sent again.
+    pub fn retransmitted(&mut self) -> u64 {
+        self.tell("retransmitted").parse().unwrap()
+    }
+
     pub fn admitted(&self, number: u32, class: &str) -> Admitted {
         let path = self.cgroup.as_ref().unwrap();
         let level = path

@@ -174,16 +174,18 @@ fn any_limits() -> impl Strategy<Value = ClassLimits> {
         prop::option::of(rate),
         prop::option::of(1u32..),
         prop::option::of(64_000u64..400_000_000_000),
+        any::<bool>(),
         prop::option::of(any::<u64>()),
     )
         .prop_map(
-            |(rate, connections, bandwidth, bytes_per_day)| ClassLimits {
+            |(rate, connections, bandwidth, shape, bytes_per_day)| ClassLimits {
                 new_connections: rate.map(|(count, seconds)| Rate {
                     count: count.try_into().unwrap(),
                     seconds,
                 }),
                 connections: connections.map(|count| count.try_into().unwrap()),
                 bandwidth: bandwidth.map(BitsPerSecond),
+                shape,
                 bytes_per_day,
             },
         )

@@ -18,3 +18,4 @@ mod names;
 mod outside;
 mod refusals;
 mod scale;
+mod shape;

@@ -6,9 +6,9 @@ use super::{
     neighbour_types,
 };
 use crate::egress::{
-    Policy, phrases as p,
+    Policy, limits, phrases as p,
     ruleset::{Chain, DataType, Hook, Rule, Ruleset},
-    sets,
+    sets, shape,
     table::{self, chain, rule},
     uapi::*,
 };
@@ -55,11 +55,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             "forward",
             NF_INET_FORWARD,
             FORWARD_PRIORITY,
-            vec![
-                rule("judged already", [p::marked(), p::mark(0), p::accept()]),
-                rule("judged already", [is_exempt(), p::mark(0), p::accept()]),
-                rule("astray", [is_bridged(), p::goto("container_astray")]),
-            ],
+            forwarding(policy),
         ),
         chain(
             "contained",
@@ -104,9 +100,24 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             rule("astray", [is_bridged(), p::goto("container_astray")]),
         ]);
     }
+    ruleset.sets.extend(limits::leaving_set(policy));
     ruleset.sets.extend([
         sets::map(CONTAINED, TYPE_MARK, 4, DataType::Verdict, 0, true),
         sets::plain(GUARDED_BRIDGES, TYPE_IFINDEX, 4),
         neighbour_types(),
     ]);
+}
+
+/// What is routed through this node and was judged where it came in.
+fn forwarding(policy: &Policy) -> Vec<Rule> {
+    let mut rules = vec![
+        rule("judged already", [p::marked(), p::mark(0), p::accept()]),
+        rule("judged already", [is_exempt(), p::mark(0), p::accept()]),
+        rule("astray", [is_bridged(), p::goto("container_astray")]),
+    ];
+    if shape::is_used(policy) {
+        let shaped = [p::marked(), p::by_mark(limits::LEAVING)];
+        rules.insert(0, rule("waits its turn or is policed", shaped));
+    }
+    rules
 }

@@ -118,6 +118,9 @@ impl Bridges {
             if let Some((set, element)) = limits::element_of_port(policy, &server.class, *port) {
                 add(NFPROTO_BRIDGE, &set, element);
             }
+            if let Some((set, element)) = limits::element_of_leaving(policy, &server.class, mark) {
+                add(NFPROTO_INET, &set, element);
+            }
             if server.addresses.is_empty() {
                 continue;
             }

@@ -59,6 +59,8 @@ pub struct ClassLimits {
     pub connections: Option<NonZeroU32>,
     /// What is sent and, on its own account, what is received.
     pub bandwidth: Option<BitsPerSecond>,
+    /// What is sent beyond the bandwidth is delayed, not dropped, where the kernel can.
+    pub shape: bool,
     /// Bytes sent and received in a day. The table only counts them; who uses it changes the class
     /// of a server that has had its share.
     pub bytes_per_day: Option<u64>,
@@ -90,6 +92,11 @@ impl ClassLimits {
     /// Whether packets to elsewhere are counted against anything.
     fn on_sent(&self) -> bool {
         self.new_connections.is_some() || self.connections.is_some() || self.on_received()
+    }
+
+    /// The bandwidth that what is sent is shaped to.
+    pub fn shaped(&self) -> Option<BitsPerSecond> {
+        self.bandwidth.filter(|_| self.shape)
     }
 
     /// Whether packets from elsewhere are looked at.

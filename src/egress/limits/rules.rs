@@ -5,6 +5,7 @@ use crate::egress::{
     Admitted, Class, ClassName, Mode, Policy, bridges, phrases as p,
     ruleset::{Chain, Data, DataType, Element, Expr, Hook, Rule, Set},
     sets::{self, LEVELS},
+    shape,
     table::{self, chain, rule},
     uapi::*,
 };
@@ -208,10 +209,26 @@ pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
         refuse.extend(table::refusal(policy, says));
         chains.push(chain(&over(limit, name), refuse));
     }
+    let shaped = shape::shapes(policy, class);
+    if shaped {
+        // It ends the packet's way here, so it is counted on the way out.
+        let counted = format!("queued_{name}");
+        let queue = |number: &Vec<Expr>| {
+            let to = [shape::queue_it(number.clone()), p::goto(&counted)];
+            rule("waits its turn", to)
+        };
+        rules.extend(by_cgroup.iter().map(queue));
+        let mut day = count_day(name, limits, &by_cgroup);
+        day.push(rule("", [p::accept()]));
+        chains.push(chain(&counted, day));
+        chains.push(leaving(name, limits, policy));
+    }
     if let Some(bandwidth) = limits.bandwidth {
         let (set, check) = (sent(name), police(bandwidth));
         let then = || too_fast(policy);
-        rules.extend(each_number(&numbers, "bandwidth", &set, &check, then));
+        // Where what a container sends leaves by is known later: see `leaving`.
+        let here = if shaped { &by_cgroup } else { &numbers };
+        rules.extend(each_number(here, "bandwidth", &set, &check, then));
     }
     rules.extend(count_day(name, limits, &numbers));
     chains.extend(arriving(name, class, policy, &by_cgroup));
@@ -220,6 +237,45 @@ pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
         chains.push(chain(&allowed(name), rules));
     }
     chains
+}
+
+/// What a container of a shaped class sends, where it is known by which interface it leaves.
+fn leaving(name: &ClassName, limits: &ClassLimits, policy: &Policy) -> Chain {
+    let number = p::number_by_mark;
+    let done = || [p::mark(0), p::accept()].concat();
+    let mut rules = vec![rule("waits its turn", [shape::queue_it(number()), done()])];
+    if let Some(bandwidth) = limits.bandwidth {
+        let (set, check) = (sent(name), police(bandwidth));
+        let then = || too_fast(policy);
+        rules.extend(each_number(&[number()], "bandwidth", &set, &check, then));
+    }
+    rules.push(rule("judged already", [done()]));
+    chain(&leaves(name), rules)
+}
+
+fn leaves(name: &ClassName) -> String {
+    format!("leaving_{name}")
+}
+
+/// From the mark of a container of a shaped class to what becomes of what it sends.
+pub const LEAVING: &str = "leaving";
+
+/// That map, where any class is shaped.
+pub fn leaving_set(policy: &Policy) -> Option<Set> {
+    let verdicts = DataType::Verdict;
+    shape::is_used(policy).then(|| sets::map(LEAVING, TYPE_MARK, 4, verdicts, 0, false))
+}
+
+/// The element of a container in that map.
+pub fn element_of_leaving(
+    policy: &Policy,
+    class: &ClassName,
+    mark: u32,
+) -> Option<(String, Element)> {
+    let shaped = shape::shapes(policy, policy.classes.get(class)?);
+    let to = Data::Goto(leaves(class));
+    let element = Element::map(mark.to_ne_bytes().to_vec(), to);
+    shaped.then(|| (LEAVING.to_owned(), element))
 }
 
 /// The sets of one class, which its packets fill.
