@@ -33,6 +33,7 @@ mod intervals;
 mod limits;
 mod links;
 mod listed;
+mod listener;
 pub mod lists;
 mod message;
 mod monitor;
@@ -49,6 +50,7 @@ mod sets;
 mod shared;
 mod socket;
 mod table;
+mod transaction;
 mod uapi;
 
 pub use bridges::{Bridges, ServerPort};
