@@ -1,4 +1,9 @@
-//! Quantities that cross the borders between wings, one type each, so that no bare number does.
+//! Quantities and names that cross the borders between wings, one type each, so that no bare number
+//! or text does.
+
+mod class_name;
+
+pub use class_name::{ClassName, NotAClassName};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -54,14 +54,14 @@ mod transaction;
 mod uapi;
 
 pub use bridges::{Bridges, ServerPort};
-pub use class::{Class, ClassName, Service, Transport};
+pub use class::{Class, Service, Transport};
 pub use damage::Damage;
 pub use error::Error;
 pub use firewall::{
     Audit, Audited, Difference, DifferenceKind, Firewall, NoFirewall, Sent, Traffic,
 };
 pub use flows::{FanOut, Flow, Flows};
-pub use ids::{CgroupId, Mode};
+pub use ids::{CgroupId, ClassName, Mode};
 pub use limits::{BitsPerSecond, ClassLimits, Limit, Rate};
 pub use links::{Link, LinkEvents, Links};
 pub use monitor::{Intrusion, Monitor, Writer};
