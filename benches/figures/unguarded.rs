@@ -1,10 +1,11 @@
 //! No unguarded packet: servers started in a loop, each sending to where it may not from its first
 //! instruction on, and the daemon killed half-way. What arrives is counted on the other end.
 
-use crate::{daemon, figure};
+use crate::daemon::{self, runtime};
+use crate::figure;
 use hubwarden::config::Config;
 use hubwarden::daemon::run as run_daemon;
-use hubwarden::egress::{Monitor, Nft};
+use hubwarden::egress::Nft;
 use hubwarden::units::Mode;
 use nix::sched::{CloneFlags, unshare};
 use std::io::{BufRead, BufReader};
@@ -14,7 +15,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 
 const SERVERS: usize = 500;
 /// Allowed by no class.
@@ -54,21 +54,9 @@ pub fn child() {
 
 /// The daemon, until it is killed.
 pub fn daemon(slice: &str, state: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let nft = Nft::open().expect("nftables");
-        let mut monitor = Monitor::listen(nft.port().expect("a number")).expect("a monitor");
-        let (tell, intrusions) = mpsc::channel(64);
-        tokio::spawn(async move {
-            while let Ok(intrusion) = monitor.next().await {
-                let _ = tell.send(intrusion).await;
-            }
-        });
+    runtime().block_on(async {
         let mount = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
-        let mut parts = daemon::parts(&mount, Path::new(state));
+        let mut parts = daemon::told_of_intrusions(&mount, Path::new(state));
         let mut config = Config {
             mode: Mode::Enforce,
             ..Config::default()
@@ -77,8 +65,6 @@ pub fn daemon(slice: &str, state: &str) {
         // This machine's own servers and containers are nobody's here.
         (config.hub.docker, config.hub.podman) = (None, None);
         parts.config = config;
-        parts.firewall = Box::new(nft);
-        parts.intrusions = intrusions;
         let ready = async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             println!("ready");
