@@ -57,9 +57,7 @@ pub use bridges::{Bridges, ServerPort};
 pub use class::{Class, Service, Transport};
 pub use damage::Damage;
 pub use error::Error;
-pub use firewall::{
-    Audit, Audited, Difference, DifferenceKind, Firewall, NoFirewall, Sent, Traffic,
-};
+pub use firewall::{Audit, Audited, Difference, DifferenceKind, Firewall, Sent, Traffic};
 pub use flows::{FanOut, Flow, Flows};
 pub use ids::{CgroupId, ClassName, Mode};
 pub use limits::{BitsPerSecond, ClassLimits, Limit, Rate};
