@@ -18,6 +18,9 @@
 //! `ruleset::Expr` with its two halves in `expr`, a new condition or action a function in
 //! `phrases`, a new set a few lines in `sets`, and a new rule a line in `table`.
 
+// What is read here comes from the kernel, the network or a feed; none of it may end the daemon.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 mod bridges;
 mod class;
 mod damage;

@@ -72,8 +72,9 @@ fn grouped(
     let mut messages = Vec::new();
     for group in elements.chunk_by(|a, b| (a.0, &a.1) == (b.0, &b.1)) {
         let list: Vec<_> = group.iter().map(|(.., element)| element.clone()).collect();
-        let (family, set, _) = &group[0];
-        messages.extend(encode::elements(*family, table::TABLE, set, change, &list)?);
+        if let Some((family, set, _)) = group.first() {
+            messages.extend(encode::elements(*family, table::TABLE, set, change, &list)?);
+        }
     }
     Ok(messages)
 }
