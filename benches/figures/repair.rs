@@ -2,13 +2,14 @@
 //! 5,000 servers and a table that it does not own, as before kernel 6.9.
 
 use crate::bed::Bed;
-use crate::{daemon, figure};
+use crate::daemon::{self, runtime};
+use crate::figure;
 use hubwarden::daemon::run as run_daemon;
-use hubwarden::egress::{CgroupId, Error, Firewall, Mode, Monitor, Nft, Policy};
+use hubwarden::egress::{CgroupId, Error, Firewall, Mode, Nft, Policy};
 use nix::sched::{CloneFlags, unshare};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 const SERVERS: usize = 5_000;
 const TIMES: usize = 30;
@@ -34,17 +35,7 @@ pub fn child() {
         took
     });
     runtime().block_on(async {
-        let nft = Nft::open().expect("nftables");
-        let mut monitor = Monitor::listen(nft.port().expect("a number")).expect("a monitor");
-        let (tell, intrusions) = mpsc::channel(64);
-        tokio::spawn(async move {
-            while let Ok(intrusion) = monitor.next().await {
-                let _ = tell.send(intrusion).await;
-            }
-        });
-        let mut parts = daemon::parts(&bed.root, state.path());
-        parts.firewall = Box::new(nft);
-        parts.intrusions = intrusions;
+        let parts = daemon::told_of_intrusions(&bed.root, state.path());
         let shutdown = async { drop(finished.await) };
         run_daemon(parts, shutdown).await.expect("the daemon runs");
     });
@@ -52,13 +43,6 @@ pub fn child() {
     let p99 = took[(took.len() * 99).div_ceil(100) - 1];
     eprintln!("{} repairs, p50 {:.1} ms", took.len(), took[took.len() / 2]);
     figure("egress_repair_p99_ms", p99, "ms");
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
 }
 
 /// A change by another.

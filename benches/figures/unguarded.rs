@@ -2,10 +2,11 @@
 //! from its first instruction on, and the daemon killed half-way. What arrives is counted on the
 //! other end.
 
-use crate::{contained, daemon, figure};
+use crate::daemon::{self, runtime};
+use crate::{contained, figure};
 use hubwarden::config::Config;
 use hubwarden::daemon::run as run_daemon;
-use hubwarden::egress::{Monitor, Nft};
+use hubwarden::egress::Nft;
 use hubwarden::units::Mode;
 use nix::sched::{CloneFlags, unshare};
 use std::io::{BufRead, BufReader};
@@ -15,7 +16,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
 
 const SERVERS: usize = 500;
 const CONTAINERS: usize = 100;
@@ -77,21 +77,9 @@ fn engine_socket(state: &Path) -> PathBuf {
 
 /// The daemon, until it is killed.
 pub fn daemon(slice: &str, state: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let nft = Nft::open().expect("nftables");
-        let mut monitor = Monitor::listen(nft.port().expect("a number")).expect("a monitor");
-        let (tell, intrusions) = mpsc::channel(64);
-        tokio::spawn(async move {
-            while let Ok(intrusion) = monitor.next().await {
-                let _ = tell.send(intrusion).await;
-            }
-        });
+    runtime().block_on(async {
         let mount = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
-        let mut parts = daemon::parts(&mount, Path::new(state));
+        let mut parts = daemon::told_of_intrusions(&mount, Path::new(state));
         let mut config = Config {
             mode: Mode::Enforce,
             ..Config::default()
@@ -102,8 +90,6 @@ pub fn daemon(slice: &str, state: &str) {
         config.hub.podman = None;
         config.hub.container_networks = vec![contained::NETWORK.to_owned()];
         parts.config = config;
-        parts.firewall = Box::new(nft);
-        parts.intrusions = intrusions;
         let ready = async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             println!("ready");
