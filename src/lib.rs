@@ -21,3 +21,6 @@ pub mod replay;
 pub mod report;
 pub mod sd_bus;
 pub mod units;
+
+#[cfg(test)]
+mod wings;

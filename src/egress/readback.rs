@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::{
-    Audited, Difference, DifferenceKind, Error, decode,
+    Difference, DifferenceKind, Error, decode,
     message::Message,
     nla::Writer,
     ruleset::{Element, Ruleset, Set},
@@ -54,57 +54,6 @@ pub fn stands(netlink: &mut Netlink, family: u8, table: &str) -> bool {
         })
     });
     found.is_ok()
-}
-
-/// How the tables of one name differ from what they should be, all read at the same generation.
-///
-/// # Errors
-/// As [`read`].
-pub fn verify(
-    netlink: &mut Netlink,
-    table: &str,
-    expected: &[(u8, Option<Ruleset>)],
-) -> Result<Audited, Error> {
-    'again: for _ in 0..TRIES {
-        let mut audited: Option<Audited> = None;
-        for (family, expected) in expected {
-            let (generation, found) = read(netlink, *family, table)?;
-            let audited = audited.get_or_insert_with(|| Audited {
-                generation,
-                differences: Vec::new(),
-            });
-            if audited.generation != generation {
-                continue 'again;
-            }
-            let differences = match (expected, found) {
-                (Some(expected), found) => compare(expected, found.as_ref()),
-                (None, None) => Vec::new(),
-                (None, Some(_)) => vec![Difference {
-                    object: format!("table {table}"),
-                    kind: DifferenceKind::Foreign,
-                }],
-            };
-            let whose = match *family {
-                NFPROTO_BRIDGE => " (bridge)",
-                NFPROTO_NETDEV => " (netdev)",
-                _ => "",
-            };
-            let named = |difference: Difference| Difference {
-                object: format!("{}{whose}", difference.object),
-                ..difference
-            };
-            audited
-                .differences
-                .extend(differences.into_iter().map(named));
-        }
-        if let Some(audited) = audited {
-            return Ok(audited);
-        }
-    }
-    Err(Error::Unsettled {
-        attempt: ATTEMPT,
-        tries: TRIES,
-    })
 }
 
 fn read_once(netlink: &mut Netlink, family: u8, table: &str) -> Result<Ruleset, Error> {

@@ -156,7 +156,9 @@ fn a_containers_connections_are_bounded_in_number_and_rate() {
     assert_eq!(node.alice.reach("tcp", HOST6, 443), REFUSED);
     assert_eq!(node.bob.tell(&format!("hold tcp {HOST4} 443 5")), "5");
     node.alice.tell("let_go");
-    assert_eq!(node.alice.tell(&format!("hold tcp {HOST6} 443 2")), "2");
+    // They come free when connection tracking has seen both sides close.
+    let mut again = (0..50).map(|_| node.alice.tell(&format!("hold tcp {HOST6} 443 1")));
+    assert!(again.any(|held| held == "2"));
     node.alice.tell("let_go");
 
     let limits = ClassLimits {

@@ -7,6 +7,8 @@ use nix::errno::Errno;
 use super::{Detour, Device, MAJOR, Queue, wire};
 use crate::egress::{
     Error, Link, Links,
+    message::Message,
+    nla::Writer,
     uapi::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP},
 };
 
@@ -53,20 +55,22 @@ impl Devices {
     /// # Errors
     /// [`Error::Socket`], [`Error::Unsettled`].
     pub fn look(&mut self, detours: &[Detour]) -> Result<(Uplinks, bool), Error> {
-        let mut indexes = BTreeSet::new();
+        let mut indexes: BTreeSet<u32> = BTreeSet::new();
         for family in [nix::libc::AF_INET, nix::libc::AF_INET6] {
             let family = u8::try_from(family).unwrap_or_default();
-            self.links.ask(
-                "list the routes",
+            let attempt = "list the routes";
+            let request = message(
+                attempt,
                 wire::RTM_GETROUTE,
                 NLM_F_DUMP,
                 &wire::routes(family),
-                |kind, payload| {
-                    if kind == wire::RTM_NEWROUTE {
-                        indexes.extend(wire::default_route(payload));
-                    }
-                },
             )?;
+            let netlink = self.links.netlink();
+            indexes.extend(netlink.dump(attempt, &request, |found, reply| {
+                if reply.kind == wire::RTM_NEWROUTE {
+                    found.extend(wire::default_route(reply.payload));
+                }
+            })?);
         }
         let all = self.links.all()?;
         let mut uplinks = Uplinks::default();
@@ -92,7 +96,7 @@ impl Devices {
     /// exactly these queues. A queue that is there already keeps what waits in it.
     ///
     /// # Errors
-    /// What the kernel refused: [`Error::Socket`]. Half a detour may stand then; see
+    /// What the kernel refused: [`Error::Refused`]. Half a detour may stand then; see
     /// [`clear`](Self::clear).
     pub fn stand(
         &mut self,
@@ -135,7 +139,7 @@ impl Devices {
     /// Has these detours the queues that are new or changed; those that are gone stay.
     ///
     /// # Errors
-    /// What the kernel refused: [`Error::Socket`].
+    /// What the kernel refused: [`Error::Refused`].
     pub fn add_queues(
         &mut self,
         detours: &[Detour],
@@ -159,7 +163,7 @@ impl Devices {
     /// Ends the queues that nobody has any more; what waits in them is lost.
     ///
     /// # Errors
-    /// What the kernel refused: [`Error::Socket`].
+    /// What the kernel refused: [`Error::Refused`].
     pub fn end_queues(
         &mut self,
         detours: &[Detour],
@@ -181,7 +185,7 @@ impl Devices {
     /// Takes away all our devices but those of these detours; with them go their queues.
     ///
     /// # Errors
-    /// What the kernel refused: [`Error::Socket`].
+    /// What the kernel refused: [`Error::Refused`].
     pub fn clear(&mut self, keep: &[Detour]) -> Result<(), Error> {
         for link in self.links.all()?.iter().filter(|link| is_ours(link)) {
             let ends = |detour: &Detour| [detour.queue.index, detour.back.index];
@@ -195,7 +199,7 @@ impl Devices {
     /// Whether the kernel makes such devices and queues: one of each is made and taken away.
     ///
     /// # Errors
-    /// What the kernel refused: [`Error::Socket`].
+    /// What the kernel refused: [`Error::Refused`].
     pub fn probe(&mut self) -> Result<(), Error> {
         let (queue, _) = self.pair(&format!("{QUEUE}0"), &format!("{BACK}0"))?;
         let htb = wire::htb(queue.index, MAJOR);
@@ -236,9 +240,8 @@ impl Devices {
 
     fn class(&mut self, device: u32, queue: Queue, new: bool) -> Result<(), Error> {
         let body = wire::class(device, MAJOR, queue.class(), queue.rate);
-        let flags = NLM_F_CREATE | NLM_F_ACK;
-        let (attempt, kind) = ("make a server's queue (HTB)", wire::RTM_NEWTCLASS);
-        self.links.ask(attempt, kind, flags, &body, |_, _| {})?;
+        let attempt = "make a server's queue (HTB)";
+        self.order(attempt, wire::RTM_NEWTCLASS, NLM_F_CREATE, &body)?;
         if new && !self.plain {
             let body = wire::fair(device, queue.class(), queue.rate);
             let made = self.make("have flows take turns", wire::RTM_NEWQDISC, &body);
@@ -249,47 +252,54 @@ impl Devices {
 
     fn end_class(&mut self, device: u32, class: u32) -> Result<(), Error> {
         let body = wire::classes(device, class);
-        let (attempt, kind) = ("end a server's queue", wire::RTM_DELTCLASS);
-        let ended = self.links.ask(attempt, kind, NLM_F_ACK, &body, |_, _| {});
-        pass(ended.map(drop), Errno::ENOENT)
+        let ended = self.order("end a server's queue", wire::RTM_DELTCLASS, 0, &body);
+        pass(ended, Errno::ENOENT)
     }
 
     fn classes(&mut self, device: u32) -> Result<BTreeSet<u32>, Error> {
-        let mut found = BTreeSet::new();
-        self.links.ask(
-            "list the servers' queues",
-            wire::RTM_GETTCLASS,
-            NLM_F_DUMP,
-            &wire::classes(device, 0),
-            |kind, payload| {
-                if kind == wire::RTM_NEWTCLASS {
-                    // Those of queues further in are not ours to count.
-                    found.extend(wire::class_of(payload).filter(|class| class & !0xffff == MAJOR));
-                }
-            },
-        )?;
-        Ok(found)
+        let attempt = "list the servers' queues";
+        let body = wire::classes(device, 0);
+        let request = message(attempt, wire::RTM_GETTCLASS, NLM_F_DUMP, &body)?;
+        let netlink = self.links.netlink();
+        let found = netlink.dump(attempt, &request, |found, reply| {
+            if reply.kind == wire::RTM_NEWTCLASS {
+                // Those of queues further in are not ours to count.
+                let class = wire::class_of(reply.payload);
+                found.extend(class.filter(|class| class & !0xffff == MAJOR));
+            }
+        })?;
+        Ok(found.into_iter().collect())
     }
 
     fn make(&mut self, attempt: &'static str, kind: u16, body: &[u8]) -> Result<(), Error> {
-        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
-        self.links.ask(attempt, kind, flags, body, |_, _| {})?;
-        Ok(())
+        self.order(attempt, kind, NLM_F_CREATE | NLM_F_EXCL, body)
     }
 
     fn change(&mut self, attempt: &'static str, body: &[u8]) -> Result<(), Error> {
-        let kind = wire::RTM_NEWLINK;
-        self.links.ask(attempt, kind, NLM_F_ACK, body, |_, _| {})?;
-        Ok(())
+        self.order(attempt, wire::RTM_NEWLINK, 0, body)
     }
 
     fn delete(&mut self, index: u32) -> Result<(), Error> {
         let body = wire::device(index);
-        let (attempt, kind) = ("take a device away", wire::RTM_DELLINK);
-        let gone = self.links.ask(attempt, kind, NLM_F_ACK, &body, |_, _| {});
-        // The other end went first.
-        pass(gone.map(drop), Errno::ENODEV)
+        // The other end may have gone first.
+        let gone = self.order("take a device away", wire::RTM_DELLINK, 0, &body);
+        pass(gone, Errno::ENODEV)
     }
+
+    fn order(
+        &mut self,
+        attempt: &'static str,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let message = message(attempt, kind, flags | NLM_F_ACK, body)?;
+        self.links.netlink().order(attempt, &message)
+    }
+}
+
+fn message(says: &str, kind: u16, flags: u16, body: &[u8]) -> Result<Message, Error> {
+    Message::new(kind, flags, says.to_owned(), body, Writer::default())
 }
 
 fn device(index: u32, name: String) -> Device {
