@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::act::{ActError, CpuControl, Owner};
-use crate::egress::{Audit, Audited, Bridges, Damage, Difference, Error, Policy as EgressPolicy};
+use crate::egress::{
+    Audit, Audited, Bridges, Damage, Difference, Error, People, Policy as EgressPolicy,
+};
 use crate::hub::{UnitFacts, Units};
 use crate::judge::{Controls, Rung};
 use crate::report::Entry as Told;
@@ -88,6 +90,8 @@ struct Rules {
     altered: Vec<Difference>,
     traffic: Vec<crate::egress::Traffic>,
     bridges: Bridges,
+    people: People,
+    policy: Option<EgressPolicy>,
 }
 
 impl FakeFirewall {
@@ -101,16 +105,30 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
-    fn load(
+    fn load_with_people(
         &mut self,
-        _policy: &EgressPolicy,
+        policy: &EgressPolicy,
         _guarded: &[CgroupId],
         servers: &[Admitted],
+        people: &People,
     ) -> Result<(), Error> {
+        let servers_by_cgroup = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
+        people.check(policy, &servers_by_cgroup)?;
         let mut rules = self.rules();
+        rules.policy = Some(policy.clone());
+        rules.people = people.clone();
         rules.loaded = true;
         rules.altered.clear();
         rules.admitted = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
+        Ok(())
+    }
+
+    fn set_people(&mut self, people: &People) -> Result<(), Error> {
+        let mut rules = self.rules();
+        if let Some(policy) = &rules.policy {
+            people.check(policy, &rules.admitted)?;
+        }
+        rules.people = people.clone();
         Ok(())
     }
 
