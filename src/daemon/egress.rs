@@ -5,7 +5,7 @@ use super::entries::Entry;
 use super::resolvers::resolvers;
 use crate::cgroup::CgroupId;
 use crate::egress::lists::{List, Lists};
-use crate::egress::{Admitted, Policy};
+use crate::egress::{Admitted, Error, Policy};
 use crate::hub::Server;
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::Mode;
@@ -30,8 +30,21 @@ impl Inner {
         let slices = self.guarded_slices();
         let admitted = self.admitted();
         self.remember_containers();
-        match self.firewall.load(&policy, &slices, &admitted) {
+        let people = self.outsiders_now();
+        let loaded = self
+            .firewall
+            .load_with_people(&policy, &slices, &admitted, &people);
+        let loaded = match loaded {
+            // Servers are judged whatever is wrong with who is not in one.
+            Err(error @ Error::Person { .. }) => {
+                self.egress_trouble("Judging users outside their servers", &error);
+                self.firewall.load(&policy, &slices, &admitted)
+            }
+            loaded => loaded,
+        };
+        match loaded {
             Ok(()) => {
+                self.outsiders_told(people);
                 self.loaded = true;
                 self.resolvers = resolvers;
                 self.relays = relays;
@@ -122,11 +135,10 @@ impl Inner {
     /// own that could be read.
     pub(super) fn relays(&self) -> Vec<CgroupId> {
         const RELAYS: [&str; 2] = ["systemd-resolved.service", "docker.service"];
-        let path = |unit| self.root.join("system.slice").join(unit);
-        RELAYS
+        self.services(&RELAYS)
             .into_iter()
-            .filter_map(|unit| std::fs::metadata(path(unit)).ok())
-            .map(|metadata| CgroupId(metadata.ino()))
+            // What jobs are answered is read as well: they are judged by names too.
+            .chain(self.job_services())
             .collect()
     }
 

@@ -1,8 +1,9 @@
 //! What the packet rules refused, as it is told.
 
-use super::entries::Guarded;
+use super::entries::Refusals;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
+use crate::cgroup::CgroupId;
 use crate::egress::{Refusal, RefusedBy};
 use crate::evidence::Fact;
 use crate::hub::Units;
@@ -21,20 +22,27 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn refused(self: &Rc<Self>, refusal: &Refusal, now: Time) {
         let mut inner = self.inner.borrow_mut();
         let mode = inner.config.mode;
-        let id = refusal
-            .number
-            .and_then(|number| inner.numbers.get(&number).copied());
+        let id = refusal.number.and_then(|number| inner.sender(number));
         inner.meter.ledger.refused(id);
         let journal = inner.journal.clone();
+        if inner.refused_outside(refusal, now) {
+            drop(inner);
+            return self.refused_of(id, refusal, now);
+        }
         match id.and_then(|id| inner.guarded(id)) {
             Some(guarded) => {
-                if worth_telling(guarded, refusal, now) {
+                if worth_telling(&mut guarded.refusals, refusal, now) {
                     journal.tell(guarded.story(mode).refused(refusal));
                 }
             }
             None => inner.refused_unknown(refusal, now),
         }
         drop(inner);
+        self.refused_of(id, refusal, now);
+    }
+
+    /// What a refusal is evidence of.
+    fn refused_of(self: &Rc<Self>, id: Option<CgroupId>, refusal: &Refusal, now: Time) {
         match (id, &refusal.by) {
             (Some(id), RefusedBy::List(_)) => self.asked_for_listed(id, now),
             (Some(id), RefusedBy::Spoofed) => self.abused(id, Fact::Spoofed, now),
@@ -44,6 +52,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
+    /// The cgroup whose account something goes to that a number of the packet rules' names.
+    fn sender(&self, number: u32) -> Option<CgroupId> {
+        let known = self.numbers.get(&number).copied();
+        known.or_else(|| self.account_outside(number))
+    }
+
     /// A refusal of a unit in the guarded slice that nobody knows; once an hour for all of them.
     fn refused_unknown(&mut self, refusal: &Refusal, now: Time) {
         if self
@@ -79,8 +93,8 @@ impl Inner {
     }
 }
 
-fn worth_telling(guarded: &mut Guarded, refusal: &Refusal, now: Time) -> bool {
-    let told = &mut guarded.refusals;
+/// Whether this was not told lately, nor too much else; notes that it is told now.
+pub(super) fn worth_telling(told: &mut Refusals, refusal: &Refusal, now: Time) -> bool {
     told.retain(|_, at| now.since(*at) < TELL_AGAIN);
     let target = (refusal.protocol, refusal.destination, refusal.port);
     if told.contains_key(&target) || told.len() >= MOST_TOLD {

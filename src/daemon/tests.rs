@@ -6,7 +6,7 @@ use crate::act::{ActError, CpuControl, Owner};
 use crate::egress::{
     Audit, Audited, Bridges, Damage, Difference, Error, People, Policy as EgressPolicy,
 };
-use crate::hub::{UnitFacts, Units};
+use crate::hub::{Account, UnitFacts, Units};
 use crate::judge::{Controls, Rung};
 use crate::report::Entry as Told;
 use crate::sd_bus::SdBusError;
@@ -25,6 +25,7 @@ mod ladder;
 mod mining;
 mod names;
 mod outside;
+mod outsiders;
 mod people;
 mod shown;
 mod stopping;
@@ -36,6 +37,7 @@ struct FakeSystemd(Rc<RefCell<Systemd>>);
 #[derive(Default)]
 struct Systemd {
     facts: BTreeMap<String, UnitFacts>,
+    accounts: BTreeMap<u32, Account>,
     settings: BTreeMap<String, Controls>,
     broken: BTreeSet<String>,
     stopped: Vec<String>,
@@ -46,6 +48,11 @@ impl Units for FakeSystemd {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
         let facts = self.0.borrow().facts.get(unit.as_str()).cloned();
         facts.ok_or_else(|| SdBusError::Gone(unit.clone()))
+    }
+
+    async fn account(&self, uid: u32) -> Account {
+        let known = self.0.borrow().accounts.get(&uid).cloned();
+        known.unwrap_or_default()
     }
 }
 
@@ -246,12 +253,22 @@ impl Node {
 
     /// The spawner starts a server, with an admin's limit of 1.5 cores.
     fn spawn(&self, user: &str) {
+        self.spawn_as(user, 1000);
+    }
+
+    /// The same as a Unix user with an account.
+    fn spawn_as(&self, user: &str, uid: u32) {
+        let account = Account {
+            name: Some(format!("jupyter-{user}")),
+            ..Account::default()
+        };
+        self.systemd.0.borrow_mut().accounts.insert(uid, account);
         let unit = Node::unit(user);
         let mut systemd = self.systemd.0.borrow_mut();
         let facts = UnitFacts {
             transient: true,
             user: Some(format!("jupyter-{user}")),
-            uid: Some(1000),
+            uid: Some(uid),
             dynamic_user: false,
         };
         systemd.facts.insert(unit.clone(), facts);

@@ -73,7 +73,7 @@ fn a_user_s_cron_job_session_and_server_obey_one_class_and_a_neighbour_s_nothing
         &link,
         &policy(),
         &jupyter,
-        (&[admitted.clone()], &people([alice])),
+        (std::slice::from_ref(&admitted), &people([alice])),
     );
 
     for agent in [&mut server, &mut session, &mut job, &mut sudo] {
