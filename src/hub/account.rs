@@ -43,7 +43,7 @@ impl Account {
         };
         let defs = std::fs::read_to_string(LOGIN_DEFS).unwrap_or_default();
         Account {
-            admin: ADMINS.iter().any(|name| may(name)),
+            admin: ADMINS.iter().any(may),
             system: uid <= system_max(&defs),
             name: Some(user.name),
             service: false,

@@ -111,9 +111,7 @@ fn who_shares_an_account_or_administers_the_node_is_left_alone_outside() {
         };
         node.spawn_as("carol", 1002);
         node.spawn_as("dave", 0);
-        let mut systemd = node.systemd.0.borrow_mut();
-        systemd.accounts.insert(1002, admin);
-        drop(systemd);
+        node.systemd.0.borrow_mut().accounts.insert(1002, admin);
         node.tick(&daemon, 1).await;
         node.tick(&daemon, 1).await;
         let uids: Vec<_> = judged(&node).iter().map(|person| person.uid).collect();
@@ -145,9 +143,8 @@ fn an_admin_in_the_hub_s_word_and_whoever_the_hub_runs_as_is_left_alone_outside(
             uid: Some(1000),
             dynamic_user: false,
         };
-        let mut systemd = node.systemd.0.borrow_mut();
-        systemd.facts.insert("jupyterhub.service".into(), hub);
-        drop(systemd);
+        let unit = "jupyterhub.service".to_owned();
+        node.systemd.0.borrow_mut().facts.insert(unit, hub);
         daemon.ask_accounts();
         assert_eq!(judged(&node).len(), 1, "what was known stands meanwhile");
         node.tick(&daemon, 1).await;
@@ -211,21 +208,24 @@ fn off_on_and_a_changed_configuration_are_followed() {
     });
 }
 
+/// Certain evidence against whoever has an account of their own.
+fn accuse(node: &Node, daemon: &Running) {
+    for entry in daemon.inner.borrow_mut().entries.values_mut() {
+        if let Entry::Guarded(guarded) = entry
+            && guarded.lead.is_none()
+        {
+            let level = crate::evidence::Strength::Certain;
+            let event = crate::judge::Event::Evidence { level };
+            crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
+        }
+    }
+}
+
 #[test]
 fn what_stands_in_for_a_server_s_class_holds_outside_and_ending_the_server_is_no_way_out() {
     on_a_node(async || {
         let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
-        let mut inner = daemon.inner.borrow_mut();
-        for entry in inner.entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry
-                && guarded.lead.is_none()
-            {
-                let level = crate::evidence::Strength::Certain;
-                let event = crate::judge::Event::Evidence { level };
-                crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
-            }
-        }
-        drop(inner);
+        accuse(&node, &daemon);
         node.tick(&daemon, 1).await;
         assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
         assert_eq!(class(&node).as_deref(), Some("quarantine"));
