@@ -179,10 +179,10 @@ def finish(directory):
     # Nothing here may wait for a network, fetch updates, or start what a scenario did not ask for.
     for unit in ("systemd-networkd-wait-online.service", "systemd-timesyncd.service", "apt-daily.timer",
                  "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer", "dpkg-db-backup.timer",
-                 "docker.service", "docker.socket", "containerd.service", "prometheus.service",
+                 "docker.service", "docker.socket", "containerd.service", "ssh.service", "prometheus.service",
                  "prometheus-node-exporter.service", "getty@.service", "serial-getty@.service",
                  "console-getty.service", "systemd-firstboot.service"):
-        if unit.startswith(("docker", "containerd", "prometheus")):
+        if unit.startswith(("docker", "containerd", "prometheus", "ssh.")):
             for wants in units.glob("*.wants"):
                 (wants / unit).unlink(missing_ok=True)
         else:
