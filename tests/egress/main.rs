@@ -15,5 +15,6 @@ mod listed;
 mod loopback;
 mod names;
 mod outside;
+mod people;
 mod refusals;
 mod scale;
