@@ -99,7 +99,10 @@ where
             () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
             _ = tick.tick() => daemon.tick_once(),
             () = daemon.until_look() => daemon.look(),
-            _ = save.tick() => daemon.save(),
+            _ = save.tick() => {
+                daemon.save();
+                crate::memory::give_back();
+            }
         }
     }
     daemon.save();

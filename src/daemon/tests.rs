@@ -199,6 +199,14 @@ impl Firewall for FakeFirewall {
         Ok(Box::new(|| Ok(audited)))
     }
 
+    fn sent(&mut self) -> Result<Vec<crate::egress::Sent>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn lacks(&mut self) -> Option<String> {
+        None
+    }
+
     fn generation(&mut self) -> Result<u32, Error> {
         Ok(self.rules().generation)
     }

@@ -8,12 +8,6 @@ use super::{CgroupId, ClassName};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A class name with something in it that a rule must not hold.
-    #[error("class name {name:?}: use 1 to 32 of a-z, 0-9 and '-', the first a letter")]
-    ClassName {
-        /// The name as given.
-        name: String,
-    },
     /// A policy no table can be built from.
     #[error("egress policy, {what}: {why}")]
     Policy {

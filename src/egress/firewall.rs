@@ -11,6 +11,9 @@ use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, People, Polic
 /// one. The driver remembers what it installed, so nothing is deleted that is not there; when
 /// the kernel's table proves to be another than remembered (someone flushed it), the change is
 /// made by installing the whole table again.
+///
+/// No method has a default: a driver that stands before another (`shared`) would answer by it
+/// instead of asking that one.
 pub trait Firewall: Send {
     /// Whether this kernel can hold the table: made and taken back within one transaction.
     ///
@@ -117,23 +120,17 @@ pub trait Firewall: Send {
     ///
     /// # Errors
     /// The table could not be read.
-    fn sent(&mut self) -> Result<Vec<Sent>, Error> {
-        Ok(Vec::new())
-    }
+    fn sent(&mut self) -> Result<Vec<Sent>, Error>;
 
     /// What servers of classes with a daily share sent elsewhere and received from there since the
     /// table was loaded. A few milliseconds at 5,000 servers.
     ///
     /// # Errors
     /// The table could not be read.
-    fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
-        Ok(Vec::new())
-    }
+    fn traffic(&mut self) -> Result<Vec<Traffic>, Error>;
 
     /// What the loaded policy asks for and this kernel cannot do, with what follows from that.
-    fn lacks(&mut self) -> Option<String> {
-        None
-    }
+    fn lacks(&mut self) -> Option<String>;
 
     /// The kernel's number of the present ruleset, raised by every transaction of anyone in
     /// this network namespace (`NFT_MSG_GETGEN`). Two equal readings mean nothing was changed
@@ -205,74 +202,5 @@ impl fmt::Display for Difference {
             DifferenceKind::Altered => "was changed by another",
         };
         write!(f, "{} {how}", self.object)
-    }
-}
-
-/// The driver that does nothing: for nodes whose admin wants no packet rules.
-#[derive(Debug, Default)]
-pub struct NoFirewall;
-
-impl Firewall for NoFirewall {
-    fn probe(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn load_with_people(
-        &mut self,
-        _: &Policy,
-        _: &[CgroupId],
-        _: &[Admitted],
-        _: &People,
-    ) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn set_people(&mut self, _: &People) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn admit(&mut self, _: &[Admitted]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn forget(&mut self, _: &[CgroupId]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn reclass(&mut self, _: &[(CgroupId, ClassName)]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn set_bridges(&mut self, _: &Bridges) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn remove(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn verify(&mut self) -> Result<Vec<Difference>, Error> {
-        Ok(Vec::new())
-    }
-
-    fn repair(&mut self, _: &Damage) -> Result<bool, Error> {
-        Ok(false)
-    }
-
-    fn audit(&mut self) -> Result<Audit, Error> {
-        Ok(Box::new(|| {
-            Ok(Audited {
-                generation: 0,
-                differences: Vec::new(),
-            })
-        }))
-    }
-
-    fn generation(&mut self) -> Result<u32, Error> {
-        Ok(0)
     }
 }

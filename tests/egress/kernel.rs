@@ -8,7 +8,7 @@ use std::{
 
 use hubwarden::egress::{
     Admitted, BitsPerSecond, CgroupId, Class, ClassLimits, ClassName, DifferenceKind, Error,
-    Firewall, Mode, Nft, NoFirewall, People, Person, Place, Policy, Rate, Service, Transport,
+    Firewall, Mode, Nft, People, Person, Place, Policy, Rate, Service, Transport,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -448,13 +448,6 @@ fn removing_leaves_nothing_and_can_be_repeated() {
         );
         assert!(matches!(nft.verify(), Err(Error::NotLoaded { .. })));
     });
-}
-
-#[test]
-fn no_firewall_does_nothing_and_is_well() {
-    let mut none = NoFirewall;
-    none.load(&policy(), &[], &[server(10, 1)]).unwrap();
-    assert_eq!(none.verify().unwrap(), []);
 }
 
 #[test]
