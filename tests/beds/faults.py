@@ -13,7 +13,8 @@ BRIDGE = "bridge hubwarden"
 FAULTS = (
     ("nft flush ruleset", "nft"),
     ("systemctl restart nftables", "nft"),
-    ("systemctl start firewalld", None),
+    # The two exclude each other: nftables.service is stopped, and flushes.
+    ("systemctl start firewalld", "nft"),
     ("firewall-cmd --reload", None),
     ("firewall-cmd --complete-reload", None),
     ("systemctl restart firewalld", None),
@@ -52,6 +53,7 @@ def inflict(bed, command, by):
     expect(all(before), "a table of ours is not there to begin with")
     damaged = by is not None and not owned(bed)
     done = bed.run(command, check=False, timeout=150)
+    # Where the table is owned, who tries to change it is told that it is not permitted.
     expect(done.code == 0 or by is not None and not damaged, f"`{command}` did not work: {done}")
     started = time.monotonic()
     eventually(lambda: both_tables(bed) == before, f"after `{command}` our rules are as before", 30)
