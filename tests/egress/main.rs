@@ -16,5 +16,6 @@ mod listed;
 mod loopback;
 mod names;
 mod outside;
+mod people;
 mod refusals;
 mod scale;
