@@ -1,9 +1,10 @@
 //! The senses at work: a thread that looks at hot servers, and listens for what is rare in all.
 //!
-//! It reads memory of processes that may stall it, so it is a thread of its own; what it finds
-//! goes to the daemon through a queue.
+//! What a process could hold up is left to helpers ([`super::helpers`]); what is found goes to the daemon
+//! through a queue.
 
 mod blind;
+mod into;
 mod turns;
 mod windows;
 
@@ -11,7 +12,6 @@ pub use blind::Blind;
 pub(super) use turns::MOST_PROCESSES;
 pub use turns::processes;
 
-use super::binary::{self, Kind};
 use super::constants::Constants;
 use super::exec::Exec;
 use super::process::Process;
@@ -22,6 +22,7 @@ use super::stratum::Stratum;
 use super::{Evidence, Fact, Sense};
 use crate::units::Time;
 use blind::sighted;
+use into::Into;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -72,7 +73,6 @@ pub struct Found {
 pub struct Senses {
     settings: Settings,
     rounding: Option<(Rounding, Nudge)>,
-    constants: Option<Constants>,
     exec: Option<Exec>,
     starts: Option<Starts>,
     stratum: Option<Stratum>,
@@ -80,6 +80,7 @@ pub struct Senses {
     blind: Vec<Blind>,
     windows: Windows,
     turns: Turns,
+    into: Into,
 }
 
 impl Senses {
@@ -96,10 +97,10 @@ impl Senses {
         let starts = with_types().and_then(|types| Starts::load(types).map_err(|e| said(&e)));
         let stratum = Stratum::load().map_err(|error| said(&error));
         let constants = Constants::try_out().map_err(|error| said(&error));
+        let constants = sighted(Sense::Constants, constants, &mut blind);
         Senses {
             settings: Settings::default(),
             rounding: sighted(Sense::Rounding, rounding, &mut blind),
-            constants: sighted(Sense::Constants, constants, &mut blind),
             exec: sighted(Sense::Exec, Exec::new().map_err(|e| said(&e)), &mut blind),
             starts: sighted(Sense::Exec, starts, &mut blind),
             stratum: sighted(Sense::Stratum, stratum, &mut blind),
@@ -107,6 +108,7 @@ impl Senses {
             blind,
             windows: Windows::default(),
             turns: Turns::default(),
+            into: Into::new(constants),
         }
     }
 
@@ -118,6 +120,12 @@ impl Senses {
     /// Starts of programs that came too fast to be told.
     pub fn starts_missed(&self) -> u64 {
         self.starts.as_ref().map_or(0, Starts::missed)
+    }
+
+    /// Servers that hold whoever looks into their processes, and whether nobody is looked into for
+    /// that.
+    pub fn held(&self) -> (usize, bool) {
+        self.into.held()
     }
 
     /// Uses just these settings from now on.
@@ -204,7 +212,10 @@ impl Senses {
         self.windows.retain(&ids);
         let mut cpus = Vec::new();
         let begun = Instant::now();
-        for suspect in suspects {
+        // Another is first in each round, so that nobody uses up the others' time for good.
+        let first = self.turns.round() as usize % suspects.len().max(1);
+        let (later, sooner) = suspects.split_at(first);
+        for suspect in sooner.iter().chain(later) {
             for process in self.turns.whose_turn(&suspect.directory) {
                 let Some(worth) = self.turns.meet(suspect.id, process) else {
                     continue;
@@ -218,20 +229,13 @@ impl Senses {
                     && begun.elapsed() < MOST_TIME
                     && self.turns.is_due(suspect.id, process, now)
                 {
-                    for fact in self.look_into(process) {
-                        let evidence = Evidence {
-                            fact,
-                            pid: process.pid(),
-                            at: now,
-                        };
-                        found.push(Found {
-                            id: suspect.id,
-                            evidence,
-                        });
-                    }
+                    found.extend(self.named(suspect.id, process, now));
+                    let senses = &self.settings.senses;
+                    found.extend(self.into.look(suspect.id, process, senses, now));
                 }
             }
         }
+        found.extend(self.into.late(&ids, now));
         self.count(&ids, cpus, now, &mut found);
         found
     }
@@ -244,25 +248,17 @@ impl Senses {
         }
     }
 
-    /// Names, kind and memory of one process. One that is gone meanwhile says nothing more.
-    fn look_into(&self, process: Process) -> Vec<Fact> {
-        let mut facts = Vec::new();
-        let uses = |sense| self.settings.senses.contains(&sense);
-        if let Some(exec) = self.exec.as_ref().filter(|_| uses(Sense::Exec))
-            && let Ok(Some(pattern)) = exec.look(&process)
-        {
-            facts.push(Fact::Named(pattern));
+    /// What a process calls itself and is told. Nobody can hold that up: the kernel reads no file for
+    /// it, not even where the arguments lie in one (`FOLL_ANON` in `get_mm_cmdline`).
+    fn named(&self, id: u64, process: Process, at: Time) -> Option<Found> {
+        let exec = self.exec.as_ref()?;
+        if !self.settings.senses.contains(&Sense::Exec) {
+            return None;
         }
-        if uses(Sense::Binary) && matches!(binary::look(&process), Ok(Kind::NotPython)) {
-            facts.push(Fact::NoPythonInPython);
-        }
-        if let Some(constants) = self.constants.as_ref().filter(|_| uses(Sense::Constants))
-            && let Ok(scan) = constants.scan(&process)
-            && scan.found > 0
-        {
-            facts.push(Fact::Constants { found: scan.found });
-        }
-        facts
+        let fact = Fact::Named(exec.look(&process).ok()??);
+        let pid = process.pid();
+        let evidence = Evidence { fact, pid, at };
+        Some(Found { id, evidence })
     }
 
     fn count(&mut self, ids: &BTreeSet<u64>, cpus: Vec<usize>, now: Time, found: &mut Vec<Found>) {

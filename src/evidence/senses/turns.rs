@@ -49,6 +49,11 @@ impl Turns {
             .retain(|(id, _), known| suspects.contains(id) && round - known.met < FORGOTTEN_AFTER);
     }
 
+    /// Which round this is.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
     /// Those of a server's processes that are met in this round: all, or a part of very many.
     pub fn whose_turn(&self, directory: &Path) -> Vec<Process> {
         let mut all = processes(directory);
