@@ -5,7 +5,7 @@
 //! sense:
 //! - [`modes`], [`rounding`]: which rounding modes the CPU's SSE unit is switched to;
 //! - [`constants`]: RandomX's consensus constants in memory;
-//! - [`exec`], [`starts`]: what a process calls itself and is told on its command line;
+//! - [`exec`], [`starts`], [`connector`]: what a process calls itself and is told on its command line;
 //! - [`binary`]: what a process is in truth;
 //! - [`stratum`]: the pools' protocol in what is sent.
 //!
@@ -17,6 +17,7 @@
 //! matched, and nothing of what surrounded it.
 
 pub mod binary;
+pub mod connector;
 pub mod constants;
 pub mod exec;
 pub mod helpers;

@@ -12,6 +12,7 @@ pub use blind::Blind;
 pub(super) use turns::MOST_PROCESSES;
 pub use turns::processes;
 
+use super::connector::{Connector, Missed, Reading};
 use super::constants::Constants;
 use super::exec::Exec;
 use super::process::Process;
@@ -75,6 +76,8 @@ pub struct Senses {
     rounding: Option<(Rounding, Nudge)>,
     exec: Option<Exec>,
     starts: Option<Starts>,
+    /// Stands in for `starts`.
+    connector: Option<Connector>,
     stratum: Option<Stratum>,
     guarded: BTreeMap<u64, PathBuf>,
     blind: Vec<Blind>,
@@ -95,6 +98,7 @@ impl Senses {
             Ok((Rounding::load(types).map_err(|e| said(&e))?, nudge))
         });
         let starts = with_types().and_then(|types| Starts::load(types).map_err(|e| said(&e)));
+        let (starts, connector) = starts_or_connector(starts, &mut blind);
         let stratum = Stratum::load().map_err(|error| said(&error));
         let constants = Constants::try_out().map_err(|error| said(&error));
         let constants = sighted(Sense::Constants, constants, &mut blind);
@@ -102,7 +106,8 @@ impl Senses {
             settings: Settings::default(),
             rounding: sighted(Sense::Rounding, rounding, &mut blind),
             exec: sighted(Sense::Exec, Exec::new().map_err(|e| said(&e)), &mut blind),
-            starts: sighted(Sense::Exec, starts, &mut blind),
+            starts,
+            connector,
             stratum: sighted(Sense::Stratum, stratum, &mut blind),
             guarded: BTreeMap::new(),
             blind,
@@ -117,9 +122,16 @@ impl Senses {
         &self.blind
     }
 
-    /// Starts of programs that came too fast to be told.
-    pub fn starts_missed(&self) -> u64 {
-        self.starts.as_ref().map_or(0, Starts::missed)
+    /// Starts of programs that could not be read.
+    pub fn starts_missed(&self) -> Missed {
+        match (&self.starts, &self.connector) {
+            (Some(starts), _) => Missed {
+                too_fast: starts.missed(),
+                ..Missed::default()
+            },
+            (None, Some(connector)) => connector.missed(),
+            (None, None) => Missed::default(),
+        }
     }
 
     /// Servers that hold whoever looks into their processes, and whether nobody is looked into for
@@ -150,6 +162,9 @@ impl Senses {
             let ids = of(Sense::Exec).keys().copied().collect();
             trouble.extend(starts.watch(&ids).err().map(|error| (Sense::Exec, error)));
         }
+        if let Some(connector) = &self.connector {
+            connector.watch(of(Sense::Exec));
+        }
         if let Some(stratum) = &mut self.stratum {
             let watched = stratum.watch(of(Sense::Stratum));
             trouble.extend(watched.err().map(|error| (Sense::Stratum, error)));
@@ -157,7 +172,7 @@ impl Senses {
         for (sense, error) in trouble {
             let why = format!("not every server can be listened to: {error}");
             if !self.blind.iter().any(|blind| blind.sense == sense) {
-                self.blind.push(Blind { sense, why });
+                self.blind.push(Blind::new(sense, why));
             }
         }
     }
@@ -165,7 +180,9 @@ impl Senses {
     /// Readable when [`Senses::listen`] has something to hear.
     pub fn ears(&self) -> Vec<BorrowedFd<'_>> {
         let starts = self.starts.iter().map(AsFd::as_fd);
-        starts.chain(self.stratum.iter().map(AsFd::as_fd)).collect()
+        let connector = self.connector.iter().map(AsFd::as_fd);
+        let stratum = self.stratum.iter().map(AsFd::as_fd);
+        starts.chain(connector).chain(stratum).collect()
     }
 
     /// What the kernel told since the last time.
@@ -183,6 +200,13 @@ impl Senses {
                         },
                     });
                 }
+            });
+        }
+        for matched in self.connector.iter().flat_map(Connector::read) {
+            let (fact, pid) = (Fact::Named(matched.pattern), matched.pid);
+            found.push(Found {
+                id: matched.cgroup,
+                evidence: Evidence { fact, pid, at: now },
             });
         }
         for heard in self.stratum.iter_mut().flat_map(Stratum::read) {
@@ -279,5 +303,42 @@ impl Senses {
         let counted = rounding.counted();
         let length = self.settings.window;
         found.extend(self.windows.read(counted, length, now));
+    }
+}
+
+/// What tells of programs that are started; the connector where BPF does not.
+fn starts_or_connector(
+    starts: Result<Starts, String>,
+    blind: &mut Vec<Blind>,
+) -> (Option<Starts>, Option<Connector>) {
+    let refused = match starts {
+        Ok(starts) => return (Some(starts), None),
+        Err(refused) => refused,
+    };
+    let connector = crate::cgroup::find_root()
+        .map_err(|error| error.to_string())
+        .and_then(|root| {
+            let exec = Exec::new().map_err(|error| error.to_string())?;
+            let read = move |process: &Process| match exec.look(process) {
+                Ok(Some(pattern)) => Reading::Pattern(pattern),
+                Ok(None) => Reading::Nothing,
+                Err(_) => Reading::Gone,
+            };
+            Connector::start(&root, read).map_err(|error| error.to_string())
+        });
+    match connector {
+        Ok(connector) => {
+            blind.push(Blind {
+                sense: Sense::Exec,
+                why: refused,
+                remains: "the process connector tells of starts instead: a program that ends at once is \
+                          gone before its name is read, others are read",
+            });
+            (None, Some(connector))
+        }
+        Err(error) => {
+            blind.push(Blind::new(Sense::Exec, format!("{refused}; {error}")));
+            (None, None)
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Dossier;
 use crate::cgroup::CgroupId;
+use crate::evidence::connector::Missed;
 use crate::evidence::senses::{Blind, Found, Senses, Settings, Suspect};
 use crate::evidence::{Sense, Strength};
 use crate::report::{Entry as Told, Journal, Kind, Level};
@@ -48,7 +49,60 @@ pub(super) struct Order {
 #[derive(Clone, Default)]
 struct Health {
     blind: Vec<Blind>,
-    starts_missed: u64,
+    starts_missed: Missed,
+    /// Servers that hold whoever looks into them, and whether nobody is looked into for that.
+    held: (usize, bool),
+}
+
+impl Health {
+    fn lacks(&self) -> Vec<(String, String)> {
+        let mut lacks: Vec<(String, String)> = Vec::new();
+        let mut add = |sense: Sense, why| lacks.push((sense.as_str().to_owned(), why));
+        for blind in &self.blind {
+            add(blind.sense, format!("{}; {}", blind.why, blind.remains));
+        }
+        let Missed {
+            too_fast,
+            ended,
+            overflows,
+        } = self.starts_missed;
+        if too_fast > 0 {
+            let why = format!(
+                "{too_fast} programs were started too fast to be read; those that go on are looked \
+                 at while they use much CPU"
+            );
+            add(Sense::Exec, why);
+        }
+        if ended > 0 {
+            let why = format!("{ended} programs of this node had ended before they could be read");
+            add(Sense::Exec, why);
+        }
+        if overflows > 0 {
+            let why = format!(
+                "{overflows} times the kernel had more starts to tell than it has room for; what \
+                 went on was looked at then"
+            );
+            add(Sense::Exec, why);
+        }
+        match self.held {
+            (0, _) => {}
+            (servers, false) => {
+                let why = format!(
+                    "programs or memory of {servers} servers cannot be read, since a file system does \
+                     not answer; these servers are known by rounding modes and traffic alone"
+                );
+                add(Sense::Constants, why);
+            }
+            (servers, true) => {
+                let why = format!(
+                    "nobody's memory is searched, since {servers} servers hold whoever reads theirs; \
+                     end those that evidence names"
+                );
+                add(Sense::Constants, why);
+            }
+        }
+        lacks
+    }
 }
 
 impl Default for Dossiers {
@@ -132,23 +186,7 @@ impl Dossiers {
             .orders
             .as_ref()
             .and_then(|orders| held(&orders.health).clone());
-        let Some(health) = health else {
-            return Vec::new();
-        };
-        let mut lacks: Vec<(String, String)> = Vec::new();
-        for blind in &health.blind {
-            let why = format!("{}; {}", blind.why, blind.remains());
-            lacks.push((blind.sense.as_str().to_owned(), why));
-        }
-        if health.starts_missed > 0 {
-            let why = format!(
-                "{} programs were started too fast to be read; those that go on are looked at \
-                 while they use much CPU",
-                health.starts_missed
-            );
-            lacks.push((Sense::Exec.as_str().to_owned(), why));
-        }
-        lacks
+        health.map_or_else(Vec::new, |health| health.lacks())
     }
 }
 
@@ -158,9 +196,7 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
         let message = format!(
             "One of the senses for miners is blind, and the others go on: {} ({}). What remains: \
              {}.",
-            blind.sense,
-            blind.why,
-            blind.remains()
+            blind.sense, blind.why, blind.remains
         );
         let told = Told::new(Kind::Trouble, Level::Warning, message);
         journal.tell(told.with("EVIDENCE", blind.sense));
@@ -194,6 +230,7 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
             *held(&orders.health) = Some(Health {
                 blind: senses.blind().to_vec(),
                 starts_missed: senses.starts_missed(),
+                held: senses.held(),
             });
         }
         rests = order.suspects.is_empty();
@@ -224,4 +261,36 @@ fn wait(orders: &Orders, senses: &Senses, rests: bool) {
     // Interrupted or not, the next round finds what there is.
     let _ = poll(&mut ears, Some(&longest));
     let _ = rustix::io::read(&orders.wake, &mut [0; 8]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_is_told_with_its_number_and_what_remains() {
+        let mut health = Health::default();
+        assert_eq!(health.lacks(), []);
+        health.blind = vec![Blind::new(Sense::Rounding, "no types".into())];
+        health.starts_missed = Missed {
+            too_fast: 7,
+            ended: 8,
+            overflows: 9,
+        };
+        health.held = (2, false);
+        let told = health.lacks();
+        let words = |at: usize| format!("{}: {}", told[at].0, told[at].1);
+        assert!(words(0).starts_with("rounding: no types; no evidence is certain"));
+        assert!(words(1).starts_with("exec: 7 programs were started too fast"));
+        assert!(words(2).starts_with("exec: 8 programs of this node had ended"));
+        assert!(words(3).starts_with("exec: 9 times the kernel"));
+        assert!(words(4).starts_with("constants: programs or memory of 2 servers"));
+        health.held = (16, true);
+        let told = health.lacks();
+        assert!(
+            told[4]
+                .1
+                .starts_with("nobody's memory is searched, since 16 servers")
+        );
+    }
 }

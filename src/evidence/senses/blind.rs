@@ -9,12 +9,14 @@ pub struct Blind {
     pub sense: Sense,
     /// Why, in words that say what would help.
     pub why: String,
+    /// What the others still see of the same.
+    pub remains: &'static str,
 }
 
 impl Blind {
-    /// What the others still see of the same.
-    pub fn remains(&self) -> &'static str {
-        match self.sense {
+    /// One for which nothing stands in but the other senses.
+    pub fn new(sense: Sense, why: String) -> Blind {
+        let remains = match sense {
             Sense::Rounding => {
                 "no evidence is certain; what remains for RandomX are its constants in memory and \
                  stratum, where those work"
@@ -28,13 +30,18 @@ impl Blind {
             }
             Sense::Scan | Sense::Volume => "what the packet rules refuse, they refuse all the same",
             Sense::Binary | Sense::Pools => "this only ever corroborated",
+        };
+        Blind {
+            sense,
+            why,
+            remains,
         }
     }
 }
 
 impl std::fmt::Display for Blind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}; {}", self.sense, self.why, self.remains())
+        write!(f, "{}: {}; {}", self.sense, self.why, self.remains)
     }
 }
 
@@ -44,5 +51,7 @@ pub(super) fn sighted<T>(
     loaded: Result<T, String>,
     blind: &mut Vec<Blind>,
 ) -> Option<T> {
-    loaded.map_err(|why| blind.push(Blind { sense, why })).ok()
+    loaded
+        .map_err(|why| blind.push(Blind::new(sense, why)))
+        .ok()
 }
