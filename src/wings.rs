@@ -11,6 +11,7 @@ use std::path::Path;
 /// neither.
 const WINGS: &[(&str, &[&str])] = &[
     ("units", &[]),
+    ("memory", &[]),
     ("http", &[]),
     ("readiness", &[]),
     ("sd_bus", &[]),

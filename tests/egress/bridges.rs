@@ -12,7 +12,7 @@ use crate::{
     outside::{REFUSED, policy},
 };
 
-const BRIDGE4: &str = "10.80.0.1";
+pub const BRIDGE4: &str = "10.80.0.1";
 const BRIDGE6: &str = "fd80::1";
 
 /// A node with a bridge that routes to the host outside, and containers on it.

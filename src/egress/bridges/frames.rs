@@ -127,5 +127,17 @@ pub fn neighbour() -> Vec<Expr> {
 
 /// It is for an address of this node.
 pub fn to_this_node() -> Vec<Expr> {
-    vec![Expr::Fib { to: R0 }, equals(&RTN_LOCAL.to_ne_bytes())]
+    local(false)
+}
+
+/// It is for an address of the bridge that it came in by.
+pub fn to_its_bridge() -> Vec<Expr> {
+    local(true)
+}
+
+fn local(incoming: bool) -> Vec<Expr> {
+    vec![
+        Expr::Fib { to: R0, incoming },
+        equals(&RTN_LOCAL.to_ne_bytes()),
+    ]
 }

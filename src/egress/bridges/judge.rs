@@ -2,11 +2,11 @@
 
 use super::{
     CONTAINED, GUARDED_BRIDGES, SAYS_CONTAINER,
-    frames::{is_bridged, is_exempt, neighbour, to_this_node, unbridge},
+    frames::{is_bridged, is_exempt, neighbour, to_its_bridge, to_this_node, unbridge},
     neighbour_types,
 };
 use crate::egress::{
-    Policy, limits, phrases as p,
+    Policy, limits, names, phrases as p,
     ruleset::{Chain, DataType, Hook, Rule, Ruleset},
     sets, shape,
     table::{self, chain, rule},
@@ -72,6 +72,9 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
                 rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
             ];
             rules.extend(table::dns());
+            // Podman's networks have a resolver there, and the containers know no other.
+            let names = [p::service_in("dns"), to_its_bridge(), p::accept()];
+            rules.push(rule("its network's resolver", names));
             rules.push(rule("", [p::goto("not_its_own")]));
             rules
         }),
@@ -106,6 +109,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
         sets::plain(GUARDED_BRIDGES, TYPE_IFINDEX, 4),
         neighbour_types(),
     ]);
+    names::extend_for_containers(ruleset, policy);
 }
 
 /// What is routed through this node and was judged where it came in.

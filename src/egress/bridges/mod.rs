@@ -22,7 +22,7 @@ pub use judge::extend;
 pub use table::{PRIORITY, build};
 
 use super::{
-    CgroupId, ClassName, Policy, limits,
+    CgroupId, ClassName, Policy, limits, names,
     phrases::{self as p, Family},
     ruleset::{Data, Element, Ruleset, Set},
     sets,
@@ -101,6 +101,9 @@ impl Bridges {
         };
         let index = |port: &u32| port.to_ne_bytes().to_vec();
         let value = |mark: u32| Data::Value(mark.to_ne_bytes().to_vec());
+        let mut owners = BTreeSet::new();
+        // While its address is being made sure of, IPv6 sends from none (RFC 4862, 5.4.2).
+        let unspecified = IpAddr::from([0u16; 8]);
         for (port, server) in &self.servers {
             let mark = p::MARK | server.number;
             let to = Data::Goto(sets::class_chain(&server.class));
@@ -125,15 +128,18 @@ impl Bridges {
                 continue;
             }
             add(NFPROTO_BRIDGE, CHECKED, Element::key(index(port)));
-            // While its address is being made sure of, IPv6 sends from none (RFC 4862, 5.4.2).
-            let unspecified = IpAddr::from([0u16; 8]);
             for address in server.addresses.iter().chain([&unspecified]) {
                 let (family, bytes) = match address {
                     IpAddr::V4(address) => (Family::V4, address.octets().to_vec()),
                     IpAddr::V6(address) => (Family::V6, address.octets().to_vec()),
                 };
-                let key = [index(port), bytes].concat();
+                let key = [index(port), bytes.clone()].concat();
                 add(NFPROTO_BRIDGE, &sources(family), Element::key(key));
+                // Two engines may give one address to two: then it is the first one's.
+                if address != &unspecified && owners.insert(address) {
+                    let element = Element::map(bytes, value(mark));
+                    add(NFPROTO_INET, &names::by_address(family), element);
+                }
             }
         }
         for port in &self.exempt {

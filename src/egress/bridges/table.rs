@@ -57,7 +57,17 @@ pub fn build(policy: &Policy) -> Ruleset {
             [p::outgoing_in(KNOWN_PORTS), p::goto("refused")],
         ),
     ];
+    // Finding neighbours is asked of all on the bridge; that another server does not hear it is
+    // nothing to tell of.
+    let unheard = match policy.mode {
+        Mode::Enforce => p::drop(),
+        Mode::Observe => [p::mark(0), p::accept()].concat(),
+    };
     let bridged = vec![
+        rule(
+            "not asked of another server",
+            [p::outgoing_in(SERVER_PORTS), neighbour(), unheard],
+        ),
         rule(
             "to another server",
             [p::outgoing_in(SERVER_PORTS), p::goto("refused")],

@@ -2,7 +2,7 @@
 
 use super::{BitsPerSecond, ClassLimits, Limit};
 use crate::egress::{
-    Admitted, Class, ClassName, Mode, Policy, bridges, phrases as p,
+    Admitted, Class, ClassName, Mode, Policy, bridges, people, phrases as p,
     ruleset::{Chain, Data, DataType, Element, Expr, Hook, Rule, Set},
     sets::{self, LEVELS},
     shape,
@@ -20,6 +20,10 @@ const BURST_MIN: u64 = 64 << 10;
 
 fn allowed(name: &ClassName) -> String {
     format!("allowed_{name}")
+}
+
+fn allowed_people(name: &ClassName) -> String {
+    format!("outside_{name}")
 }
 
 fn over(limit: Limit, name: &ClassName) -> String {
@@ -61,6 +65,19 @@ pub fn allow(name: &ClassName, class: &Class) -> Vec<Expr> {
         true => p::goto(&allowed(name)),
         false => p::accept(),
     }
+}
+
+/// The same, of what a user sends from outside the server.
+pub fn allow_people(name: &ClassName, class: &Class) -> Vec<Expr> {
+    match class.limits.on_sent() {
+        true => p::goto(&allowed_people(name)),
+        false => p::accept(),
+    }
+}
+
+/// Whether what is allowed counts against anything.
+pub fn counts_sent(class: &Class) -> bool {
+    class.limits.on_sent() && !class.unrestricted
 }
 
 /// The chain that what a server of a class receives goes through, if its class looks at that.
@@ -194,48 +211,72 @@ fn too_fast(policy: &Policy) -> Vec<Expr> {
 pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
     let mut chains = Vec::new();
     let limits = &class.limits;
-    let by_cgroup = by_cgroup();
-    // A container's packets have their server's mark, and no socket here.
-    let numbers = [by_cgroup.clone(), vec![p::number_by_mark()]].concat();
-    let mut rules: Vec<Rule> = Vec::new();
-    for (limit, check) in checks(limits) {
-        let set = format!("{}_{name}", limit.as_str());
-        let new = numbers.iter().map(|number| [p::is_new(), number.clone()]);
-        let new: Vec<Vec<Expr>> = new.map(|parts| parts.concat()).collect();
-        let then = || p::goto(&over(limit, name));
-        rules.extend(each_number(&new, limit.as_str(), &set, &check, then));
+    for (limit, _) in checks(limits) {
         let mut refuse = vec![rule("", [p::jump("name_sender")])];
         let says = format!("{}{} {name}", table::SAYS_LIMIT, limit.as_str());
         refuse.extend(table::refusal(policy, says));
         chains.push(chain(&over(limit, name), refuse));
     }
+    chains.extend(arriving(name, class, policy, &by_cgroup()));
+    if limits.on_sent() {
+        // A container's packets have their server's mark, and no socket here.
+        let by_mark = [p::number_by_mark()];
+        let servers = (allowed(name), by_cgroup(), &by_mark[..]);
+        let by_uid = vec![p::number_by_uid(people::MARKS)];
+        let people = (allowed_people(name), by_uid, &[][..]);
+        for (called, here, routed) in [servers, people] {
+            chains.extend(sending(&called, (&here, routed), name, class, policy));
+        }
+    }
+    if shape::shapes(policy, class) {
+        chains.push(leaving(name, limits, policy));
+    }
+    chains
+}
+
+/// What is allowed to who is known by one of these numbers: by those of sockets here, or by those of
+/// packets that are only routed.
+fn sending(
+    called: &str,
+    (here, routed): (&[Vec<Expr>], &[Vec<Expr>]),
+    name: &ClassName,
+    class: &Class,
+    policy: &Policy,
+) -> Vec<Chain> {
+    let limits = &class.limits;
+    let all = [here, routed].concat();
+    let mut rules: Vec<Rule> = Vec::new();
+    for (limit, check) in checks(limits) {
+        let set = format!("{}_{name}", limit.as_str());
+        let new = all.iter().map(|number| [p::is_new(), number.clone()]);
+        let new: Vec<Vec<Expr>> = new.map(|parts| parts.concat()).collect();
+        let then = || p::goto(&over(limit, name));
+        rules.extend(each_number(&new, limit.as_str(), &set, &check, then));
+    }
+    let mut chains = Vec::new();
     let shaped = shape::shapes(policy, class);
     if shaped {
         // It ends the packet's way here, so it is counted on the way out.
-        let counted = format!("queued_{name}");
+        let counted = format!("queued_{called}");
         let queue = |number: &Vec<Expr>| {
             let to = [shape::queue_it(number.clone()), p::goto(&counted)];
             rule("waits its turn", to)
         };
-        rules.extend(by_cgroup.iter().map(queue));
-        let mut day = count_day(name, limits, &by_cgroup);
+        rules.extend(here.iter().map(queue));
+        let mut day = count_day(name, limits, here);
         day.push(rule("", [p::accept()]));
         chains.push(chain(&counted, day));
-        chains.push(leaving(name, limits, policy));
     }
+    // Where a shaped container's packet leaves by is known later: see `leaving`.
+    let policed = if shaped { here } else { &all };
     if let Some(bandwidth) = limits.bandwidth {
         let (set, check) = (sent(name), police(bandwidth));
         let then = || too_fast(policy);
-        // Where what a container sends leaves by is known later: see `leaving`.
-        let here = if shaped { &by_cgroup } else { &numbers };
-        rules.extend(each_number(here, "bandwidth", &set, &check, then));
+        rules.extend(each_number(policed, "bandwidth", &set, &check, then));
     }
-    rules.extend(count_day(name, limits, &numbers));
-    chains.extend(arriving(name, class, policy, &by_cgroup));
-    if limits.on_sent() {
-        rules.push(rule("", [p::accept()]));
-        chains.push(chain(&allowed(name), rules));
-    }
+    rules.extend(count_day(name, limits, &all));
+    rules.push(rule("", [p::accept()]));
+    chains.push(chain(called, rules));
     chains
 }
 

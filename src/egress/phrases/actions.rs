@@ -1,6 +1,9 @@
 //! What becomes of a packet.
 
-use super::{R0, load, loads::number_by_cgroup, number_bits, protocol, store};
+use super::{
+    Family, LookupTo, R0, destination_in, load, look_up, number_bits, number_by_cgroup,
+    number_by_uid, protocol, store,
+};
 use crate::egress::{
     Transport,
     ruleset::{Expr, Verdict},
@@ -44,6 +47,21 @@ pub fn change_mark(mask: u32, xor: u32) -> Vec<Expr> {
 /// Mark it with what its socket's cgroup at this level maps to, if it does.
 pub fn mark_by_cgroup(level: u8, map: &str) -> Vec<Expr> {
     let mut exprs = number_by_cgroup(level, map);
+    exprs.push(store(NFT_META_MARK));
+    exprs
+}
+
+/// Mark it with what its destination maps to, if it does.
+pub fn mark_by_destination(family: Family, map: &str) -> Vec<Expr> {
+    let mut exprs = destination_in(family, map);
+    exprs.pop();
+    exprs.extend([look_up(map, LookupTo::Reg(R0), false), store(NFT_META_MARK)]);
+    exprs
+}
+
+/// Mark it with what its socket's owner maps to, if it does.
+pub fn mark_by_uid(map: &str) -> Vec<Expr> {
+    let mut exprs = number_by_uid(map);
     exprs.push(store(NFT_META_MARK));
     exprs
 }

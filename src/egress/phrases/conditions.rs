@@ -3,10 +3,10 @@
 use super::{
     Cmp, Family, LookupTo, MARK, MARK_MASK, R0, R1, bits, compare, equals, has, header,
     kind_of_mark, load,
-    loads::{cgroup, destination_port},
+    loads::{cgroup, destination_port, uid},
     look_up, number_bits,
 };
-use crate::egress::{Transport, ruleset::Expr, uapi::*};
+use crate::egress::{Person, Transport, ruleset::Expr, uapi::*};
 
 /// Loopback has this index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -62,7 +62,7 @@ pub fn by_outgoing(map: &str) -> Vec<Expr> {
 
 /// A process of this node sent it: only then does it have a socket whose owner can be loaded.
 pub fn is_of_a_process() -> Vec<Expr> {
-    vec![load(NFT_META_SKUID, R0), compare(Cmp::Gte, &[0; 4])]
+    vec![uid(), compare(Cmp::Gte, &[0; 4])]
 }
 
 /// It answers a flow that the other side began.
@@ -194,6 +194,22 @@ pub fn by_mark(map: &str) -> Vec<Expr> {
         load(NFT_META_MARK, R0),
         look_up(map, LookupTo::Verdict, false),
     ]
+}
+
+/// What its socket's owner maps to decides.
+pub fn by_uid(map: &str) -> Vec<Expr> {
+    vec![uid(), look_up(map, LookupTo::Verdict, false)]
+}
+
+/// Its socket is root's.
+pub fn is_root_s() -> Vec<Expr> {
+    vec![uid(), equals(&0u32.to_ne_bytes())]
+}
+
+/// Its mark is that of a user outside the server.
+pub fn marked_by_uid() -> Vec<Expr> {
+    let above = Person::NUMBER_MIN;
+    kind_of_mark(MARK | above, MARK_MASK | above)
 }
 
 /// There is a socket for it. `socket wildcard` loads 0 or 1 if there is one and matches nothing

@@ -15,6 +15,16 @@ pub(super) fn cgroup(level: u8, to: Reg) -> Expr {
     }
 }
 
+/// Load whose the open file of its socket is: who made it, whatever became of that process since.
+pub(super) fn uid() -> Expr {
+    load(NFT_META_SKUID, R0)
+}
+
+/// Load what its socket's owner maps to, if it does.
+pub fn number_by_uid(map: &str) -> Vec<Expr> {
+    vec![uid(), look_up(map, LookupTo::Reg(R0), false)]
+}
+
 /// Load its destination port.
 pub(super) fn destination_port(to: Reg) -> Expr {
     header(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, to)
