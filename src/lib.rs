@@ -15,9 +15,13 @@ pub mod evidence;
 pub mod http;
 pub mod hub;
 pub mod judge;
+mod memory;
 pub mod readiness;
 pub mod record;
 pub mod replay;
 pub mod report;
 pub mod sd_bus;
 pub mod units;
+
+#[cfg(test)]
+mod wings;

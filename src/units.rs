@@ -1,4 +1,9 @@
-//! Quantities that cross the borders between wings, one type each, so that no bare number does.
+//! Quantities and names that cross the borders between wings, one type each, so that no bare number
+//! or text does.
+
+mod class_name;
+
+pub use class_name::{ClassName, NotAClassName};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -80,18 +85,21 @@ impl fmt::Display for CoreSeconds {
     }
 }
 
-/// An amount of memory.
+/// An amount of memory, or of what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (amount, unit) = match self.0 {
-            b if b >= 1 << 30 => (b as f64 / (1u64 << 30) as f64, "GiB"),
-            b => (b as f64 / (1u64 << 20) as f64, "MiB"),
-        };
-        write!(f, "{} {unit}", trimmed(amount))
+        let steps = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match steps.into_iter().find(|(shift, _)| self.0 >> shift > 0) {
+            Some((shift, unit)) => {
+                let amount = self.0 as f64 / (1u64 << shift) as f64;
+                write!(f, "{} {unit}", trimmed(amount))
+            }
+            None => write!(f, "{} B", self.0),
+        }
     }
 }
 
@@ -161,6 +169,16 @@ mod tests {
         assert_eq!(CoreSeconds(600.0).to_string(), "10 core-minutes");
         assert_eq!(CoreSeconds(20.0).to_string(), "20 core-seconds");
         assert_eq!(in_words(Duration::from_secs(1440)), "24 min");
+        for (bytes, said) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 20, "5 MiB"),
+            (3 << 30, "3 GiB"),
+            (1 << 42, "4 TiB"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), said);
+        }
     }
 
     #[test]

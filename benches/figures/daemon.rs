@@ -6,8 +6,8 @@ use crate::figure;
 use hubwarden::act::{ActError, CpuControl, Owner};
 use hubwarden::config::Config;
 use hubwarden::daemon::{Parts, Store, run as run_daemon};
-use hubwarden::egress::Nft;
-use hubwarden::hub::{UnitFacts, UnitName, Units};
+use hubwarden::egress::{Monitor, Nft};
+use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
 use hubwarden::judge::Controls;
 use hubwarden::report::Journal;
 use hubwarden::sd_bus::SdBusError;
@@ -83,10 +83,6 @@ pub fn child(servers: &str, hot: &str) {
         hot => format!("{servers}_{hot}_hot"),
     };
     let state = tempfile::tempdir().expect("a directory");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
     let parts = parts(&bed.root, state.path());
     let shutdown = async {
         tokio::time::sleep(SETTLE).await;
@@ -96,10 +92,18 @@ pub fn child(servers: &str, hot: &str) {
         figure(&format!("daemon_cpu_percent_{name}"), percent, "%");
         figure(&format!("daemon_rss_mb_{name}"), rss_mb(), "MB");
     };
-    runtime
+    runtime()
         .block_on(run_daemon(parts, shutdown))
         .expect("the daemon runs");
     drop(spinners);
+}
+
+/// One thread's, as the daemon has it.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 /// The daemon with everything real but systemd, and nobody to ask it anything.
@@ -130,6 +134,24 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
         asked,
         intrusions,
         commands,
+    }
+}
+
+/// The same, told of what others do to its packet rules, which it does not own, as before kernel
+/// 6.9. Within a runtime.
+pub fn told_of_intrusions(root: &Path, state: &Path) -> Parts<Map, Map> {
+    let nft = Nft::open().expect("nftables");
+    let mut monitor = Monitor::listen(nft.port().expect("a number")).expect("a monitor");
+    let (tell, intrusions) = mpsc::channel(64);
+    tokio::spawn(async move {
+        while let Ok(intrusion) = monitor.next().await {
+            let _ = tell.send(intrusion).await;
+        }
+    });
+    Parts {
+        firewall: Box::new(nft),
+        intrusions,
+        ..parts(root, state)
     }
 }
 
@@ -167,6 +189,10 @@ impl Units for Map {
             uid: Some(1000),
             dynamic_user: false,
         })
+    }
+
+    async fn account(&self, _uid: u32) -> Account {
+        Account::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! `hubwarden off` and `on`, with a daemon and without one.
 
+use super::answer::{complain, connect, say};
 use super::{Failure, runtime};
 use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::control::{Client, ClientError};
@@ -15,14 +16,15 @@ pub(super) fn off(state: &Path) -> Result<(), Failure> {
             let client = Client::new(connection).await.map_err(Failure::new)?;
             match client.off().await {
                 Ok(words) => {
-                    println!("{words}");
-                    return Ok(());
+                    return say(&words);
                 }
                 Err(ClientError::Refused(words)) => return Err(Failure::new(words)),
                 Err(ClientError::NotRunning) => {}
                 // A daemon that hangs is as good as none: lift everything beside it.
                 Err(error) => {
-                    eprintln!("hubwarden: {error}; lifting everything without it");
+                    complain(format_args!(
+                        "hubwarden: {error}; lifting everything without it"
+                    ));
                     end_hung_daemon(state, connection).await?;
                 }
             }
@@ -45,7 +47,9 @@ async fn end_hung_daemon(state: &Path, connection: &zbus::Connection) -> Result<
     store.save(&book).map_err(Failure::new)?;
     let unit = UnitName("hubwarden.service".to_owned());
     if let Err(error) = SdBus::new(connection.clone()).kill_main(&unit).await {
-        eprintln!("hubwarden: the hanging daemon could not be ended: {error}");
+        complain(format_args!(
+            "hubwarden: the hanging daemon could not be ended: {error}"
+        ));
     }
     // The kernel lets go of the table a moment after the process is gone.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
@@ -70,31 +74,24 @@ async fn off_without_daemon(
     let mut firewall = Nft::open().map_err(Failure::new)?;
     let complaints = lift(&store, cpu.as_ref(), &mut firewall).await;
     if complaints.is_empty() {
-        println!(
+        return say(
             "hubwarden was switched off (its daemon is not running): no packet rule and no limit \
-             of ours is left. `hubwarden on` resumes."
+             of ours is left. `hubwarden on` resumes.",
         );
-        return Ok(());
     }
     Err(Failure::new(complaints.join("\nhubwarden: ")))
 }
 
 pub(super) fn on(state: &Path) -> Result<(), Failure> {
     runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let client = Client::new(&connection).await.map_err(Failure::new)?;
-        match client.on().await {
-            Ok(words) => {
-                println!("{words}");
-                Ok(())
-            }
+        match connect().await?.on().await {
+            Ok(words) => say(&words),
             Err(ClientError::NotRunning) => {
                 let store = Store::new(state).map_err(Failure::new)?;
                 let mut book = store.load_any_boot().map_err(Failure::new)?;
                 book.off = false;
                 store.save(&book).map_err(Failure::new)?;
-                println!("hubwarden will supervise as soon as it runs: systemctl start hubwarden");
-                Ok(())
+                say("hubwarden will supervise as soon as it runs: systemctl start hubwarden")
             }
             Err(error) => Err(Failure::new(error)),
         }

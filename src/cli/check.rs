@@ -1,13 +1,14 @@
 //! `hubwarden check`: what this node gives hubwarden, and where users are out of its reach.
 
+use super::answer::{connect, say};
 use super::{Failure, runtime};
 use crate::cgroup::{find_root, has_cpu_controller};
 use crate::config::{Config, ThrottleWhen};
-use crate::control::Client;
 use crate::egress::names::Queueing;
 use crate::egress::{Firewall, Nft};
 use crate::hub::HubUser;
 use nix::unistd::Group;
+use std::fmt::Write;
 use std::path::Path;
 
 /// How a finding matters.
@@ -28,6 +29,19 @@ struct Report {
 impl Report {
     fn add(&mut self, weight: Weight, line: impl Into<String>) {
         self.lines.push((weight, line.into()));
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (weight, line) in &self.lines {
+            let word = match weight {
+                Weight::Good => "good",
+                Weight::Note => "note",
+                Weight::Bad => "BAD ",
+            };
+            let _ = writeln!(text, "{word}  {line}");
+        }
+        text
     }
 
     fn when(&mut self, good: bool, otherwise: Weight, yes: &str, no: &str) {
@@ -56,14 +70,7 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
     kernel(&mut report, &config);
     runtime()?.block_on(daemon(&mut report));
     ways_out(&mut report, &config);
-    for (weight, line) in &report.lines {
-        let word = match weight {
-            Weight::Good => "good",
-            Weight::Note => "note",
-            Weight::Bad => "BAD ",
-        };
-        println!("{word}  {line}");
-    }
+    say(&report.text())?;
     match report
         .lines
         .iter()
@@ -148,16 +155,11 @@ fn shared(report: &mut Report, config: &Config, root: &Path) {
 
 async fn daemon(report: &mut Report) {
     let status = async {
-        let connection = crate::sd_bus::connect()
-            .await
-            .map_err(|error| error.to_string())?;
-        let client = Client::new(&connection)
-            .await
-            .map_err(|error| error.to_string())?;
-        client.status().await.map_err(|error| error.to_string())
+        let client = connect().await?;
+        client.status().await.map_err(Failure::new)
     };
     match status.await {
-        Err(error) => report.add(Weight::Bad, format!("daemon: {error}")),
+        Err(failure) => report.add(Weight::Bad, format!("daemon: {}", failure.message)),
         Ok(status) if status.off => {
             report.add(Weight::Note, "daemon: switched off; `hubwarden on` resumes");
         }

@@ -1,18 +1,16 @@
 //! `hubwarden check-config`.
 
 use super::Failure;
+use super::answer::{complain, say};
 use crate::config::{Config, ConfigError};
 use std::path::Path;
 
 pub(super) fn check_config(file: &Path) -> Result<(), Failure> {
     match Config::load(file) {
-        Ok(config) => {
-            println!("{}: good, {} mode", file.display(), config.mode);
-            Ok(())
-        }
+        Ok(config) => say(&format!("{}: good, {} mode", file.display(), config.mode)),
         Err(error) => {
             // One line a problem and nothing around it, as compilers and editors have it.
-            eprintln!("{error}");
+            complain(&error);
             let count = match &error {
                 ConfigError::Wrong { problems, .. } if problems.len() > 1 => {
                     format!("{} problems", problems.len())

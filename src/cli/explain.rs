@@ -1,8 +1,9 @@
 //! `hubwarden explain`: how one user's servers stand, and why.
 
+use super::Failure;
+use super::answer::{ask, show};
 use super::table::Table;
-use super::{Failure, runtime};
-use crate::control::{Client, Explanation, ProcessGroup, ServerProcesses};
+use crate::control::{Explanation, ProcessGroup, ServerProcesses};
 use crate::hub::HubUser;
 use crate::units::{CoreSeconds, Cores, Plain, in_words};
 use serde::Serialize;
@@ -18,37 +19,26 @@ struct Report {
 }
 
 pub(super) fn explain(user: &str, json: bool) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let client = Client::new(&connection).await.map_err(Failure::new)?;
-        let explained = client.explain(user).await.map_err(Failure::new)?;
-        // What is known stays worth telling where processes cannot be looked at.
-        let (processes, trouble) = match client.processes().await {
-            Ok(processes) => (processes, None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
-        };
-        let reports: Vec<Report> = explained
-            .into_iter()
-            .map(|explanation| Report {
-                processes: groups_of(&explanation.server.cgroup, &processes),
-                explanation,
-            })
-            .collect();
-        let text = if json {
-            serde_json::to_string_pretty(&reports).map_err(Failure::new)?
-        } else {
-            let texts: Vec<String> = reports
-                .iter()
-                .map(|report| in_full(report, trouble.as_deref()))
-                .collect();
-            texts.join("\n")
-        };
-        // A closed pipe (`| head`) is the reader's choice.
-        let _ = std::io::Write::write_all(
-            &mut std::io::stdout(),
-            format!("{}\n", text.trim_end()).as_bytes(),
-        );
-        Ok(())
+    let (explained, processes) = ask(async |client| {
+        let explained = client.explain(user).await?;
+        Ok((explained, client.processes().await))
+    })?;
+    // What is known stays worth telling where processes cannot be looked at.
+    let (processes, trouble) = match processes {
+        Ok(processes) => (processes, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let reports: Vec<Report> = explained
+        .into_iter()
+        .map(|explanation| Report {
+            processes: groups_of(&explanation.server.cgroup, &processes),
+            explanation,
+        })
+        .collect();
+    show(&reports, json, |reports| {
+        let in_full = |report| in_full(report, trouble.as_deref());
+        let texts: Vec<String> = reports.iter().map(in_full).collect();
+        texts.join("\n")
     })
 }
 

@@ -1,48 +1,29 @@
 //! `hubwarden flows`.
 
-use super::{Failure, runtime};
-use crate::control::{Client, FlowList};
-use crate::hub::HubUser;
+use super::Failure;
+use super::answer::{ask, show};
+use super::table::Table;
+use crate::control::FlowList;
+use crate::units::{Bytes, Plain};
 use std::fmt::Write;
 
 pub(super) fn flows(user: Option<&str>, json: bool) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let client = Client::new(&connection).await.map_err(Failure::new)?;
-        let list = client
-            .flows(user.unwrap_or(""))
-            .await
-            .map_err(Failure::new)?;
-        let text = if json {
-            serde_json::to_string_pretty(&list).map_err(Failure::new)?
-        } else {
-            in_words(&list)
-        };
-        // A closed pipe (`| head`) is the reader's choice.
-        let _ = std::io::Write::write_all(
-            &mut std::io::stdout(),
-            format!("{}\n", text.trim_end()).as_bytes(),
-        );
-        Ok(())
-    })
+    let list = ask(async |client| client.flows(user.unwrap_or("")).await)?;
+    show(&list, json, in_words)
 }
 
 fn in_words(list: &FlowList) -> String {
     if list.flows.is_empty() {
         return "No flows.".to_owned();
     }
-    let mut rows =
-        vec![["USER", "PROTO", "LOCAL", "REMOTE", "SENT", "RECEIVED"].map(str::to_owned)];
+    let mut table = Table::new(["USER", "PROTO", "LOCAL", "REMOTE", "SENT", "RECEIVED"]);
     for flow in &list.flows {
-        let size = |bytes: u64| {
-            if flow.counted {
-                in_bytes(bytes)
-            } else {
-                "-".to_owned()
-            }
+        let size = |bytes: u64| match flow.counted {
+            true => Bytes(bytes).to_string(),
+            false => "-".to_owned(),
         };
-        rows.push([
-            HubUser(flow.user.clone()).to_string(),
+        table.row([
+            Plain(&flow.user).to_string(),
             flow.protocol.clone(),
             flow.local.clone(),
             flow.remote.clone(),
@@ -50,35 +31,11 @@ fn in_words(list: &FlowList) -> String {
             size(flow.received),
         ]);
     }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let widths = rows.iter().map(|row| row[column].chars().count());
-            let width = widths.max().unwrap_or(0);
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
+    let mut text = table.text();
     if list.more > 0 {
         let _ = writeln!(text, "… and {} smaller ones.", list.more);
     }
     text
-}
-
-fn in_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut unit = 0;
-    #[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
-    let mut size = bytes as f64;
-    while size >= 1024.0 && unit + 1 < UNITS.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{bytes} B"),
-        _ => format!("{size:.1} {}", UNITS[unit]),
-    }
 }
 
 #[cfg(test)]
@@ -112,7 +69,7 @@ mod tests {
         assert!(!text.contains('\u{1b}'), "{text}");
         let lines: Vec<&str> = text.lines().collect();
         assert!(
-            lines[1].ends_with("[2001:db8::1]:443  900 B  5.0 MiB"),
+            lines[1].ends_with("[2001:db8::1]:443  900 B  5 MiB"),
             "{text}"
         );
         assert!(lines[2].ends_with("[2001:db8::1]:443  -      -"), "{text}");

@@ -1,8 +1,10 @@
 //! `hubwarden grant`, `grants` and `revoke`.
 
-use super::{Failure, runtime};
+use super::Failure;
+use super::answer::{ask, order, show};
 use crate::config::{parse_amount, parse_duration};
-use crate::control::{Client, GrantOrder};
+use crate::control::{GrantOrder, GrantStatus};
+use crate::units::Plain;
 use clap::Args;
 use std::time::Duration;
 
@@ -55,7 +57,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn grant(grant: Grant) -> Result<(), Failure> {
-    let order = GrantOrder {
+    let exception = GrantOrder {
         user: grant.user,
         limit_cores: grant.cpu.unwrap_or(0.0),
         baseline_cores: grant.baseline.unwrap_or(0.0),
@@ -65,45 +67,22 @@ pub(super) fn grant(grant: Grant) -> Result<(), Failure> {
         reason: grant.reason,
         by: String::new(),
     };
-    ask(async |client| client.grant(&order).await)
+    order(async |client| client.grant(&exception).await)
 }
 
 pub(super) fn revoke(user: &str) -> Result<(), Failure> {
-    ask(async |client| client.revoke(user).await)
+    order(async |client| client.revoke(user).await)
 }
 
 pub(super) fn grants(json: bool) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let client = Client::new(&connection).await.map_err(Failure::new)?;
-        let grants = client.grants().await.map_err(Failure::new)?;
-        if json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&grants).map_err(Failure::new)?
-            );
-        } else if grants.is_empty() {
-            println!("No grants.");
-        }
-        for grant in grants.iter().filter(|_| !json) {
-            println!(
-                "{}, by {}",
-                grant.words,
-                crate::hub::HubUser(grant.order.by.clone())
-            );
-        }
-        Ok(())
-    })
+    let grants = ask(async |client| client.grants().await)?;
+    show(&grants, json, |grants| in_words(grants))
 }
 
-/// Asks the daemon for something that it answers in words.
-fn ask(
-    request: impl AsyncFnOnce(&Client) -> Result<String, crate::control::ClientError>,
-) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let client = Client::new(&connection).await.map_err(Failure::new)?;
-        println!("{}", request(&client).await.map_err(Failure::new)?);
-        Ok(())
-    })
+fn in_words(grants: &[GrantStatus]) -> String {
+    if grants.is_empty() {
+        return "No grants.".to_owned();
+    }
+    let line = |grant: &GrantStatus| format!("{}, by {}\n", grant.words, Plain(&grant.order.by));
+    grants.iter().map(line).collect()
 }

@@ -1,8 +1,13 @@
 //! The command line: one file a verb.
 
+// These panic where what is written to is closed; `answer::say` and `complain` do not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod answer;
 mod brake;
 mod check;
 mod check_config;
+mod dates;
 mod explain;
 mod flows;
 mod grant;
@@ -167,7 +172,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("hubwarden: {}", failure.message);
+            answer::complain(format_args!("hubwarden: {}", failure.message));
             ExitCode::from(failure.code)
         }
     }

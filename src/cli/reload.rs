@@ -1,14 +1,7 @@
 //! `hubwarden reload`, which `systemctl reload` runs.
 
-use super::{Failure, runtime};
-use crate::control::Client;
+use super::{Failure, answer::order};
 
 pub(super) fn reload() -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let client = Client::new(&connection).await.map_err(Failure::new)?;
-        let words = client.reload().await.map_err(Failure::new)?;
-        println!("{words}");
-        Ok(())
-    })
+    order(async |client| client.reload().await)
 }

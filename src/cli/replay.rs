@@ -4,6 +4,7 @@ mod left_out;
 mod text;
 
 use super::Failure;
+use super::answer::show;
 use crate::config::Config;
 use crate::judge::Policy;
 use crate::record::Reader;
@@ -123,17 +124,9 @@ pub(super) fn replay(options: &Options) -> Result<(), Failure> {
         left_out: left_out::left_out(&config, options, &replays),
         replays,
     };
-    let text = if options.json {
-        serde_json::to_string_pretty(&report).map_err(Failure::new)?
-    } else {
-        text::in_text(&report, &policy, options.most)
-    };
-    // A closed pipe (`| head`) is the reader's choice.
-    let _ = std::io::Write::write_all(
-        &mut std::io::stdout(),
-        format!("{}\n", text.trim_end()).as_bytes(),
-    );
-    Ok(())
+    show(&report, options.json, |report| {
+        text::in_text(report, &policy, options.most)
+    })
 }
 
 /// The configuration and what to call it.

@@ -1,5 +1,6 @@
 //! `hubwarden run`: the daemon.
 
+use super::answer::complain;
 use super::{Failure, runtime};
 use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::config::Config;
@@ -118,9 +119,9 @@ fn intrusions(firewall: &Nft, journal: &Journal) -> mpsc::Receiver<Intrusion> {
                             }
                         }
                         Err(error) => {
-                            eprintln!(
+                            complain(format_args!(
                                 "hubwarden: changes by others are only seen at each tick: {error}"
-                            );
+                            ));
                             return;
                         }
                     }
@@ -187,7 +188,9 @@ fn refusals(group: u16, journal: &Journal) -> mpsc::Receiver<Refusal> {
                             }
                         }
                         Err(error) => {
-                            eprintln!("hubwarden: refusals are not told any more: {error}");
+                            complain(format_args!(
+                                "hubwarden: refusals are not told any more: {error}"
+                            ));
                             return;
                         }
                     }

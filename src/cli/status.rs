@@ -1,9 +1,10 @@
 //! `hubwarden status`.
 
-use super::{Failure, runtime};
-use crate::control::{Client, NodeStatus, ServerStatus};
-use crate::hub::HubUser;
-use crate::units::CoreSeconds;
+use super::Failure;
+use super::answer::{ask, show};
+use super::table::Table;
+use crate::control::{NodeStatus, ServerStatus};
+use crate::units::{CoreSeconds, Plain};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -16,25 +17,13 @@ struct Report {
 }
 
 pub(super) fn status(json: bool) -> Result<(), Failure> {
-    runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let client = Client::new(&connection).await.map_err(Failure::new)?;
-        let report = Report {
-            node: client.status().await.map_err(Failure::new)?,
-            servers: client.servers().await.map_err(Failure::new)?,
-        };
-        let text = if json {
-            serde_json::to_string_pretty(&report).map_err(Failure::new)?
-        } else {
-            in_words(&report)
-        };
-        // A closed pipe (`| head`) is the reader's choice.
-        let _ = std::io::Write::write_all(
-            &mut std::io::stdout(),
-            format!("{}\n", text.trim_end()).as_bytes(),
-        );
-        Ok(())
-    })
+    let report = ask(async |client| {
+        Ok(Report {
+            node: client.status().await?,
+            servers: client.servers().await?,
+        })
+    })?;
+    show(&report, json, in_words)
 }
 
 fn in_words(report: &Report) -> String {
@@ -59,7 +48,7 @@ fn in_words(report: &Report) -> String {
         );
     }
     for (sense, why) in &node.lacks {
-        let why = why.escape_debug();
+        let why = Plain(why);
         let _ = writeln!(text, "Miners, by {sense}: blind or impaired: {why}.");
     }
     if report.servers.is_empty() {
@@ -69,20 +58,18 @@ fn in_words(report: &Report) -> String {
         text.push_str(&table(&report.servers));
     }
     for (cgroup, why) in &node.unknown {
-        let cgroup = cgroup.escape_debug();
+        let cgroup = Plain(cgroup);
         let _ = writeln!(text, "\nNot known as a server: {cgroup}: {why}.");
     }
     text
 }
 
 fn table(servers: &[ServerStatus]) -> String {
-    let heads = ["USER", "CPU", "LIMIT", "CREDITS", "RUNG", "EGRESS", "UNIT"];
-    let mut rows: Vec<[String; 7]> = vec![heads.map(str::to_owned)];
+    let mut table = Table::new(["USER", "CPU", "LIMIT", "CREDITS", "RUNG", "EGRESS", "UNIT"]);
     for server in servers {
         let share = 100.0 * server.credits_core_seconds / server.credits_size_core_seconds;
-        let user = HubUser(server.user.clone()).to_string();
-        rows.push([
-            user,
+        table.row([
+            Plain(&server.user).to_string(),
             format!("{:.2}", server.cpu_cores),
             match server.limit_cores {
                 0.0 => "-".to_owned(),
@@ -96,29 +83,11 @@ fn table(servers: &[ServerStatus]) -> String {
                 true => format!("{} (grant)", server.rung),
                 false => server.rung.clone(),
             },
-            server.class.clone(),
-            server.unit.escape_debug().to_string(),
+            Plain(&server.class).to_string(),
+            Plain(&server.unit).to_string(),
         ]);
     }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows
-                .iter()
-                .map(|row| row[column].chars().count().min(40))
-                .max()
-                .unwrap_or(0);
-            let cell: String = if cell.chars().count() > 40 && column + 1 < row.len() {
-                cell.chars().take(39).chain(['…']).collect()
-            } else {
-                cell.clone()
-            };
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
+    table.text()
 }
 
 #[cfg(test)]

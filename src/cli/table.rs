@@ -7,8 +7,8 @@ pub(super) struct Table<const COLUMNS: usize> {
     rows: Vec<[String; COLUMNS]>,
 }
 
-/// Wider cells are cut, except in the last column.
-const WIDEST: usize = 40;
+/// Wider cells are cut, except in the last column. An IPv6 address with its port takes all of it.
+const WIDEST: usize = 47;
 
 impl<const COLUMNS: usize> Table<COLUMNS> {
     /// One that has its head only.
@@ -25,24 +25,31 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
 
     /// As lines.
     pub fn lines(&self) -> Vec<String> {
-        let width = |column: usize| {
-            let widths = self.rows.iter().map(|row| row[column].chars().count());
-            widths.max().unwrap_or(0).min(WIDEST)
-        };
-        let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
-        let mut lines = Vec::new();
+        let mut widths = [0; COLUMNS];
         for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().min(WIDEST).max(*width);
+            }
+        }
+        let line = |row: &[String; COLUMNS]| {
             let mut line = String::new();
-            for (column, cell) in row.iter().enumerate() {
-                let width = widths[column];
+            for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
                 let _ = match column + 1 < COLUMNS {
                     true => write!(line, "{:width$}  ", cut(cell, WIDEST)),
                     false => write!(line, "{cell}"),
                 };
             }
-            lines.push(line.trim_end().to_owned());
-        }
-        lines
+            line.trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect()
+    }
+
+    /// As text.
+    pub fn text(&self) -> String {
+        self.lines()
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 
     /// As text, each line two spaces from the left.
@@ -69,11 +76,12 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_long_cells_are_cut() {
         let mut table = Table::new(["A", "B"]);
-        table.row(["ü".repeat(50), "x".repeat(50)]);
+        table.row(["ü".repeat(60), "x".repeat(60)]);
         table.row(["short".into(), String::new()]);
         let lines = table.lines();
-        assert_eq!(lines[0], format!("A{}  B", " ".repeat(39)));
-        assert_eq!(lines[1], format!("{}…  {}", "ü".repeat(39), "x".repeat(50)));
+        let wide = "ü".repeat(WIDEST - 1);
+        assert_eq!(lines[0], format!("A{}  B", " ".repeat(WIDEST - 1)));
+        assert_eq!(lines[1], format!("{wide}…  {}", "x".repeat(60)));
         assert_eq!(lines[2], "short");
     }
 }

@@ -1,81 +1,10 @@
 //! A class: what its servers may reach, as an admin says it.
 
-use std::{fmt, ops::RangeInclusive, str::FromStr};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use super::{ClassLimits, Error, names::NamePattern};
-
-/// A class's name: 1 to 32 of `a-z`, `0-9` and `-`, the first a letter.
-///
-/// It becomes part of chain and set names and of the log prefix, so nothing else may be in it.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(transparent)]
-pub struct ClassName(String);
-
-impl ClassName {
-    /// Longest name, bytes.
-    pub const MAX: usize = 32;
-
-    /// The built-in class that accepts everything: for units in a guarded slice that are not
-    /// servers. A policy cannot define it.
-    pub fn exempt() -> Self {
-        Self("exempt".to_owned())
-    }
-
-    /// What stands for "not known yet": nothing is reached. A policy cannot define it.
-    pub fn pending() -> Self {
-        Self("pending".to_owned())
-    }
-
-    /// The built-in class of a server that has had its bytes for the day: this node only.
-    pub fn spent() -> Self {
-        Self("spent".to_owned())
-    }
-
-    /// The class that the configuration has from the start for miners; an admin may define it anew.
-    pub fn quarantine() -> Self {
-        Self("quarantine".to_owned())
-    }
-
-    /// Whether an admin may not define it.
-    pub fn is_built_in(&self) -> bool {
-        [Self::exempt(), Self::pending(), Self::spent()].contains(self)
-    }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ClassName {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self, Error> {
-        let bytes = name.as_bytes();
-        let ok = (1..=Self::MAX).contains(&bytes.len())
-            && bytes[0].is_ascii_lowercase()
-            && bytes
-                .iter()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
-        if ok {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err(Error::ClassName {
-                name: name.to_owned(),
-            })
-        }
-    }
-}
-
-impl fmt::Display for ClassName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use super::{ClassLimits, names::NamePattern};
 
 /// A transport protocol a service can be reached by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,32 +90,6 @@ impl Class {
             dns: true,
             services: [80, 443, 873, 9418].map(Service::tcp).to_vec(),
             ..Self::default()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn class_names_hold_nothing_that_a_rule_could_misread() {
-        for good in ["standard", "a", "gpu-2", &"x".repeat(32)] {
-            assert_eq!(good.parse::<ClassName>().unwrap().as_str(), good);
-        }
-        for bad in [
-            "",
-            "-a",
-            "9",
-            "A",
-            "a b",
-            "a_b",
-            "a\"",
-            "ä",
-            "a\n",
-            &"x".repeat(33),
-        ] {
-            assert!(bad.parse::<ClassName>().is_err(), "{bad:?}");
         }
     }
 }

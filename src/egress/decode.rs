@@ -138,14 +138,14 @@ fn element_of(a: Attributes<'_>) -> Option<Element> {
 /// The comment among the userdata that [`super::encode`] writes.
 fn comment(mut userdata: &[u8]) -> String {
     while let [kind, length, rest @ ..] = userdata {
-        let Some(value) = rest.get(..usize::from(*length)) else {
+        let Some((value, others)) = rest.split_at_checked(usize::from(*length)) else {
             break;
         };
         if *kind == UDATA_COMMENT {
-            let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
-            return String::from_utf8_lossy(&value[..end]).into_owned();
+            let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
+            return String::from_utf8_lossy(text).into_owned();
         }
-        userdata = &rest[value.len()..];
+        userdata = others;
     }
     String::new()
 }

@@ -203,7 +203,7 @@ pub fn elements(
             write_element(&mut list, change, element);
             taken += 1;
         }
-        rest = &rest[taken..];
+        rest = rest.get(taken..).unwrap_or_default();
         let (kind, flags, verb) = match change {
             Change::Add => (NFT_MSG_NEWSETELEM, NLM_F_CREATE, "add to"),
             Change::Delete => (NFT_MSG_DELSETELEM, 0, "delete from"),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, Policy};
+use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, People, Policy};
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
 /// blocks; none waits for anything but the kernel.
@@ -11,6 +11,9 @@ use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, Policy};
 /// one. The driver remembers what it installed, so nothing is deleted that is not there; when
 /// the kernel's table proves to be another than remembered (someone flushed it), the change is
 /// made by installing the whole table again.
+///
+/// No method has a default: a driver that stands before another (`shared`) would answer by it
+/// instead of asking that one.
 pub trait Firewall: Send {
     /// Whether this kernel can hold the table: made and taken back within one transaction.
     ///
@@ -18,17 +21,32 @@ pub trait Firewall: Send {
     /// What the kernel refused, and the module that is likely missing.
     fn probe(&mut self) -> Result<(), Error>;
 
-    /// Replace the whole table by this policy, these guarded slices and these servers. There is
-    /// no moment with neither the old nor the new one. Works whatever stood there before.
+    /// Replace the whole table by this policy, these guarded slices, these servers and these
+    /// users outside their servers. There is no moment with neither the old nor the new one.
+    /// Works whatever stood there before.
     ///
     /// # Errors
-    /// A policy or server that cannot be, or the kernel's refusal: the old table stands.
+    /// A policy, server or user that cannot be, or the kernel's refusal: the old table stands.
+    fn load_with_people(
+        &mut self,
+        policy: &Policy,
+        guarded: &[CgroupId],
+        servers: &[Admitted],
+        people: &People,
+    ) -> Result<(), Error>;
+
+    /// The same with nobody judged outside the servers.
+    ///
+    /// # Errors
+    /// As for [`Firewall::load_with_people`].
     fn load(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
-    ) -> Result<(), Error>;
+    ) -> Result<(), Error> {
+        self.load_with_people(policy, guarded, servers, &People::default())
+    }
 
     /// Let these servers out by their classes. One already admitted is changed to what is said
     /// now.
@@ -56,6 +74,12 @@ pub trait Firewall: Send {
     /// # Errors
     /// [`Error::NotLoaded`], or the kernel's refusal.
     fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error>;
+
+    /// Judge exactly these users outside their servers, each by the class said now.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], [`Error::Person`], or the kernel's refusal: all stay as they were.
+    fn set_people(&mut self, people: &People) -> Result<(), Error>;
 
     /// Judge exactly these containers by the ports that they are behind. Before `load` they are
     /// only remembered for it; a later `load` keeps them.
@@ -96,23 +120,17 @@ pub trait Firewall: Send {
     ///
     /// # Errors
     /// The table could not be read.
-    fn sent(&mut self) -> Result<Vec<Sent>, Error> {
-        Ok(Vec::new())
-    }
+    fn sent(&mut self) -> Result<Vec<Sent>, Error>;
 
     /// What servers of classes with a daily share sent elsewhere and received from there since the
     /// table was loaded. A few milliseconds at 5,000 servers.
     ///
     /// # Errors
     /// The table could not be read.
-    fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
-        Ok(Vec::new())
-    }
+    fn traffic(&mut self) -> Result<Vec<Traffic>, Error>;
 
     /// What the loaded policy asks for and this kernel cannot do, with what follows from that.
-    fn lacks(&mut self) -> Option<String> {
-        None
-    }
+    fn lacks(&mut self) -> Option<String>;
 
     /// The kernel's number of the present ruleset, raised by every transaction of anyone in
     /// this network namespace (`NFT_MSG_GETGEN`). Two equal readings mean nothing was changed
@@ -184,64 +202,5 @@ impl fmt::Display for Difference {
             DifferenceKind::Altered => "was changed by another",
         };
         write!(f, "{} {how}", self.object)
-    }
-}
-
-/// The driver that does nothing: for nodes whose admin wants no packet rules.
-#[derive(Debug, Default)]
-pub struct NoFirewall;
-
-impl Firewall for NoFirewall {
-    fn probe(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn load(&mut self, _: &Policy, _: &[CgroupId], _: &[Admitted]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn admit(&mut self, _: &[Admitted]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn forget(&mut self, _: &[CgroupId]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn reclass(&mut self, _: &[(CgroupId, ClassName)]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn set_bridges(&mut self, _: &Bridges) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn remove(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn verify(&mut self) -> Result<Vec<Difference>, Error> {
-        Ok(Vec::new())
-    }
-
-    fn repair(&mut self, _: &Damage) -> Result<bool, Error> {
-        Ok(false)
-    }
-
-    fn audit(&mut self) -> Result<Audit, Error> {
-        Ok(Box::new(|| {
-            Ok(Audited {
-                generation: 0,
-                differences: Vec::new(),
-            })
-        }))
-    }
-
-    fn generation(&mut self) -> Result<u32, Error> {
-        Ok(0)
     }
 }

@@ -8,27 +8,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsRawFd, OwnedFd},
 };
 
 use nix::{
     errno::Errno,
     libc,
-    sys::{
-        socket::{
-            AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv,
-            send, setsockopt, socket, sockopt,
-        },
-        time::TimeVal,
-    },
+    sys::socket::{SockFlag, SockProtocol},
 };
 
 use super::{
     CgroupId, Error,
-    message::{Message, Replies},
+    message::Message,
     nla::{Attributes, Writer},
     socket::Netlink,
-    uapi::{NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_HDRLEN},
+    uapi::NLM_F_DUMP,
 };
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -49,7 +42,6 @@ const SYN_SENT: u32 = 1 << 2;
 const MOST_UNANSWERED: usize = 65_536;
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
-const RECEIVE: usize = 64 << 10;
 
 // linux/netfilter/nfnetlink_conntrack.h
 const IPCTNL_MSG_CT_NEW: u16 = 0;
@@ -150,7 +142,8 @@ impl FanOut {
     /// [`Error::Socket`].
     pub fn from_hosts(least: usize) -> Result<BTreeMap<CgroupId, Self>, Error> {
         let mut found: BTreeMap<CgroupId, Self> = BTreeMap::new();
-        each_socket(SYN_SENT, &[IPPROTO_TCP], |cgroup, flow| {
+        let all = |_, _: &Flow| true;
+        each_socket(SYN_SENT, &[IPPROTO_TCP], all, |cgroup, flow| {
             let unanswered = &mut found.entry(cgroup).or_default().unanswered;
             if unanswered.len() < MOST_UNANSWERED {
                 unanswered.insert((flow.remote.ip(), flow.remote.port()));
@@ -158,12 +151,10 @@ impl FanOut {
         })?;
         found.retain(|_, fan_out| fan_out.hosts() >= least);
         if !found.is_empty() {
-            each_socket(ESTABLISHED, &[IPPROTO_TCP], |cgroup, flow| {
-                if let Some(fan_out) = found.get_mut(&cgroup)
-                    && !flow.remote.ip().is_loopback()
-                {
-                    fan_out.established += 1;
-                }
+            let waits: BTreeSet<CgroupId> = found.keys().copied().collect();
+            let keep = |cgroup, flow: &Flow| waits.contains(&cgroup) && leaves(flow);
+            each_socket(ESTABLISHED, &[IPPROTO_TCP], keep, |cgroup, _| {
+                found.entry(cgroup).or_default().established += 1;
             })?;
         }
         Ok(found)
@@ -171,79 +162,72 @@ impl FanOut {
 }
 
 fn sockets(cgroups: &BTreeSet<CgroupId>, found: &mut BTreeSet<Flow>) -> Result<(), Error> {
-    each_socket(WITH_A_PEER, &[IPPROTO_TCP, IPPROTO_UDP], |cgroup, flow| {
-        if cgroups.contains(&cgroup) && !flow.remote.ip().is_loopback() {
-            found.insert(flow);
-        }
+    let keep = |cgroup, flow: &Flow| cgroups.contains(&cgroup) && leaves(flow);
+    each_socket(WITH_A_PEER, &[IPPROTO_TCP, IPPROTO_UDP], keep, |_, flow| {
+        found.insert(flow);
     })
 }
 
-/// Lists the sockets in these states, of both families.
+/// Whether it is with another node, as far as loopback's addresses tell.
+fn leaves(flow: &Flow) -> bool {
+    !flow.remote.ip().is_loopback()
+}
+
+/// Lists the sockets in these states, of both families, and hands those that are kept to `each`.
 fn each_socket(
     states: u32,
     protocols: &[u8],
+    keep: impl Fn(CgroupId, &Flow) -> bool,
     mut each: impl FnMut(CgroupId, Flow),
 ) -> Result<(), Error> {
-    const ATTEMPT: &str = "list the sockets of this node";
-    let fd = open()?;
-    let mut buffer = vec![0; RECEIVE];
+    let attempt = "list the sockets of this node";
+    let mut netlink = Netlink::of(SockProtocol::NetlinkSockDiag, SockFlag::empty())?;
     for family in [libc::AF_INET, libc::AF_INET6] {
         for protocol in protocols.iter().copied() {
-            let request = request(family, protocol, states);
-            send(fd.as_raw_fd(), &request, MsgFlags::empty()).map_err(failed(ATTEMPT))?;
-            'dump: loop {
-                let length = match recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                    Ok(length) => length.min(buffer.len()),
-                    Err(Errno::EINTR) => continue,
-                    Err(errno) => return Err(failed(ATTEMPT)(errno)),
-                };
-                for reply in Replies(&buffer[..length]) {
-                    match reply.kind {
-                        NLMSG_DONE => break 'dump,
-                        NLMSG_ERROR => {
-                            let code = reply.outcome().map_or(libc::EPROTO, |(code, _)| code);
-                            // A kernel that cannot list UDP still lists TCP (CONFIG_INET_UDP_DIAG).
-                            if [libc::ENOENT, libc::EOPNOTSUPP].contains(&code) {
-                                break 'dump;
-                            }
-                            return Err(failed(ATTEMPT)(Errno::from_raw(code)));
-                        }
-                        SOCK_DIAG_BY_FAMILY => {
-                            if let Some((cgroup, flow)) = read_socket(protocol, reply.payload) {
-                                each(cgroup, flow);
-                            }
-                        }
-                        _ => {}
-                    }
+            let header = request(family, protocol, states);
+            let says = attempt.to_owned();
+            let w = Writer::default();
+            let request = Message::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, says, &header, w)?;
+            let found = netlink.dump(attempt, &request, |found, reply| {
+                if reply.kind == SOCK_DIAG_BY_FAMILY {
+                    let socket = read_socket(protocol, reply.payload);
+                    found.extend(socket.filter(|(cgroup, flow)| keep(*cgroup, flow)));
                 }
+            });
+            match found {
+                Ok(found) => found
+                    .into_iter()
+                    .for_each(|(cgroup, flow)| each(cgroup, flow)),
+                // A kernel that cannot list UDP still lists TCP (CONFIG_INET_UDP_DIAG).
+                Err(Error::Refused {
+                    errno: Errno::ENOENT | Errno::EOPNOTSUPP,
+                    ..
+                }) => {}
+                Err(error) => return Err(error),
             }
         }
     }
     Ok(())
 }
 
-fn request(family: i32, protocol: u8, states: u32) -> Vec<u8> {
-    let length = u32::try_from(NLMSG_HDRLEN + REQUEST).unwrap_or(u32::MAX);
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    bytes.extend([0; 8]);
+/// `struct inet_diag_req_v2`: for whole families, so that the socket it could name is left zero.
+fn request(family: i32, protocol: u8, states: u32) -> [u8; REQUEST] {
+    let mut bytes = [0; REQUEST];
     let family = u8::try_from(family).unwrap_or(0);
-    let info = 1u8 << (INET_DIAG_INFO - 1);
-    bytes.extend([family, protocol, info, 0]);
-    bytes.extend(states.to_ne_bytes());
-    bytes.resize(NLMSG_HDRLEN + REQUEST, 0);
+    let info = 1 << (INET_DIAG_INFO - 1);
+    bytes[..4].copy_from_slice(&[family, protocol, info, 0]);
+    bytes[4..8].copy_from_slice(&states.to_ne_bytes());
     bytes
 }
 
 /// Reads `struct inet_diag_msg` and its attributes.
 fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
     let end = |port: usize, address: usize| {
-        let port = u16::from_be_bytes(payload.get(port..port + 2)?.try_into().ok()?);
-        let bytes: [u8; 16] = payload.get(address..address + 16)?.try_into().ok()?;
+        let port = u16::from_be_bytes(*payload.get(port..)?.first_chunk()?);
+        let bytes = payload.get(address..)?;
         let address = match i32::from(*payload.first()?) {
-            libc::AF_INET => Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into(),
-            libc::AF_INET6 => IpAddr::from(Ipv6Addr::from(bytes)).to_canonical(),
+            libc::AF_INET => Ipv4Addr::from(*bytes.first_chunk::<4>()?).into(),
+            libc::AF_INET6 => IpAddr::from(Ipv6Addr::from(*bytes.first_chunk()?)).to_canonical(),
             _ => return None,
         };
         Some(SocketAddr::new(address, port))
@@ -254,11 +238,8 @@ fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
     }
     let attributes = Attributes(payload.get(ANSWER..)?);
     let info = attributes.bytes(INET_DIAG_INFO);
-    let count = |at: usize| {
-        let bytes = info.get(at..at + 8)?.try_into().ok()?;
-        Some(u64::from_ne_bytes(bytes))
-    };
-    let cgroup = attributes.get(INET_DIAG_CGROUP_ID)?.value.get(..8)?;
+    let count = |at: usize| Some(u64::from_ne_bytes(*info.get(at..)?.first_chunk()?));
+    let cgroup = *attributes.get(INET_DIAG_CGROUP_ID)?.value.first_chunk()?;
     let flow = Flow {
         protocol,
         local,
@@ -266,7 +247,7 @@ fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
         sent: count(BYTES_ACKED),
         received: count(BYTES_RECEIVED),
     };
-    Some((CgroupId(u64::from_ne_bytes(cgroup.try_into().ok()?)), flow))
+    Some((CgroupId(u64::from_ne_bytes(cgroup)), flow))
 }
 
 fn connections(sources: &BTreeSet<IpAddr>, found: &mut BTreeSet<Flow>) -> Result<(), Error> {
@@ -316,24 +297,6 @@ fn read_connection(a: Attributes<'_>) -> Option<Flow> {
         sent: bytes(CTA_COUNTERS_ORIG),
         received: bytes(CTA_COUNTERS_REPLY),
     })
-}
-
-fn open() -> Result<OwnedFd, Error> {
-    let fd = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkSockDiag,
-    )
-    .map_err(failed("open a socket to list sockets"))?;
-    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed("bind it"))?;
-    setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(5, 0))
-        .map_err(failed("bound the wait for sockets"))?;
-    Ok(fd)
-}
-
-fn failed(attempt: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::Socket { attempt, errno }
 }
 
 #[cfg(test)]

@@ -42,7 +42,13 @@ pub fn networks(nets: &[IpNet]) -> (Vec<Element>, Vec<Element>) {
 
 fn elements(ranges: Vec<(u128, u128)>, bytes: usize) -> Vec<Element> {
     let most = u128::MAX >> (128 - 8 * bytes);
-    let key = |value: u128| value.to_be_bytes()[16 - bytes..].to_vec();
+    let key = |value: u128| {
+        value
+            .to_be_bytes()
+            .into_iter()
+            .skip(16 - bytes)
+            .collect::<Vec<u8>>()
+    };
     let mut elements = Vec::new();
     for (low, high) in merge(ranges) {
         elements.push(Element::key(key(low)));

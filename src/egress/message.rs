@@ -11,30 +11,53 @@ use super::{
 pub struct Message {
     kind: u16,
     flags: u16,
-    family: u8,
-    body: Vec<u8>,
+    /// The fixed header that its subsystem has before the attributes, and those.
+    payload: Vec<u8>,
     /// What it asks for: "add chain output".
     pub says: String,
 }
 
 impl Message {
+    /// A request of any subsystem. Its fixed header is begun by the address family, as all are.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if an attribute outgrew its length field.
+    pub fn new(
+        kind: u16,
+        flags: u16,
+        says: String,
+        header: &[u8],
+        attributes: Writer,
+    ) -> Result<Self, Error> {
+        match attributes.finish() {
+            Ok(attributes) => Ok(Self {
+                kind,
+                flags,
+                payload: [header, &attributes].concat(),
+                says,
+            }),
+            Err(length) => Err(Error::TooLong {
+                message: says,
+                length,
+            }),
+        }
+    }
+
     /// A request to nf_tables, for a table of the family `inet`.
     ///
     /// # Errors
     /// [`Error::TooLong`] if an attribute outgrew its length field.
     pub fn nft(kind: u16, flags: u16, says: String, attributes: Writer) -> Result<Self, Error> {
-        Self::new(
-            NFNL_SUBSYS_NFTABLES << 8 | kind,
-            flags,
-            NFPROTO_INET,
-            says,
-            attributes,
-        )
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
+        Self::new(kind, flags, says, &nfgenmsg(NFPROTO_INET, 0), attributes)
     }
 
     /// The same request for a table of another family than `inet`.
-    pub fn of_family(self, family: u8) -> Self {
-        Self { family, ..self }
+    pub fn of_family(mut self, family: u8) -> Self {
+        if let Some(place) = self.payload.first_mut() {
+            *place = family;
+        }
+        self
     }
 
     /// A request to connection tracking, of both families.
@@ -47,92 +70,59 @@ impl Message {
         says: String,
         attributes: Writer,
     ) -> Result<Self, Error> {
-        Self::new(
-            NFNL_SUBSYS_CTNETLINK << 8 | kind,
-            flags,
-            NFPROTO_UNSPEC,
-            says,
-            attributes,
-        )
+        let kind = NFNL_SUBSYS_CTNETLINK << 8 | kind;
+        Self::new(kind, flags, says, &nfgenmsg(NFPROTO_UNSPEC, 0), attributes)
     }
 
-    /// A request to nfnetlink_log.
+    /// A request to nfnetlink_log about a group.
     ///
     /// # Errors
     /// [`Error::TooLong`] if an attribute outgrew its length field.
-    pub fn log(kind: u16, says: String, attributes: Writer) -> Result<Self, Error> {
-        Self::new(
-            NFNL_SUBSYS_ULOG << 8 | kind,
-            NLM_F_ACK,
-            NFPROTO_UNSPEC,
-            says,
-            attributes,
-        )
+    pub fn log(kind: u16, group: u16, says: String, attributes: Writer) -> Result<Self, Error> {
+        let kind = NFNL_SUBSYS_ULOG << 8 | kind;
+        let header = nfgenmsg(NFPROTO_UNSPEC, group);
+        Self::new(kind, NLM_F_ACK, says, &header, attributes)
     }
 
-    /// A request to nfnetlink_queue.
+    /// A request to nfnetlink_queue about a queue.
     ///
     /// # Errors
     /// [`Error::TooLong`] if an attribute outgrew its length field.
-    pub fn queue(kind: u16, flags: u16, says: String, attributes: Writer) -> Result<Self, Error> {
-        let kind = NFNL_SUBSYS_QUEUE << 8 | kind;
-        Self::new(kind, flags, NFPROTO_UNSPEC, says, attributes)
-    }
-
-    fn new(
+    pub fn queue(
         kind: u16,
         flags: u16,
-        family: u8,
+        queue: u16,
         says: String,
         attributes: Writer,
     ) -> Result<Self, Error> {
-        match attributes.finish() {
-            Ok(body) => Ok(Self {
-                kind,
-                flags,
-                family,
-                body,
-                says,
-            }),
-            Err(length) => Err(Error::TooLong {
-                message: says,
-                length,
-            }),
-        }
+        let kind = NFNL_SUBSYS_QUEUE << 8 | kind;
+        let header = nfgenmsg(NFPROTO_UNSPEC, queue);
+        Self::new(kind, flags, says, &header, attributes)
     }
 
-    /// Append the message as `struct nlmsghdr`, `struct nfgenmsg` and attributes.
-    pub fn write(&self, seq: u32, resource: u16, out: &mut Vec<u8>) {
-        self.write_with(self.flags, seq, resource, out);
-    }
-
-    fn write_with(&self, flags: u16, seq: u32, resource: u16, out: &mut Vec<u8>) {
-        let family = [self.family, 0];
-        frame(self.kind, flags, seq, family, resource, &self.body, out);
+    /// Append the message as `struct nlmsghdr` and payload.
+    pub fn write(&self, seq: u32, out: &mut Vec<u8>) {
+        frame(self.kind, self.flags, seq, &self.payload, out);
     }
 }
 
-fn frame(
-    kind: u16,
-    flags: u16,
-    seq: u32,
-    family: [u8; 2],
-    resource: u16,
-    body: &[u8],
-    out: &mut Vec<u8>,
-) {
+/// `struct nfgenmsg`: what netfilter's subsystems have before their attributes.
+fn nfgenmsg(family: u8, resource: u16) -> [u8; 4] {
+    let [high, low] = resource.to_be_bytes();
+    [family, 0, high, low]
+}
+
+fn frame(kind: u16, flags: u16, seq: u32, payload: &[u8], out: &mut Vec<u8>) {
     // A message is bounded by its attributes, each of which is bounded by 64 KiB, and by the
     // few attributes there are; it cannot reach 4 GiB.
     #[allow(clippy::cast_possible_truncation)]
-    let length = (NLMSG_HDRLEN + 4 + body.len()) as u32;
+    let length = (NLMSG_HDRLEN + payload.len()) as u32;
     out.extend_from_slice(&length.to_ne_bytes());
     out.extend_from_slice(&kind.to_ne_bytes());
     out.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
     out.extend_from_slice(&seq.to_ne_bytes());
     out.extend_from_slice(&0u32.to_ne_bytes());
-    out.extend_from_slice(&family);
-    out.extend_from_slice(&resource.to_be_bytes());
-    out.extend_from_slice(body);
+    out.extend_from_slice(payload);
     out.resize(align(out.len()), 0);
 }
 
@@ -143,37 +133,17 @@ fn frame(
 /// overflow a receive buffer at 5,000 servers (`nfnetlink_rcv_batch` in
 /// `net/netfilter/nfnetlink.c`).
 pub fn batch(messages: &[Message], first: u32) -> Vec<u8> {
-    let mut out = Vec::with_capacity(messages.iter().map(|m| m.body.len() + 64).sum());
-    let subsystem = NFNL_SUBSYS_NFTABLES;
-    frame(
-        NFNL_MSG_BATCH_BEGIN,
-        0,
-        first,
-        [0, 0],
-        subsystem,
-        &[],
-        &mut out,
-    );
+    let mut out = Vec::with_capacity(messages.iter().map(|m| m.payload.len() + 64).sum());
+    let ends = nfgenmsg(NFPROTO_UNSPEC, NFNL_SUBSYS_NFTABLES);
+    frame(NFNL_MSG_BATCH_BEGIN, 0, first, &ends, &mut out);
     let mut seq = first;
     for (i, message) in messages.iter().enumerate() {
         seq = seq.wrapping_add(1);
         let last = i + 1 == messages.len();
-        let flags = if last {
-            message.flags | NLM_F_ACK
-        } else {
-            message.flags
-        };
-        message.write_with(flags, seq, 0, &mut out);
+        let flags = message.flags | if last { NLM_F_ACK } else { 0 };
+        frame(message.kind, flags, seq, &message.payload, &mut out);
     }
-    frame(
-        NFNL_MSG_BATCH_END,
-        0,
-        seq.wrapping_add(1),
-        [0, 0],
-        subsystem,
-        &[],
-        &mut out,
-    );
+    frame(NFNL_MSG_BATCH_END, 0, seq.wrapping_add(1), &ends, &mut out);
     out
 }
 
@@ -234,13 +204,31 @@ impl<'a> Iterator for Replies<'a> {
     type Item = Reply<'a>;
 
     fn next(&mut self) -> Option<Reply<'a>> {
-        let header = self.0.get(..NLMSG_HDRLEN)?;
-        let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
+        let header: &[u8; NLMSG_HDRLEN] = self.0.first_chunk()?;
+        let [
+            l0,
+            l1,
+            l2,
+            l3,
+            k0,
+            k1,
+            f0,
+            f1,
+            s0,
+            s1,
+            s2,
+            s3,
+            p0,
+            p1,
+            p2,
+            p3,
+        ] = *header;
+        let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
         let reply = Reply {
-            kind: u16::from_ne_bytes(header[4..6].try_into().ok()?),
-            flags: u16::from_ne_bytes(header[6..8].try_into().ok()?),
-            seq: u32::from_ne_bytes(header[8..12].try_into().ok()?),
-            port: u32::from_ne_bytes(header[12..16].try_into().ok()?),
+            kind: u16::from_ne_bytes([k0, k1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            seq: u32::from_ne_bytes([s0, s1, s2, s3]),
+            port: u32::from_ne_bytes([p0, p1, p2, p3]),
             payload: self.0.get(NLMSG_HDRLEN..length)?,
         };
         self.0 = self.0.get(align(length)..).unwrap_or_default();

@@ -18,6 +18,9 @@
 //! `ruleset::Expr` with its two halves in `expr`, a new condition or action a function in
 //! `phrases`, a new set a few lines in `sets`, and a new rule a line in `table`.
 
+// What is read here comes from the kernel, the network or a feed; none of it may end the daemon.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
 mod bridges;
 mod class;
 mod damage;
@@ -33,6 +36,7 @@ mod intervals;
 mod limits;
 mod links;
 mod listed;
+mod listener;
 pub mod lists;
 mod message;
 mod monitor;
@@ -40,6 +44,7 @@ pub mod names;
 mod nflog;
 mod nft;
 mod nla;
+mod people;
 mod phrases;
 mod policy;
 mod readback;
@@ -49,21 +54,21 @@ mod sets;
 mod shared;
 mod socket;
 mod table;
+mod transaction;
 mod uapi;
 
 pub use bridges::{Bridges, ServerPort};
-pub use class::{Class, ClassName, Service, Transport};
+pub use class::{Class, Service, Transport};
 pub use damage::Damage;
 pub use error::Error;
-pub use firewall::{
-    Audit, Audited, Difference, DifferenceKind, Firewall, NoFirewall, Sent, Traffic,
-};
+pub use firewall::{Audit, Audited, Difference, DifferenceKind, Firewall, Sent, Traffic};
 pub use flows::{FanOut, Flow, Flows};
-pub use ids::{CgroupId, Mode};
+pub use ids::{CgroupId, ClassName, Mode};
 pub use limits::{BitsPerSecond, ClassLimits, Limit, Rate};
 pub use links::{Link, LinkEvents, Links};
 pub use monitor::{Intrusion, Monitor, Writer};
 pub use nflog::Refusals;
 pub use nft::Nft;
+pub use people::{People, Person, Place};
 pub use policy::{Admitted, Policy};
 pub use refusal::{Refusal, RefusedBy};

@@ -5,28 +5,21 @@
 //! `NFT_MSG_NEWGEN` with the writer's process (`nf_tables_commit` in
 //! `net/netfilter/nf_tables_api.c`). What packets or timeouts do to a set is not sent.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    os::fd::{AsRawFd, OwnedFd},
-};
+use std::{collections::VecDeque, fmt};
 
-use nix::{
-    errno::Errno,
-    sys::socket::{MsgFlags, SockFlag, recv},
-};
-use tokio::io::unix::AsyncFd;
+use nix::sys::socket::{SockFlag, SockProtocol};
 
 use super::{
     Damage, Error,
-    message::{Replies, Reply},
-    socket, table,
+    listener::{Heard, Listener},
+    message::Reply,
+    socket::Netlink,
+    table,
     uapi::*,
 };
 
 /// A load of 5,000 servers tells of 15,000 elements.
 const RECEIVE_QUEUE: usize = 8 << 20;
-const RECEIVE: usize = 64 << 10;
 /// `TASK_COMM_LEN`.
 const NAME_MAX: usize = 16;
 
@@ -57,8 +50,7 @@ impl fmt::Display for Writer {
 /// The changes of others, in the network namespace it was opened in.
 #[derive(Debug)]
 pub struct Monitor {
-    fd: AsyncFd<OwnedFd>,
-    buffer: Vec<u8>,
+    listener: Listener,
     reader: Reader,
     waiting: VecDeque<Intrusion>,
     /// Something was dropped, and what is queued is not read yet.
@@ -74,17 +66,11 @@ impl Monitor {
     /// # Errors
     /// [`Error::Socket`].
     pub fn listen(own: u32) -> Result<Self, Error> {
-        let fd = socket::open(SockFlag::SOCK_NONBLOCK, RECEIVE_QUEUE)?;
-        socket::join(&fd, NFNLGRP_NFTABLES)?;
-        // SAFETY: an `OwnedFd` is an open descriptor, and stays the same one until it is dropped
-        // with the `AsyncFd` that now owns it.
-        let fd = unsafe { AsyncFd::register(fd) }.map_err(|error| Error::Socket {
-            attempt: "wait for changes of the rules",
-            errno: socket::errno_of(&error.into()),
-        })?;
+        let netlink = Netlink::of(SockProtocol::NetlinkNetFilter, SockFlag::SOCK_NONBLOCK)?;
+        let netlink = netlink.with_queue(RECEIVE_QUEUE)?;
+        netlink.join(NFNLGRP_NFTABLES)?;
         Ok(Self {
-            fd,
-            buffer: vec![0; RECEIVE],
+            listener: Listener::on(netlink, "read changes of the rules")?,
             reader: Reader::new(own),
             waiting: VecDeque::new(),
             lost: false,
@@ -96,40 +82,20 @@ impl Monitor {
     /// # Errors
     /// [`Error::Socket`].
     pub async fn next(&mut self) -> Result<Intrusion, Error> {
-        const ATTEMPT: &str = "read changes of the rules";
         loop {
             if let Some(intrusion) = self.waiting.pop_front() {
                 return Ok(intrusion);
             }
-            let mut ready = self.fd.readable().await.map_err(|error| Error::Socket {
-                attempt: ATTEMPT,
-                errno: socket::errno_of(&error),
-            })?;
-            let fd = ready.get_inner().as_raw_fd();
-            match recv(fd, &mut self.buffer, MsgFlags::empty()) {
-                Ok(length) => {
-                    drop(ready);
-                    let bytes = &self.buffer[..length.min(self.buffer.len())];
-                    self.waiting
-                        .extend(Replies(bytes).filter_map(|reply| self.reader.take(reply)));
+            match self.listener.next().await? {
+                Heard::Said(replies) => self
+                    .waiting
+                    .extend(replies.filter_map(|reply| self.reader.take(reply))),
+                // Whoever looks at the rules only now has seen all of what was lost.
+                Heard::Silence if std::mem::take(&mut self.lost) => {
+                    return Ok(Intrusion::Unknown);
                 }
-                Err(Errno::EAGAIN) => {
-                    ready.clear_ready();
-                    if std::mem::take(&mut self.lost) {
-                        return Ok(Intrusion::Unknown);
-                    }
-                }
-                Err(Errno::EINTR) => {}
-                // From here until the queue is empty the kernel drops without another word
-                // (`NETLINK_S_CONGESTED` in `net/netlink/af_netlink.c`): whoever looks at the
-                // rules only now has seen all of it.
-                Err(Errno::ENOBUFS) => self.lost = true,
-                Err(errno) => {
-                    return Err(Error::Socket {
-                        attempt: ATTEMPT,
-                        errno,
-                    });
-                }
+                Heard::Silence => {}
+                Heard::Lost => self.lost = true,
             }
         }
     }
@@ -178,8 +144,8 @@ impl Reader {
 }
 
 fn name_of(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-    let name = bytes[..end.min(NAME_MAX)].escape_ascii().to_string();
+    let name = bytes.iter().take(NAME_MAX).take_while(|byte| **byte != 0);
+    let name: String = name.map(|byte| byte.escape_ascii().to_string()).collect();
     if name.is_empty() {
         return "an unknown process".to_owned();
     }
@@ -189,7 +155,7 @@ fn name_of(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::nla;
+    use crate::egress::{message::Replies, nla};
     use proptest::prelude::*;
 
     fn message(kind: u16, port: u32, family: u8, fill: impl Fn(&mut nla::Writer)) -> Vec<u8> {

@@ -1,40 +1,32 @@
 //! Refusals as they happen, from the kernel's NFLOG (`linux/netfilter/nfnetlink_log.h`).
 
-use std::{
-    collections::VecDeque,
-    os::fd::{AsRawFd, OwnedFd},
-};
+use std::collections::VecDeque;
 
 use nix::{
     errno::Errno,
-    libc,
-    sys::socket::{MsgFlags, SockFlag, recv, send},
+    sys::socket::{SockFlag, SockProtocol},
 };
-use tokio::io::unix::AsyncFd;
 
 use super::{
     Error, Refusal,
-    message::{Message, Replies},
+    listener::{Heard, Listener},
+    message::{Message, Reply},
     nla::Writer,
-    socket,
+    socket::Netlink,
     uapi::*,
 };
 
 /// Some thousands of refusals: each is a few hundred bytes.
 const RECEIVE_QUEUE: usize = 1 << 20;
-const RECEIVE: usize = 64 << 10;
 /// Headers are all that is asked for; the rules cut packets to the same.
 const COPY: u32 = 64;
 
 /// The refusals told to one NFLOG group, of the network namespace it was opened in.
 #[derive(Debug)]
 pub struct Refusals {
-    fd: AsyncFd<OwnedFd>,
-    buffer: Vec<u8>,
+    listener: Listener,
+    reader: Reader,
     waiting: VecDeque<Refusal>,
-    /// The sequence number of the kernel's next message.
-    expected: Option<u32>,
-    lost: u64,
 }
 
 impl Refusals {
@@ -47,23 +39,22 @@ impl Refusals {
     /// [`Error::GroupTaken`] if another socket listens to the group; [`Error::Refused`],
     /// [`Error::Socket`].
     pub fn listen(group: u16) -> Result<Self, Error> {
-        let fd = socket::open(SockFlag::SOCK_NONBLOCK, RECEIVE_QUEUE)?;
-        let mut buffer = vec![0; RECEIVE];
-        for (seq, message) in (1..).zip(configure(group)?) {
-            request(&fd, &message, seq, group, &mut buffer)?;
+        let netlink = Netlink::of(SockProtocol::NetlinkNetFilter, SockFlag::SOCK_NONBLOCK)?;
+        let mut netlink = netlink.with_queue(RECEIVE_QUEUE)?;
+        for message in configure(group)? {
+            match netlink.order("listen to NFLOG", &message) {
+                // Not for lack of rights: enlarging the queue needs the same ones.
+                Err(Error::Refused {
+                    errno: Errno::EPERM | Errno::EBUSY,
+                    ..
+                }) => return Err(Error::GroupTaken { group }),
+                done => done?,
+            }
         }
-        // SAFETY: an `OwnedFd` is an open descriptor, and stays the same one until it is dropped
-        // with the `AsyncFd` that now owns it.
-        let fd = unsafe { AsyncFd::register(fd) }.map_err(|error| Error::Socket {
-            attempt: "wait for refusals",
-            errno: socket::errno_of(&error.into()),
-        })?;
         Ok(Self {
-            fd,
-            buffer,
+            listener: Listener::on(netlink, "read refusals")?,
+            reader: Reader::default(),
             waiting: VecDeque::new(),
-            expected: None,
-            lost: 0,
         })
     }
 
@@ -72,33 +63,16 @@ impl Refusals {
     /// # Errors
     /// [`Error::Socket`]; refusals lost to a full queue are no error, they are counted.
     pub async fn next(&mut self) -> Result<Refusal, Error> {
-        const ATTEMPT: &str = "read refusals";
         loop {
             if let Some(refusal) = self.waiting.pop_front() {
                 return Ok(refusal);
             }
-            let mut ready = self.fd.readable().await.map_err(|error| Error::Socket {
-                attempt: ATTEMPT,
-                errno: socket::errno_of(&error),
-            })?;
-            match recv(
-                ready.get_inner().as_raw_fd(),
-                &mut self.buffer,
-                MsgFlags::empty(),
-            ) {
-                Ok(length) => {
-                    drop(ready);
-                    self.take(length.min(self.buffer.len()));
-                }
-                Err(Errno::EAGAIN) => ready.clear_ready(),
-                // The queue was full: the sequence numbers say how many are missing.
-                Err(Errno::ENOBUFS | Errno::EINTR) => {}
-                Err(errno) => {
-                    return Err(Error::Socket {
-                        attempt: ATTEMPT,
-                        errno,
-                    });
-                }
+            match self.listener.next().await? {
+                Heard::Said(replies) => self
+                    .waiting
+                    .extend(replies.filter_map(|reply| self.reader.take(reply))),
+                // The sequence numbers say how many are missing.
+                Heard::Silence | Heard::Lost => {}
             }
         }
     }
@@ -106,23 +80,31 @@ impl Refusals {
     /// How many of the kernel's messages were lost since the start because they came faster
     /// than they were read.
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.reader.lost
     }
+}
 
-    fn take(&mut self, length: usize) {
-        for reply in Replies(&self.buffer[..length]) {
-            if reply.kind != NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET {
-                continue;
-            }
-            let attributes = reply.attributes();
-            if let Some(seq) = attributes.be32(NFULA_SEQ) {
-                if let Some(expected) = self.expected {
-                    self.lost += u64::from(seq.wrapping_sub(expected));
-                }
-                self.expected = Some(seq.wrapping_add(1));
-            }
-            self.waiting.extend(Refusal::read(attributes));
+/// Reads refusals and counts those that are missing.
+#[derive(Debug, Default)]
+struct Reader {
+    /// The sequence number of the kernel's next message.
+    expected: Option<u32>,
+    lost: u64,
+}
+
+impl Reader {
+    fn take(&mut self, reply: Reply<'_>) -> Option<Refusal> {
+        if reply.kind != NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET {
+            return None;
         }
+        let attributes = reply.attributes();
+        if let Some(seq) = attributes.be32(NFULA_SEQ) {
+            if let Some(expected) = self.expected {
+                self.lost += u64::from(seq.wrapping_sub(expected));
+            }
+            self.expected = Some(seq.wrapping_add(1));
+        }
+        Refusal::read(attributes)
     }
 }
 
@@ -131,11 +113,8 @@ fn configure(group: u16) -> Result<[Message; 3], Error> {
     let message = |fill: &dyn Fn(&mut Writer)| {
         let mut w = Writer::default();
         fill(&mut w);
-        Message::log(
-            NFULNL_MSG_CONFIG,
-            format!("listen to NFLOG group {group}"),
-            w,
-        )
+        let says = format!("listen to NFLOG group {group}");
+        Message::log(NFULNL_MSG_CONFIG, group, says, w)
     };
     let [a, b, c, d] = COPY.to_be_bytes();
     Ok([
@@ -153,38 +132,36 @@ fn configure(group: u16) -> Result<[Message; 3], Error> {
     ])
 }
 
-fn request(
-    fd: &OwnedFd,
-    message: &Message,
-    seq: u32,
-    group: u16,
-    buffer: &mut [u8],
-) -> Result<(), Error> {
-    let attempt = "listen to NFLOG";
-    let socket = |errno| Error::Socket { attempt, errno };
-    let mut bytes = Vec::new();
-    message.write(seq, group, &mut bytes);
-    send(fd.as_raw_fd(), &bytes, MsgFlags::empty()).map_err(socket)?;
-    // The answer is in the queue when `send` returns; refusals may be before it.
-    loop {
-        let length = recv(fd.as_raw_fd(), buffer, MsgFlags::empty()).map_err(socket)?;
-        let mut answers = Replies(&buffer[..length.min(buffer.len())]);
-        let Some(reply) = answers.find(|r| r.kind == NLMSG_ERROR && r.seq == seq) else {
-            continue;
-        };
-        return match reply.outcome() {
-            Some((0, _)) => Ok(()),
-            // Not for lack of rights: enlarging the queue needs the same ones.
-            Some((libc::EPERM | libc::EBUSY, _)) => Err(Error::GroupTaken { group }),
-            Some((code, said)) => Err(Error::Refused {
-                message: message.says.clone(),
-                errno: Errno::from_raw(code),
-                said: said.to_owned(),
-            }),
-            None => Err(Error::Malformed {
-                attempt,
-                what: "short error",
-            }),
-        };
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::egress::message::Replies;
+
+    #[test]
+    fn messages_that_are_missing_are_counted_by_their_numbers_also_around_the_last() {
+        let mut reader = Reader::default();
+        for (seq, lost) in [(u32::MAX - 1, 0), (u32::MAX, 0), (2, 2), (3, 2)] {
+            let mut w = Writer::default();
+            w.be32(NFULA_SEQ, seq);
+            let payload = [&[0; 4][..], &w.finish().unwrap()].concat();
+            reader.take(Reply {
+                kind: NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET,
+                flags: 0,
+                seq: 0,
+                port: 0,
+                payload: &payload,
+            });
+            assert_eq!(reader.lost, lost, "at {seq}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut reader = Reader::default();
+            let _ = Replies(&bytes).filter_map(|reply| reader.take(reply)).count();
+        }
     }
 }

@@ -1,24 +1,25 @@
 //! The driver for nf_tables.
 
-use std::time::Instant;
+mod answers;
+mod changes;
+mod compared;
+mod counts;
 
 use nix::errno::Errno;
 
 use super::{
-    Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, DifferenceKind,
-    Error, Firewall, Mode, Policy, Sent, Traffic, bridges,
+    Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall,
+    Mode, People, Policy, Sent, Traffic, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
-    limits,
-    message::Message,
-    names::{self, DeniedBy, Dictionary, Queueing},
-    phrases, readback,
-    ruleset::{Element, Ruleset},
-    sets,
+    names::{self, Dictionary, Queueing},
+    ruleset::Ruleset,
     socket::Netlink,
     table,
     uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
+use changes::{by_family, by_set, is_drift, messages};
+use compared::{rulesets, verify};
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.
 #[derive(Debug)]
@@ -144,117 +145,6 @@ impl Nft {
         rulesets(installed, self.flags, self.queueing)
     }
 
-    /// How this kernel queues packets; tried when it is asked for the first time.
-    ///
-    /// # Errors
-    /// [`Error::Socket`].
-    pub fn queueing(&mut self) -> Result<Queueing, Error> {
-        if let Some(known) = self.queueing {
-            return Ok(known);
-        }
-        let found = names::try_queueing(&mut self.netlink)?;
-        self.queueing = Some(found);
-        Ok(found)
-    }
-
-    /// Have a class's servers reach the addresses of a name that a resolver told of, or say that
-    /// whoever asked may not have them. `asker` is the number of the server that asked, where one
-    /// did.
-    ///
-    /// # Errors
-    /// [`Error::NotLoaded`], or the kernel's refusal: nothing is reached then.
-    pub fn hear(&mut self, answer: &names::Answer, asker: Option<u32>) -> Result<Heard, Error> {
-        let attempt = "learn a name's addresses";
-        let now = Instant::now();
-        let Some(installed) = &mut self.installed else {
-            return Err(Error::NotLoaded { attempt });
-        };
-        let Some(asked) = &answer.asked else {
-            return Ok(Heard::default());
-        };
-        let class = asker.and_then(|number| installed.class_of(number));
-        let ruling = self.dictionary.rule(installed.policy(), class, asked);
-        let mut heard = Heard {
-            denied: ruling.denied,
-            enforced: installed.policy().mode == Mode::Enforce,
-            learned: 0,
-        };
-        let news = installed
-            .learned
-            .news(&ruling.classes, asked, &answer.addresses, now);
-        if news.is_empty() {
-            return Ok(heard);
-        }
-        self.netlink.transact(attempt, &names::messages(&news)?)?;
-        self.learned = self.learned.wrapping_add(1);
-        heard.learned = news.len();
-        installed.learned.apply(news, asked, now);
-        Ok(heard)
-    }
-
-    /// What an earlier daemon, or this one, learned, as far as a policy still allows it.
-    fn carry_learned(&mut self, next: &mut Installed) -> Result<(), Error> {
-        let now = Instant::now();
-        match &self.installed {
-            Some(before) => next.learned = before.learned.clone(),
-            None => {
-                for (class, family) in names::places(next.policy()) {
-                    let set = names::names_set(&class, family);
-                    let found = elements_if_there(&mut self.netlink, &set)?;
-                    next.learned.restore(&class, family, &found, now);
-                }
-            }
-        }
-        let policy = next.policy().clone();
-        next.learned.settle(&policy, now);
-        Ok(())
-    }
-
-    /// Puts into a ruleset the flows that the kernel knows, so that they outlast its change.
-    fn carry_flows(&mut self, ruleset: &mut Ruleset) -> Result<(), Error> {
-        for set in &mut ruleset.sets {
-            if names::is_flows_set(&set.name) {
-                set.elements = elements_if_there(&mut self.netlink, &set.name)?;
-                // One that ends just now has no time left to be written with.
-                set.elements.retain(|element| element.timeout_ms > 0);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds what came in by containers' ports to what their cgroups sent.
-    fn sent_by_containers(&mut self, sent: &mut Vec<Sent>) -> Result<(), Error> {
-        let Some(installed) = &self.installed else {
-            return Ok(());
-        };
-        if installed.bridges().servers.is_empty() {
-            return Ok(());
-        }
-        let counts = readback::counts(&mut self.netlink, table::TABLE, bridges::CONTAINED)?;
-        for (key, packets, bytes) in counts {
-            let Ok(mark) = key.try_into().map(u32::from_ne_bytes) else {
-                continue;
-            };
-            let number = mark & Admitted::NUMBER_MAX;
-            let mut ports = installed.bridges().servers.values();
-            let Some(port) = ports.find(|port| port.number == number) else {
-                continue;
-            };
-            match sent.iter_mut().find(|sent| sent.cgroup == port.cgroup) {
-                Some(known) => {
-                    known.packets = known.packets.saturating_add(packets);
-                    known.bytes = known.bytes.saturating_add(bytes);
-                }
-                None => sent.push(Sent {
-                    cgroup: port.cgroup,
-                    packets,
-                    bytes,
-                }),
-            }
-        }
-        Ok(())
-    }
-
     /// Asks the kernel once whether it has rules for bridges, as `probe` does for the rest.
     fn bridging(&mut self) -> Result<(), Errno> {
         if let Some(known) = self.bridging {
@@ -272,141 +162,12 @@ impl Nft {
     }
 }
 
-/// What became of an answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// What denies the name to who asked for it.
-    pub denied: Option<DeniedBy>,
-    /// Whether the policy refuses what is denied.
-    pub enforced: bool,
-    /// How many addresses were written.
-    pub learned: usize,
-}
-
-fn elements_if_there(netlink: &mut Netlink, set: &str) -> Result<Vec<Element>, Error> {
-    match readback::elements(netlink, NFPROTO_INET, table::TABLE, set) {
-        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(Vec::new()),
-        found => found,
-    }
-}
-
-/// What should stand, of both families.
-fn rulesets(
-    installed: &Installed,
-    flags: u32,
-    queueing: Option<Queueing>,
-) -> (Ruleset, Option<Ruleset>) {
-    let owned = |ruleset| Ruleset { flags, ..ruleset };
-    let mut inet = installed.ruleset();
-    names::queued_by(&mut inet, queueing.unwrap_or(Queueing::Missing));
-    (owned(inet), installed.bridge_ruleset().map(owned))
-}
-
-fn verify(
-    netlink: &mut Netlink,
-    (inet, bridge): &(Ruleset, Option<Ruleset>),
-    bridging: bool,
-) -> Result<Audited, Error> {
-    const TRIES: u32 = 5;
-    for _ in 0..TRIES {
-        let (generation, found) = readback::read(netlink, NFPROTO_INET, table::TABLE)?;
-        let mut differences = readback::compare(inet, found.as_ref());
-        if bridging {
-            let (again, found) = readback::read(netlink, NFPROTO_BRIDGE, table::TABLE)?;
-            if again != generation {
-                continue;
-            }
-            let on_bridges = match (bridge, found) {
-                (Some(bridge), found) => readback::compare(bridge, found.as_ref()),
-                (None, None) => Vec::new(),
-                (None, Some(_)) => vec![Difference {
-                    object: format!("table {}", table::TABLE),
-                    kind: DifferenceKind::Foreign,
-                }],
-            };
-            differences.extend(on_bridges.into_iter().map(|difference| Difference {
-                object: format!("{} (bridge)", difference.object),
-                ..difference
-            }));
-        }
-        return Ok(Audited {
-            generation,
-            differences,
-        });
-    }
-    Err(Error::Unsettled {
-        attempt: "read the egress tables",
-        tries: TRIES,
-    })
-}
-
 /// Who may not write at all is told so when the socket is opened; a refusal later is the owner's.
 fn owned(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EPERM) => Error::Owned,
         _ => error,
     }
-}
-
-/// Whether an error says that the kernel's table is another than remembered, or that a set of it
-/// is full.
-fn is_drift(error: &Error) -> bool {
-    matches!(error, Error::NoAnswer { .. })
-        || matches!(
-            error.errno(),
-            Some(Errno::ENOENT | Errno::EEXIST | Errno::EBUSY | Errno::ENFILE)
-        )
-}
-
-fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, Error> {
-    let of_servers = |servers: &[Admitted]| {
-        servers
-            .iter()
-            .flat_map(|server| sets::elements_of(policy, server))
-            .collect::<Vec<_>>()
-    };
-    let of_slices = |slices: &[CgroupId]| {
-        slices
-            .iter()
-            .map(|slice| (sets::GUARDED.to_owned(), sets::guard(*slice)))
-            .collect()
-    };
-    let mut messages = Vec::new();
-    for (change, elements) in [
-        (Change::Delete, of_servers(&delta.gone)),
-        (Change::Add, of_servers(&delta.come)),
-        (Change::Delete, of_slices(&delta.unguarded)),
-        (Change::Add, of_slices(&delta.guarded)),
-    ] {
-        messages.extend(by_set(change, elements)?);
-    }
-    Ok(messages)
-}
-
-fn by_set(change: Change, elements: Vec<(String, Element)>) -> Result<Vec<Message>, Error> {
-    let inet = |(set, element)| (NFPROTO_INET, set, element);
-    grouped(change, elements.into_iter().map(inet).collect())
-}
-
-fn by_family<'a>(
-    change: Change,
-    elements: impl Iterator<Item = &'a (u8, String, Element)>,
-) -> Result<Vec<Message>, Error> {
-    grouped(change, elements.cloned().collect())
-}
-
-fn grouped(
-    change: Change,
-    mut elements: Vec<(u8, String, Element)>,
-) -> Result<Vec<Message>, Error> {
-    elements.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    let mut messages = Vec::new();
-    for group in elements.chunk_by(|a, b| (a.0, &a.1) == (b.0, &b.1)) {
-        let list: Vec<_> = group.iter().map(|(.., element)| element.clone()).collect();
-        let (family, set, _) = &group[0];
-        messages.extend(encode::elements(*family, table::TABLE, set, change, &list)?);
-    }
-    Ok(messages)
 }
 
 impl Firewall for Nft {
@@ -420,11 +181,12 @@ impl Firewall for Nft {
         self.netlink.transact("try the egress table", &messages)
     }
 
-    fn load(
+    fn load_with_people(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
+        people: &People,
     ) -> Result<(), Error> {
         let mut next = Installed::new(policy)?;
         if names::uses(policy) {
@@ -434,6 +196,7 @@ impl Firewall for Nft {
         self.carry_learned(&mut next)?;
         next.apply(next.admit(servers)?);
         next.apply(next.guard(guarded));
+        next.set_people(people)?;
         next.set_bridges(self.bridges.clone());
         self.install("load the egress table", next)
     }
@@ -460,6 +223,31 @@ impl Firewall for Nft {
         let attempt = "guard slices";
         let delta = self.installed(attempt)?.guard(slices);
         self.change(attempt, delta)
+    }
+
+    fn set_people(&mut self, people: &People) -> Result<(), Error> {
+        let attempt = "judge users outside their servers";
+        let installed = self.installed(attempt)?;
+        if installed.people() == people {
+            return Ok(());
+        }
+        let [gone, come] = people.change(installed.people(), installed.policy());
+        let mut next = installed.clone();
+        next.set_people(people)?;
+        let mut messages = by_set(Change::Delete, gone)?;
+        messages.extend(by_set(Change::Add, come)?);
+        if messages.is_empty() {
+            self.installed = Some(next);
+            return Ok(());
+        }
+        match self.netlink.transact(attempt, &messages) {
+            Ok(()) => {
+                self.installed = Some(next);
+                Ok(())
+            }
+            Err(error) if is_drift(&error) => self.install(attempt, next),
+            Err(error) => Err(error),
+        }
     }
 
     fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
@@ -557,36 +345,11 @@ impl Firewall for Nft {
     }
 
     fn sent(&mut self) -> Result<Vec<Sent>, Error> {
-        self.installed("read the servers' counters")?;
-        let mut sent = Vec::new();
-        for level in sets::LEVELS {
-            let counts = readback::counts(&mut self.netlink, table::TABLE, &sets::servers(level))?;
-            sent.extend(counts.into_iter().filter_map(|(key, packets, bytes)| {
-                let cgroup = CgroupId(u64::from_ne_bytes(key.try_into().ok()?));
-                Some(Sent {
-                    cgroup,
-                    packets,
-                    bytes,
-                })
-            }));
-        }
-        self.sent_by_containers(&mut sent)?;
-        Ok(sent)
+        self.all_sent()
     }
 
     fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
-        let policy = self.installed("read the servers' traffic")?.policy();
-        let sets: Vec<String> = limits::traffic_sets(policy).collect();
-        let mut traffic = Vec::new();
-        for set in sets {
-            let counts = readback::counts(&mut self.netlink, table::TABLE, &set)?;
-            traffic.extend(counts.into_iter().filter_map(|(key, _, bytes)| {
-                let mark = u32::from_ne_bytes(key.try_into().ok()?);
-                let number = mark & !phrases::MARK_MASK;
-                Some(Traffic { number, bytes })
-            }));
-        }
-        Ok(traffic)
+        self.all_traffic()
     }
 
     fn lacks(&mut self) -> Option<String> {

@@ -61,9 +61,13 @@ impl Writer {
         self.open(kind | NLA_F_NESTED, 0);
         fill(self);
         let length = self.bytes.len() - start;
-        match u16::try_from(length) {
-            Ok(length) => self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes()),
-            Err(_) => self.too_long = self.too_long.or(Some(length)),
+        let field = self
+            .bytes
+            .get_mut(start..)
+            .and_then(|b| b.first_chunk_mut());
+        match (u16::try_from(length), field) {
+            (Ok(length), Some(field)) => *field = length.to_ne_bytes(),
+            _ => self.too_long = self.too_long.or(Some(length)),
         }
         self
     }
@@ -135,12 +139,8 @@ impl<'a> Attribute<'a> {
 
     /// The value as text, up to its first NUL.
     pub fn text(&self) -> Option<&'a str> {
-        let end = self
-            .value
-            .iter()
-            .position(|b| *b == 0)
-            .unwrap_or(self.value.len());
-        std::str::from_utf8(&self.value[..end]).ok()
+        let text = self.value.split(|byte| *byte == 0).next()?;
+        std::str::from_utf8(text).ok()
     }
 
     /// The attributes inside.

@@ -81,9 +81,10 @@ impl Refusal {
 /// The destination and protocol of an IP packet, and what follows its headers (nothing for
 /// fragments but the first).
 fn addressed(packet: &[u8]) -> Option<(IpAddr, u8, &[u8])> {
-    match packet.first()? >> 4 {
+    let first = *packet.first()?;
+    match first >> 4 {
         4 => {
-            let header = usize::from(packet[0] & 0xf) * 4;
+            let header = usize::from(first & 0xf) * 4;
             let address: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
             let offset = u16::from_be_bytes(packet.get(6..8)?.try_into().ok()?) & 0x1fff;
             let rest = if offset == 0 {
@@ -116,8 +117,9 @@ fn after_extensions(mut protocol: u8, mut rest: &[u8]) -> (u8, &[u8]) {
         };
         let first = protocol != FRAGMENT
             || rest
-                .get(2..4)
-                .is_some_and(|offset| offset[0] == 0 && offset[1] & 0xf8 == 0);
+                .get(2..)
+                .and_then(<[u8]>::first_chunk)
+                .is_some_and(|offset| u16::from_be_bytes(*offset) & 0xfff8 == 0);
         protocol = next;
         rest = if first {
             rest.get(skip..).unwrap_or_default()

@@ -1,6 +1,11 @@
-//! The netlink socket: transactions, dumps, the generation.
+//! A netlink socket, of any protocol: numbered requests and what the kernel answers to them.
+//!
+//! Transactions are in `transaction`, what the kernel says unasked in `listener`.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::{
+    ops::ControlFlow,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
 
 use nix::{
     errno::Errno,
@@ -16,42 +21,79 @@ use nix::{
 
 use super::{
     Error,
-    message::{self, Message, Replies, Reply},
-    nla::Writer,
+    message::{Message, Replies, Reply},
     uapi::*,
 };
 
-/// A dump's datagrams hold at most 32 KiB (`netlink_recvmsg` in `net/netlink/af_netlink.c`).
-const RECEIVE: usize = 64 << 10;
-/// Room for the refusals of a whole batch: they come before anything is read.
-const RECEIVE_QUEUE: usize = 4 << 20;
-const SEND_QUEUE: usize = 1 << 20;
+/// A dump's datagrams hold at most 32 KiB (`netlink_recvmsg` in `net/netlink/af_netlink.c`), a
+/// queue's messages one packet of at most 64 KiB.
+const RECEIVE: usize = 80 << 10;
+/// The kernel answers at once; this is for a machine in deep trouble.
+const PATIENCE_S: i64 = 5;
 const TRIES: u32 = 10;
 
-/// A socket to netfilter in the network namespace it was opened in.
+/// A netlink socket in the network namespace it was opened in.
 #[derive(Debug)]
 pub struct Netlink {
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     seq: u32,
-    send_queue: usize,
-    buffer: Vec<u8>,
+    /// The longest datagram that may be sent.
+    pub(super) send_queue: usize,
+    pub(super) buffer: Vec<u8>,
 }
 
 impl Netlink {
-    /// Open one.
+    /// A socket to this part of the kernel; with `SOCK_NONBLOCK` nothing waits.
     ///
     /// # Errors
-    /// [`Error::Socket`], with CAP_NET_ADMIN missing most likely.
-    pub fn open() -> Result<Self, Error> {
-        let fd = open(SockFlag::empty(), RECEIVE_QUEUE)?;
-        let mut netlink = Self {
+    /// [`Error::Socket`].
+    pub fn of(protocol: SockProtocol, flags: SockFlag) -> Result<Self, Error> {
+        let fd = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            flags | SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )
+        .map_err(failed("open a netlink socket"))?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed("bind a netlink socket"))?;
+        option(&fd, libc::NETLINK_CAP_ACK, 1).map_err(failed("ask for short refusals"))?;
+        option(&fd, libc::NETLINK_EXT_ACK, 1).map_err(failed("ask for worded refusals"))?;
+        let netlink = Self {
             fd,
             seq: 0,
             send_queue: 0,
             buffer: vec![0; RECEIVE],
         };
-        netlink.make_room(SEND_QUEUE)?;
-        Ok(netlink)
+        netlink.with_patience(PATIENCE_S)
+    }
+
+    /// Wait for answers for this many seconds at most.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn with_patience(self, seconds: i64) -> Result<Self, Error> {
+        setsockopt(&self.fd, sockopt::ReceiveTimeout, &TimeVal::new(seconds, 0))
+            .map_err(failed("bound the wait for netlink answers"))?;
+        Ok(self)
+    }
+
+    /// Let this many bytes wait until they are read, whatever the node's common bound.
+    ///
+    /// # Errors
+    /// [`Error::Socket`], with CAP_NET_ADMIN missing most likely.
+    pub fn with_queue(self, bytes: usize) -> Result<Self, Error> {
+        setsockopt(&self.fd, sockopt::RcvBufForce, &bytes)
+            .map_err(failed("enlarge the netlink receive buffer"))?;
+        Ok(self)
+    }
+
+    /// Be told of what happens in a multicast group.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn join(&self, group: libc::c_int) -> Result<(), Error> {
+        option(&self.fd, libc::NETLINK_ADD_MEMBERSHIP, group)
+            .map_err(failed("listen to a netlink group"))
     }
 
     /// The number that the kernel knows this socket by in its namespace.
@@ -64,71 +106,12 @@ impl Netlink {
             .map_err(failed("ask for a netlink socket's number"))
     }
 
-    /// Send these messages as one transaction: all of them happen, or none.
-    ///
-    /// The batch goes in one datagram, which the kernel works off before `send` returns; its
-    /// answers are then all in the queue.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with the first message the kernel refused, [`Error::Socket`], or
-    /// [`Error::NoAnswer`] if the answers were lost.
-    pub fn transact(&mut self, attempt: &'static str, messages: &[Message]) -> Result<(), Error> {
-        let Some(last) = messages.len().checked_sub(1) else {
-            return Ok(());
-        };
-        let first = self.reserve(messages.len() + 2);
-        let bytes = message::batch(messages, first);
-        self.make_room(bytes.len())?;
-        send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty()).map_err(failed(attempt))?;
-
-        let mut confirmed = false;
-        let mut refused: Option<(usize, i32, String)> = None;
-        loop {
-            let length = match self.receive(MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => length,
-                Err(Errno::EAGAIN) => break,
-                Err(Errno::ENOBUFS | Errno::EINTR) => continue,
-                Err(errno) => return Err(Error::Socket { attempt, errno }),
-            };
-            for reply in Replies(&self.buffer[..length]).filter(|r| r.kind == NLMSG_ERROR) {
-                let place = reply.seq.wrapping_sub(first) as usize;
-                match reply.outcome() {
-                    Some((0, _)) if place == last + 1 => confirmed = true,
-                    Some((code, said)) if code != 0 && place <= last + 2 => {
-                        // Place 0 is the batch itself: named only if no message is.
-                        let better = match refused {
-                            None => true,
-                            Some((known, ..)) => known == 0 || (place != 0 && place < known),
-                        };
-                        if better {
-                            refused = Some((place, code, said.to_owned()));
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        match refused {
-            Some((place, code, said)) => {
-                let message = place.checked_sub(1).and_then(|i| messages.get(i));
-                let message = message.map_or_else(|| attempt.to_owned(), |m| m.says.clone());
-                Err(Error::Refused {
-                    message,
-                    errno: Errno::from_raw(code),
-                    said,
-                })
-            }
-            None if confirmed => Ok(()),
-            None => Err(Error::NoAnswer { attempt }),
-        }
-    }
-
     /// Ask for all objects of a kind and hand each answer to `each`, again from the start
-    /// (after `restart`) when the rules changed meanwhile.
+    /// with nothing found when they changed meanwhile.
     ///
     /// # Errors
-    /// [`Error::Refused`] with `ENOENT` for a table or set that is not there,
-    /// [`Error::Unsettled`], [`Error::Socket`].
+    /// [`Error::Refused`], with `ENOENT` for a table or set that is not there;
+    /// [`Error::Unsettled`], [`Error::NoAnswer`], [`Error::Socket`].
     pub fn dump<T>(
         &mut self,
         attempt: &'static str,
@@ -137,7 +120,11 @@ impl Netlink {
     ) -> Result<Vec<T>, Error> {
         for _ in 0..TRIES {
             let mut found = Vec::new();
-            if self.dump_once(attempt, request, &mut |reply| each(&mut found, reply))? {
+            let whole = self.ask(attempt, request, &mut |reply| {
+                each(&mut found, reply);
+                ControlFlow::Continue(())
+            })?;
+            if whole {
                 return Ok(found);
             }
         }
@@ -145,48 +132,6 @@ impl Netlink {
             attempt,
             tries: TRIES,
         })
-    }
-
-    /// One dump; false if it was interrupted by a change.
-    fn dump_once(
-        &mut self,
-        attempt: &'static str,
-        request: &Message,
-        each: &mut dyn FnMut(Reply<'_>),
-    ) -> Result<bool, Error> {
-        let seq = self.ask(attempt, request)?;
-        let mut whole = true;
-        loop {
-            let length = match self.receive(MsgFlags::empty()) {
-                Ok(length) => length,
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(Error::Socket { attempt, errno }),
-            };
-            for reply in Replies(&self.buffer[..length]).filter(|r| r.seq == seq) {
-                whole &= reply.flags & NLM_F_DUMP_INTR == 0;
-                match reply.kind {
-                    NLMSG_DONE | NLMSG_ERROR => match reply.outcome() {
-                        Some((0, _)) => return Ok(whole),
-                        // A dump that met a change between two of its parts.
-                        Some((libc::EINTR, _)) => return Ok(false),
-                        Some((code, said)) => {
-                            return Err(Error::Refused {
-                                message: request.says.clone(),
-                                errno: Errno::from_raw(code),
-                                said: said.to_owned(),
-                            });
-                        }
-                        None => {
-                            return Err(Error::Malformed {
-                                attempt,
-                                what: "short error",
-                            });
-                        }
-                    },
-                    _ => each(reply),
-                }
-            }
-        }
     }
 
     /// Ask for one thing and hand its answer to `read`.
@@ -200,62 +145,80 @@ impl Netlink {
         request: &Message,
         read: impl Fn(Reply<'_>) -> Option<T>,
     ) -> Result<T, Error> {
-        let seq = self.ask(attempt, request)?;
+        let mut found = None;
+        let mut answered = false;
+        self.ask(attempt, request, &mut |reply| {
+            answered = true;
+            found = read(reply);
+            ControlFlow::Break(())
+        })?;
+        let what = match answered {
+            true => "fields missing",
+            false => "no answer but an acknowledgement",
+        };
+        found.ok_or(Error::Malformed { attempt, what })
+    }
+
+    /// Ask for something to be done, by a message with `NLM_F_ACK`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Socket`].
+    pub fn order(&mut self, attempt: &'static str, request: &Message) -> Result<(), Error> {
+        self.ask(attempt, request, &mut |_| ControlFlow::Continue(()))?;
+        Ok(())
+    }
+
+    /// Say something that the kernel does not answer.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn tell(&self, attempt: &'static str, message: &Message) -> Result<(), Error> {
+        self.send(attempt, message, 0)
+    }
+
+    /// Ask, and hand each answer to `each` until it has enough or the kernel has said all. False
+    /// if it did not say all: what it told of changed meanwhile, or something was lost.
+    fn ask(
+        &mut self,
+        attempt: &'static str,
+        request: &Message,
+        each: &mut dyn FnMut(Reply<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, Error> {
+        let seq = self.reserve(1);
+        self.send(attempt, request, seq)?;
+        let mut answers = Answers::to(seq);
         loop {
-            let length = match self.receive(MsgFlags::empty()) {
-                Ok(length) => length,
-                Err(Errno::EINTR) => continue,
+            match self.receive(MsgFlags::empty()) {
+                Ok(replies) => {
+                    if let Some(end) = answers.take(replies, each) {
+                        return end.outcome(attempt, request);
+                    }
+                }
+                Err(Errno::EINTR) => {}
+                // The queue was full; what is still to come ends the answer, if that was not lost.
+                Err(Errno::ENOBUFS) => answers.whole = false,
+                Err(Errno::EAGAIN) if !answers.whole => return Err(Error::NoAnswer { attempt }),
                 Err(errno) => return Err(Error::Socket { attempt, errno }),
-            };
-            let Some(reply) = Replies(&self.buffer[..length]).find(|r| r.seq == seq) else {
-                continue;
-            };
-            if reply.kind != NLMSG_ERROR {
-                return read(reply).ok_or(Error::Malformed {
-                    attempt,
-                    what: "fields missing",
-                });
             }
-            return Err(match reply.outcome() {
-                Some((code, said)) if code != 0 => Error::Refused {
-                    message: request.says.clone(),
-                    errno: Errno::from_raw(code),
-                    said: said.to_owned(),
-                },
-                _ => Error::Malformed {
-                    attempt,
-                    what: "no answer but an acknowledgement",
-                },
-            });
         }
     }
 
-    /// The ruleset's generation (`NFT_MSG_GETGEN`): any transaction in this network namespace
-    /// raises it.
-    ///
-    /// # Errors
-    /// As [`Netlink::get`].
-    pub fn generation(&mut self) -> Result<u32, Error> {
-        let says = "read the generation".to_owned();
-        let request = Message::nft(NFT_MSG_GETGEN, 0, says, Writer::default())?;
-        self.get("read the generation", &request, |reply| {
-            reply
-                .is_nft(NFT_MSG_NEWGEN)
-                .then(|| reply.attributes().be32(NFTA_GEN_ID))?
-        })
+    fn send(&self, attempt: &'static str, message: &Message, seq: u32) -> Result<(), Error> {
+        let mut bytes = Vec::new();
+        message.write(seq, &mut bytes);
+        self.send_bytes(attempt, &bytes)
     }
 
-    fn ask(&mut self, attempt: &'static str, request: &Message) -> Result<u32, Error> {
-        let seq = self.reserve(1);
-        let mut bytes = Vec::new();
-        request.write(seq, 0, &mut bytes);
-        send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty()).map_err(failed(attempt))?;
-        Ok(seq)
+    /// Send a datagram.
+    pub(super) fn send_bytes(&self, attempt: &'static str, bytes: &[u8]) -> Result<(), Error> {
+        send(self.fd.as_raw_fd(), bytes, MsgFlags::empty())
+            .map(drop)
+            .map_err(failed(attempt))
     }
 
     /// Numbers for this many messages; the first is returned. Zero is what the kernel numbers
     /// notifications with, so it is never one of them.
-    fn reserve(&mut self, count: usize) -> u32 {
+    pub(super) fn reserve(&mut self, count: usize) -> u32 {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         if self.seq == 0 || self.seq.checked_add(count).is_none() {
             self.seq = 1;
@@ -265,61 +228,93 @@ impl Netlink {
         first
     }
 
-    fn receive(&mut self, flags: MsgFlags) -> Result<usize, Errno> {
-        let length = recv(self.fd.as_raw_fd(), &mut self.buffer, flags)?;
-        Ok(length.min(self.buffer.len()))
+    /// The next datagram. `ENOBUFS` says that at least one was lost.
+    pub fn receive(&mut self, flags: MsgFlags) -> Result<Replies<'_>, Errno> {
+        let length = receive(&self.fd, &mut self.buffer, flags)?;
+        Ok(Replies(self.buffer.get(..length).unwrap_or_default()))
+    }
+}
+
+/// Reads a datagram into a buffer; the length is no more than the buffer's. One that does not fit
+/// counts as lost.
+pub(super) fn receive(fd: &OwnedFd, buffer: &mut [u8], flags: MsgFlags) -> Result<usize, Errno> {
+    // With this flag the length is the datagram's own, however much of it was copied.
+    let length = recv(fd.as_raw_fd(), buffer, flags | MsgFlags::MSG_TRUNC)?;
+    if length > buffer.len() {
+        return Err(Errno::ENOBUFS);
+    }
+    Ok(length)
+}
+
+/// What was answered to one request so far.
+#[derive(Debug)]
+struct Answers {
+    seq: u32,
+    whole: bool,
+}
+
+/// How an answer ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// All was said, or enough.
+    Whole,
+    /// What it told of changed meanwhile, or something of it was lost.
+    Broken,
+    Refused(Errno, String),
+    Malformed,
+}
+
+impl Answers {
+    fn to(seq: u32) -> Self {
+        Self { seq, whole: true }
     }
 
-    /// Let a datagram of this many bytes be sent.
-    fn make_room(&mut self, length: usize) -> Result<(), Error> {
-        if length > self.send_queue {
-            // The kernel doubles the number and needs less than that beside the bytes.
-            setsockopt(&self.fd, sockopt::SndBufForce, &length)
-                .map_err(failed("enlarge the netlink send buffer"))?;
-            self.send_queue = length;
+    /// Takes in a datagram; what answers other requests, or none, is passed over.
+    fn take(
+        &mut self,
+        replies: Replies<'_>,
+        each: &mut dyn FnMut(Reply<'_>) -> ControlFlow<()>,
+    ) -> Option<End> {
+        for reply in replies.filter(|reply| reply.seq == self.seq) {
+            self.whole &= reply.flags & NLM_F_DUMP_INTR == 0;
+            if !matches!(reply.kind, NLMSG_DONE | NLMSG_ERROR) {
+                match each(reply) {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(()) => return Some(End::Whole),
+                }
+            }
+            return Some(match reply.outcome() {
+                Some((0, _)) if self.whole => End::Whole,
+                // The second: a dump that met a change between two of its parts.
+                Some((0 | libc::EINTR, _)) => End::Broken,
+                Some((code, said)) => End::Refused(Errno::from_raw(code), said.to_owned()),
+                None => End::Malformed,
+            });
         }
-        Ok(())
+        None
     }
 }
 
-/// A netfilter netlink socket with a receive queue of this many bytes.
-///
-/// # Errors
-/// [`Error::Socket`].
-pub fn open(flags: SockFlag, receive_queue: usize) -> Result<OwnedFd, Error> {
-    let fd = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        flags | SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkNetFilter,
-    )
-    .map_err(failed("open a netfilter socket"))?;
-    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed("bind a netfilter socket"))?;
-    setsockopt(&fd, sockopt::RcvBufForce, &receive_queue)
-        .map_err(failed("enlarge the netlink receive buffer"))?;
-    // The kernel answers at once; a second is for a machine in deep trouble.
-    setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(5, 0))
-        .map_err(failed("bound the wait for netlink answers"))?;
-    netlink_option(&fd, libc::NETLINK_CAP_ACK, 1).map_err(failed("ask for short refusals"))?;
-    netlink_option(&fd, libc::NETLINK_EXT_ACK, 1).map_err(failed("ask for worded refusals"))?;
-    Ok(fd)
+impl End {
+    /// Whether all was said.
+    fn outcome(self, attempt: &'static str, request: &Message) -> Result<bool, Error> {
+        match self {
+            Self::Whole => Ok(true),
+            Self::Broken => Ok(false),
+            Self::Refused(errno, said) => Err(Error::Refused {
+                message: request.says.clone(),
+                errno,
+                said,
+            }),
+            Self::Malformed => Err(Error::Malformed {
+                attempt,
+                what: "short error",
+            }),
+        }
+    }
 }
 
-/// Have a socket told of what happens in a multicast group.
-///
-/// # Errors
-/// [`Error::Socket`].
-pub fn join(fd: &impl AsFd, group: libc::c_int) -> Result<(), Error> {
-    netlink_option(fd, libc::NETLINK_ADD_MEMBERSHIP, group)
-        .map_err(failed("listen to changes of the rules"))
-}
-
-/// The number of an error from the operating system; 0 for any other.
-pub fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(0))
-}
-
-fn netlink_option(fd: &impl AsFd, option: libc::c_int, value: libc::c_int) -> Result<(), Errno> {
+fn option(fd: &impl AsFd, option: libc::c_int, value: libc::c_int) -> Result<(), Errno> {
     // SAFETY: the pointer and length are of `value`, which outlives the call; the kernel only
     // reads them.
     let result = unsafe {
@@ -334,7 +329,8 @@ fn netlink_option(fd: &impl AsFd, option: libc::c_int, value: libc::c_int) -> Re
     Errno::result(result).map(drop)
 }
 
-fn failed(attempt: &'static str) -> impl Fn(Errno) -> Error {
+/// The kernel's answer as an error of what was attempted.
+pub(super) fn failed(attempt: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::Socket { attempt, errno }
 }
 

@@ -1,8 +1,7 @@
 //! An admin's exception for one user.
 
 use super::Policy;
-use crate::egress::ClassName;
-use crate::units::{CoreSeconds, Cores};
+use crate::units::{ClassName, CoreSeconds, Cores};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 

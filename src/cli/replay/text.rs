@@ -1,9 +1,11 @@
 //! A replay in words, for people.
 
 use super::{Replay, Report};
+use crate::cli::dates;
+use crate::cli::table::Table;
 use crate::judge::Policy;
 use crate::replay::Throttled;
-use crate::units::{CoreSeconds, Time, in_words};
+use crate::units::{CoreSeconds, Plain, Time, in_words};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -86,7 +88,7 @@ fn summary(replay: &Replay, text: &mut String) {
 }
 
 fn table(sessions: &[Throttled], started: Option<u64>, text: &mut String) {
-    let heads = [
+    let mut table = Table::new([
         "USER",
         "STARTED",
         "THROTTLED",
@@ -95,11 +97,11 @@ fn table(sessions: &[Throttled], started: Option<u64>, text: &mut String) {
         "GOT",
         "GIVEN BACK",
         "",
-    ];
-    let mut rows = vec![heads.map(str::to_owned)];
+    ]);
     for session in sessions {
-        rows.push([
-            shortened(&session.user),
+        table.row([
+            // A name comes from a file: it cannot paint on the terminal.
+            Plain(&session.user).to_string(),
             when(session.started, started),
             when(session.at, started),
             match session.times {
@@ -115,24 +117,7 @@ fn table(sessions: &[Throttled], started: Option<u64>, text: &mut String) {
             },
         ]);
     }
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let widths = rows.iter().map(|row| row[column].chars().count());
-            let width = widths.max().unwrap_or(0);
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-}
-
-/// A name comes from a file: it cannot paint on the terminal.
-fn shortened(user: &str) -> String {
-    let shown = user.escape_debug().to_string();
-    if shown.chars().count() <= 40 {
-        return shown;
-    }
-    shown.chars().take(39).chain(['…']).collect()
+    text.push_str(&table.text());
 }
 
 fn span(time: Duration) -> String {
@@ -145,32 +130,15 @@ fn span(time: Duration) -> String {
 /// A point in time: of a record in UTC, of made-up days by their number.
 fn when(time: Time, started: Option<u64>) -> String {
     let seconds = time.0.as_secs();
-    let clock = |seconds: u64| format!("{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60);
     match started {
-        Some(started) => {
-            let seconds = started.saturating_add(seconds);
-            let (year, month, day) = date(seconds / 86_400);
-            format!("{year}-{month:02}-{day:02} {}Z", clock(seconds))
-        }
-        None => format!("day {} {}", seconds / 86_400 + 1, clock(seconds)),
+        Some(started) => dates::minute(started.saturating_add(seconds)),
+        None => format!(
+            "day {} {:02}:{:02}",
+            seconds / 86_400 + 1,
+            seconds / 3600 % 24,
+            seconds / 60 % 60
+        ),
     }
-}
-
-/// The Gregorian date of a day since 1970 (Hinnant's `civil_from_days`).
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days.min(1 << 40) + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    // Months counted from March, so that the leap day is the last.
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (era * 400 + year + next, month, day)
 }
 
 #[cfg(test)]
@@ -180,15 +148,9 @@ mod tests {
     use crate::replay::{Population, synthetic};
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(date(0), (1970, 1, 1));
-        assert_eq!(date(11_016), (2000, 2, 29));
-        assert_eq!(date(20_454), (2026, 1, 1));
-        assert_eq!(date(20_453), (2025, 12, 31));
-        assert_eq!(
-            when(Time(Duration::from_secs(60)), Some(0)),
-            "1970-01-01 00:01Z"
-        );
+    fn a_point_in_time_is_of_the_calendar_or_of_made_up_days() {
+        let minute = Time(Duration::from_secs(60));
+        assert_eq!(when(minute, Some(0)), "1970-01-01 00:01Z");
         assert_eq!(when(Time(Duration::from_secs(90_000)), None), "day 2 01:00");
     }
 
@@ -228,7 +190,20 @@ mod tests {
 
     #[test]
     fn a_recorded_name_cannot_paint_on_the_terminal() {
-        assert_eq!(shortened("a\u{1b}[2J"), "a\\u{1b}[2J");
-        assert_eq!(shortened(&"x".repeat(600)).chars().count(), 40);
+        let session = Throttled {
+            user: format!("a\u{1b}[2J{}", "x".repeat(600)),
+            spinner: None,
+            started: Time::default(),
+            at: Time::default(),
+            times: 1,
+            total: Duration::ZERO,
+            asked_core_seconds: 0.0,
+            used_core_seconds: 0.0,
+            given_back_core_seconds: 0.0,
+        };
+        let mut text = String::new();
+        table(&[session], None, &mut text);
+        assert!(text.contains("\na\\u{1b}[2Jxxx"), "{text}");
+        assert!(text.contains("xxx…  day 1 00:00"), "{text}");
     }
 }

@@ -46,7 +46,7 @@ pub fn parse(bytes: &[u8]) -> (Entries, Vec<Problem>) {
             Err(_) => Err("not UTF-8"),
         };
         if let Err(why) = read {
-            let text = String::from_utf8_lossy(&line[..line.len().min(LINE_MAX)]);
+            let text = String::from_utf8_lossy(line.get(..LINE_MAX).unwrap_or(line));
             let text = text.trim().chars().take(SHOWN).collect::<String>();
             problems.push(Problem {
                 line: number,
@@ -65,7 +65,7 @@ fn take(line: &str, entries: &mut Entries) -> Result<(), &'static str> {
         return Ok(());
     }
     let line = match line.find(" #").or_else(|| line.find("\t#")) {
-        Some(comment) => &line[..comment],
+        Some(comment) => line.get(..comment).unwrap_or(line),
         None => line,
     };
     let mut words = line.split_ascii_whitespace();

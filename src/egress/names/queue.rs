@@ -1,28 +1,21 @@
 //! Packets that the kernel holds for us, by NFQUEUE (`linux/netfilter/nfnetlink_queue.h`).
 
-use std::os::fd::{AsRawFd, OwnedFd};
-
 use nix::{
     errno::Errno,
-    libc,
-    sys::{
-        socket::{MsgFlags, SockFlag, recv, send, setsockopt, sockopt},
-        time::TimeVal,
-    },
+    sys::socket::{MsgFlags, SockFlag, SockProtocol},
 };
 
 use crate::egress::{
     Error,
-    message::{Message, Replies, Reply},
+    message::{Message, Reply},
     nla::Writer,
-    socket,
+    socket::Netlink,
     uapi::*,
 };
 
 /// Two queues full of answers of common size.
 const RECEIVE_QUEUE: usize = 4 << 20;
-/// A packet is copied whole; one message holds one packet of at most 64 KiB.
-const RECEIVE: usize = 80 << 10;
+/// A packet is copied whole.
 const COPY: u32 = 0xffff;
 /// Packets that may wait, by queue; beyond that they are dropped, or let go where that is asked.
 const WAITING_MAX: u32 = 4_096;
@@ -31,9 +24,7 @@ const WAITING_MAX: u32 = 4_096;
 /// kernel drops what waits in them.
 #[derive(Debug)]
 pub struct Queue {
-    fd: OwnedFd,
-    buffer: Vec<u8>,
-    seq: u32,
+    netlink: Netlink,
 }
 
 /// A packet that waits for its verdict.
@@ -57,24 +48,25 @@ impl Queue {
     /// # Errors
     /// [`Error::QueueTaken`] if another program holds one; [`Error::Refused`], [`Error::Socket`].
     pub fn hold(queues: &[(u16, bool)]) -> Result<Self, Error> {
-        let fd = socket::open(SockFlag::empty(), RECEIVE_QUEUE)?;
-        let mut queue = Self {
-            fd,
-            buffer: vec![0; RECEIVE],
-            seq: 0,
-        };
-        for (number, open) in queues {
-            for message in configure(*number, *open)? {
-                queue.request(&message, *number)?;
+        let netlink = Netlink::of(SockProtocol::NetlinkNetFilter, SockFlag::empty())?;
+        let mut netlink = netlink.with_queue(RECEIVE_QUEUE)?;
+        for (queue, open) in queues.iter().copied() {
+            // Packets may come before an answer. They are dropped when nobody judges them, and
+            // asked for again.
+            for message in configure(queue, open)? {
+                match netlink.order("hold a queue", &message) {
+                    // Not for lack of rights: enlarging the socket's queue needs the same ones.
+                    Err(Error::Refused {
+                        errno: Errno::EPERM | Errno::EBUSY | Errno::EEXIST,
+                        ..
+                    }) => return Err(Error::QueueTaken { queue }),
+                    done => done?,
+                }
             }
         }
-        setsockopt(&queue.fd, sockopt::ReceiveTimeout, &TimeVal::new(1, 0)).map_err(|errno| {
-            Error::Socket {
-                attempt: "bound the wait for held packets",
-                errno,
-            }
-        })?;
-        Ok(queue)
+        Ok(Self {
+            netlink: netlink.with_patience(1)?,
+        })
     }
 
     /// The next packet; `None` if none came within a second, or some were lost to a full socket,
@@ -83,16 +75,14 @@ impl Queue {
     /// # Errors
     /// [`Error::Socket`].
     pub fn receive(&mut self) -> Result<Option<Held>, Error> {
-        let failed = |errno| Error::Socket {
-            attempt: "read held packets",
-            errno,
-        };
-        let length = match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-            Ok(length) => length.min(self.buffer.len()),
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => return Ok(None),
-            Err(errno) => return Err(failed(errno)),
-        };
-        Ok(Replies(&self.buffer[..length]).find_map(read))
+        match self.netlink.receive(MsgFlags::empty()) {
+            Ok(mut replies) => Ok(replies.find_map(read)),
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => Ok(None),
+            Err(errno) => Err(Error::Socket {
+                attempt: "read held packets",
+                errno,
+            }),
+        }
     }
 
     /// Let a packet go on, with this mark and, where given, this content.
@@ -135,52 +125,9 @@ impl Queue {
         let head = [verdict.to_be_bytes(), id.to_be_bytes()].concat();
         w.bytes(NFQA_VERDICT_HDR, &head);
         more(&mut w);
-        let message = Message::queue(NFQNL_MSG_VERDICT, 0, "judge a packet".to_owned(), w)?;
-        let mut bytes = Vec::new();
-        message.write(0, queue, &mut bytes);
-        match send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty()) {
-            Ok(_) => Ok(()),
-            Err(errno) => Err(Error::Socket {
-                attempt: "judge a held packet",
-                errno,
-            }),
-        }
-    }
-
-    fn request(&mut self, message: &Message, queue: u16) -> Result<(), Error> {
-        let attempt = "hold a queue";
-        let failed = |errno| Error::Socket { attempt, errno };
-        self.seq += 1;
-        let mut bytes = Vec::new();
-        message.write(self.seq, queue, &mut bytes);
-        send(self.fd.as_raw_fd(), &bytes, MsgFlags::empty()).map_err(failed)?;
-        // The answer is there when `send` returns; packets may be before it. Those are dropped
-        // when nobody judges them, and asked for again.
-        loop {
-            let length =
-                recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()).map_err(failed)?;
-            let length = length.min(self.buffer.len());
-            let mut answers = Replies(&self.buffer[..length]);
-            let Some(reply) = answers.find(|r| r.kind == NLMSG_ERROR && r.seq == self.seq) else {
-                continue;
-            };
-            return match reply.outcome() {
-                Some((0, _)) => Ok(()),
-                // Not for lack of rights: enlarging the socket's queue needs the same ones.
-                Some((libc::EPERM | libc::EBUSY | libc::EEXIST, _)) => {
-                    Err(Error::QueueTaken { queue })
-                }
-                Some((code, said)) => Err(Error::Refused {
-                    message: message.says.clone(),
-                    errno: Errno::from_raw(code),
-                    said: said.to_owned(),
-                }),
-                None => Err(Error::Malformed {
-                    attempt,
-                    what: "short error",
-                }),
-            };
-        }
+        let says = "judge a packet".to_owned();
+        let message = Message::queue(NFQNL_MSG_VERDICT, 0, queue, says, w)?;
+        self.netlink.tell("judge a held packet", &message)
     }
 }
 
@@ -205,7 +152,7 @@ fn configure(queue: u16, open: bool) -> Result<[Message; 2], Error> {
         let mut w = Writer::default();
         fill(&mut w);
         let says = format!("hold queue {queue}");
-        Message::queue(NFQNL_MSG_CONFIG, NLM_F_ACK, says, w)
+        Message::queue(NFQNL_MSG_CONFIG, NLM_F_ACK, queue, says, w)
     };
     let [a, b, c, d] = COPY.to_be_bytes();
     let flags = if open { NFQA_CFG_F_FAIL_OPEN } else { 0 };
@@ -227,6 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::egress::message::Replies;
 
     fn message(kind: u16, queue: u16, body: &[u8]) -> Vec<u8> {
         let mut bytes = (20 + body.len() as u32).to_ne_bytes().to_vec();

@@ -141,11 +141,12 @@ impl Stream {
     /// Adds what of `content` is behind `from`, and takes out the messages that are whole.
     fn append(&mut self, content: &[u8], from: usize) -> Vec<Message> {
         let before = self.begun.len();
-        self.begun.extend_from_slice(&content[from..]);
+        self.begun
+            .extend_from_slice(content.get(from..).unwrap_or_default());
         let mut messages = Vec::new();
         let mut at = 0;
-        while let Some(head) = self.begun.get(at..at + PREFIX) {
-            let length = usize::from(u16::from_be_bytes([head[0], head[1]]));
+        while let Some(length) = self.begun.get(at..).and_then(<[u8]>::first_chunk::<PREFIX>) {
+            let length = usize::from(u16::from_be_bytes(*length));
             let start = at + PREFIX;
             let Some(bytes) = self.begun.get(start..start + length) else {
                 break;

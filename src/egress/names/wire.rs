@@ -51,9 +51,10 @@ pub const RST: u8 = 0x04;
 impl Segment {
     /// Reads a packet from its IP header on; `None` if it is not what a resolver sends, or cut.
     pub fn read(packet: &[u8]) -> Option<Self> {
-        let (from, to, protocol, transport_at, end) = match packet.first()? >> 4 {
+        let first = *packet.first()?;
+        let (from, to, protocol, transport_at, end) = match first >> 4 {
             4 => {
-                let header = usize::from(packet[0] & 0xf) * 4;
+                let header = usize::from(first & 0xf) * 4;
                 let total = usize::from(be16(packet, 2)?);
                 // A fragment that the kernel did not put together is nothing to learn from.
                 if header < 20 || be16(packet, 6)? & 0x3fff != 0 {
@@ -163,15 +164,17 @@ impl Segment {
 /// Turns an answer into "no such name".
 fn refuse(message: &mut [u8]) -> Option<()> {
     let end = question_end(message)?;
-    let rest = message.len().checked_sub(end)?;
+    let (question, rest) = message.split_at_mut_checked(end)?;
+    let head: &mut [u8; DNS_HEADER] = question.first_chunk_mut()?;
     // Neither authentic nor authoritative any more.
-    message[2] &= !0x04;
-    message[3] = (message[3] & !0x2f) | NXDOMAIN;
-    message[6..DNS_HEADER].fill(0);
+    head[2] &= !0x04;
+    head[3] = (head[3] & !0x2f) | NXDOMAIN;
+    head[6..].fill(0);
+    rest.fill(0);
     const OPT: [u8; 9] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0];
     const PADDING: u16 = 12;
     // The record's head, its length, the option's number and length; then as many zeros.
-    let body = rest.checked_sub(OPT.len() + 2);
+    let body = rest.len().checked_sub(OPT.len() + 2);
     if let Some(body) = body.filter(|body| *body >= 4)
         && let (Ok(body), Ok(zeros)) = (u16::try_from(body), u16::try_from(body - 4))
     {
@@ -179,11 +182,8 @@ fn refuse(message: &mut [u8]) -> Option<()> {
         for number in [body, PADDING, zeros] {
             record.extend(number.to_be_bytes());
         }
-        message[end..].fill(0);
-        message[end..end + record.len()].copy_from_slice(&record);
-        message[11] = 1;
-    } else {
-        message[end..].fill(0);
+        rest.get_mut(..record.len())?.copy_from_slice(&record);
+        head[11] = 1;
     }
     Some(())
 }
@@ -212,12 +212,12 @@ fn question_end(message: &[u8]) -> Option<usize> {
 
 /// The sum of big-endian 16-bit words, an odd byte padded.
 fn words(bytes: &[u8]) -> u64 {
-    let mut words = bytes.chunks_exact(2);
+    let (words, odd) = bytes.as_chunks();
     let sum: u64 = words
-        .by_ref()
-        .map(|word| u64::from(u16::from_be_bytes([word[0], word[1]])))
+        .iter()
+        .map(|word| u64::from(u16::from_be_bytes(*word)))
         .sum();
-    match words.remainder() {
+    match odd {
         [odd] => sum + (u64::from(*odd) << 8),
         _ => sum,
     }

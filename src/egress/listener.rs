@@ -1,0 +1,90 @@
+//! What the kernel says unasked: notifications, and packets of a log group.
+
+use std::os::fd::OwnedFd;
+
+use nix::{errno::Errno, sys::socket::MsgFlags};
+use tokio::io::unix::AsyncFd;
+
+use super::{
+    Error,
+    message::Replies,
+    socket::{Netlink, receive},
+};
+
+/// A netlink socket that is listened to.
+#[derive(Debug)]
+pub struct Listener {
+    fd: AsyncFd<OwnedFd>,
+    buffer: Vec<u8>,
+    attempt: &'static str,
+}
+
+/// What was heard.
+#[derive(Debug)]
+pub enum Heard<'a> {
+    /// Messages.
+    Said(Replies<'a>),
+    /// There is nothing more for now.
+    Silence,
+    /// Something was lost, since it came faster than it was read. From here until the next silence
+    /// the kernel drops more without another word (`NETLINK_S_CONGESTED` in
+    /// `net/netlink/af_netlink.c`).
+    Lost,
+}
+
+impl Listener {
+    /// Listen on a socket that was opened with `SOCK_NONBLOCK`. An error names `attempt`.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn on(netlink: Netlink, attempt: &'static str) -> Result<Self, Error> {
+        let Netlink { fd, buffer, .. } = netlink;
+        // SAFETY: an `OwnedFd` is an open descriptor, and stays the same one until it is dropped
+        // with the `AsyncFd` that now owns it.
+        let fd =
+            unsafe { AsyncFd::register(fd) }.map_err(|error| failed(attempt, &error.into()))?;
+        Ok(Self {
+            fd,
+            buffer,
+            attempt,
+        })
+    }
+
+    /// Waits for what comes next. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub async fn next(&mut self) -> Result<Heard<'_>, Error> {
+        let attempt = self.attempt;
+        loop {
+            let mut ready = self
+                .fd
+                .readable()
+                .await
+                .map_err(|error| failed(attempt, &error))?;
+            match receive(ready.get_inner(), &mut self.buffer, MsgFlags::empty()) {
+                Ok(length) => {
+                    drop(ready);
+                    let bytes = self.buffer.get(..length).unwrap_or_default();
+                    return Ok(Heard::Said(Replies(bytes)));
+                }
+                Err(Errno::EAGAIN) => {
+                    ready.clear_ready();
+                    return Ok(Heard::Silence);
+                }
+                Err(Errno::ENOBUFS) => return Ok(Heard::Lost),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Error::Socket { attempt, errno }),
+            }
+        }
+    }
+}
+
+/// The number of an error from the operating system; 0 for any other.
+fn failed(attempt: &'static str, error: &std::io::Error) -> Error {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    Error::Socket { attempt, errno }
+}
