@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod degraded;
 
 use bed::{Bed, memory_kb};
 use hubwarden::evidence::constants::Constants;
