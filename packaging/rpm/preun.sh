@@ -8,6 +8,7 @@ if [ "$1" -eq 0 ]; then
         if ! hubwarden off >/dev/null; then
             echo "hubwarden: not everything could be lifted; what is left goes with a reboot, or by" >&2
             echo "hubwarden:   nft delete table inet hubwarden" >&2
+            echo "hubwarden:   nft delete table netdev hubwarden; ip link delete hwshapeN" >&2
             echo "hubwarden:   systemctl set-property --runtime UNIT CPUQuota= CPUWeight=" >&2
         fi
     fi

@@ -113,10 +113,15 @@ fn kernel(report: &mut Report, config: &Config) {
         );
         return;
     }
-    match Nft::open().and_then(|mut nft| nft.probe().and_then(|()| nft.queueing())) {
-        Ok(queueing) => {
+    let tried = Nft::open().and_then(|mut nft| {
+        nft.probe()?;
+        Ok((nft.queueing()?, nft))
+    });
+    match tried {
+        Ok((queueing, mut nft)) => {
             report.add(Weight::Good, "packet rules: the kernel takes them");
             names(report, config, queueing);
+            shaping(report, config, &mut nft);
         }
         Err(error) => report.add(Weight::Bad, format!("packet rules: {error}")),
     }
@@ -137,6 +142,25 @@ fn names(report: &mut Report, config: &Config, queueing: Queueing) {
         "names: this kernel queues no packets, so classes with names reach nothing by name; it needs \
          CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with CONFIG_NETFILTER_XT_TARGET_NFQUEUE",
     );
+}
+
+/// Whether classes can have what is too fast delayed. Only where one asks for it: to try it, a pair
+/// of devices is made and taken away.
+fn shaping(report: &mut Report, config: &Config, nft: &mut Nft) {
+    let mut classes = config.egress.classes.values();
+    if !classes.any(|class| class.limits.shape) {
+        return;
+    }
+    match nft.shaping() {
+        Ok(()) => report.add(
+            Weight::Good,
+            "shape: the kernel delays what is too fast (HTB)",
+        ),
+        Err(error) => report.add(
+            Weight::Bad,
+            format!("shape: bandwidth is held by dropping, not by delaying: {error}"),
+        ),
+    }
 }
 
 /// Servers that no limit can be set on without harming the hub.

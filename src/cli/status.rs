@@ -48,8 +48,11 @@ fn in_words(report: &Report) -> String {
         );
     }
     for (sense, why) in &node.lacks {
-        let why = Plain(why);
-        let _ = writeln!(text, "Miners, by {sense}: blind or impaired: {why}.");
+        let why = Plain(why.trim_end_matches('.'));
+        let _ = match sense.as_str() {
+            "egress" => writeln!(text, "Packet rules: {why}."),
+            _ => writeln!(text, "Miners, by {sense}: blind or impaired: {why}."),
+        };
     }
     if report.servers.is_empty() {
         let _ = writeln!(text, "No servers.");

@@ -26,6 +26,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> Class {
             bandwidth: section
                 .optional::<Perhaps<BitsPerSecond>>("bandwidth")
                 .and_then(Perhaps::get),
+            shape: section.value("shape", false),
             bytes_per_day: section
                 .optional::<Perhaps<Traffic>>("bytes_per_day")
                 .and_then(Perhaps::get)
@@ -43,6 +44,13 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> Class {
         class
             .services
             .sort_by_key(|service| (service.transport, *service.ports.start()));
+    }
+    if class.limits.shape && class.limits.bandwidth.is_none() {
+        section.complain(
+            "shape",
+            "says how `bandwidth` is held, and there is none: set bandwidth, such as \"20 Mbit/s\", \
+             or remove shape",
+        );
     }
     for (key, some) in [
         ("names", !class.names.is_empty()),
@@ -207,7 +215,7 @@ mod tests {
             "names = [\"PyPI.org\", \"*.github.com\"]\ndeny_names = [\"gist.github.com\"]\n",
             "networks = [\"10.2.0.0/16\"]\ndeny_networks = [\"10.2.3.0/24\"]\n",
             "new_connections = \"600/min\"\nconnections = 500\n",
-            "bandwidth = \"1.5 Mbit/s\"\nbytes_per_day = \"20 GB\"\n",
+            "bandwidth = \"1.5 Mbit/s\"\nshape = true\nbytes_per_day = \"20 GB\"\n",
         ));
         let names: Vec<String> = lab.names.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["pypi.org", "*.github.com"]);
@@ -217,6 +225,7 @@ mod tests {
         assert_eq!(limits.new_connections.unwrap().to_string(), "600 a minute");
         assert_eq!(limits.connections.map(NonZeroU32::get), Some(500));
         assert_eq!(limits.bandwidth, Some(BitsPerSecond(1_500_000)));
+        assert!(limits.shape);
         assert_eq!(limits.bytes_per_day, Some(20_000_000_000));
         assert_eq!(
             class("bandwidth = \"none\"\nconnections = \"none\"\n").limits,
@@ -239,6 +248,8 @@ mod tests {
             ("connections = 0\n", "2:15", "from 1 to 1000000"),
             ("bandwidth = \"10 MB/s\"\n", "2:13", "write \"80 Mbit/s\""),
             ("bandwidth = \"1 kbit/s\"\n", "2:13", "from 64 kbit/s"),
+            ("shape = \"yes\"\nbandwidth = \"1 Mbit/s\"\n", "2:9", "true"),
+            ("shape = true\n", "2:9", "set bandwidth"),
             ("bytes_per_day = \"20\"\n", "2:17", "the unit is missing"),
             (
                 "names = [\"a.org\"]\nservices = [\"https\"]\n",

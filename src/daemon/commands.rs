@@ -216,12 +216,15 @@ impl Inner {
         self.entries.values().any(acting)
     }
 
-    /// What of telling miners and ending them does not work here.
+    /// What of telling miners and ending them, and of the packet rules, does not work here.
     fn lacks(&self) -> Vec<(String, String)> {
         let mut lacks = self.dossiers.lacks();
         if let Some(why) = &self.cannot_stop {
             let why = format!("{why}; miners are throttled, and not ended");
             lacks.push(("stopping".to_owned(), why));
+        }
+        if let Some(why) = &self.networks.lack {
+            lacks.push(("egress".to_owned(), why.clone()));
         }
         lacks
     }

@@ -37,6 +37,8 @@ pub(super) struct Networks {
     /// Engines are being asked for bridges.
     resolving: bool,
     trouble: Option<String>,
+    /// What the packet rules lack here.
+    pub lack: Option<String>,
 }
 
 impl Networks {
@@ -82,6 +84,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if inner.off || !inner.loaded {
             return;
         }
+        inner.follow_uplinks();
         let bridges = inner.bridges_now();
         if bridges != inner.networks.known {
             match inner.firewall.set_bridges(&bridges) {

@@ -50,9 +50,7 @@ impl Inner {
                 self.relays = relays;
                 self.slices = slices;
                 self.trouble_told = None;
-                if let Some(lack) = self.firewall.lacks() {
-                    self.tell_once(Told::new(Kind::Trouble, Level::Error, lack));
-                }
+                self.tell_lack();
             }
             Err(error) => {
                 self.loaded = false;
@@ -60,6 +58,27 @@ impl Inner {
             }
         }
         self.note_anew();
+    }
+
+    /// Tells what the policy asks for and this kernel or node cannot do.
+    fn tell_lack(&mut self) {
+        let lack = self.firewall.lacks();
+        if let Some(lack) = &lack {
+            self.tell_once(Told::new(Kind::Trouble, Level::Error, lack.clone()));
+        }
+        self.networks.lack = lack;
+    }
+
+    /// Has what delays packets follow interfaces and routes.
+    pub(super) fn follow_uplinks(&mut self) {
+        match self.firewall.follow_uplinks() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.note_anew();
+                self.tell_lack();
+            }
+            Err(error) => self.egress_trouble("Following the network interfaces", &error),
+        }
     }
 
     /// Reads the deny lists; one that cannot be read is told of and left out.

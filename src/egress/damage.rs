@@ -87,8 +87,12 @@ impl Damage {
     /// Books one message about our table.
     pub(super) fn book(&mut self, reply: Reply<'_>) {
         let a = reply.attributes();
-        // Containers' ports come and go; their table is small.
-        self.whole |= reply.payload.first() == Some(&NFPROTO_BRIDGE);
+        // Containers' ports and queues come and go; their tables are small.
+        let small = [NFPROTO_BRIDGE, NFPROTO_NETDEV];
+        self.whole |= reply
+            .payload
+            .first()
+            .is_some_and(|family| small.contains(family));
         // The attributes that name an object have the same numbers in all of these messages: the
         // table's is 1; a chain's is 3 where it is the object and 2 where a rule names it.
         let name = |kind| shown(a.text(kind).unwrap_or("?"));

@@ -39,6 +39,10 @@ pub fn chain(a: Attributes<'_>, table: &str) -> Option<Chain> {
     Some(Chain {
         name: a.text(NFTA_CHAIN_NAME)?.to_owned(),
         hook,
+        device: a.get(NFTA_CHAIN_HOOK).and_then(|hook| {
+            let device = hook.nested().text(NFTA_HOOK_DEV)?;
+            Some(device.to_owned())
+        }),
         rules: Vec::new(),
     })
 }

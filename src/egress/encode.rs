@@ -107,6 +107,9 @@ fn add_chain(table: &str, chain: &Chain) -> Result<Message, Error> {
         w.nest(NFTA_CHAIN_HOOK, |w| {
             w.be32(NFTA_HOOK_HOOKNUM, hook.number);
             w.be32(NFTA_HOOK_PRIORITY, hook.priority.cast_unsigned());
+            if let Some(device) = &chain.device {
+                w.text(NFTA_HOOK_DEV, device);
+            }
         });
         w.be32(NFTA_CHAIN_POLICY, NF_ACCEPT.cast_unsigned())
             .text(NFTA_CHAIN_TYPE, "filter");

@@ -32,6 +32,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Fib { .. } => "fib",
         Expr::Limit { .. } => "limit",
         Expr::Counter => "counter",
+        Expr::Forward { .. } => "fwd",
         Expr::Connections { .. } => "connlimit",
         Expr::Queue { .. } => "queue",
         Expr::QueueTarget { .. } => "target",
@@ -187,6 +188,9 @@ fn attributes(w: &mut Writer, expr: &Expr) {
             w.text(NFTA_TARGET_NAME, XT_NFQUEUE)
                 .be32(NFTA_TARGET_REV, XT_NFQUEUE_REVISION);
             w.bytes(NFTA_TARGET_INFO, &target_info(*number, *bypass));
+        }
+        Expr::Forward { from } => {
+            w.be32(NFTA_FWD_SREG_DEV, from.number());
         }
         Expr::Counter => {
             w.be64(NFTA_COUNTER_BYTES, 0).be64(NFTA_COUNTER_PACKETS, 0);
@@ -385,6 +389,9 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
                 incoming: a.be32(NFTA_FIB_FLAGS)? & NFTA_FIB_F_IIF != 0,
             }
         }
+        "fwd" => Expr::Forward {
+            from: reg(NFTA_FWD_SREG_DEV)?,
+        },
         "counter" => Expr::Counter,
         "log" => Expr::Log {
             group: a.get(NFTA_LOG_GROUP)?.be16()?,

@@ -88,6 +88,15 @@ pub trait Firewall: Send {
     /// [`Error::NoBridges`], or the kernel's refusal.
     fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error>;
 
+    /// Have what delays packets follow the interfaces that they leave by; true if the table was
+    /// made anew for it. To be called when interfaces or routes may have changed.
+    ///
+    /// # Errors
+    /// The interfaces could not be read, or the kernel's refusal.
+    fn follow_uplinks(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Take the table away, if it is there.
     ///
     /// # Errors

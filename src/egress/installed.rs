@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, Bridges, CgroupId, ClassName, Error, People, Person, Policy, bridges, limits,
+    Admitted, BitsPerSecond, Bridges, CgroupId, ClassName, Error, People, Person, Policy, bridges,
+    limits,
     names::{self, Learned},
     people,
     ruleset::{Element, Ruleset},
-    sets, table,
+    sets,
+    shape::{self, Shaping},
+    table,
 };
 
 /// The whole of what the kernel should hold.
@@ -21,6 +24,8 @@ pub struct Installed {
     pub learned: Learned,
     /// The containers of the moment.
     bridges: Bridges,
+    /// Where servers' packets wait.
+    pub shaping: Shaping,
     /// The users outside their servers.
     people: People,
     /// Whose a slice is, and a number of a user's.
@@ -68,6 +73,7 @@ impl Installed {
             numbers: BTreeMap::new(),
             learned: Learned::default(),
             bridges: Bridges::default(),
+            shaping: Shaping::default(),
             people: People::default(),
             slices: BTreeMap::new(),
             people_s: BTreeMap::new(),
@@ -145,8 +151,36 @@ impl Installed {
             return None;
         }
         let mut ruleset = bridges::build(&self.policy);
-        self.bridges.fill(&mut ruleset);
+        self.bridges.fill(&mut ruleset, &self.policy);
         Some(ruleset)
+    }
+
+    /// The table of the family `netdev`, where packets wait.
+    pub fn netdev_ruleset(&self) -> Option<Ruleset> {
+        shape::ruleset(&self.policy, &self.shaping)
+    }
+
+    /// How fast each server whose class is shaped may send, by number.
+    pub fn shaped(&self) -> BTreeMap<u32, BitsPerSecond> {
+        let policy = &self.policy;
+        if !shape::is_used(policy) {
+            return BTreeMap::new();
+        }
+        let of_cgroups = self.servers.values().map(|s| (s.number, &s.class));
+        let contained = self.bridges.servers.values().map(|s| (s.number, &s.class));
+        let rate = |(number, class)| {
+            let class = policy.classes.get(class)?;
+            let rate = class.limits.shaped()?;
+            shape::shapes(policy, class).then_some((number, rate))
+        };
+        let people = self.people.by_uid.values();
+        let outside = people.flat_map(|person| {
+            let slice = person.slice.map(|slice| slice.number);
+            let numbers = slice.into_iter().chain([person.number]);
+            numbers.map(|number| (number, &person.class))
+        });
+        let all = of_cgroups.chain(contained).chain(outside);
+        all.filter_map(rate).collect()
     }
 
     /// The whole table of the family `inet` with all its elements.
@@ -154,8 +188,9 @@ impl Installed {
         let mut ruleset = table::build(&self.policy);
         if !self.bridges.is_empty() {
             bridges::extend(&mut ruleset, &self.policy);
-            self.bridges.fill(&mut ruleset);
+            self.bridges.fill(&mut ruleset, &self.policy);
         }
+        shape::fill(&mut ruleset, &self.shaping);
         let mut elements: BTreeMap<String, Vec<_>> = BTreeMap::new();
         let guards = self.guarded.iter().map(|slice| sets::guard(*slice));
         elements.insert(sets::GUARDED.to_owned(), guards.collect());

@@ -62,6 +62,10 @@ pub struct Link {
     pub peer: Option<NetnsId>,
     /// Whether it is a bridge.
     pub bridge: bool,
+    /// Whether it carries Ethernet.
+    pub ethernet: bool,
+    /// Whether it is switched on.
+    pub up: bool,
 }
 
 /// Asks about interfaces, in the network namespace it was opened in.
@@ -76,6 +80,11 @@ impl Links {
     pub fn open() -> Result<Self, Error> {
         let route = SockProtocol::NetlinkRoute;
         Netlink::of(route, SockFlag::empty()).map(Self)
+    }
+
+    /// The socket, for what else there is to ask and to order.
+    pub(super) fn netlink(&mut self) -> &mut Netlink {
+        &mut self.0
     }
 
     /// All interfaces of this namespace.
@@ -171,7 +180,11 @@ fn number(attributes: Attributes<'_>, kind: u16) -> Option<u32> {
 
 /// Reads `struct ifinfomsg` and its attributes.
 fn link(payload: &[u8]) -> Option<Link> {
+    const ARPHRD_ETHER: u16 = 1;
+    const IFF_UP: u32 = 1;
+    let kind = u16::from_ne_bytes(payload.get(2..4)?.try_into().ok()?);
     let index = i32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
+    let flags = u32::from_ne_bytes(payload.get(8..12)?.try_into().ok()?);
     let attributes = Attributes(payload.get(IFINFOMSG..)?);
     let info = Attributes(attributes.bytes(IFLA_LINKINFO));
     Some(Link {
@@ -184,6 +197,8 @@ fn link(payload: &[u8]) -> Option<Link> {
             .filter(|id| *id >= 0)
             .map(NetnsId),
         bridge: info.text(IFLA_INFO_KIND) == Some("bridge"),
+        ethernet: kind == ARPHRD_ETHER,
+        up: flags & IFF_UP != 0,
     })
 }
 

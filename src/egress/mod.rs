@@ -51,6 +51,7 @@ mod readback;
 mod refusal;
 mod ruleset;
 mod sets;
+mod shape;
 mod shared;
 mod socket;
 mod table;

@@ -123,7 +123,8 @@ impl Reader {
         let attributes = reply.attributes();
         if !reply.is_nft(NFT_MSG_NEWGEN) {
             let family = reply.payload.first();
-            let ours = [Some(&NFPROTO_INET), Some(&NFPROTO_BRIDGE)].contains(&family);
+            let ours = [NFPROTO_INET, NFPROTO_BRIDGE, NFPROTO_NETDEV];
+            let ours = family.is_some_and(|family| ours.contains(family));
             // Whatever the object, its table's name is its first attribute.
             let named = || attributes.text(NFTA_TABLE_NAME) == Some(table::TABLE);
             if reply.port != self.own && ours && named() {

@@ -4,6 +4,7 @@ mod answers;
 mod changes;
 mod compared;
 mod counts;
+mod queues;
 
 use nix::errno::Errno;
 
@@ -13,13 +14,15 @@ use super::{
     encode::{self, Change},
     installed::{Delta, Installed},
     names::{self, Dictionary, Queueing},
+    readback,
     ruleset::Ruleset,
+    shape::{Shaper, Shaping},
     socket::Netlink,
     table,
-    uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
+    uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_NETDEV, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
 use changes::{by_family, by_set, is_drift, messages};
-use compared::{rulesets, verify};
+use compared::verify;
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.
 #[derive(Debug)]
@@ -32,8 +35,11 @@ pub struct Nft {
     queueing: Option<Queueing>,
     /// The names of deny lists.
     dictionary: Dictionary,
-    /// How often addresses of names were written. Each time raises the generation.
+    /// How often addresses of names or servers' queues were written. Each time raises the
+    /// generation.
     learned: u32,
+    /// The devices that packets of shaped classes wait in.
+    shaper: Shaper,
     /// The containers of the moment.
     bridges: Bridges,
     /// Whether the kernel has rules for bridges, once it was asked.
@@ -53,6 +59,7 @@ impl Nft {
             queueing: None,
             dictionary: Dictionary::default(),
             learned: 0,
+            shaper: Shaper::open()?,
             bridges: Bridges::default(),
             bridging: None,
         })
@@ -126,23 +133,35 @@ impl Nft {
 
     fn install(&mut self, attempt: &'static str, mut installed: Installed) -> Result<(), Error> {
         installed.make_room();
-        let (mut inet, bridge) = self.rulesets(&installed);
-        self.carry_flows(&mut inet)?;
-        let mut messages = encode::replace(&inet)?;
-        if self.bridging().is_ok() {
-            messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
-            if let Some(bridge) = bridge {
-                messages.extend(encode::create(&bridge)?);
-            }
+        self.make_detours(&mut installed);
+        let mut made = self.replace(attempt, &installed);
+        if let Err(error) = &made
+            && !installed.shaping.detours.is_empty()
+        {
+            // An interface may have gone just now. The rest must not wait for it.
+            self.shaper.rules_failed(error);
+            installed.shaping = Shaping::default();
+            made = self.replace(attempt, &installed);
         }
-        self.netlink.transact(attempt, &messages).map_err(owned)?;
+        made.map_err(owned)?;
+        // What cannot be taken away is in nobody's way; it is tried again with the next table.
+        let _ = self.shaper.clear(&installed.shaping.detours);
         self.installed = Some(installed);
         Ok(())
     }
 
-    /// The tables as this kernel can have them.
-    fn rulesets(&self, installed: &Installed) -> (Ruleset, Option<Ruleset>) {
-        rulesets(installed, self.flags, self.queueing)
+    fn replace(&mut self, attempt: &'static str, installed: &Installed) -> Result<(), Error> {
+        let mut messages = Vec::new();
+        for (family, ruleset) in self.rulesets(installed) {
+            match ruleset {
+                Some(mut ruleset) => {
+                    self.carry_flows(&mut ruleset)?;
+                    messages.extend(encode::replace(&ruleset)?);
+                }
+                None => messages.extend(encode::remove(family, table::TABLE)?),
+            }
+        }
+        self.netlink.transact(attempt, &messages)
     }
 
     /// Asks the kernel once whether it has rules for bridges, as `probe` does for the rest.
@@ -204,19 +223,25 @@ impl Firewall for Nft {
     fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error> {
         let attempt = "admit servers";
         let delta = self.installed(attempt)?.admit(servers)?;
-        self.change(attempt, delta)
+        self.change(attempt, delta)?;
+        self.follow_queues();
+        Ok(())
     }
 
     fn forget(&mut self, cgroups: &[CgroupId]) -> Result<(), Error> {
         let attempt = "forget servers";
         let delta = self.installed(attempt)?.forget(cgroups);
-        self.change(attempt, delta)
+        self.change(attempt, delta)?;
+        self.follow_queues();
+        Ok(())
     }
 
     fn reclass(&mut self, changes: &[(CgroupId, ClassName)]) -> Result<(), Error> {
         let attempt = "change servers' classes";
         let delta = self.installed(attempt)?.reclass(changes)?;
-        self.change(attempt, delta)
+        self.change(attempt, delta)?;
+        self.follow_queues();
+        Ok(())
     }
 
     fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error> {
@@ -243,6 +268,7 @@ impl Firewall for Nft {
         match self.netlink.transact(attempt, &messages) {
             Ok(()) => {
                 self.installed = Some(next);
+                self.follow_queues();
                 Ok(())
             }
             Err(error) if is_drift(&error) => self.install(attempt, next),
@@ -266,12 +292,14 @@ impl Firewall for Nft {
         let mut next = installed.clone();
         next.set_bridges(bridges.clone());
         if before.is_empty() == bridges.is_empty() {
-            let (old, new) = (before.elements(), bridges.elements());
+            let policy = installed.policy();
+            let (old, new) = (before.elements(policy), bridges.elements(policy));
             let mut messages = by_family(Change::Delete, old.difference(&new))?;
             messages.extend(by_family(Change::Add, new.difference(&old))?);
             match self.netlink.transact(attempt, &messages) {
                 Ok(()) => {
                     *installed = next;
+                    self.follow_queues();
                     return Ok(());
                 }
                 Err(error) if is_drift(&error) => {}
@@ -281,23 +309,34 @@ impl Firewall for Nft {
         self.install(attempt, next)
     }
 
+    fn follow_uplinks(&mut self) -> Result<bool, Error> {
+        let attempt = "follow the interfaces that packets leave by";
+        let Some(installed) = self.with_other_uplinks()? else {
+            return Ok(false);
+        };
+        self.install(attempt, installed)?;
+        Ok(true)
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
         let mut messages = encode::remove(NFPROTO_INET, table::TABLE)?;
         if self.bridging().is_ok() {
             messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
         }
+        if readback::stands(&mut self.netlink, NFPROTO_NETDEV, table::TABLE) {
+            messages.extend(encode::remove(NFPROTO_NETDEV, table::TABLE)?);
+        }
         self.netlink
             .transact("remove the egress table", &messages)
             .map_err(owned)?;
         self.installed = None;
-        Ok(())
+        self.shaper.clear(&[])
     }
 
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
         let installed = self.installed("verify the egress table")?.clone();
-        let bridging = self.bridging().is_ok();
         let expected = self.rulesets(&installed);
-        let audited = verify(&mut self.netlink, &expected, bridging)?;
+        let audited = verify(&mut self.netlink, &expected)?;
         Ok(audited.differences)
     }
 
@@ -331,12 +370,12 @@ impl Firewall for Nft {
 
     fn audit(&mut self) -> Result<Audit, Error> {
         let installed = self.installed("audit the egress table")?.clone();
-        let (learned, bridging) = (self.learned, self.bridging().is_ok());
+        let learned = self.learned;
         let expected = self.rulesets(&installed);
         // Opened here: the thread it is used on may be in another network namespace.
         let mut netlink = Netlink::open()?;
         Ok(Box::new(move || {
-            let audited = verify(&mut netlink, &expected, bridging)?;
+            let audited = verify(&mut netlink, &expected)?;
             Ok(Audited {
                 generation: audited.generation.wrapping_sub(learned),
                 ..audited
@@ -354,15 +393,14 @@ impl Firewall for Nft {
 
     fn lacks(&mut self) -> Option<String> {
         let policy = self.installed.as_ref()?.policy();
-        if self.queueing != Some(Queueing::Missing) || names::places(policy).is_empty() {
-            return None;
-        }
-        Some(
+        let unread = self.queueing == Some(Queueing::Missing) && !names::places(policy).is_empty();
+        let names = unread.then_some(
             "Classes with names reach nothing by name: this kernel queues no packets to be read \
              (it needs CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with \
-             CONFIG_NETFILTER_XT_TARGET_NFQUEUE). Use networks in these classes."
-                .to_owned(),
-        )
+             CONFIG_NETFILTER_XT_TARGET_NFQUEUE). Use networks in these classes.",
+        );
+        let lacks: Vec<&str> = names.into_iter().chain(self.shaper.lack()).collect();
+        (!lacks.is_empty()).then(|| lacks.join(" "))
     }
 
     /// What is learned raises the kernel's number too, and changes nothing that anybody should look

@@ -42,6 +42,20 @@ pub fn read(
     })
 }
 
+/// Whether a table is there. A family that the kernel does not know has none.
+pub fn stands(netlink: &mut Netlink, family: u8, table: &str) -> bool {
+    let request = request(NFT_MSG_GETTABLE, 0, "table", |w| {
+        w.text(NFTA_TABLE_NAME, table);
+    });
+    let found = request.and_then(|request| {
+        let request = request.of_family(family);
+        netlink.get(ATTEMPT, &request, |reply| {
+            reply.is_nft(NFT_MSG_NEWTABLE).then_some(())
+        })
+    });
+    found.is_ok()
+}
+
 fn read_once(netlink: &mut Netlink, family: u8, table: &str) -> Result<Ruleset, Error> {
     let request = request(NFT_MSG_GETTABLE, 0, "table", |w| {
         w.text(NFTA_TABLE_NAME, table);
@@ -130,13 +144,15 @@ pub fn elements(
 /// [`Error::Refused`] with `ENOENT` if the set is not there, [`Error::Socket`].
 pub fn counts(
     netlink: &mut Netlink,
+    family: u8,
     table: &str,
     set: &str,
 ) -> Result<Vec<(Vec<u8>, u64, u64)>, Error> {
     let request = dump(NFT_MSG_GETSETELEM, &format!("counters of set {set}"), |w| {
         w.text(NFTA_SET_ELEM_LIST_TABLE, table)
             .text(NFTA_SET_ELEM_LIST_SET, set);
-    })?;
+    })?
+    .of_family(family);
     netlink.dump("read the servers' counters", &request, |found, reply| {
         if reply.is_nft(NFT_MSG_NEWSETELEM) {
             found.extend(decode::counts(reply.attributes()));
@@ -174,7 +190,7 @@ pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
         match (wanted, there) {
             (Some(w), None) => differ(format!("chain {}", w.name), DifferenceKind::Missing),
             (None, Some(t)) => differ(format!("chain {}", t.name), DifferenceKind::Foreign),
-            (Some(w), Some(t)) if w.hook != t.hook => {
+            (Some(w), Some(t)) if (w.hook, &w.device) != (t.hook, &t.device) => {
                 differ(
                     format!("the hook of chain {}", w.name),
                     DifferenceKind::Altered,

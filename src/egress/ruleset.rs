@@ -6,7 +6,7 @@ use super::uapi;
 /// A table, whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
-    /// `NFPROTO_INET` or `NFPROTO_BRIDGE`.
+    /// `NFPROTO_INET`, `NFPROTO_BRIDGE` or `NFPROTO_NETDEV`.
     pub family: u8,
     /// The table's name.
     pub table: String,
@@ -27,6 +27,8 @@ pub struct Chain {
     pub name: String,
     /// Where packets enter it; `None` for a chain that only rules lead to.
     pub hook: Option<Hook>,
+    /// The interface whose packets those are, in the family `netdev`.
+    pub device: Option<String>,
     /// Its rules in order.
     pub rules: Vec<Rule>,
 }
@@ -34,7 +36,7 @@ pub struct Chain {
 /// Where a base chain of type `filter` sits. Its policy is always accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// `NF_INET_*`.
+    /// `NF_INET_*`, `NF_BR_*` or `NF_NETDEV_*`.
     pub number: u32,
     /// Lower ones see a packet first; filter is 0.
     pub priority: i32,
@@ -131,6 +133,8 @@ pub enum Expr {
     QueueTarget { number: u16, bypass: bool },
     /// Count packets and bytes. The counts are not compared.
     Counter,
+    /// Send the packet by the interface whose index is in a register, as it is.
+    Forward { from: Reg },
     /// Tell an NFLOG group of the packet.
     Log {
         group: u16,

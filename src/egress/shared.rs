@@ -55,6 +55,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
         lock(self).set_bridges(bridges)
     }
 
+    fn follow_uplinks(&mut self) -> Result<bool, Error> {
+        lock(self).follow_uplinks()
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
         lock(self).remove()
     }

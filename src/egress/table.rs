@@ -12,6 +12,7 @@ use super::{
     phrases::{self as p, Family},
     ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
     sets::{self, GUARDED, LEVELS, TOLD, class_chain, marks, own, servers},
+    shape,
     uapi::*,
 };
 
@@ -50,6 +51,9 @@ pub fn build(policy: &Policy) -> Ruleset {
     let received = limits::input(policy);
     chains.extend(received.0);
     sets.extend(received.1);
+    if shape::is_used(policy) {
+        sets.extend(shape::sets());
+    }
     for list in listed::with_addresses(&policy.lists) {
         let mut rules = vec![rule("", [p::jump("name_sender")])];
         rules.extend(refusal(policy, format!("{SAYS_LIST}{}", list.name)));
@@ -113,6 +117,7 @@ pub fn chain(name: &str, rules: impl Into<Vec<Rule>>) -> Chain {
     Chain {
         name: name.to_owned(),
         hook: None,
+        device: None,
         rules: rules.into(),
     }
 }

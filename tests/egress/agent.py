@@ -137,6 +137,54 @@ def stream(address, port, count):
     return str(int((time.monotonic() - begun) * 1000))
 
 
+def serve_traffic(connection):
+    """Takes so many bytes or gives so many, as the first line says."""
+    with connection, contextlib.suppress(OSError):
+        what, count = connection.makefile("rb", buffering=0).readline().split()
+        left = int(count)
+        if what == b"give":
+            connection.sendall(b"x" * left)
+            return
+        while left > 0:
+            left -= len(connection.recv(65536))
+        connection.sendall(b"k")
+
+
+def traffic(address, port):
+    listener = socket.create_server((address, int(port)), family=socket.AF_INET6, dualstack_ipv6=True)
+
+    def serve():
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=serve_traffic, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return "ok"
+
+
+def move(what, address, port, count):
+    """Milliseconds that so many bytes take in one direction."""
+    begun, left = time.monotonic(), int(count)
+    with socket.create_connection((address, int(port)), 20) as client:
+        client.sendall(f"{what} {count}\n".encode())
+        if what == "take":
+            client.sendall(b"x" * left)
+            left = 1
+        while left > 0:
+            data = client.recv(65536)
+            if not data:
+                return "closed"
+            left -= len(data)
+    return str(int((time.monotonic() - begun) * 1000))
+
+
+def retransmitted():
+    """Segments that this network's TCP sent more than once, since it is there."""
+    with open("/proc/thread-self/net/snmp") as snmp:
+        names, values = (line.split() for line in snmp if line.startswith("Tcp:"))
+    return values[names.index("RetransSegs")]
+
+
 def sink(address, port):
     kept.setdefault("sunk", 0)
     listener = socket.socket(family(address), socket.SOCK_DGRAM)
@@ -233,15 +281,18 @@ ORDERS = {
     "keep": keep,
     "let_go": let_go,
     "listen": listen,
+    "move": move,
     "ping": ping,
     "pull": pull,
     "push": push,
     "reach": reach,
+    "retransmitted": retransmitted,
     "scan": scan,
     "sink": sink,
     "spoof": spoof,
     "stream": stream,
     "sunk": sunk,
+    "traffic": traffic,
     **dns.ORDERS,
 }
 

@@ -267,6 +267,19 @@ impl Agent {
         );
     }
 
+    /// Milliseconds that so many bytes take: those it `take`s to the other side, or is `give`n.
+    pub fn moves(&mut self, what: &str, address: &str, bytes: u64) -> u64 {
+        let answer = self.tell(&format!("move {what} {address} 80 {bytes}"));
+        answer
+            .parse()
+            .unwrap_or_else(|_| panic!("{what}: {answer}"))
+    }
+
+    /// Segments that TCP in its network sent again.
+    pub fn retransmitted(&mut self) -> u64 {
+        self.tell("retransmitted").parse().unwrap()
+    }
+
     pub fn admitted(&self, number: u32, class: &str) -> Admitted {
         let path = self.cgroup.as_ref().unwrap();
         let level = path

@@ -21,7 +21,7 @@ pub struct Bed {
     containers: Vec<Netns>,
 }
 
-fn address(container: usize) -> (String, String) {
+pub fn address(container: usize) -> (String, String) {
     let last = container + 10;
     (format!("10.80.0.{last}"), format!("fd80::{last}"))
 }
@@ -97,7 +97,7 @@ impl Bed {
         })
     }
 
-    fn load(&self, policy: &Policy, bridges: &Bridges) -> Nft {
+    pub fn load(&self, policy: &Policy, bridges: &Bridges) -> Nft {
         self.link.node.within(|| {
             let mut nft = Nft::open().unwrap();
             nft.set_bridges(bridges).unwrap();

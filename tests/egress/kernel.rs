@@ -1,14 +1,15 @@
 //! The table itself: accepted, read back, repaired, removed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use hubwarden::egress::{
-    Admitted, BitsPerSecond, CgroupId, Class, ClassLimits, ClassName, DifferenceKind, Error,
-    Firewall, Mode, Nft, People, Person, Place, Policy, Rate, Service, Transport,
+    Admitted, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, DifferenceKind,
+    Error, Firewall, Mode, Nft, People, Person, Place, Policy, Rate, ServerPort, Service,
+    Transport,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -169,22 +170,28 @@ fn any_name() -> impl Strategy<Value = NamePattern> {
         .prop_map(|name| name.parse().unwrap_or_else(|_| "*".parse().unwrap()))
 }
 
+fn any_addresses() -> impl Strategy<Value = BTreeSet<IpAddr>> {
+    prop::collection::btree_set(any::<IpAddr>(), 0..4)
+}
+
 fn any_limits() -> impl Strategy<Value = ClassLimits> {
     let rate = (1u32..=1_000_000, prop::sample::select(vec![1u32, 60, 3600]));
     (
         prop::option::of(rate),
         prop::option::of(1u32..),
         prop::option::of(64_000u64..400_000_000_000),
+        any::<bool>(),
         prop::option::of(any::<u64>()),
     )
         .prop_map(
-            |(rate, connections, bandwidth, bytes_per_day)| ClassLimits {
+            |(rate, connections, bandwidth, shape, bytes_per_day)| ClassLimits {
                 new_connections: rate.map(|(count, seconds)| Rate {
                     count: count.try_into().unwrap(),
                     seconds,
                 }),
                 connections: connections.map(|count| count.try_into().unwrap()),
                 bandwidth: bandwidth.map(BitsPerSecond),
+                shape,
                 bytes_per_day,
             },
         )
@@ -257,6 +264,10 @@ fn any_people(
 #[test]
 fn every_policy_is_accepted_and_read_back_equal() {
     let netns = Netns::new();
+    // An interface with a default route, so that what is shaped has a queue.
+    netns.ip("link add uplink0 type veth peer name beyond0");
+    netns.ip("link set uplink0 up");
+    netns.ip("route add default dev uplink0");
     netns.within(|| {
         let nft = std::cell::RefCell::new(Nft::open().unwrap());
         let config = ProptestConfig {
@@ -266,10 +277,11 @@ fn every_policy_is_accepted_and_read_back_equal() {
         };
         let servers = prop::collection::btree_map(any::<u64>(), 2u8..=3, 0..40);
         let guarded = prop::collection::vec(any::<u64>(), 0..5);
+        let ports = prop::collection::btree_map(1u32.., any_addresses(), 0..12);
         let people = prop::collection::btree_map(1u32..u32::MAX, any::<(bool, u64)>(), 0..6);
-        let input = (any_policy(), servers, guarded, people);
+        let input = (any_policy(), servers, guarded, people, ports);
         TestRunner::new(config)
-            .run(&input, |(policy, servers, guarded, people)| {
+            .run(&input, |(policy, servers, guarded, people, ports)| {
                 let mut nft = nft.borrow_mut();
                 let mut classes: Vec<_> = policy.classes.keys().cloned().collect();
                 classes.push(ClassName::exempt());
@@ -294,6 +306,23 @@ fn every_policy_is_accepted_and_read_back_equal() {
                 nft.set_guarded(&guarded.iter().copied().skip(1).collect::<Vec<_>>())
                     .unwrap();
                 prop_assert_eq!(differences(&mut nft), [""; 0]);
+                let mut bridges = Bridges::default();
+                for (number, (port, addresses)) in (1_000..).zip(ports) {
+                    let server = ServerPort {
+                        cgroup: CgroupId(number.into()),
+                        number,
+                        class: classes[number as usize % classes.len()].clone(),
+                        addresses,
+                    };
+                    bridges.servers.insert(port, server);
+                    bridges.on_guarded.insert(port);
+                    nft.set_bridges(&bridges).unwrap();
+                }
+                prop_assert_eq!(differences(&mut nft), [""; 0]);
+                nft.load(&policy, &guarded, &servers).unwrap();
+                prop_assert_eq!(differences(&mut nft), [""; 0]);
+                // The next policy may have none of these classes.
+                nft.set_bridges(&Bridges::default()).unwrap();
                 let mut fewer = people.clone();
                 fewer.by_uid.pop_first();
                 for person in fewer.by_uid.values_mut() {

@@ -12,7 +12,7 @@ use crate::{
     outside::{REFUSED, loaded, policy},
 };
 
-fn limited(limits: ClassLimits) -> Policy {
+pub fn limited(limits: ClassLimits) -> Policy {
     let mut policy = policy();
     let class = Class {
         limits,
@@ -22,17 +22,18 @@ fn limited(limits: ClassLimits) -> Policy {
     policy
 }
 
-fn rate(count: u32, seconds: u32) -> Option<Rate> {
+pub fn rate(count: u32, seconds: u32) -> Option<Rate> {
     let count = count.try_into().unwrap();
     Some(Rate { count, seconds })
 }
 
 struct Node {
     link: Link,
-    _slice: Slice,
     _host: Agent,
     alice: Agent,
     deep: Agent,
+    /// Last, so that nobody is in it any more.
+    _slice: Slice,
 }
 
 impl Node {
@@ -47,10 +48,10 @@ impl Node {
         let deep = Agent::new(&link.node, Some(&deep));
         Self {
             link,
-            _slice: slice,
             _host: host,
             alice,
             deep,
+            _slice: slice,
         }
     }
 }
@@ -176,6 +177,7 @@ fn observing_limits_nothing() {
         new_connections: rate(1, 3600),
         connections: Some(1.try_into().unwrap()),
         bandwidth: Some(BitsPerSecond(64_000)),
+        shape: true,
         bytes_per_day: None,
     });
     policy.mode = Mode::Observe;

@@ -6,6 +6,7 @@
 mod abuse;
 mod bed;
 mod bridges;
+mod contained;
 mod contained_names;
 mod counters;
 mod flows;
@@ -19,3 +20,4 @@ mod outside;
 mod people;
 mod refusals;
 mod scale;
+mod shape;

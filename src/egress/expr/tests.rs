@@ -52,6 +52,7 @@ pub fn any_expr() -> impl Strategy<Value = Expr> {
             }
         }),
         (reg(), bytes()).prop_map(|(to, value)| Expr::Immediate { to, value }),
+        reg().prop_map(|from| Expr::Forward { from }),
         text().prop_map(|chain| Expr::Verdict(Verdict::Goto(chain))),
         text().prop_map(|chain| Expr::Verdict(Verdict::Jump(chain))),
         Just(Expr::Verdict(Verdict::Return)),

@@ -1,5 +1,6 @@
 //! What stands beside what should.
 
+use super::Nft;
 use crate::egress::{
     Audited, Difference, DifferenceKind, Error,
     installed::Installed,
@@ -8,55 +9,75 @@ use crate::egress::{
     ruleset::Ruleset,
     socket::Netlink,
     table,
-    uapi::{NFPROTO_BRIDGE, NFPROTO_INET},
+    uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_NETDEV},
 };
 
-/// What should stand, of both families.
-pub(super) fn rulesets(
-    installed: &Installed,
-    flags: u32,
-    queueing: Option<Queueing>,
-) -> (Ruleset, Option<Ruleset>) {
-    let owned = |ruleset| Ruleset { flags, ..ruleset };
-    let mut inet = installed.ruleset();
-    names::queued_by(&mut inet, queueing.unwrap_or(Queueing::Missing));
-    (owned(inet), installed.bridge_ruleset().map(owned))
+/// The tables that should stand, by family; none where one should not be there.
+pub(super) type Expected = Vec<(u8, Option<Ruleset>)>;
+
+impl Nft {
+    /// The tables as this kernel can have them.
+    pub(super) fn rulesets(&mut self, installed: &Installed) -> Expected {
+        let flags = self.flags;
+        let owned = |ruleset| Ruleset { flags, ..ruleset };
+        let mut inet = installed.ruleset();
+        names::queued_by(&mut inet, self.queueing.unwrap_or(Queueing::Missing));
+        let mut rulesets = vec![(NFPROTO_INET, Some(owned(inet)))];
+        if self.bridging().is_ok() {
+            rulesets.push((NFPROTO_BRIDGE, installed.bridge_ruleset().map(owned)));
+        }
+        let netdev = installed.netdev_ruleset().map(owned);
+        if netdev.is_some() || readback::stands(&mut self.netlink, NFPROTO_NETDEV, table::TABLE) {
+            rulesets.push((NFPROTO_NETDEV, netdev));
+        }
+        rulesets
+    }
 }
 
-pub(super) fn verify(
-    netlink: &mut Netlink,
-    (inet, bridge): &(Ruleset, Option<Ruleset>),
-    bridging: bool,
-) -> Result<Audited, Error> {
+/// How the tables differ from that, all read at the same generation.
+pub(super) fn verify(netlink: &mut Netlink, expected: &Expected) -> Result<Audited, Error> {
     const TRIES: u32 = 5;
     for _ in 0..TRIES {
-        let (generation, found) = readback::read(netlink, NFPROTO_INET, table::TABLE)?;
-        let mut differences = readback::compare(inet, found.as_ref());
-        if bridging {
-            let (again, found) = readback::read(netlink, NFPROTO_BRIDGE, table::TABLE)?;
-            if again != generation {
-                continue;
-            }
-            let on_bridges = match (bridge, found) {
-                (Some(bridge), found) => readback::compare(bridge, found.as_ref()),
-                (None, None) => Vec::new(),
-                (None, Some(_)) => vec![Difference {
-                    object: format!("table {}", table::TABLE),
-                    kind: DifferenceKind::Foreign,
-                }],
-            };
-            differences.extend(on_bridges.into_iter().map(|difference| Difference {
-                object: format!("{} (bridge)", difference.object),
-                ..difference
-            }));
+        if let Some(audited) = verify_once(netlink, expected)? {
+            return Ok(audited);
         }
-        return Ok(Audited {
-            generation,
-            differences,
-        });
     }
     Err(Error::Unsettled {
         attempt: "read the egress tables",
         tries: TRIES,
     })
+}
+
+/// `None` if something was changed between two tables.
+fn verify_once(netlink: &mut Netlink, expected: &Expected) -> Result<Option<Audited>, Error> {
+    let mut audited: Option<Audited> = None;
+    for (family, expected) in expected {
+        let (generation, found) = readback::read(netlink, *family, table::TABLE)?;
+        let audited = audited.get_or_insert_with(|| Audited {
+            generation,
+            differences: Vec::new(),
+        });
+        if audited.generation != generation {
+            return Ok(None);
+        }
+        let differences = match (expected, found) {
+            (Some(expected), found) => readback::compare(expected, found.as_ref()),
+            (None, None) => Vec::new(),
+            (None, Some(_)) => vec![Difference {
+                object: format!("table {}", table::TABLE),
+                kind: DifferenceKind::Foreign,
+            }],
+        };
+        let whose = match *family {
+            NFPROTO_BRIDGE => " (bridge)",
+            NFPROTO_NETDEV => " (netdev)",
+            _ => "",
+        };
+        let named = differences.into_iter().map(|difference| Difference {
+            object: format!("{}{whose}", difference.object),
+            ..difference
+        });
+        audited.differences.extend(named);
+    }
+    Ok(audited)
 }

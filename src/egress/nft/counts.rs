@@ -3,6 +3,7 @@
 use super::Nft;
 use crate::egress::{
     Admitted, CgroupId, Error, Sent, Traffic, bridges, limits, phrases, readback, sets, table,
+    uapi::{NFPROTO_BRIDGE, NFPROTO_INET},
 };
 
 impl Nft {
@@ -11,7 +12,12 @@ impl Nft {
         self.installed("read the servers' counters")?;
         let mut sent = Vec::new();
         for level in sets::LEVELS {
-            let counts = readback::counts(&mut self.netlink, table::TABLE, &sets::servers(level))?;
+            let counts = readback::counts(
+                &mut self.netlink,
+                NFPROTO_INET,
+                table::TABLE,
+                &sets::servers(level),
+            )?;
             sent.extend(counts.into_iter().filter_map(|(key, packets, bytes)| {
                 let cgroup = CgroupId(u64::from_ne_bytes(key.try_into().ok()?));
                 Some(Sent {
@@ -27,16 +33,20 @@ impl Nft {
 
     /// What servers of classes with a daily share sent and received.
     pub(super) fn all_traffic(&mut self) -> Result<Vec<Traffic>, Error> {
-        let policy = self.installed("read the servers' traffic")?.policy();
-        let sets: Vec<String> = limits::traffic_sets(policy).collect();
+        let installed = self.installed("read the servers' traffic")?;
+        let sets: Vec<String> = limits::traffic_sets(installed.policy()).collect();
+        // What containers receive is counted on their bridges.
+        let bridged = (!installed.bridges().is_empty()).then_some(NFPROTO_BRIDGE);
         let mut traffic = Vec::new();
-        for set in sets {
-            let counts = readback::counts(&mut self.netlink, table::TABLE, &set)?;
-            traffic.extend(counts.into_iter().filter_map(|(key, _, bytes)| {
-                let mark = u32::from_ne_bytes(key.try_into().ok()?);
-                let number = mark & !phrases::MARK_MASK;
-                Some(Traffic { number, bytes })
-            }));
+        for family in [NFPROTO_INET].into_iter().chain(bridged) {
+            for set in &sets {
+                let counts = readback::counts(&mut self.netlink, family, table::TABLE, set)?;
+                traffic.extend(counts.into_iter().filter_map(|(key, _, bytes)| {
+                    let mark = u32::from_ne_bytes(key.try_into().ok()?);
+                    let number = mark & !phrases::MARK_MASK;
+                    Some(Traffic { number, bytes })
+                }));
+            }
         }
         Ok(traffic)
     }
@@ -49,7 +59,12 @@ impl Nft {
         if installed.bridges().servers.is_empty() {
             return Ok(());
         }
-        let counts = readback::counts(&mut self.netlink, table::TABLE, bridges::CONTAINED)?;
+        let counts = readback::counts(
+            &mut self.netlink,
+            NFPROTO_INET,
+            table::TABLE,
+            bridges::CONTAINED,
+        )?;
         for (key, packets, bytes) in counts {
             let Ok(mark) = key.try_into().map(u32::from_ne_bytes) else {
                 continue;

@@ -27,6 +27,7 @@ fn ruleset(leads_to: &str) -> Ruleset {
     };
     let rules = vec![rule(Expr::Counter), rule(verdict)];
     let chain = |name: &str, rules| Chain {
+        device: None,
         name: name.to_owned(),
         hook: None,
         rules,

@@ -1,0 +1,197 @@
+//! Containers: their packets do not pass this node's output, they come in by a port of a bridge.
+//!
+//! Whose port it is says who sent a packet, whatever its source address claims and whatever kind
+//! of socket it left by. So a table of the family `bridge` marks packets by the port that they
+//! came in by, and the table of the family `inet` judges them by that mark: what is routed in
+//! `prerouting`, after address translation, by the same chains as everybody's; what is bridged to
+//! another container where the bridge forwards it.
+//!
+//! `docs/egress-table.md` shows both tables and says why each rule is where it is.
+
+mod frames;
+mod judge;
+mod table;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+pub use frames::{is_arp, number_by_port};
+pub use judge::extend;
+pub use table::{PRIORITY, build};
+
+use super::{
+    CgroupId, ClassName, Policy, limits, names,
+    phrases::{self as p, Family},
+    ruleset::{Data, Element, Ruleset, Set},
+    sets,
+    uapi::*,
+};
+
+/// Prefix of what is logged of refusals of a container that is nobody's, or goes astray.
+pub const SAYS_CONTAINER: &str = "container";
+/// Prefix of what is logged of packets with a source address that is not the sender's.
+pub const SAYS_SPOOFED: &str = "spoofed";
+
+/// From a port to its mark.
+pub const PORTS: &str = "ports";
+/// Ports whose senders' addresses are known.
+const CHECKED: &str = "checked_ports";
+/// Those addresses, each with its port.
+const SOURCES: &str = "sources";
+/// Addresses of bridges: a frame to one of them is for this node, to be routed.
+const GATEWAYS: &str = "gateways";
+/// Ports of servers.
+const SERVER_PORTS: &str = "server_ports";
+/// Ports on guarded bridges whose containers are known.
+const KNOWN_PORTS: &str = "known_ports";
+/// From a server's mark to its class.
+pub const CONTAINED: &str = "contained";
+/// Kinds of ICMPv6 without which IPv6 does not work.
+const NEIGHBOUR: &str = "neighbour_types";
+/// Guarded bridges.
+const GUARDED_BRIDGES: &str = "guarded_bridges";
+
+/// The bit by which the mark of a frame that stays on the bridge differs.
+const BRIDGED: u32 = 0x0100_0000;
+/// The mark of what comes from a container that is no server.
+const EXEMPT: u32 = 0x4a00_0000;
+
+/// A port of a bridge that a server's container is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerPort {
+    /// The server's cgroup.
+    pub cgroup: CgroupId,
+    /// What refusals name the server by.
+    pub number: u32,
+    /// The class that judges it.
+    pub class: ClassName,
+    /// The addresses it may send from; empty where they are not known.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// The containers of the moment. Ports and bridges are known by their interface's index, which
+/// the kernel does not give to another interface later on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bridges {
+    /// Ports of servers' containers.
+    pub servers: BTreeMap<u32, ServerPort>,
+    /// Ports of containers on guarded bridges that are known to be no server.
+    pub exempt: BTreeSet<u32>,
+    /// Bridges on which any other port reaches nothing.
+    pub guarded: BTreeSet<u32>,
+    /// Link-layer addresses of all these bridges.
+    pub gateways: BTreeSet<[u8; 6]>,
+    /// Ports on guarded bridges, of those named above.
+    pub on_guarded: BTreeSet<u32>,
+}
+
+impl Bridges {
+    /// Whether no rule is needed.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty() && self.guarded.is_empty()
+    }
+
+    /// The elements of both tables, by the classes of a policy: family, set, element.
+    pub fn elements(&self, policy: &Policy) -> BTreeSet<(u8, String, Element)> {
+        let mut all = BTreeSet::new();
+        let mut add = |family, set: &str, element| {
+            all.insert((family, set.to_owned(), element));
+        };
+        let index = |port: &u32| port.to_ne_bytes().to_vec();
+        let value = |mark: u32| Data::Value(mark.to_ne_bytes().to_vec());
+        let mut owners = BTreeSet::new();
+        // While its address is being made sure of, IPv6 sends from none (RFC 4862, 5.4.2).
+        let unspecified = IpAddr::from([0u16; 8]);
+        for (port, server) in &self.servers {
+            let mark = p::MARK | server.number;
+            let to = Data::Goto(sets::class_chain(&server.class));
+            add(
+                NFPROTO_BRIDGE,
+                PORTS,
+                Element::map(index(port), value(mark)),
+            );
+            add(NFPROTO_BRIDGE, SERVER_PORTS, Element::key(index(port)));
+            add(
+                NFPROTO_INET,
+                CONTAINED,
+                Element::map(mark.to_ne_bytes().to_vec(), to),
+            );
+            if let Some((set, element)) = limits::element_of_port(policy, &server.class, *port) {
+                add(NFPROTO_BRIDGE, &set, element);
+            }
+            if let Some((set, element)) = limits::element_of_leaving(policy, &server.class, mark) {
+                add(NFPROTO_INET, &set, element);
+            }
+            if server.addresses.is_empty() {
+                continue;
+            }
+            add(NFPROTO_BRIDGE, CHECKED, Element::key(index(port)));
+            for address in server.addresses.iter().chain([&unspecified]) {
+                let (family, bytes) = match address {
+                    IpAddr::V4(address) => (Family::V4, address.octets().to_vec()),
+                    IpAddr::V6(address) => (Family::V6, address.octets().to_vec()),
+                };
+                let key = [index(port), bytes.clone()].concat();
+                add(NFPROTO_BRIDGE, &sources(family), Element::key(key));
+                // Two engines may give one address to two: then it is the first one's.
+                if address != &unspecified && owners.insert(address) {
+                    let element = Element::map(bytes, value(mark));
+                    add(NFPROTO_INET, &names::by_address(family), element);
+                }
+            }
+        }
+        for port in &self.exempt {
+            add(
+                NFPROTO_BRIDGE,
+                PORTS,
+                Element::map(index(port), value(EXEMPT)),
+            );
+        }
+        for port in &self.on_guarded {
+            add(NFPROTO_BRIDGE, KNOWN_PORTS, Element::key(index(port)));
+        }
+        for address in &self.gateways {
+            add(NFPROTO_BRIDGE, GATEWAYS, Element::key(address.to_vec()));
+        }
+        for bridge in &self.guarded {
+            add(NFPROTO_INET, GUARDED_BRIDGES, Element::key(index(bridge)));
+        }
+        all
+    }
+
+    /// Puts the elements of a table into its sets.
+    pub fn fill(&self, ruleset: &mut Ruleset, policy: &Policy) {
+        for (family, name, element) in self.elements(policy) {
+            if family != ruleset.family {
+                continue;
+            }
+            // A class that the policy does not have leads nowhere: what has no class is refused.
+            let leads = match &element.data {
+                Some(Data::Goto(to)) => ruleset.chains.iter().any(|chain| chain.name == *to),
+                _ => true,
+            };
+            let set = ruleset.sets.iter_mut().find(|set| set.name == name);
+            if let (Some(set), true) = (set, leads) {
+                set.elements.push(element);
+            }
+        }
+    }
+}
+
+fn sources(family: Family) -> String {
+    match family {
+        Family::V4 => format!("{SOURCES}4"),
+        Family::V6 => format!("{SOURCES}6"),
+    }
+}
+
+/// Router solicitation, neighbour solicitation and advertisement, group report.
+fn neighbour_types() -> Set {
+    let key = |kind| Element::key(vec![kind]);
+    Set {
+        elements: [133, 135, 136, 143].map(key).to_vec(),
+        ..sets::plain(NEIGHBOUR, TYPE_ICMPV6, 1)
+    }
+}
