@@ -7,6 +7,7 @@
 
 mod bed;
 mod cgroup;
+mod contained;
 mod daemon;
 mod egress;
 mod evidence;

@@ -5,7 +5,7 @@ use crate::bed::Bed;
 use crate::daemon::{self, runtime};
 use crate::figure;
 use hubwarden::daemon::run as run_daemon;
-use hubwarden::egress::{CgroupId, Error, Firewall, Intrusion, Mode, Monitor, Nft, Policy};
+use hubwarden::egress::{CgroupId, Error, Firewall, Mode, Nft, Policy};
 use nix::sched::{CloneFlags, unshare};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
@@ -18,6 +18,8 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// Without a change for so long, the last one is done with.
 const QUIET: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the generation is asked for.
+const LOOK: Duration = Duration::from_micros(200);
 
 /// A process of its own, since it changes its network namespace.
 pub fn child() {
@@ -27,7 +29,7 @@ pub fn child() {
     let state = tempfile::tempdir().expect("a directory");
     let (finish, finished) = oneshot::channel::<()>();
     let faults = std::thread::spawn(move || {
-        let mut took = runtime().block_on(faults(CgroupId(slice)));
+        let mut took = faults(CgroupId(slice));
         let _ = finish.send(());
         took.sort_by(f64::total_cmp);
         took
@@ -45,18 +47,18 @@ pub fn child() {
 
 /// A change by another.
 enum Fault<'a> {
-    /// By a netlink socket of ours, timed from when the kernel has done it.
+    /// By a netlink socket of ours.
     Own(&'a dyn Fn(&mut Nft) -> Result<(), Error>),
-    /// By a program, timed from when the kernel tells of it.
+    /// By a program.
     Program(&'a [&'a str]),
 }
 
-/// Milliseconds from each fault until the daemon's repair was committed.
-async fn faults(slice: CgroupId) -> Vec<f64> {
-    tokio::time::sleep(SETTLE).await;
+/// Milliseconds from each fault until the daemon's repair was committed, both by the generation
+/// that the kernel gives the rules: to be told of what changed would cost the writer of it.
+fn faults(slice: CgroupId) -> Vec<f64> {
+    std::thread::sleep(SETTLE);
     let mut another = Nft::open().expect("nftables");
-    let port = another.port().expect("a number");
-    let mut watch = Monitor::listen(port).expect("a monitor");
+    let mut watch = Nft::open().expect("nftables");
     let policy = Policy::standard(Mode::Enforce);
     let table = |nft: &mut Nft| nft.remove();
     let content = |nft: &mut Nft| nft.load(&policy, &[slice], &[]);
@@ -78,36 +80,48 @@ async fn faults(slice: CgroupId) -> Vec<f64> {
     let mut took = Vec::new();
     for _ in 0..TIMES {
         for fault in &faults {
-            // What the daemon does for other reasons is not a repair.
-            while tokio::time::timeout(QUIET, watch.next()).await.is_ok() {}
-            match fault {
+            let before = settled(&mut watch);
+            let begun = match fault {
                 Fault::Own(fault) => {
                     fault(&mut another).expect("a change by another");
-                    let begun = Instant::now();
-                    assert_ne!(next(&mut watch).await, "nft");
-                    took.push(begun.elapsed().as_secs_f64() * 1e3);
+                    Instant::now()
                 }
                 Fault::Program(arguments) => {
                     let mut nft = std::process::Command::new("nft");
                     let mut child = nft.args(*arguments).spawn().expect("nft");
-                    assert_eq!(next(&mut watch).await, "nft");
-                    let begun = Instant::now();
-                    assert_ne!(next(&mut watch).await, "nft");
-                    took.push(begun.elapsed().as_secs_f64() * 1e3);
+                    let begun = after(&mut watch, before);
                     let status = child.wait().expect("nft's end");
                     assert!(status.success(), "{arguments:?}");
+                    begun
                 }
-            }
+            };
+            let mended = after(&mut watch, before.wrapping_add(1));
+            took.push(mended.duration_since(begun).as_secs_f64() * 1e3);
         }
     }
     took
 }
 
-/// Who changed our table next.
-async fn next(watch: &mut Monitor) -> String {
-    let told = tokio::time::timeout(PATIENCE, watch.next()).await;
-    match told.expect("a change in time").expect("a notice") {
-        Intrusion::By(writer, _) => writer.name,
-        Intrusion::Unknown => panic!("the kernel's notices were lost"),
+/// The rules' generation once nothing has changed for a while: what the daemon does for other
+/// reasons is not a repair.
+fn settled(watch: &mut Nft) -> u32 {
+    let mut last = (watch.generation().expect("a number"), Instant::now());
+    while last.1.elapsed() < QUIET {
+        std::thread::sleep(LOOK);
+        let now = watch.generation().expect("a number");
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
     }
+    last.0
+}
+
+/// When the rules' generation was another than this for the first time.
+fn after(watch: &mut Nft, generation: u32) -> Instant {
+    let begun = Instant::now();
+    while watch.generation().expect("a number") == generation {
+        assert!(begun.elapsed() < PATIENCE, "nobody changes the rules");
+        std::thread::sleep(LOOK);
+    }
+    Instant::now()
 }

@@ -1,8 +1,9 @@
-//! No unguarded packet: servers started in a loop, each sending to where it may not from its first
-//! instruction on, and the daemon killed half-way. What arrives is counted on the other end.
+//! No unguarded packet: servers and containers started in a loop, each sending to where it may not
+//! from its first instruction on, and the daemon killed half-way. What arrives is counted on the
+//! other end.
 
 use crate::daemon::{self, runtime};
-use crate::figure;
+use crate::{contained, figure};
 use hubwarden::config::Config;
 use hubwarden::daemon::run as run_daemon;
 use hubwarden::egress::Nft;
@@ -17,11 +18,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const SERVERS: usize = 500;
+const CONTAINERS: usize = 100;
 /// Allowed by no class.
 const PORT: u16 = 4444;
 const FAR: [&str; 2] = ["10.72.0.2", "fd72::2"];
 /// Senders that run at a time.
-const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process of its own, since it moves into network namespaces.
@@ -29,12 +31,16 @@ pub fn child() {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of our own (root is needed)");
     let arrived = Arc::new(AtomicU64::new(0));
     let far = far_end(&arrived);
+    contained::make_network();
     let slice = Slice::new();
     let state = tempfile::tempdir().expect("a directory");
+    contained::engine(&engine_socket(state.path()));
     let mut daemon = start_daemon(&slice, state.path());
 
     slice.start(0..SERVERS / 2);
+    contained::start(&slice.0, 0..CONTAINERS / 2);
     daemon.end();
+    contained::start(&slice.0, CONTAINERS / 2..CONTAINERS);
     slice.start(SERVERS / 2..SERVERS);
     std::thread::sleep(Duration::from_millis(200));
     let unguarded = arrived.load(Ordering::SeqCst);
@@ -42,14 +48,31 @@ pub fn child() {
     // Without the rules the same packets do arrive: it is the rules that held them back.
     hubwarden::egress::Firewall::remove(&mut Nft::open().expect("nftables")).expect("removed");
     slice.start(SERVERS..SERVERS + 1);
-    let begun = Instant::now();
-    while arrived.load(Ordering::SeqCst) == unguarded {
-        assert!(begun.elapsed() < PATIENCE, "nothing arrives without rules");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let by_servers = arrives_after(&arrived, unguarded, "a server");
+    contained::start(&slice.0, CONTAINERS..CONTAINERS + 1);
+    arrives_after(&arrived, by_servers, "a container");
     drop(far);
     #[allow(clippy::cast_precision_loss, reason = "a count of packets")]
     figure("unguarded_packets", unguarded as f64, "packets");
+}
+
+/// Waits until more has arrived than that; how much then has once nobody sends any more.
+fn arrives_after(arrived: &AtomicU64, before: u64, who: &str) -> u64 {
+    let begun = Instant::now();
+    while arrived.load(Ordering::SeqCst) == before {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "nothing of {who} arrives without rules"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    arrived.load(Ordering::SeqCst)
+}
+
+/// Where containers' engine is asked.
+fn engine_socket(state: &Path) -> PathBuf {
+    state.join("engine.sock")
 }
 
 /// The daemon, until it is killed.
@@ -63,7 +86,9 @@ pub fn daemon(slice: &str, state: &str) {
         };
         config.hub.slice = slice.to_owned();
         // This machine's own servers and containers are nobody's here.
-        (config.hub.docker, config.hub.podman) = (None, None);
+        config.hub.docker = Some(engine_socket(Path::new(state)));
+        config.hub.podman = None;
+        config.hub.container_networks = vec![contained::NETWORK.to_owned()];
         parts.config = config;
         let ready = async {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -108,6 +133,17 @@ pub fn sender() {
     }
 }
 
+/// Runs these commands, words apart by single spaces.
+pub fn run_all(commands: impl IntoIterator<Item = String>) {
+    for line in commands {
+        let mut words = line.split(' ');
+        let status = Command::new(words.next().expect("a program"))
+            .args(words)
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "{line} failed");
+    }
+}
+
 /// The other end of a link, in a namespace that lives as long as what is returned; it counts
 /// datagrams and connections.
 fn far_end(arrived: &Arc<AtomicU64>) -> Process {
@@ -121,7 +157,8 @@ fn far_end(arrived: &Arc<AtomicU64>) -> Process {
     let said = holder.stdout.take().expect("its output");
     BufReader::new(said).read_line(&mut line).expect("a word");
     let pid = holder.id();
-    for line in [
+    let [v4, v6] = contained::SUBNETS;
+    run_all([
         "ip link set lo up".to_owned(),
         format!("ip link add near type veth peer name far netns {pid}"),
         "ip link set near up".to_owned(),
@@ -130,13 +167,9 @@ fn far_end(arrived: &Arc<AtomicU64>) -> Process {
         format!("nsenter -n -t {pid} ip link set far up"),
         format!("nsenter -n -t {pid} ip address add 10.72.0.2/24 dev far"),
         format!("nsenter -n -t {pid} ip address add fd72::2/64 dev far nodad"),
-    ] {
-        let mut words = line.split(' ');
-        let status = Command::new(words.next().expect("a program"))
-            .args(words)
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "{line} failed");
-    }
+        format!("nsenter -n -t {pid} ip route add {v4} via 10.72.0.1"),
+        format!("nsenter -n -t {pid} ip route add {v6} via fd72::1"),
+    ]);
     let listeners = std::thread::spawn(move || {
         let path = format!("/proc/{pid}/ns/net");
         let namespace = std::fs::File::open(path).expect("the namespace");
@@ -165,7 +198,7 @@ fn far_end(arrived: &Arc<AtomicU64>) -> Process {
 }
 
 /// A child that does not outlive what is measured, however that ends.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Process {
     /// Kills it, as the kernel does when memory is short.
@@ -204,7 +237,7 @@ impl Slice {
     /// Starts these servers and waits for their ends.
     fn start(&self, numbers: std::ops::Range<usize>) {
         let myself = std::env::current_exe().expect("our own path");
-        let mut running: Vec<Child> = Vec::new();
+        let mut running: Vec<Process> = Vec::new();
         for number in numbers {
             let cgroup = self.server(number);
             std::fs::create_dir(&cgroup).expect("a server's cgroup");
@@ -214,7 +247,7 @@ impl Slice {
                 .arg(&cgroup)
                 .arg(&myself)
                 .spawn();
-            running.push(child.expect("a server"));
+            running.push(Process(child.expect("a server")));
             if running.len() >= AT_ONCE {
                 finish(running.remove(0));
             }
@@ -223,8 +256,8 @@ impl Slice {
     }
 }
 
-fn finish(mut server: Child) {
-    let status = server.wait().expect("its end");
+pub fn finish(mut server: Process) {
+    let status = server.0.wait().expect("its end");
     assert!(status.success(), "a server could not run: {status}");
 }
 
@@ -232,6 +265,9 @@ impl Drop for Slice {
     fn drop(&mut self) {
         for number in 0..=SERVERS {
             let _ = std::fs::remove_dir(self.server(number));
+        }
+        for number in 0..=CONTAINERS {
+            let _ = std::fs::remove_dir(contained::scope(&self.0, number));
         }
         if let Err(error) = std::fs::remove_dir(&self.0) {
             eprintln!("{}: {error}; remove it by hand", self.0.display());
