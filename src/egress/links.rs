@@ -170,7 +170,7 @@ fn number(attributes: Attributes<'_>, kind: u16) -> Option<u32> {
 }
 
 /// Reads `struct ifinfomsg` and its attributes.
-fn link(payload: &[u8]) -> Option<Link> {
+pub(super) fn link(payload: &[u8]) -> Option<Link> {
     let index = i32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
     let attributes = Attributes(payload.get(IFINFOMSG..)?);
     let info = Attributes(attributes.bytes(IFLA_LINKINFO));

@@ -49,6 +49,8 @@ mod policy;
 mod readback;
 mod refusal;
 mod ruleset;
+#[cfg(any(test, fuzzing))]
+pub mod seams;
 mod sets;
 mod shared;
 mod socket;
