@@ -92,6 +92,13 @@ fn survives(installed: &Installed, queueing: of_names::Queueing, flags: u32) -> 
         let messages = encode::create(expected).expect("a table fits its messages");
         let mut found = Ruleset::default();
         replay(&messages, &mut found);
+        // One by one, so that what differs can be read.
+        for (there, wanted) in found.sets.iter().zip(&expected.sets) {
+            assert_eq!(there, wanted);
+        }
+        for (there, wanted) in found.chains.iter().zip(&expected.chains) {
+            assert_eq!(there, wanted);
+        }
         assert_eq!(found, *expected);
     }
     inet
