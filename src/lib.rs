@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod http;
 pub mod hub;
 pub mod judge;
+mod memory;
 pub mod readiness;
 pub mod record;
 pub mod replay;

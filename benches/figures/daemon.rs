@@ -7,7 +7,7 @@ use hubwarden::act::{ActError, CpuControl, Owner};
 use hubwarden::config::Config;
 use hubwarden::daemon::{Parts, Store, run as run_daemon};
 use hubwarden::egress::{Monitor, Nft};
-use hubwarden::hub::{UnitFacts, UnitName, Units};
+use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
 use hubwarden::judge::Controls;
 use hubwarden::report::Journal;
 use hubwarden::sd_bus::SdBusError;
@@ -189,6 +189,10 @@ impl Units for Map {
             uid: Some(1000),
             dynamic_user: false,
         })
+    }
+
+    async fn account(&self, _uid: u32) -> Account {
+        Account::default()
     }
 }
 

@@ -10,6 +10,7 @@ mod hub;
 mod limits;
 mod metrics;
 mod names;
+mod outside;
 mod record;
 mod values;
 
@@ -19,6 +20,7 @@ pub use hub::{ApiUrl, Hub, StopBy};
 pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
 pub use metrics::{Listen, Metrics};
 pub use names::{ServiceName, Template};
+pub use outside::Outside;
 pub use record::{Record, Size};
 pub use values::{Share, parse_amount, parse_duration};
 
@@ -74,6 +76,8 @@ pub struct Egress {
     pub quarantine: Option<ClassName>,
     /// What DNS may be asked.
     pub resolvers: Resolvers,
+    /// Whether a user's class holds outside the server too.
+    pub outside: Outside,
     /// Networks no class reaches.
     pub denied: Vec<IpNet>,
     /// Netlink log group on which the kernel tells of refusals.
@@ -135,6 +139,7 @@ impl Default for Config {
             egress: Egress {
                 class: standard(),
                 quarantine: Some(ClassName::quarantine()),
+                outside: Outside::Judge,
                 resolvers: Resolvers::Auto,
                 denied: default_denied(),
                 log_group: 4814,
@@ -273,6 +278,7 @@ fn read_people(mut section: Section<'_, '_>, config: &Config) -> BTreeMap<String
 fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
     let mut egress = Egress {
         class: default.class,
+        outside: section.value("outside", default.outside),
         resolvers: section.value("resolvers", default.resolvers),
         denied: section.list("denied", default.denied),
         log_group: section.value("log_group", default.log_group),

@@ -8,6 +8,7 @@ use crate::egress::ClassName;
 use crate::evidence::Strength;
 use crate::judge::Rung;
 use crate::units::Time;
+use std::collections::BTreeMap;
 
 /// Why another class than its user's judges a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,9 @@ impl Inner {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
+            if guarded.is_outside() {
+                continue;
+            }
             let wanted = self.instead(guarded, now);
             let before = guarded.class_in_force().clone();
             let why = wanted.as_ref().map(|(why, _)| *why);
@@ -41,18 +45,47 @@ impl Inner {
             let story = guarded.story(self.config.mode);
             self.tell(story.class_changed(&before, guarded.class_in_force(), why_in_words(why)));
         }
+        let outside = self.follow_classes(&mut entries, now);
+        self.dirty |= outside;
         self.entries = entries;
         // A restart has to find what called for it.
         self.dirty |= !changes.is_empty();
-        if changes.is_empty() || !self.loaded {
-            return;
+        if !changes.is_empty() && self.loaded {
+            if let Err(error) = self.firewall.reclass(&changes) {
+                // The next check loads everything anew.
+                self.loaded = false;
+                self.egress_trouble("Changing a server's class", &error);
+            }
+            self.note_generation();
         }
-        if let Err(error) = self.firewall.reclass(&changes) {
-            // The next check loads everything anew.
-            self.loaded = false;
-            self.egress_trouble("Changing a server's class", &error);
+        self.settle_outsiders();
+    }
+
+    /// What stands in for a server's class does for its user's slice. A slice that carries a case
+    /// on goes by that. Returns whether anything changed.
+    fn follow_classes(&self, entries: &mut BTreeMap<CgroupId, Entry>, now: Time) -> bool {
+        let mut standing = BTreeMap::new();
+        for (id, entry) in &*entries {
+            if let Entry::Guarded(guarded) = entry {
+                standing.insert(*id, guarded.instead.clone());
+            }
         }
-        self.note_generation();
+        let mut changed = false;
+        for entry in entries.values_mut() {
+            let Entry::Guarded(guarded) = entry else {
+                continue;
+            };
+            if !guarded.is_outside() {
+                continue;
+            }
+            let wanted = match guarded.lead.and_then(|lead| standing.get(&lead)) {
+                Some(instead) => instead.clone(),
+                None => self.instead(guarded, now).map(|(_, class)| class),
+            };
+            changed |= guarded.instead != wanted;
+            guarded.instead = wanted;
+        }
+        changed
     }
 
     /// After a change of configuration: a class that stood in may be there no more. The next tick
@@ -69,7 +102,7 @@ impl Inner {
 
     /// What stands in for a server's class, if anything does.
     fn instead(&self, guarded: &Guarded, now: Time) -> Option<(Instead, ClassName)> {
-        if self.off || guarded.is_outside() {
+        if self.off {
             return None;
         }
         let egress: &Egress = &self.config.egress;

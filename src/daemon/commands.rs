@@ -97,6 +97,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.hub_news.notify_one();
             self.identify_anew();
         }
+        self.ask_accounts();
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }

@@ -35,6 +35,9 @@ pub(super) enum Entry {
     Guarded(Box<Guarded>),
 }
 
+/// Refusals that were told lately, by protocol, destination and port.
+pub(super) type Refusals = BTreeMap<(u8, IpAddr, Option<u16>), Time>;
+
 /// A server under supervision.
 pub(super) struct Guarded {
     pub server: Server,
@@ -81,7 +84,7 @@ pub(super) struct Guarded {
     /// Denied names it asked for, told lately.
     pub asked: BTreeMap<String, Time>,
     /// What was refused and told lately.
-    pub refusals: BTreeMap<(u8, IpAddr, Option<u16>), Time>,
+    pub refusals: Refusals,
 }
 
 impl Guarded {

@@ -29,6 +29,10 @@ impl Inner {
         book.bystanders = self.bystanders();
         book.bridges = self.networks.bridges.clone();
         book.traffic = self.traffic.clone();
+        let uids = self.server_uids();
+        let mut accounts = self.outsiders.accounts.clone();
+        accounts.retain(|uid, _| uids.contains(uid));
+        book.accounts = accounts;
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 book.cases.push(guarded.record());

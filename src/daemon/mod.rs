@@ -26,9 +26,13 @@ mod insight;
 mod metrics;
 mod names;
 mod outside;
+mod outsiders;
 mod people;
 mod places;
 mod record;
+mod refusals;
+mod repairs;
+mod resolvers;
 mod run;
 mod sharing;
 mod slice_cap;
@@ -121,6 +125,8 @@ struct Daemon<C, U> {
     reloaded: Notify,
     /// Somebody appeared: the hub may have news of them.
     hub_news: Notify,
+    /// Who is judged outside the server may have changed.
+    outsiders_due: Notify,
     tree_reads: Cell<bool>,
     /// Who looks at processes when people ask.
     observer: insight::Observer,
@@ -170,6 +176,8 @@ struct Inner {
     dns_queue: u16,
     /// What users sent and received today.
     traffic: traffic::Traffic,
+    /// Who is judged outside the server.
+    outsiders: outsiders::Outsiders,
     /// Who asks them for others.
     relays: Vec<CgroupId>,
     /// What no class reaches, as read at start and at each reload.
@@ -241,6 +249,7 @@ impl<C, U> Daemon<C, U> {
                 resolvers: Vec::new(),
                 dns_queue,
                 traffic: traffic::Traffic::default(),
+                outsiders: outsiders::Outsiders::default(),
                 relays: Vec::new(),
                 lists: Arc::default(),
                 trouble_told: None,
@@ -262,6 +271,7 @@ impl<C, U> Daemon<C, U> {
             save_wanted: Notify::new(),
             reloaded: Notify::new(),
             hub_news: Notify::new(),
+            outsiders_due: Notify::new(),
             observer: insight::Observer::default(),
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),

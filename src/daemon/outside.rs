@@ -12,7 +12,7 @@ use crate::cgroup::{CgroupId, CgroupPath};
 use crate::hub::{Control, Server, Spawner};
 use crate::judge::Verdict;
 use crate::units::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The slice that holds the users' own.
 pub(super) const USER_SLICE: &str = "user.slice";
@@ -36,14 +36,20 @@ impl Inner {
     /// server it follows. Returns who has another part of the baseline since.
     pub(super) fn attach_outside(&mut self, now: Time) -> Vec<CgroupId> {
         let mut servers: BTreeMap<u32, (CgroupId, Server)> = BTreeMap::new();
+        let mut shared = BTreeSet::new();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry
                 && !guarded.is_outside()
                 && let Some(uid) = guarded.server.uid
             {
-                servers.insert(uid, (guarded.id, guarded.server.clone()));
+                let before = servers.insert(uid, (guarded.id, guarded.server.clone()));
+                if before.is_some_and(|(_, server)| server.user != guarded.server.user) {
+                    shared.insert(uid);
+                }
             }
         }
+        // What an account that several share runs outside is nobody's in particular.
+        servers.retain(|uid, _| !shared.contains(uid));
         let mut found = Vec::new();
         for (id, entry) in &mut self.entries {
             match entry {

@@ -19,6 +19,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if !inner.off && inner.admitted() != before {
             inner.load_egress();
         }
+        inner.settle_outsiders();
         inner.dirty = true;
         let ids = inner.guarded_ids();
         drop(inner);

@@ -47,6 +47,7 @@ where
     tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
     tokio::task::spawn_local(Rc::clone(&daemon).follow_links());
+    tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
     let mut found = {
         let inner = daemon.inner.borrow();
         inner.dossiers.start(&inner.journal)
@@ -98,7 +99,10 @@ where
             () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
             _ = tick.tick() => daemon.tick_once(),
             () = daemon.until_look() => daemon.look(),
-            _ = save.tick() => daemon.save(),
+            _ = save.tick() => {
+                daemon.save();
+                crate::memory::give_back();
+            }
         }
     }
     daemon.save();
@@ -153,6 +157,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.networks.bystanders = book.bystanders;
         inner.networks.bridges = book.bridges;
         inner.traffic = book.traffic;
+        inner.outsiders.accounts = book.accounts;
         let mode = inner.config.mode;
         let state = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
@@ -184,6 +189,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         drop(inner);
         self.take_in(changes);
+        self.ask_accounts();
         for id in self.inner.borrow().guarded_ids() {
             self.enforce(id);
         }

@@ -6,7 +6,7 @@
 
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
-use crate::hub::{Server, UnitName};
+use crate::hub::{Account, Server, UnitName};
 use crate::judge::{Case, Controls, Grant};
 use crate::units::{Mode, Time};
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,10 @@ pub struct Book {
     /// What users sent and received today; it outlives a boot.
     #[serde(default)]
     pub traffic: super::traffic::Traffic,
+    /// The accounts of servers' uids, by uid: the next daemon judges users outside their servers
+    /// before it has asked.
+    #[serde(default)]
+    pub accounts: BTreeMap<u32, Account>,
     /// What we changed on the guarded slice as a whole.
     #[serde(default)]
     pub slice: Option<SliceCap>,
@@ -202,6 +206,7 @@ impl Store {
             rested: BTreeMap::new(),
             traffic: super::traffic::Traffic::default(),
             slice: None,
+            accounts: BTreeMap::new(),
             bystanders: BTreeSet::new(),
             bridges: BTreeMap::new(),
             cases: Vec::new(),

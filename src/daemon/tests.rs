@@ -3,8 +3,10 @@
 
 use super::*;
 use crate::act::{ActError, CpuControl, Owner};
-use crate::egress::{Audit, Audited, Bridges, Damage, Difference, Error, Policy as EgressPolicy};
-use crate::hub::{UnitFacts, Units};
+use crate::egress::{
+    Audit, Audited, Bridges, Damage, Difference, Error, People, Policy as EgressPolicy,
+};
+use crate::hub::{Account, UnitFacts, Units};
 use crate::judge::{Controls, Rung};
 use crate::report::Entry as Told;
 use crate::sd_bus::SdBusError;
@@ -23,6 +25,7 @@ mod ladder;
 mod mining;
 mod names;
 mod outside;
+mod outsiders;
 mod people;
 mod shown;
 mod stopping;
@@ -34,6 +37,7 @@ struct FakeSystemd(Rc<RefCell<Systemd>>);
 #[derive(Default)]
 struct Systemd {
     facts: BTreeMap<String, UnitFacts>,
+    accounts: BTreeMap<u32, Account>,
     settings: BTreeMap<String, Controls>,
     broken: BTreeSet<String>,
     stopped: Vec<String>,
@@ -44,6 +48,11 @@ impl Units for FakeSystemd {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
         let facts = self.0.borrow().facts.get(unit.as_str()).cloned();
         facts.ok_or_else(|| SdBusError::Gone(unit.clone()))
+    }
+
+    async fn account(&self, uid: u32) -> Account {
+        let known = self.0.borrow().accounts.get(&uid).cloned();
+        known.unwrap_or_default()
     }
 }
 
@@ -88,6 +97,8 @@ struct Rules {
     altered: Vec<Difference>,
     traffic: Vec<crate::egress::Traffic>,
     bridges: Bridges,
+    people: People,
+    policy: Option<EgressPolicy>,
 }
 
 impl FakeFirewall {
@@ -101,16 +112,30 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
-    fn load(
+    fn load_with_people(
         &mut self,
-        _policy: &EgressPolicy,
+        policy: &EgressPolicy,
         _guarded: &[CgroupId],
         servers: &[Admitted],
+        people: &People,
     ) -> Result<(), Error> {
+        let servers_by_cgroup = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
+        people.check(policy, &servers_by_cgroup)?;
         let mut rules = self.rules();
+        rules.policy = Some(policy.clone());
+        rules.people = people.clone();
         rules.loaded = true;
         rules.altered.clear();
         rules.admitted = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
+        Ok(())
+    }
+
+    fn set_people(&mut self, people: &People) -> Result<(), Error> {
+        let mut rules = self.rules();
+        if let Some(policy) = &rules.policy {
+            people.check(policy, &rules.admitted)?;
+        }
+        rules.people = people.clone();
         Ok(())
     }
 
@@ -236,12 +261,22 @@ impl Node {
 
     /// The spawner starts a server, with an admin's limit of 1.5 cores.
     fn spawn(&self, user: &str) {
+        self.spawn_as(user, 1000);
+    }
+
+    /// The same as a Unix user with an account.
+    fn spawn_as(&self, user: &str, uid: u32) {
+        let account = Account {
+            name: Some(format!("jupyter-{user}")),
+            ..Account::default()
+        };
+        self.systemd.0.borrow_mut().accounts.insert(uid, account);
         let unit = Node::unit(user);
         let mut systemd = self.systemd.0.borrow_mut();
         let facts = UnitFacts {
             transient: true,
             user: Some(format!("jupyter-{user}")),
-            uid: Some(1000),
+            uid: Some(uid),
             dynamic_user: false,
         };
         systemd.facts.insert(unit.clone(), facts);

@@ -104,9 +104,13 @@ impl Inner {
             traffic,
             numbers,
             entries,
+            outsiders,
             ..
         } = self;
-        let user_of = |number| match entries.get(numbers.get(&number)?) {
+        let user_of = |number| match entries.get(match numbers.get(&number) {
+            Some(id) => id,
+            None => return Some(outsiders.user_of(number)?.as_str().to_owned()),
+        }) {
             Some(Entry::Guarded(guarded)) => Some(guarded.server.user.as_str().to_owned()),
             _ => None,
         };

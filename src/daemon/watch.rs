@@ -32,6 +32,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             inner.entries.insert(id, Entry::Outside { cgroup, uid });
             let parts = inner.attach_outside(now());
             drop(inner);
+            self.outsiders_due.notify_one();
             self.enforce_in_turn(parts);
             self.enforce(id);
             return;
@@ -121,7 +122,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 inner.rested.remove(record.server.user.as_str());
                 inner.guard(record, false);
                 let parts = inner.attach_outside(now());
+                let uid = inner.guarded(id).and_then(|guarded| guarded.own_uid());
                 drop(inner);
+                if let Some(uid) = uid {
+                    self.ask_account(uid);
+                }
                 self.enforce_in_turn(parts);
                 self.enforce(id);
             }
@@ -192,7 +197,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             Some(Entry::Guarded(guarded)) => {
                 inner.bequeath(&guarded, now());
                 inner.numbers.remove(&guarded.number);
-                inner.shut_out(id);
+                match guarded.is_outside() {
+                    // Its elements are those of its user.
+                    true => inner.settle_outsiders(),
+                    false => inner.shut_out(id),
+                }
+                self.outsiders_due.notify_one();
                 if let Some(told) = guarded.was_stopped(mode)
                     && inner.acts()
                 {

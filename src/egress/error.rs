@@ -34,7 +34,7 @@ pub enum Error {
         /// Its level.
         level: u8,
     },
-    /// A server number outside 1..2²⁴, or another server's.
+    /// A server number outside 1..2²³, or another server's.
     #[error("cgroup {cgroup}: number {number} {why}")]
     Number {
         /// The server's cgroup.
@@ -42,6 +42,14 @@ pub enum Error {
         /// The number.
         number: u32,
         /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A user outside the server who cannot be judged so.
+    #[error("uid {uid} {why}")]
+    Person {
+        /// The uid.
+        uid: u32,
+        /// What is wrong.
         why: &'static str,
     },
     /// A cgroup that was never admitted.

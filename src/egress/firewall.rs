@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, Policy};
+use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, People, Policy};
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
 /// blocks; none waits for anything but the kernel.
@@ -21,17 +21,32 @@ pub trait Firewall: Send {
     /// What the kernel refused, and the module that is likely missing.
     fn probe(&mut self) -> Result<(), Error>;
 
-    /// Replace the whole table by this policy, these guarded slices and these servers. There is
-    /// no moment with neither the old nor the new one. Works whatever stood there before.
+    /// Replace the whole table by this policy, these guarded slices, these servers and these
+    /// users outside their servers. There is no moment with neither the old nor the new one.
+    /// Works whatever stood there before.
     ///
     /// # Errors
-    /// A policy or server that cannot be, or the kernel's refusal: the old table stands.
+    /// A policy, server or user that cannot be, or the kernel's refusal: the old table stands.
+    fn load_with_people(
+        &mut self,
+        policy: &Policy,
+        guarded: &[CgroupId],
+        servers: &[Admitted],
+        people: &People,
+    ) -> Result<(), Error>;
+
+    /// The same with nobody judged outside the servers.
+    ///
+    /// # Errors
+    /// As for [`Firewall::load_with_people`].
     fn load(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
-    ) -> Result<(), Error>;
+    ) -> Result<(), Error> {
+        self.load_with_people(policy, guarded, servers, &People::default())
+    }
 
     /// Let these servers out by their classes. One already admitted is changed to what is said
     /// now.
@@ -59,6 +74,12 @@ pub trait Firewall: Send {
     /// # Errors
     /// [`Error::NotLoaded`], or the kernel's refusal.
     fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error>;
+
+    /// Judge exactly these users outside their servers, each by the class said now.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], [`Error::Person`], or the kernel's refusal: all stay as they were.
+    fn set_people(&mut self, people: &People) -> Result<(), Error>;
 
     /// Judge exactly these containers by the ports that they are behind. Before `load` they are
     /// only remembered for it; a later `load` keeps them.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, Bridges, CgroupId, ClassName, Error, Policy, bridges, limits,
+    Admitted, Bridges, CgroupId, ClassName, Error, People, Person, Policy, bridges, limits,
     names::{self, Learned},
+    people,
     ruleset::{Element, Ruleset},
     sets, table,
 };
@@ -20,6 +21,11 @@ pub struct Installed {
     pub learned: Learned,
     /// The containers of the moment.
     bridges: Bridges,
+    /// The users outside their servers.
+    people: People,
+    /// Whose a slice is, and a number of a user's.
+    slices: BTreeMap<CgroupId, u32>,
+    people_s: BTreeMap<u32, u32>,
     /// How many servers the sets have room for: a set whose size is known is filled in a third of
     /// the time, since its buckets are there from the start and not grown under way.
     room: u32,
@@ -62,6 +68,9 @@ impl Installed {
             numbers: BTreeMap::new(),
             learned: Learned::default(),
             bridges: Bridges::default(),
+            people: People::default(),
+            slices: BTreeMap::new(),
+            people_s: BTreeMap::new(),
             room: ROOM,
         })
     }
@@ -76,14 +85,47 @@ impl Installed {
         if let Some(cgroup) = self.numbers.get(&number) {
             return Some(&self.servers.get(cgroup)?.class);
         }
+        if let Some(person) = self.person(number) {
+            return Some(&person.class);
+        }
         let mut ports = self.bridges.servers.values();
         let port = ports.find(|port| port.number == number)?;
         Some(&port.class)
     }
 
+    fn person(&self, number: u32) -> Option<&Person> {
+        self.people.by_uid.get(self.people_s.get(&number)?)
+    }
+
+    /// The users outside their servers.
+    pub fn people(&self) -> &People {
+        &self.people
+    }
+
+    /// Remember other users outside their servers.
+    ///
+    /// # Errors
+    /// [`Error::Person`].
+    pub fn set_people(&mut self, people: &People) -> Result<(), Error> {
+        people.check(&self.policy, &self.servers)?;
+        self.people = people.clone();
+        self.slices.clear();
+        self.people_s.clear();
+        for (uid, person) in &people.by_uid {
+            let places = person.servers.iter().chain(&person.slice);
+            let numbers = places.map(|place| place.number).chain([person.number]);
+            self.people_s.extend(numbers.map(|number| (number, *uid)));
+            let slice = person.slice.map(|slice| (slice.cgroup, *uid));
+            self.slices.extend(slice);
+        }
+        Ok(())
+    }
+
     /// Makes room for twice the servers that there are, for a table that is made anew.
     pub fn make_room(&mut self) {
-        let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX / 4);
+        // A user outside the server is four elements of `own_loopback`, mostly.
+        let elements = self.servers.len() + 4 * self.people.by_uid.len();
+        let servers = u32::try_from(elements).unwrap_or(u32::MAX / 4);
         self.room = (servers * 2).max(ROOM).next_power_of_two();
     }
 
@@ -121,8 +163,11 @@ impl Installed {
         for (set, element) in of_servers.flat_map(|s| sets::elements_of(&self.policy, s)) {
             elements.entry(set).or_default().push(element);
         }
+        for (set, element) in self.people.elements(&self.policy) {
+            elements.entry(set).or_default().push(element);
+        }
         for set in &mut ruleset.sets {
-            if sets::is_of_servers(&set.name) {
+            if sets::is_of_servers(&set.name) || people::is_of_people(&set.name) {
                 set.size = self.room;
             }
             if let Some(elements) = elements.remove(&set.name) {
@@ -141,9 +186,14 @@ impl Installed {
             let bytes = bytes?.try_into().ok()?;
             Some(CgroupId(u64::from_ne_bytes(bytes)))
         };
+        let value_at = |bytes: Option<&[u8]>| Some(u32::from_ne_bytes(bytes?.try_into().ok()?));
         if set == sets::GUARDED {
             let slice = cgroup_at(Some(key)).filter(|slice| self.guarded.contains(slice));
             return Some(slice.map(sets::guard));
+        }
+        if let Some(services) = self.people.services_in(set) {
+            let service = cgroup_at(Some(key)).filter(|cgroup| services.contains(cgroup));
+            return Some(service.map(sets::guard));
         }
         let holds = |level: &u8| {
             let by_cgroup = [sets::servers(*level), sets::marks(*level)];
@@ -154,18 +204,30 @@ impl Installed {
                 .into_iter()
                 .chain(limits::received_sets())
         };
-        let cgroup = if sets::LEVELS.iter().any(holds) || more().any(|name| name == set) {
-            cgroup_at(Some(key))
+        let (server, person) = if sets::LEVELS.iter().any(holds) || more().any(|name| name == set) {
+            let cgroup = cgroup_at(Some(key));
+            let slice = cgroup.and_then(|cgroup| self.slices.get(&cgroup));
+            (cgroup, slice.and_then(|uid| self.people.by_uid.get(uid)))
         } else if sets::LEVELS.iter().any(|level| sets::own(*level) == set) {
             // The mark comes first.
-            cgroup_at(key.get(4..))
+            let number = value_at(key.get(..4)).map(|mark| mark & Person::NUMBER_MAX);
+            let person = number.and_then(|number| self.person(number));
+            (cgroup_at(key.get(4..)), person)
+        } else if people::is_of_people(set) {
+            let uid = value_at(Some(key));
+            (None, uid.and_then(|uid| self.people.by_uid.get(&uid)))
         } else {
             return None;
         };
-        let elements = cgroup.and_then(|cgroup| self.servers.get(&cgroup));
-        let mut elements = elements
+        let of_server = server.and_then(|cgroup| self.servers.get(&cgroup));
+        let mut elements = of_server
             .into_iter()
-            .flat_map(|server| sets::elements_of(&self.policy, server));
+            .flat_map(|server| sets::elements_of(&self.policy, server))
+            .chain(
+                person
+                    .into_iter()
+                    .flat_map(|person| people::elements_of(&self.policy, person)),
+            );
         Some(
             elements
                 .find(|(of, element)| of == set && element.key == key)
@@ -235,7 +297,7 @@ impl Installed {
             });
         }
         if !(1..=Admitted::NUMBER_MAX).contains(&n) {
-            return Err(number(server, "is not within 1 and 2^24-1"));
+            return Err(number(server, "is not within 1 and 2^23-1"));
         }
         Ok(())
     }
@@ -310,7 +372,7 @@ fn number(server: &Admitted, why: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::Mode;
+    use crate::egress::{Mode, Place};
 
     fn server(cgroup: u64, number: u32) -> Admitted {
         let class = "standard".parse().unwrap();
@@ -334,6 +396,84 @@ mod tests {
         let installed = with(&[server(10, 1), server(11, 2)]);
         assert!(installed.admit(&[server(10, 1)]).unwrap().is_empty());
         assert!(installed.forget(&[CgroupId(99)]).is_empty());
+    }
+
+    #[test]
+    fn each_element_of_servers_and_people_is_found_by_its_key_for_a_repair() {
+        let mut installed = with(&[server(10, 1), server(11, 2)]);
+        let place = |cgroup, number| Place {
+            cgroup: CgroupId(cgroup),
+            level: 2,
+            number,
+        };
+        let person = Person {
+            uid: 1000,
+            class: "standard".parse().unwrap(),
+            number: Person::NUMBER_MIN,
+            slice: Some(place(12, 3)),
+            servers: vec![place(10, 1)],
+        };
+        let people = People {
+            by_uid: BTreeMap::from([(1000, person)]),
+            jobs: BTreeSet::from([CgroupId(20)]),
+            deputies: BTreeSet::from([CgroupId(21)]),
+        };
+        installed.set_people(&people).unwrap();
+        let mut count = 0;
+        for set in installed.ruleset().sets {
+            for element in &set.elements {
+                if let Some(found) = installed.element(&set.name, &element.key) {
+                    assert_eq!(found.as_ref(), Some(element), "{}", set.name);
+                    count += 1;
+                }
+            }
+        }
+        // Three for each server; for the slice three, two by uid, four between places; services.
+        assert_eq!(count, 6 + 3 + 2 + 4 + 2);
+        let stranger = 1001u32.to_ne_bytes();
+        assert_eq!(installed.element("people", &stranger), Some(None));
+        assert_eq!(installed.class_of(3), installed.class_of(1));
+    }
+
+    #[test]
+    fn who_cannot_be_judged_outside_the_server_is_refused_by_name() {
+        let installed = with(&[server(10, 1)]);
+        let good = Person {
+            uid: 1000,
+            class: "standard".parse().unwrap(),
+            number: Person::NUMBER_MIN,
+            slice: None,
+            servers: Vec::new(),
+        };
+        let slice = |cgroup, number| Place {
+            cgroup: CgroupId(cgroup),
+            level: 2,
+            number,
+        };
+        let root = Person {
+            uid: 0,
+            ..good.clone()
+        };
+        let lost = Person {
+            class: "nowhere".parse().unwrap(),
+            ..good.clone()
+        };
+        let numbered = Person {
+            number: 1,
+            ..good.clone()
+        };
+        let in_a_server = Person {
+            slice: Some(slice(10, 2)),
+            ..good.clone()
+        };
+        for wrong in [root, lost, numbered, in_a_server] {
+            let people = People {
+                by_uid: BTreeMap::from([(wrong.uid, wrong)]),
+                ..People::default()
+            };
+            let error = installed.clone().set_people(&people).unwrap_err();
+            assert!(matches!(error, Error::Person { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::{fmt, num::NonZeroU32};
 
 use super::{
-    Class, ClassName, Mode, Policy,
+    Class, ClassName, Mode, Policy, people,
     phrases::{self as p},
     ruleset::{Chain, Data, Element, Expr, Hook, Rule, Set},
     sets::{self, LEVELS},
@@ -116,6 +116,10 @@ fn allowed(name: &ClassName) -> String {
     format!("allowed_{name}")
 }
 
+fn allowed_people(name: &ClassName) -> String {
+    format!("outside_{name}")
+}
+
 fn over(limit: Limit, name: &ClassName) -> String {
     format!("over_{}_{name}", limit.as_str())
 }
@@ -144,6 +148,19 @@ pub fn allow(name: &ClassName, class: &Class) -> Vec<Expr> {
         true => p::goto(&allowed(name)),
         false => p::accept(),
     }
+}
+
+/// The same, of what a user sends from outside the server.
+pub fn allow_people(name: &ClassName, class: &Class) -> Vec<Expr> {
+    match class.limits.on_sent() {
+        true => p::goto(&allowed_people(name)),
+        false => p::accept(),
+    }
+}
+
+/// Whether what is allowed counts against anything.
+pub fn counts_sent(class: &Class) -> bool {
+    class.limits.on_sent() && !class.unrestricted
 }
 
 /// The element by which what a server receives is counted.
@@ -189,49 +206,73 @@ pub fn input(policy: &Policy) -> (Vec<Chain>, Vec<Set>) {
 pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
     let mut chains = Vec::new();
     let limits = &class.limits;
-    let mut rules: Vec<Rule> = Vec::new();
-    for (limit, check) in checks(limits) {
-        let set = format!("{}_{name}", limit.as_str());
-        let then = || p::goto(&over(limit, name));
-        rules.extend(by_server(limit.as_str(), p::is_new, &set, &check, then));
+    for (limit, _) in checks(limits) {
         let mut refuse = vec![rule("", [p::jump("name_sender")])];
         let says = format!("{}{} {name}", table::SAYS_LIMIT, limit.as_str());
         refuse.extend(table::refusal(policy, says));
         chains.push(chain(&over(limit, name), refuse));
     }
-    let mut arriving: Vec<Rule> = Vec::new();
+    if limits.on_received() {
+        let mut arriving = Vec::new();
+        count(
+            &mut arriving,
+            name,
+            limits,
+            policy,
+            "had",
+            &servers_numbers(),
+        );
+        arriving.push(rule("", [p::accept()]));
+        chains.push(chain(&format!("received_{name}"), arriving));
+    }
+    if limits.on_sent() {
+        let servers = (allowed(name), servers_numbers());
+        let people = (allowed_people(name), vec![p::number_by_uid(people::MARKS)]);
+        for (chain_name, numbers) in [servers, people] {
+            let mut rules: Vec<Rule> = Vec::new();
+            for (limit, check) in checks(limits) {
+                let set = format!("{}_{name}", limit.as_str());
+                let then = || p::goto(&over(limit, name));
+                let each = by_number(limit.as_str(), p::is_new, &set, &check, then, &numbers);
+                rules.extend(each);
+            }
+            count(&mut rules, name, limits, policy, "sent", &numbers);
+            rules.push(rule("", [p::accept()]));
+            chains.push(chain(&chain_name, rules));
+        }
+    }
+    chains
+}
+
+/// Rules that hold bytes against the bandwidth, in the sets named `set`, and the day's share.
+fn count(
+    rules: &mut Vec<Rule>,
+    name: &ClassName,
+    limits: &ClassLimits,
+    policy: &Policy,
+    set: &str,
+    numbers: &[Vec<Expr>],
+) {
     if let Some(bandwidth) = limits.bandwidth {
         let drop = || match policy.mode {
             Mode::Enforce => p::discard(),
             Mode::Observe => p::count(),
         };
-        let check = police(bandwidth);
-        let sent = format!("sent_{name}");
-        rules.extend(by_server("bandwidth", Vec::new, &sent, &check, drop));
-        let set = format!("had_{name}");
-        arriving = by_server("bandwidth", Vec::new, &set, &check, drop);
+        let (set, check) = (format!("{set}_{name}"), police(bandwidth));
+        rules.extend(by_number(
+            "bandwidth",
+            Vec::new,
+            &set,
+            &check,
+            drop,
+            numbers,
+        ));
     }
     if limits.bytes_per_day.is_some() {
-        for rules in [&mut rules, &mut arriving] {
-            let set = day(name);
-            rules.extend(by_server(
-                "bytes a day",
-                Vec::new,
-                &set,
-                &Expr::Counter,
-                Vec::new,
-            ));
-        }
+        let (set, check) = (day(name), Expr::Counter);
+        let all = by_number("bytes a day", Vec::new, &set, &check, Vec::new, numbers);
+        rules.extend(all);
     }
-    if limits.on_received() {
-        arriving.push(rule("", [p::accept()]));
-        chains.push(chain(&format!("received_{name}"), arriving));
-    }
-    if limits.on_sent() {
-        rules.push(rule("", [p::accept()]));
-        chains.push(chain(&allowed(name), rules));
-    }
-    chains
 }
 
 /// The sets of one class, which its packets fill.
@@ -299,25 +340,30 @@ fn police(bandwidth: BitsPerSecond) -> Expr {
     }
 }
 
-/// A rule for each way in which a packet's server can be known: what its element in `set` matches
+/// The ways in which a packet's server can be known, each loading its number.
+fn servers_numbers() -> Vec<Vec<Expr>> {
+    let by_cgroup = LEVELS.map(|level| p::number_by_cgroup(level, &sets::marks(level)));
+    let mut numbers: Vec<_> = by_cgroup.into();
+    // A container's packets have their server's mark, and no socket here.
+    numbers.push(p::number_by_mark());
+    numbers
+}
+
+/// A rule for each way in which a packet's sender can be known: what its element in `set` matches
 /// goes on with `then`.
-fn by_server(
+fn by_number(
     comment: &str,
     condition: impl Fn() -> Vec<Expr>,
     set: &str,
     check: &Expr,
     then: impl Fn() -> Vec<Expr>,
+    numbers: &[Vec<Expr>],
 ) -> Vec<Rule> {
-    let one = |number: Vec<Expr>| {
+    let one = |number: &Vec<Expr>| {
         let counted = p::update(set, check.clone());
-        rule(comment, [condition(), number, counted, then()])
+        rule(comment, [condition(), number.clone(), counted, then()])
     };
-    let mut rules: Vec<Rule> = LEVELS
-        .map(|level| one(p::number_by_cgroup(level, &sets::marks(level))))
-        .into();
-    // A container's packets have their server's mark, and no socket here.
-    rules.push(one(p::number_by_mark()));
-    rules
+    numbers.iter().map(one).collect()
 }
 
 #[cfg(test)]

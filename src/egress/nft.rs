@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::{
     Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall,
-    Mode, Policy, Sent, Traffic, bridges,
+    Mode, People, Policy, Sent, Traffic, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
     names::{self, Dictionary, Queueing},
@@ -183,11 +183,12 @@ impl Firewall for Nft {
         self.netlink.transact("try the egress table", &messages)
     }
 
-    fn load(
+    fn load_with_people(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
+        people: &People,
     ) -> Result<(), Error> {
         let mut next = Installed::new(policy)?;
         if names::uses(policy) {
@@ -197,6 +198,7 @@ impl Firewall for Nft {
         self.carry_learned(&mut next)?;
         next.apply(next.admit(servers)?);
         next.apply(next.guard(guarded));
+        next.set_people(people)?;
         next.set_bridges(self.bridges.clone());
         self.install("load the egress table", next)
     }
@@ -223,6 +225,31 @@ impl Firewall for Nft {
         let attempt = "guard slices";
         let delta = self.installed(attempt)?.guard(slices);
         self.change(attempt, delta)
+    }
+
+    fn set_people(&mut self, people: &People) -> Result<(), Error> {
+        let attempt = "judge users outside their servers";
+        let installed = self.installed(attempt)?;
+        if installed.people() == people {
+            return Ok(());
+        }
+        let [gone, come] = people.change(installed.people(), installed.policy());
+        let mut next = installed.clone();
+        next.set_people(people)?;
+        let mut messages = by_set(Change::Delete, gone)?;
+        messages.extend(by_set(Change::Add, come)?);
+        if messages.is_empty() {
+            self.installed = Some(next);
+            return Ok(());
+        }
+        match self.netlink.transact(attempt, &messages) {
+            Ok(()) => {
+                self.installed = Some(next);
+                Ok(())
+            }
+            Err(error) if is_drift(&error) => self.install(attempt, next),
+            Err(error) => Err(error),
+        }
     }
 
     fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {

@@ -91,6 +91,14 @@ fn cgroup(level: u8, to: Reg) -> Expr {
     }
 }
 
+/// Whose the open file of its socket is: who made it, whatever became of that process since.
+fn uid() -> Expr {
+    Expr::Meta {
+        key: NFT_META_SKUID,
+        to: R0,
+    }
+}
+
 /// It leaves through loopback.
 pub fn to_loopback() -> Vec<Expr> {
     vec![
@@ -489,6 +497,25 @@ pub fn mark_by_cgroup(level: u8, map: &str) -> Vec<Expr> {
     ]
 }
 
+/// Mark it with what its destination maps to, if it does.
+pub fn mark_by_destination(family: Family, map: &str) -> Vec<Expr> {
+    let mut exprs = destination_in(family, map);
+    exprs.pop();
+    exprs.extend([
+        Expr::Lookup {
+            set: map.to_owned(),
+            from: R0,
+            to: LookupTo::Reg(R0),
+            invert: false,
+        },
+        Expr::MetaSet {
+            key: NFT_META_MARK,
+            from: R0,
+        },
+    ]);
+    exprs
+}
+
 /// Tell of it, unless much was told of its mark lately.
 pub fn tell(told: &str, group: u16, prefix: String) -> Vec<Expr> {
     /// An IPv6 header and the ports behind it, with room for a TCP header.
@@ -535,6 +562,68 @@ pub fn reject() -> Vec<Expr> {
         Expr::Reject {
             code: NFT_REJECT_ICMPX_ADMIN_PROHIBITED,
         },
+    ]
+}
+
+/// What its socket's owner maps to decides.
+pub fn by_uid(map: &str) -> Vec<Expr> {
+    let set = map.to_owned();
+    vec![
+        uid(),
+        Expr::Lookup {
+            set,
+            from: R0,
+            to: LookupTo::Verdict,
+            invert: false,
+        },
+    ]
+}
+
+/// Load what its socket's owner maps to, if it does.
+pub fn number_by_uid(map: &str) -> Vec<Expr> {
+    let set = map.to_owned();
+    vec![
+        uid(),
+        Expr::Lookup {
+            set,
+            from: R0,
+            to: LookupTo::Reg(R0),
+            invert: false,
+        },
+    ]
+}
+
+/// Mark it with what its socket's owner maps to, if it does.
+pub fn mark_by_uid(map: &str) -> Vec<Expr> {
+    let mut exprs = number_by_uid(map);
+    exprs.push(Expr::MetaSet {
+        key: NFT_META_MARK,
+        from: R0,
+    });
+    exprs
+}
+
+/// Its socket is root's.
+pub fn is_root_s() -> Vec<Expr> {
+    vec![uid(), equals(R0, &0u32.to_ne_bytes())]
+}
+
+/// Its mark is that of a user outside the server.
+pub fn marked_by_uid() -> Vec<Expr> {
+    let high = MARK | super::Person::NUMBER_MIN;
+    let mask = MARK_MASK | super::Person::NUMBER_MIN;
+    vec![
+        Expr::Meta {
+            key: NFT_META_MARK,
+            to: R0,
+        },
+        Expr::Bitwise {
+            from: R0,
+            to: R0,
+            mask: mask.to_ne_bytes().to_vec(),
+            xor: vec![0; 4],
+        },
+        equals(R0, &high.to_ne_bytes()),
     ]
 }
 

@@ -124,14 +124,15 @@ pub struct Admitted {
     pub level: u8,
     /// The class that judges it.
     pub class: ClassName,
-    /// What refusals name it by: 1 to 2²⁴−1, held by no other admitted cgroup. Two servers
+    /// What refusals name it by: 1 to 2²³−1, held by no other admitted cgroup. Two servers
     /// under one number would reach each other's loopback listeners.
     pub number: u32,
 }
 
 impl Admitted {
-    /// The largest number: 24 bits, the rest of the packet mark says that it is ours.
-    pub const NUMBER_MAX: u32 = (1 << 24) - 1;
+    /// The largest number: 24 bits of a packet's mark name its sender, and half of those numbers
+    /// are for users outside their servers.
+    pub const NUMBER_MAX: u32 = super::Person::NUMBER_MIN - 1;
     /// The levels that the table looks at.
     pub const LEVELS: [u8; 2] = super::sets::LEVELS;
 }

@@ -163,6 +163,20 @@ pub fn listed(name: &str, family: Family, ports: bool) -> Set {
     }
 }
 
+/// A map from addresses to marks.
+pub fn marks_by_address(name: &str, family: Family) -> Set {
+    let kind = DataType::Value {
+        kind: TYPE_MARK,
+        len: 4,
+    };
+    Set {
+        flags: NFT_SET_MAP,
+        data: Some(kind),
+        userdata: byte_orders(BYTEORDER_BIG, Some(BYTEORDER_HOST)),
+        ..of_addresses(name, family)
+    }
+}
+
 /// A map from cgroups to chains.
 pub fn verdicts_by_cgroup(name: &str) -> Set {
     Set {
@@ -236,7 +250,7 @@ pub fn map(
 pub fn plain(name: &str, key_type: u32, key_len: u32) -> Set {
     // Concatenations have no one order; the nft program takes that of each field's type.
     let order = match key_type {
-        TYPE_CGROUPV2 | TYPE_MARK | TYPE_IFINDEX => BYTEORDER_HOST,
+        TYPE_CGROUPV2 | TYPE_MARK | TYPE_IFINDEX | TYPE_UID => BYTEORDER_HOST,
         TYPE_ETHER | TYPE_IPV4 | TYPE_IPV6 | TYPE_INET_SERVICE => BYTEORDER_BIG,
         _ => 0,
     };

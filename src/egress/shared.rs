@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Admitted, Audit, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall, Policy,
-    Sent, Traffic,
+    Admitted, Audit, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall, People,
+    Policy, Sent, Traffic,
 };
 
 /// The driver, whoever had it before: what a panic left of it is compared with the kernel at the
@@ -21,13 +21,18 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
         lock(self).probe()
     }
 
-    fn load(
+    fn load_with_people(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
+        people: &People,
     ) -> Result<(), Error> {
-        lock(self).load(policy, guarded, servers)
+        lock(self).load_with_people(policy, guarded, servers, people)
+    }
+
+    fn set_people(&mut self, people: &People) -> Result<(), Error> {
+        lock(self).set_people(people)
     }
 
     fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error> {

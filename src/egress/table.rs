@@ -8,7 +8,7 @@
 //! `own_loopback` of its cgroup level.
 
 use super::{
-    Class, ClassName, Mode, Policy, Transport, limits, listed, names,
+    Class, ClassName, Mode, Policy, Transport, limits, listed, names, people,
     phrases::{self as p, Family},
     ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
     sets::{self, GUARDED, LEVELS, TOLD, class_chain, marks, own, servers},
@@ -43,6 +43,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     ];
     chains.extend([name_sender(), to_listener()]);
     let mut sets = sets::of_servers();
+    sets.extend(people::sets());
     sets.extend(sets::of_policy(policy));
     chains.extend(names::chains(policy));
     sets.extend(names::sets(policy));
@@ -65,12 +66,16 @@ pub fn build(policy: &Policy) -> Ruleset {
     for (name, class) in policy.classes.iter().chain([(&exempt.0, &exempt.1)]) {
         if class.unrestricted {
             chains.push(chain(&class_chain(name), [rule("", [p::accept()])]));
+            chains.extend(people::chains(name, class, Vec::new()));
             continue;
         }
+        let rules = |allow: &dyn Fn() -> Vec<Expr>| class_rules(name, class, &listed, allow);
         chains.extend([
-            class_rules(name, class, &listed),
+            chain(&class_chain(name), rules(&|| limits::allow(name, class))),
             class_loopback(name, class),
         ]);
+        let to_people = rules(&|| limits::allow_people(name, class));
+        chains.extend(people::chains(name, class, to_people));
         chains.push(class_refuse(name, policy));
         chains.extend(limits::chains(name, class, policy));
         sets.extend(sets::of_class(name, class));
@@ -130,6 +135,10 @@ fn output() -> Chain {
         "not known yet",
         [p::cgroup_in(1, GUARDED), p::goto("pending")],
     ));
+    rules.push(rule(
+        "users outside their servers",
+        [p::by_uid(people::PEOPLE)],
+    ));
     Chain {
         hook,
         ..chain("output", rules)
@@ -157,6 +166,8 @@ fn name_sender() -> Chain {
     let mut rules = vec![
         rule("a container's port named it", [p::came_in(), p::back()]),
         rule("", [p::mark(p::MARK)]),
+        // A cgroup says more than a uid, so it comes after and has the last word.
+        rule("", [p::mark_by_uid(people::MARKS)]),
     ];
     rules.extend(LEVELS.map(|level| rule("", [p::mark_by_cgroup(level, &marks(level))])));
     chain("name_sender", rules)
@@ -179,6 +190,15 @@ fn arriving() -> Chain {
             )
         })
         .into();
+    // Whose a listener there is, the kernel does not say on arrival.
+    rules.push(rule(
+        "users' jobs",
+        [
+            p::marked_by_uid(),
+            p::cgroup_in(2, people::JOBS),
+            p::accept(),
+        ],
+    ));
     rules.push(rule("another's", [p::has_socket(), p::goto("not_its_own")]));
     chain("arriving", rules)
 }
@@ -212,8 +232,14 @@ pub fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
     rules
 }
 
-/// What a server of a class sends. The first rule that matches decides.
-fn class_rules(name: &ClassName, class: &Class, listed: &[Set]) -> Chain {
+/// What a server of a class sends. The first rule that matches decides; `allow` is what becomes of
+/// what is allowed.
+fn class_rules(
+    name: &ClassName,
+    class: &Class,
+    listed: &[Set],
+    allow: &dyn Fn() -> Vec<Expr>,
+) -> Vec<Rule> {
     let refuse = format!("refuse_{name}");
     let mut rules = vec![rule(
         "this node",
@@ -247,9 +273,9 @@ fn class_rules(name: &ClassName, class: &Class, listed: &[Set]) -> Chain {
             rules.push(rule("denied", [to, p::goto(&refuse)]));
         }
     }
-    rules.extend(names::reached(name, class, &|| limits::allow(name, class)));
+    rules.extend(names::reached(name, class, allow));
     rules.push(rule("", [p::goto(&refuse)]));
-    chain(&class_chain(name), rules)
+    rules
 }
 
 /// What a server of a class sends to this node itself.

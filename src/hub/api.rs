@@ -125,6 +125,9 @@ struct Next {
 struct User {
     name: String,
     groups: Option<Vec<String>>,
+    /// Comes with the scope `list:users`.
+    #[serde(default)]
+    admin: bool,
     last_activity: Option<String>,
     servers: Option<BTreeMap<String, Server>>,
 }
@@ -277,6 +280,7 @@ impl Reading {
             groups.sort();
             let person = Person {
                 groups,
+                admin: user.admin,
                 last_activity: user.last_activity,
             };
             self.directory.add_person(name, person);

@@ -19,6 +19,8 @@ pub struct Listed {
 pub struct Person {
     /// The hub groups they are in, sorted.
     pub groups: Vec<String>,
+    /// Whether they administer the hub.
+    pub admin: bool,
     /// When the hub last saw them, as it writes times (ISO 8601). A user can forge it upwards: it
     /// may soften an alarm and never clear one.
     pub last_activity: Option<String>,
@@ -57,13 +59,13 @@ impl HubDirectory {
         self.units == other.units && self.containers == other.containers
     }
 
-    /// Whether both say the same of everybody's groups.
+    /// Whether both say the same of everybody's groups, and of who is an admin.
     pub fn same_groups(&self, other: &HubDirectory) -> bool {
-        let groups = |directory: &HubDirectory| -> Vec<(HubUser, Vec<String>)> {
+        let groups = |directory: &HubDirectory| -> Vec<(HubUser, Vec<String>, bool)> {
             let people = directory.people.iter();
             people
-                .filter(|(_, person)| !person.groups.is_empty())
-                .map(|(user, person)| (user.clone(), person.groups.clone()))
+                .filter(|(_, person)| person.admin || !person.groups.is_empty())
+                .map(|(user, person)| (user.clone(), person.groups.clone(), person.admin))
                 .collect()
         };
         groups(self) == groups(other)

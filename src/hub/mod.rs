@@ -1,5 +1,6 @@
 //! Who is this? From a cgroup to one hub user's server, or a clear reason why not.
 
+mod account;
 pub mod api;
 mod container;
 mod directory;
@@ -11,6 +12,7 @@ mod systemd;
 mod unit_name;
 mod unix_user;
 
+pub use account::Account;
 pub use container::{ContainerCgroup, ContainerFacts, Engine, identify_container, is_bystander};
 pub use directory::{HubDirectory, Listed, Person};
 pub use docker::{EngineError, container_facts, network_bridge};

@@ -1,6 +1,6 @@
 //! Asks systemd what it knows of a unit.
 
-use super::{UnitFacts, UnitName, name_of};
+use super::{Account, UnitFacts, UnitName, name_of};
 use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT};
 
 /// Whoever can tell what a unit is.
@@ -10,11 +10,19 @@ pub trait Units {
     /// # Errors
     /// The unit is gone, or systemd does not answer.
     fn facts(&self, unit: &UnitName) -> impl Future<Output = Result<UnitFacts, SdBusError>>;
+
+    /// What is known of a uid's account; nothing where it has none.
+    fn account(&self, uid: u32) -> impl Future<Output = Account>;
 }
 
 impl Units for SdBus {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
         unit_facts(self, unit).await
+    }
+
+    async fn account(&self, uid: u32) -> Account {
+        let looked_up = tokio::task::spawn_blocking(move || Account::look_up(uid)).await;
+        looked_up.unwrap_or_default()
     }
 }
 

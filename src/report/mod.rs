@@ -3,8 +3,10 @@
 mod journal;
 mod kind;
 pub mod metrics;
+mod refused;
 mod story;
 
 pub use journal::{Entry, Journal, Level};
 pub use kind::Kind;
+pub use refused::refused_outside;
 pub use story::Story;

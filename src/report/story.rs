@@ -1,9 +1,10 @@
 //! The sentences of a server's story, so that `journalctl HUB_USER=alice` reads as one.
 
+use super::refused::refused;
 use super::{Entry, Kind, Level};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::names::{Asked, DeniedBy};
-use crate::egress::{ClassName, Limit, Refusal, RefusedBy};
+use crate::egress::{ClassName, Refusal};
 use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::{Server, Spawner};
 use crate::judge::{Controls, Reason, Rung, Verdict, Warning};
@@ -232,65 +233,10 @@ impl Story<'_> {
 
     /// A connection was refused.
     pub fn refused(&self, refusal: &Refusal) -> Entry {
-        let protocol = match refusal.protocol {
-            1 | 58 => "ICMP",
-            6 => "TCP",
-            17 => "UDP",
-            132 => "SCTP",
-            _ => "another protocol",
-        };
-        let target = match refusal.port {
-            Some(port) => format!(
-                "{protocol} port {port} of {}",
-                refusal.destination.to_canonical()
-            ),
-            None => format!("{protocol} to {}", refusal.destination.to_canonical()),
-        };
-        let why = match &refusal.by {
-            RefusedBy::Class(class) if *class == ClassName::spent() => {
-                "it has had its bytes for today".to_owned()
-            }
-            RefusedBy::Class(class) => format!("egress class {class} does not allow it"),
-            RefusedBy::List(list) => format!("deny list {list} names it"),
-            RefusedBy::Limit(Limit::NewConnections, class) => {
-                format!("it opens connections faster than egress class {class} allows")
-            }
-            RefusedBy::Limit(Limit::Connections, class) => {
-                format!("it has as many connections open as egress class {class} allows")
-            }
-            RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
-            RefusedBy::Pending => "the server was not known yet".to_owned(),
-            RefusedBy::Container => "it belongs to another container".to_owned(),
-            RefusedBy::Spoofed => "it was sent from an address that is not its own".to_owned(),
-        };
-        let message = match self.mode {
-            Mode::Enforce => format!("{} was refused {target}: {why}.", self.whose()),
-            Mode::Observe => format!(
-                "{} would have been refused {target} (observe mode: it was let through): \
-                 {why}.",
-                self.whose()
-            ),
-        };
-        let entry = self
-            .entry(Kind::EgressRefused, Level::Notice, message)
-            .with("REASON", why)
-            .with("DESTINATION", refusal.destination.to_canonical())
-            .with("PROTOCOL", protocol);
-        let entry = match &refusal.by {
-            RefusedBy::Limit(limit, class) => entry
-                .with("EGRESS_CLASS", class)
-                .with("EGRESS_LIMIT", limit.as_str()),
-            RefusedBy::Class(class) => entry.with("EGRESS_CLASS", class),
-            RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
-            RefusedBy::Loopback
-            | RefusedBy::Pending
-            | RefusedBy::Container
-            | RefusedBy::Spoofed => entry,
-        };
-        match refusal.port {
-            Some(port) => entry.with("PORT", port),
-            None => entry,
-        }
+        let (level, kind) = (Level::Notice, Kind::EgressRefused);
+        refused(refusal, &self.whose(), self.mode, |message| {
+            self.entry(kind, level, message)
+        })
     }
 
     /// Another class judges its packets from now on.
@@ -372,6 +318,7 @@ pub(super) fn limit_in_words(settings: &Controls) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::RefusedBy;
     use crate::hub::{Control, HubUser, Spawner, UnitName};
     use std::time::Duration;
 

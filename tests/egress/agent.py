@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
 import struct
 import sys
@@ -72,6 +73,21 @@ def keep(transport, address, port):
     client.connect((address, int(port)))
     kept["client"] = client
     return exchange(client)
+
+
+def become(cgroup, uid):
+    """Goes on in another cgroup and under another uid, all threads alike, as who serves an ssh session does."""
+    with open(f"{cgroup}/cgroup.procs", "w") as procs:
+        procs.write("0")
+    take_on(int(uid))
+    return "ok"
+
+
+def take_on(uid):
+    """The C library does it for all threads."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
 
 
 def again():
@@ -210,6 +226,7 @@ def scan(first, count, port):
 
 ORDERS = {
     "again": again,
+    "become": become,
     "flood": flood,
     "hello": lambda: "hello",
     "hold": hold,
@@ -228,6 +245,8 @@ ORDERS = {
     **dns.ORDERS,
 }
 
+if sys.argv[1:] > ["0"]:
+    take_on(int(sys.argv[1]))
 for line in sys.stdin:
     order, *words = line.split()
     try:

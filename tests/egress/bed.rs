@@ -203,10 +203,16 @@ pub struct Agent {
 impl Agent {
     /// Start one; without a cgroup it stays in this process's.
     pub fn new(netns: &Netns, cgroup: Option<&Path>) -> Self {
+        Self::of(netns, cgroup, 0)
+    }
+
+    /// The same under a uid.
+    pub fn of(netns: &Netns, cgroup: Option<&Path>, uid: u32) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/egress/agent.py");
         let enter =
             cgroup.map(|cgroup| format!("echo $$ > '{}/cgroup.procs' && ", cgroup.display()));
-        let line = format!("{}exec python3 {script}", enter.unwrap_or_default());
+        // It takes the uid on by itself: the script may be for root alone to read.
+        let line = format!("{}exec python3 {script} {uid}", enter.unwrap_or_default());
         // Not `ip netns exec`: that hides the cgroups by a new /sys.
         let mut child = Command::new("nsenter")
             .args([

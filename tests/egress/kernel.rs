@@ -1,13 +1,14 @@
 //! The table itself: accepted, read back, repaired, removed.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use hubwarden::egress::{
     Admitted, BitsPerSecond, CgroupId, Class, ClassLimits, ClassName, DifferenceKind, Error,
-    Firewall, Mode, Nft, Policy, Rate, Service, Transport,
+    Firewall, Mode, Nft, People, Person, Place, Policy, Rate, Service, Transport,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -211,6 +212,48 @@ fn ports() -> impl Strategy<Value = Vec<u16>> {
     prop::collection::vec(any::<u16>(), 0..10)
 }
 
+/// Some of the servers' users, with a slice or without; none where no class is defined.
+fn any_people(
+    classes: &[ClassName],
+    servers: &[Admitted],
+    uids: BTreeMap<u32, (bool, u64)>,
+) -> People {
+    let mut people = People::default();
+    let classes = &classes[..classes.len() - 1];
+    for (at, (uid, (slice, cgroup))) in (0u32..).zip(uids) {
+        let Some(class) = classes.get(at as usize % classes.len().max(1)) else {
+            return people;
+        };
+        people.jobs.insert(CgroupId(cgroup ^ 1));
+        people.deputies.insert(CgroupId(cgroup ^ 2));
+        let place = |server: &Admitted| Place {
+            cgroup: server.cgroup,
+            level: server.level,
+            number: server.number,
+        };
+        let slice = slice.then_some(Place {
+            cgroup: CgroupId(cgroup),
+            level: 2,
+            number: 10_000 + at,
+        });
+        let slice = slice.filter(|it| servers.iter().all(|server| server.cgroup != it.cgroup));
+        let person = Person {
+            uid,
+            class: class.clone(),
+            number: Person::NUMBER_MIN + at,
+            slice,
+            servers: servers
+                .iter()
+                .skip(at as usize)
+                .take(2)
+                .map(place)
+                .collect(),
+        };
+        people.by_uid.insert(uid, person);
+    }
+    people
+}
+
 #[test]
 fn every_policy_is_accepted_and_read_back_equal() {
     let netns = Netns::new();
@@ -223,9 +266,10 @@ fn every_policy_is_accepted_and_read_back_equal() {
         };
         let servers = prop::collection::btree_map(any::<u64>(), 2u8..=3, 0..40);
         let guarded = prop::collection::vec(any::<u64>(), 0..5);
-        let input = (any_policy(), servers, guarded);
+        let people = prop::collection::btree_map(1u32..u32::MAX, any::<(bool, u64)>(), 0..6);
+        let input = (any_policy(), servers, guarded, people);
         TestRunner::new(config)
-            .run(&input, |(policy, servers, guarded)| {
+            .run(&input, |(policy, servers, guarded, people)| {
                 let mut nft = nft.borrow_mut();
                 let mut classes: Vec<_> = policy.classes.keys().cloned().collect();
                 classes.push(ClassName::exempt());
@@ -240,13 +284,25 @@ fn every_policy_is_accepted_and_read_back_equal() {
                     .collect();
                 let guarded: Vec<_> = guarded.into_iter().map(CgroupId).collect();
                 let half = servers.len() / 2;
-                nft.load(&policy, &guarded, &servers[..half]).unwrap();
+                let people = any_people(&classes, &servers, people);
+                nft.load_with_people(&policy, &guarded, &servers[..half], &people)
+                    .unwrap();
                 prop_assert_eq!(differences(&mut nft), [""; 0]);
                 nft.admit(&servers).unwrap();
                 nft.forget(&servers.iter().map(|s| s.cgroup).take(3).collect::<Vec<_>>())
                     .unwrap();
                 nft.set_guarded(&guarded.iter().copied().skip(1).collect::<Vec<_>>())
                     .unwrap();
+                prop_assert_eq!(differences(&mut nft), [""; 0]);
+                let mut fewer = people.clone();
+                fewer.by_uid.pop_first();
+                for person in fewer.by_uid.values_mut() {
+                    person.slice = None;
+                    person.class = classes[0].clone();
+                }
+                nft.set_people(&fewer).unwrap();
+                prop_assert_eq!(differences(&mut nft), [""; 0]);
+                nft.set_people(&people).unwrap();
                 prop_assert_eq!(differences(&mut nft), [""; 0]);
                 Ok(())
             })

@@ -6,6 +6,7 @@
 mod abuse;
 mod bed;
 mod bridges;
+mod contained_names;
 mod counters;
 mod flows;
 mod holding;
@@ -15,5 +16,6 @@ mod listed;
 mod loopback;
 mod names;
 mod outside;
+mod people;
 mod refusals;
 mod scale;

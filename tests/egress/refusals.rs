@@ -41,7 +41,7 @@ fn a_refusal_names_server_class_and_destination_in_either_mode() {
         let mut new = Agent::new(&link.node, Some(&slice.cgroup("new.service")));
         deep.listen("tcp", "127.0.0.1", 9000);
         let policy = Policy { mode, ..policy() };
-        let number = 0x00ab_cdef;
+        let number = 0x002b_cdef;
         let servers = [
             alice.admitted(number, "standard"),
             deep.admitted(2, "nothing"),

@@ -1,0 +1,351 @@
+//! Egress of what users run outside their servers: their slices, and what cron, at or `sudo -u`
+//! run under their uids.
+//!
+//! It is judged by the class of the user's server while there is one. Who is judged is worked out
+//! anew from what is known, at every tick and soon after anything that bears on it; the packet
+//! rules are told what is new.
+
+use super::entries::{Entry, Guarded, level};
+use super::refusals::worth_telling;
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::cgroup::CgroupId;
+use crate::config::Outside;
+use crate::egress::{ClassName, People, Person, Place, Refusal};
+use crate::hub::{Account, ContainerCgroup, HubUser, Spawner, UnitName, Units};
+use crate::report::refused_outside;
+use crate::units::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Services that run users' jobs in their own cgroup. Debian's cron and at open no session for
+/// them; Red Hat's do, and the jobs are in users' slices.
+const JOBS: [&str; 4] = [
+    "cron.service",
+    "crond.service",
+    "atd.service",
+    "anacron.service",
+];
+/// Services whose processes take on users' uids to speak with the directory in their name; sssd's
+/// `krb5_child` asks for an ssh login's ticket so. Nobody's own programs run in them.
+const DEPUTIES: [&str; 5] = [
+    "sssd.service",
+    "winbind.service",
+    "rpc-gssd.service",
+    "gssproxy.service",
+    "autofs.service",
+];
+/// Services of a hub that are not in `hub.hub_units`: proxies.
+const PROXIES: [&str; 3] = [
+    "traefik.service",
+    "configurable-http-proxy.service",
+    "jupyterhub-proxy.service",
+];
+/// What comes together is told to the kernel together.
+const GATHERED: Duration = Duration::from_millis(50);
+
+/// Who is judged outside the server, and what is known of accounts.
+#[derive(Default)]
+pub(super) struct Outsiders {
+    /// By uid; those with a server.
+    pub accounts: BTreeMap<u32, Account>,
+    /// Those who are judged, by uid.
+    judged: BTreeMap<u32, Outsider>,
+    numbers: BTreeMap<u32, u32>,
+    next_number: u32,
+    /// What the packet rules were told last.
+    told: People,
+}
+
+/// One who is judged.
+struct Outsider {
+    user: HubUser,
+    person: Person,
+    refusals: super::entries::Refusals,
+}
+
+/// The cgroups that belong to one uid.
+#[derive(Default)]
+struct Belongings {
+    users: BTreeSet<HubUser>,
+    servers: Vec<Place>,
+    slice: Option<Place>,
+    class: Option<ClassName>,
+    /// What stands in for the class somewhere.
+    instead: Option<ClassName>,
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Asks what the account of a server's uid is, unless that is known.
+    pub(super) fn ask_account(self: &Rc<Self>, uid: u32) {
+        if self.inner.borrow().outsiders.accounts.contains_key(&uid) {
+            self.outsiders_due.notify_one();
+            return;
+        }
+        let daemon = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let mut account = daemon.units.account(uid).await;
+            let mut units = daemon.inner.borrow().config.hub.hub_units.clone();
+            units.extend(PROXIES.map(str::to_owned));
+            for unit in units {
+                // One that is not there runs as nobody.
+                if let Ok(facts) = daemon.units.facts(&UnitName(unit)).await {
+                    account.service |= facts.uid == Some(uid);
+                }
+            }
+            let mut inner = daemon.inner.borrow_mut();
+            inner.outsiders.accounts.insert(uid, account);
+            inner.dirty = true;
+            daemon.outsiders_due.notify_one();
+        });
+    }
+
+    /// Asks about all accounts anew: groups change.
+    pub(super) fn ask_accounts(self: &Rc<Self>) {
+        let uids = self.inner.borrow().server_uids();
+        for uid in uids {
+            // What was known stands until there is an answer.
+            let known = self.inner.borrow_mut().outsiders.accounts.remove(&uid);
+            self.ask_account(uid);
+            if let Some(known) = known {
+                let mut inner = self.inner.borrow_mut();
+                inner.outsiders.accounts.entry(uid).or_insert(known);
+            }
+        }
+    }
+
+    /// Tells the packet rules of who is judged, soon after it changed.
+    pub(super) async fn follow_outsiders(self: Rc<Self>) {
+        loop {
+            self.outsiders_due.notified().await;
+            tokio::time::sleep(GATHERED).await;
+            self.inner.borrow_mut().settle_outsiders();
+        }
+    }
+}
+
+impl Inner {
+    /// The uids that servers run as.
+    pub(super) fn server_uids(&self) -> BTreeSet<u32> {
+        let uid = |entry: &Entry| match entry {
+            Entry::Guarded(guarded) => guarded.own_uid(),
+            _ => None,
+        };
+        self.entries.values().filter_map(uid).collect()
+    }
+
+    /// Has the packet rules judge just those outside their servers who are to be judged now.
+    pub(super) fn settle_outsiders(&mut self) {
+        let people = self.outsiders_now();
+        if self.off || !self.loaded || people == self.outsiders.told {
+            return;
+        }
+        match self.firewall.set_people(&people) {
+            Ok(()) => self.outsiders.told = people,
+            Err(error) => {
+                // The next check loads everything anew.
+                self.loaded = false;
+                self.egress_trouble("Judging users outside their servers", &error);
+            }
+        }
+        self.note_generation();
+    }
+
+    /// The packet rules were loaded with these.
+    pub(super) fn outsiders_told(&mut self, people: People) {
+        self.outsiders.told = people;
+    }
+
+    /// Works out who is judged outside the server, and by what.
+    pub(super) fn outsiders_now(&mut self) -> People {
+        let mut judged = BTreeMap::new();
+        if self.config.egress.outside == Outside::Judge {
+            for (uid, belongings) in self.belongings() {
+                if let Some((user, class)) = self.judges(uid, &belongings) {
+                    judged.insert(uid, (user, class, belongings));
+                }
+            }
+        }
+        let before = std::mem::take(&mut self.outsiders.judged);
+        self.outsiders.numbers.clear();
+        let mut kept = BTreeMap::new();
+        for (uid, outsider) in before {
+            // A uid that is another's now gets another number: a refusal may be on its way.
+            let same = |(user, ..): &(HubUser, _, _)| *user == outsider.user;
+            if judged.get(&uid).is_some_and(same) {
+                self.outsiders.numbers.insert(outsider.person.number, uid);
+                kept.insert(uid, outsider);
+            }
+        }
+        let mut people = People {
+            jobs: self.services(&JOBS),
+            deputies: self.services(&DEPUTIES),
+            ..People::default()
+        };
+        people.deputies.extend(self.containers_of_nobody());
+        for (uid, (user, class, belongings)) in judged {
+            let before = kept.remove(&uid);
+            let number = match &before {
+                Some(outsider) => outsider.person.number,
+                None => self.outsiders.free_number(uid),
+            };
+            let person = Person {
+                uid,
+                class,
+                number,
+                slice: belongings.slice,
+                servers: belongings.servers,
+            };
+            people.by_uid.insert(uid, person.clone());
+            let refusals = before.map(|outsider| outsider.refusals).unwrap_or_default();
+            let outsider = Outsider {
+                user,
+                person,
+                refusals,
+            };
+            self.outsiders.judged.insert(uid, outsider);
+        }
+        people
+    }
+
+    /// What belongs to each uid that a server or a slice has.
+    fn belongings(&self) -> BTreeMap<u32, Belongings> {
+        let mut all: BTreeMap<u32, Belongings> = BTreeMap::new();
+        for entry in self.entries.values() {
+            let Entry::Guarded(guarded) = entry else {
+                continue;
+            };
+            let uid = match guarded.is_outside() {
+                true => guarded.server.uid,
+                false => guarded.own_uid(),
+            };
+            let Some(uid) = uid else { continue };
+            let belongings = all.entry(uid).or_default();
+            let place = Place {
+                cgroup: guarded.id,
+                level: level(&guarded.cgroup),
+                number: guarded.number,
+            };
+            belongings.users.insert(guarded.server.user.clone());
+            belongings.class = Some(guarded.class.clone());
+            match guarded.is_outside() {
+                true => belongings.slice = Some(place),
+                false if guarded.admitted().is_some() => belongings.servers.push(place),
+                false => {}
+            }
+            if guarded.instead.is_some() {
+                belongings.instead.clone_from(&guarded.instead);
+            }
+        }
+        all
+    }
+
+    /// Whose doing it is what a uid does outside, and the class that judges it; none where nobody
+    /// is to be judged for it. Several users' uid is nobody's, and an admin is left alone. When
+    /// the last server ends, so does this, unless something holds the user back: to stop the
+    /// server is no way out of that.
+    fn judges(&self, uid: u32, belongings: &Belongings) -> Option<(HubUser, ClassName)> {
+        if belongings.servers.is_empty() && belongings.instead.is_none() {
+            return None;
+        }
+        let mut users = belongings.users.iter();
+        let (Some(user), None) = (users.next(), users.next()) else {
+            return None;
+        };
+        let account = self.outsiders.accounts.get(&uid)?;
+        let person = self.directory.person(user);
+        if person.is_some_and(|person| person.admin)
+            || !account.is_own_of(uid, user, &self.config.hub)
+        {
+            return None;
+        }
+        let class = belongings.instead.as_ref().or(belongings.class.as_ref())?;
+        Some((user.clone(), class.clone()))
+    }
+
+    /// Those services of these that run.
+    pub(super) fn services(&self, units: &[&str]) -> BTreeSet<CgroupId> {
+        let path = |unit: &&str| self.root.join("system.slice").join(unit);
+        let found = units
+            .iter()
+            .filter_map(|unit| std::fs::metadata(path(unit)).ok());
+        found.map(|metadata| CgroupId(metadata.ino())).collect()
+    }
+
+    /// The services that run users' jobs, where those are judged.
+    pub(super) fn job_services(&self) -> BTreeSet<CgroupId> {
+        match self.config.egress.outside {
+            Outside::Judge => self.services(&JOBS),
+            Outside::Leave => BTreeSet::new(),
+        }
+    }
+
+    /// Containers that are no server, or nobody knows whose: an admin's, whose uid 1000 is not the
+    /// node's. Whoever may start one may be root in it, so that to judge it by uid would hold
+    /// nobody.
+    fn containers_of_nobody(&self) -> impl Iterator<Item = CgroupId> {
+        self.entries.iter().filter_map(|(id, entry)| {
+            let (Entry::Asked { cgroup, .. } | Entry::Other { cgroup, .. }) = entry else {
+                return None;
+            };
+            (ContainerCgroup::of(cgroup).is_some() && level(cgroup) == 2).then_some(*id)
+        })
+    }
+
+    /// The cgroup whose account something goes to that a number outside names.
+    pub(super) fn account_outside(&self, number: u32) -> Option<CgroupId> {
+        let person = &self.outsiders.by_number(number)?.person;
+        let place = person.servers.first().or(person.slice.as_ref())?;
+        Some(place.cgroup)
+    }
+
+    /// Tells a refusal of somebody outside; false if the number is nobody's.
+    pub(super) fn refused_outside(&mut self, refusal: &Refusal, now: Time) -> bool {
+        let mode = self.config.mode;
+        let uid = refusal
+            .number
+            .and_then(|number| self.outsiders.numbers.get(&number));
+        let Some(outsider) = uid.and_then(|uid| self.outsiders.judged.get_mut(uid)) else {
+            return false;
+        };
+        if worth_telling(&mut outsider.refusals, refusal, now) {
+            let told = refused_outside(&outsider.user, outsider.person.uid, mode, refusal);
+            self.tell(told);
+        }
+        true
+    }
+}
+
+impl Outsiders {
+    fn by_number(&self, number: u32) -> Option<&Outsider> {
+        self.judged.get(self.numbers.get(&number)?)
+    }
+
+    /// Whose doing it is what a number of the packet rules' names.
+    pub(super) fn user_of(&self, number: u32) -> Option<&HubUser> {
+        Some(&self.by_number(number)?.user)
+    }
+
+    /// A number that nobody has, for a uid.
+    fn free_number(&mut self, uid: u32) -> u32 {
+        loop {
+            let room = Person::NUMBER_MAX - Person::NUMBER_MIN + 1;
+            let number = Person::NUMBER_MIN + self.next_number % room;
+            self.next_number = (self.next_number + 1) % room;
+            if let std::collections::btree_map::Entry::Vacant(free) = self.numbers.entry(number) {
+                free.insert(uid);
+                return number;
+            }
+        }
+    }
+}
+
+impl Guarded {
+    /// The uid that it runs as by its unit's `User=`. A container's uids are its own business.
+    pub(super) fn own_uid(&self) -> Option<u32> {
+        let uid = self.server.uid?;
+        (self.server.spawner == Spawner::Systemd).then_some(uid)
+    }
+}

@@ -1,0 +1,332 @@
+//! Egress of what users run outside their servers.
+
+use super::*;
+use crate::config::Outside;
+use crate::egress::{ClassName, Person, RefusedBy};
+use std::os::unix::fs::MetadataExt;
+
+fn id_of(node: &Node, path: &str) -> CgroupId {
+    CgroupId(
+        std::fs::metadata(node.root.path().join(path))
+            .unwrap()
+            .ino(),
+    )
+}
+
+fn slice(node: &Node) -> CgroupId {
+    id_of(node, "user.slice/user-1000.slice")
+}
+
+fn end_session(node: &Node) {
+    std::fs::remove_dir_all(node.root.path().join("user.slice/user-1000.slice")).unwrap();
+}
+
+fn judged(node: &Node) -> Vec<Person> {
+    let rules = node.firewall.rules();
+    rules.people.by_uid.values().cloned().collect()
+}
+
+/// The class that judges what alice does outside, if any does.
+fn class(node: &Node) -> Option<String> {
+    Some(judged(node).first()?.class.to_string())
+}
+
+fn refusal(number: u32, port: u16) -> Refusal {
+    Refusal {
+        number: Some(number),
+        by: RefusedBy::Class("standard".parse().unwrap()),
+        uid: Some(1000),
+        protocol: 6,
+        destination: "192.0.2.1".parse().unwrap(),
+        port: Some(port),
+    }
+}
+
+/// A node with alice's server as uid 1000 and a session of hers.
+async fn with_alice(mode: Mode) -> (Node, Running, std::sync::mpsc::Receiver<Told>) {
+    let mut node = Node::new(mode);
+    node.spawn("alice");
+    let (daemon, journal) = node.start();
+    node.outside(0.0);
+    node.tick(&daemon, 1).await;
+    node.tick(&daemon, 1).await;
+    (node, daemon, journal)
+}
+
+#[test]
+fn a_server_s_user_is_judged_outside_by_the_same_class_until_the_last_server_ends() {
+    on_a_node(async || {
+        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let [person] = &judged(&node)[..] else {
+            panic!("{:?}", judged(&node));
+        };
+        assert_eq!((person.uid, person.class.as_str()), (1000, "standard"));
+        assert_eq!(person.slice.unwrap().cgroup, slice(&node));
+        assert_eq!(person.slice.unwrap().level, 2);
+        let server = id_of(&node, "jupyter.slice/jupyter-alice.service");
+        assert_eq!(person.servers[0].cgroup, server);
+        // The slice is the user's, and no server.
+        assert!(!node.firewall.rules().admitted.contains_key(&slice(&node)));
+
+        // A session that ends leaves the maps, and comes back as another cgroup.
+        let before = slice(&node);
+        end_session(&node);
+        node.tick(&daemon, 1).await;
+        assert_eq!(judged(&node)[0].slice, None);
+        std::fs::create_dir_all(node.root.path().join("user.slice/filler")).unwrap();
+        node.outside(0.0);
+        node.tick(&daemon, 1).await;
+        assert_eq!(judged(&node)[0].slice.unwrap().cgroup, slice(&node));
+        assert_ne!(slice(&node), before);
+
+        node.stop("alice");
+        node.tick(&daemon, 1).await;
+        assert_eq!(judged(&node), []);
+        // Its CPU account goes on all the same.
+        assert!(daemon.inner.borrow_mut().guarded(slice(&node)).is_some());
+        node.spawn("alice");
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        assert_eq!(class(&node).as_deref(), Some("standard"));
+    });
+}
+
+#[test]
+fn who_shares_an_account_or_administers_the_node_is_left_alone_outside() {
+    on_a_node(async || {
+        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        assert_eq!(judged(&node).len(), 1);
+        node.spawn("bob");
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        assert_eq!(judged(&node), [], "uid 1000 is both alice's and bob's");
+        node.stop("bob");
+        node.tick(&daemon, 1).await;
+        assert_eq!(judged(&node).len(), 1);
+
+        let admin = Account {
+            name: Some("jupyter-carol".into()),
+            admin: true,
+            ..Account::default()
+        };
+        node.spawn_as("carol", 1002);
+        node.spawn_as("dave", 0);
+        node.systemd.0.borrow_mut().accounts.insert(1002, admin);
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        let uids: Vec<_> = judged(&node).iter().map(|person| person.uid).collect();
+        assert_eq!(uids, [1000]);
+    });
+}
+
+#[test]
+fn an_admin_in_the_hub_s_word_and_whoever_the_hub_runs_as_is_left_alone_outside() {
+    on_a_node(async || {
+        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let says = |admin| {
+            let mut directory = HubDirectory::default();
+            let person = crate::hub::Person {
+                admin,
+                ..crate::hub::Person::default()
+            };
+            directory.add_person(crate::hub::HubUser("alice".into()), person);
+            daemon.inner.borrow_mut().directory = Rc::new(directory);
+            daemon.policies_changed();
+        };
+        says(true);
+        assert_eq!(judged(&node), []);
+        says(false);
+        assert_eq!(judged(&node).len(), 1);
+        let hub = UnitFacts {
+            transient: false,
+            user: Some("jupyter-alice".into()),
+            uid: Some(1000),
+            dynamic_user: false,
+        };
+        let unit = "jupyterhub.service".to_owned();
+        node.systemd.0.borrow_mut().facts.insert(unit, hub);
+        daemon.ask_accounts();
+        assert_eq!(judged(&node).len(), 1, "what was known stands meanwhile");
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        assert_eq!(judged(&node), []);
+    });
+}
+
+#[test]
+fn a_restart_knows_who_is_judged_before_it_has_asked_anybody() {
+    on_a_node(async || {
+        let (node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let before = judged(&node);
+        daemon.save();
+        drop(daemon);
+        node.firewall.rules().people = People::default();
+        let (daemon, _journal) = node.start();
+        // No task of it has run yet.
+        let after = judged(&node);
+        assert_eq!(after.len(), 1);
+        assert_eq!(
+            after[0].slice.unwrap().cgroup,
+            before[0].slice.unwrap().cgroup
+        );
+        assert_eq!(after[0].servers.len(), 1);
+        drop(daemon);
+    });
+}
+
+#[test]
+fn off_on_and_a_changed_configuration_are_followed() {
+    on_a_node(async || {
+        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        daemon.switch_off("root").await.unwrap();
+        assert_eq!(judged(&node), []);
+        node.tick(&daemon, 1).await;
+        assert_eq!(judged(&node), [], "off is off");
+        daemon.switch_on("root").await.unwrap();
+        assert_eq!(class(&node).as_deref(), Some("standard"));
+
+        let adopt = |outside| {
+            let mut inner = daemon.inner.borrow_mut();
+            inner.config.egress.outside = outside;
+            inner.settle_outsiders();
+        };
+        adopt(Outside::Leave);
+        assert_eq!(judged(&node), []);
+        adopt(Outside::Judge);
+        assert_eq!(judged(&node).len(), 1);
+        // A class of one's own holds outside too.
+        let lab: ClassName = "lab".parse().unwrap();
+        let mut inner = daemon.inner.borrow_mut();
+        let classes = &mut inner.config.egress.classes;
+        classes.insert(lab.clone(), crate::egress::Class::standard());
+        let patch = Config::parse("[egress.classes.lab]\n[users.alice]\negress_class = \"lab\"\n");
+        inner.config.users = patch.unwrap().users;
+        inner.resolve_all();
+        inner.load_egress();
+        drop(inner);
+        assert_eq!(class(&node).as_deref(), Some("lab"));
+    });
+}
+
+/// Certain evidence against whoever has an account of their own.
+fn accuse(node: &Node, daemon: &Running) {
+    for entry in daemon.inner.borrow_mut().entries.values_mut() {
+        if let Entry::Guarded(guarded) = entry
+            && guarded.lead.is_none()
+        {
+            let level = crate::evidence::Strength::Certain;
+            let event = crate::judge::Event::Evidence { level };
+            crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
+        }
+    }
+}
+
+#[test]
+fn what_stands_in_for_a_server_s_class_holds_outside_and_ending_the_server_is_no_way_out() {
+    on_a_node(async || {
+        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        accuse(&node, &daemon);
+        node.tick(&daemon, 1).await;
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(class(&node).as_deref(), Some("quarantine"));
+        node.stop("alice");
+        node.tick(&daemon, 1).await;
+        assert_eq!(class(&node).as_deref(), Some("quarantine"));
+        for _ in 0..80 {
+            node.tick(&daemon, 10).await;
+        }
+        assert_eq!(judged(&node), [], "it is over");
+    });
+}
+
+#[test]
+fn refusals_outside_are_told_with_the_user_s_name_and_never_with_the_one_before_s() {
+    on_a_node(async || {
+        let (mut node, daemon, journal) = with_alice(Mode::Enforce).await;
+        node.read(&journal);
+        let person = judged(&node)[0].clone();
+        let (now, by_uid) = (node.clock, person.number);
+        for _ in 0..2 {
+            daemon.refused(&refusal(by_uid, 4444), now);
+        }
+        let told = node.read(&journal);
+        assert_eq!(
+            told,
+            "what alice runs outside the server, as uid 1000, was refused TCP port 4444 of \
+             192.0.2.1: egress class standard does not allow it."
+        );
+        daemon.refused(&refusal(person.slice.unwrap().number, 4444), now);
+        let told = node.read(&journal);
+        assert!(
+            told.starts_with("what alice runs outside the server was refused TCP port 4444"),
+            "{told}"
+        );
+        // The uid is another's now.
+        node.stop("alice");
+        end_session(&node);
+        node.tick(&daemon, 1).await;
+        node.spawn("erin");
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        let after = judged(&node)[0].clone();
+        assert_eq!(after.uid, 1000);
+        assert_ne!(after.number, by_uid);
+        node.read(&journal);
+        daemon.refused(&refusal(by_uid, 4445), now);
+        let told = node.read(&journal);
+        assert!(!told.contains("alice") && !told.contains("erin"), "{told}");
+        daemon.refused(&refusal(after.number, 4445), now);
+        assert!(node.read(&journal).contains("what erin runs outside"));
+    });
+}
+
+#[test]
+fn what_is_sent_outside_counts_for_the_user_s_day() {
+    on_a_node(async || {
+        let (node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let mut inner = daemon.inner.borrow_mut();
+        let classes = &mut inner.config.egress.classes;
+        for class in classes.values_mut() {
+            class.limits.bytes_per_day = Some(1 << 40);
+        }
+        let number = judged(&node)[0].number;
+        node.firewall.rules().traffic = vec![crate::egress::Traffic { number, bytes: 700 }];
+        inner.count_traffic("2026-11-22");
+        assert_eq!(inner.traffic.used("alice"), 700);
+    });
+}
+
+#[test]
+fn services_that_run_jobs_and_containers_of_nobody_are_known_to_the_rules() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let system = node.root.path().join("system.slice");
+        for unit in ["cron.service", "sssd.service"] {
+            std::fs::create_dir_all(system.join(unit)).unwrap();
+        }
+        node.spawn("alice");
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        let rules = node.firewall.rules();
+        let cron = id_of(&node, "system.slice/cron.service");
+        assert_eq!(rules.people.jobs, BTreeSet::from([cron]));
+        let sssd = id_of(&node, "system.slice/sssd.service");
+        assert_eq!(rules.people.deputies, BTreeSet::from([sssd]));
+    });
+}
+
+#[test]
+fn an_account_that_several_share_has_nobody_s_slice() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        node.spawn("bob");
+        let (daemon, _journal) = node.start();
+        node.tick(&daemon, 1).await;
+        node.outside(0.0);
+        node.tick(&daemon, 1).await;
+        assert_eq!(node.quota_of("user-1000.slice"), None);
+        assert!(daemon.inner.borrow_mut().guarded(slice(&node)).is_none());
+    });
+}

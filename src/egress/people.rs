@@ -1,0 +1,263 @@
+//! Users outside their servers: what they run over ssh and in lingering sessions, which is in a
+//! slice of their own, and what others run for them under their uid: cron, at, `sudo -u`.
+//!
+//! The slice is judged by its cgroup, as a server is. The rest is in cgroups that many share, so
+//! there the socket's owner says whose it is. Both are elements: a user costs no rule.
+//! `docs/egress-table.md` shows the rules and says why each is where it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Admitted, CgroupId, Class, ClassName, Error, Policy, limits, phrases as p,
+    ruleset::{Chain, Data, DataType, Element, Rule, Set},
+    sets::{self, LEVELS, class_chain},
+    table::{chain, rule},
+    uapi::*,
+};
+
+/// From a uid to the chain of its user's class.
+pub const PEOPLE: &str = "people";
+/// From a uid to its user's mark.
+pub const MARKS: &str = "people_marks";
+/// Services that run users' jobs: their cgroups hold listeners of many.
+pub const JOBS: &str = "jobs";
+/// Services that act under users' uids for the system.
+const DEPUTIES: &str = "deputies";
+
+/// A hub user outside the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The user's own uid: never root's, and never one that several share.
+    pub uid: u32,
+    /// The class that judges what the user sends from outside.
+    pub class: ClassName,
+    /// What refusals name the uid's packets by: [`Person::NUMBER_MIN`] to
+    /// [`Person::NUMBER_MAX`], held by no other.
+    pub number: u32,
+    /// The user's slice, with a number of its own as a server's; its level is one of
+    /// [`Admitted::LEVELS`].
+    pub slice: Option<Place>,
+    /// The user's servers that run under this uid. They and the slice reach each other's
+    /// listeners: processes of one uid can do as they like with each other anyhow.
+    pub servers: Vec<Place>,
+}
+
+impl Person {
+    /// The smallest number: above all of servers, so that a mark says which it is.
+    pub const NUMBER_MIN: u32 = 1 << 23;
+    /// The largest.
+    pub const NUMBER_MAX: u32 = (1 << 24) - 1;
+}
+
+/// A cgroup of a user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The cgroup.
+    pub cgroup: CgroupId,
+    /// Its level, as [`Admitted::level`].
+    pub level: u8,
+    /// What refusals name it by, as [`Admitted::number`].
+    pub number: u32,
+}
+
+/// The users outside their servers of the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct People {
+    /// By uid, which is said in the person too.
+    pub by_uid: BTreeMap<u32, Person>,
+    /// The cgroups at level 2 of services that run users' jobs, such as cron: what is sent
+    /// under a user's uid reaches listeners there.
+    pub jobs: BTreeSet<CgroupId>,
+    /// The cgroups at level 2 whose processes take on users' uids for the system, such as
+    /// sssd's, which speak with the directory: nothing is refused to them.
+    pub deputies: BTreeSet<CgroupId>,
+}
+
+impl People {
+    /// Whether a policy can judge them, beside these servers.
+    ///
+    /// # Errors
+    /// [`Error::Person`].
+    pub fn check(
+        &self,
+        policy: &Policy,
+        servers: &BTreeMap<CgroupId, Admitted>,
+    ) -> Result<(), Error> {
+        let mut numbers = BTreeSet::new();
+        let mut slices = BTreeSet::new();
+        for (uid, person) in &self.by_uid {
+            let wrong = |why| Err(Error::Person { uid: *uid, why });
+            if person.uid != *uid || *uid == 0 || *uid == u32::MAX {
+                return wrong("is no user's own");
+            }
+            if !policy.classes.contains_key(&person.class) {
+                return wrong("has a class that the policy does not define");
+            }
+            if !(Person::NUMBER_MIN..=Person::NUMBER_MAX).contains(&person.number)
+                || !numbers.insert(person.number)
+            {
+                return wrong("has a number that is another's, or out of range");
+            }
+            let Some(slice) = person.slice else { continue };
+            if !LEVELS.contains(&slice.level)
+                || servers.contains_key(&slice.cgroup)
+                || !slices.insert(slice.cgroup)
+            {
+                return wrong("has a slice that is another's, or at a level not looked at");
+            }
+            if !(1..=Admitted::NUMBER_MAX).contains(&slice.number) || !numbers.insert(slice.number)
+            {
+                return wrong("has a slice whose number is another's, or out of range");
+            }
+        }
+        Ok(())
+    }
+
+    /// All their elements, each with its set's name.
+    pub fn elements(&self, policy: &Policy) -> Vec<(String, Element)> {
+        let mut all: Vec<_> = self
+            .by_uid
+            .values()
+            .flat_map(|person| elements_of(policy, person))
+            .collect();
+        all.extend(self.services());
+        all
+    }
+
+    /// The cgroups that one of the sets of services holds.
+    pub fn services_in(&self, set: &str) -> Option<&BTreeSet<CgroupId>> {
+        match set {
+            JOBS => Some(&self.jobs),
+            DEPUTIES => Some(&self.deputies),
+            _ => None,
+        }
+    }
+
+    fn services(&self) -> impl Iterator<Item = (String, Element)> {
+        let of = |set: &'static str, cgroups: &BTreeSet<CgroupId>| {
+            let elements = cgroups.iter().map(|cgroup| sets::guard(*cgroup));
+            let named = elements.map(|element| (set.to_owned(), element));
+            named.collect::<Vec<_>>()
+        };
+        [of(JOBS, &self.jobs), of(DEPUTIES, &self.deputies)]
+            .into_iter()
+            .flatten()
+    }
+
+    /// What goes and what comes when these take the place of `before`.
+    pub fn change(&self, before: &People, policy: &Policy) -> [Vec<(String, Element)>; 2] {
+        let only = |these: &People, those: &People| {
+            let mut elements = BTreeSet::new();
+            for (uid, person) in &these.by_uid {
+                if those.by_uid.get(uid) != Some(person) {
+                    elements.extend(elements_of(policy, person));
+                }
+            }
+            elements.extend(these.services());
+            elements
+        };
+        let (old, new) = (only(before, self), only(self, before));
+        let without = |these: &BTreeSet<(String, Element)>, those| {
+            these.difference(those).cloned().collect::<Vec<_>>()
+        };
+        [without(&old, &new), without(&new, &old)]
+    }
+}
+
+/// The elements by which a user outside the server is judged.
+pub fn elements_of(policy: &Policy, person: &Person) -> Vec<(String, Element)> {
+    let uid = person.uid.to_ne_bytes().to_vec();
+    let mark = |number: u32| (p::MARK | number).to_ne_bytes().to_vec();
+    let mut elements = vec![
+        (
+            PEOPLE.to_owned(),
+            Element::map(uid.clone(), Data::Goto(person_chain(&person.class))),
+        ),
+        (
+            MARKS.to_owned(),
+            Element::map(uid, Data::Value(mark(person.number))),
+        ),
+    ];
+    if let Some(slice) = person.slice {
+        elements.extend(elements_of_slice(policy, &person.class, slice));
+    }
+    let places = || person.servers.iter().chain(&person.slice);
+    let own = |number: u32, listener: &Place| {
+        let cgroup = listener.cgroup.0.to_ne_bytes().to_vec();
+        let both = [mark(number), cgroup].concat();
+        (sets::own(listener.level), Element::key(both))
+    };
+    for listener in places() {
+        elements.push(own(person.number, listener));
+        let others = places().filter(|from| from.cgroup != listener.cgroup);
+        elements.extend(others.map(|from| own(from.number, listener)));
+    }
+    elements
+}
+
+/// A slice is judged as a server of the class is, but for what root does in it.
+fn elements_of_slice(policy: &Policy, class: &ClassName, slice: Place) -> Vec<(String, Element)> {
+    let admitted = Admitted {
+        cgroup: slice.cgroup,
+        level: slice.level,
+        class: class.clone(),
+        number: slice.number,
+    };
+    let mut elements = sets::elements_of(policy, &admitted);
+    for (set, element) in &mut elements {
+        if *set == sets::servers(slice.level) {
+            element.data = Some(Data::Goto(session_chain(class)));
+        }
+    }
+    elements
+}
+
+fn person_chain(class: &ClassName) -> String {
+    format!("person_{class}")
+}
+
+fn session_chain(class: &ClassName) -> String {
+    format!("session_{class}")
+}
+
+/// Whether elements of a set come and go with users outside.
+pub fn is_of_people(set: &str) -> bool {
+    [PEOPLE, MARKS].contains(&set)
+}
+
+/// The sets of users outside.
+pub fn sets() -> Vec<Set> {
+    let mark = DataType::Value {
+        kind: TYPE_MARK,
+        len: 4,
+    };
+    vec![
+        sets::map(PEOPLE, TYPE_UID, 4, DataType::Verdict, 0, true),
+        sets::map(MARKS, TYPE_UID, 4, mark, BYTEORDER_HOST, false),
+        sets::plain(JOBS, TYPE_CGROUPV2, 8),
+        sets::plain(DEPUTIES, TYPE_CGROUPV2, 8),
+    ]
+}
+
+/// The chains of one class; `rules` are those of its servers, with another end for what is
+/// allowed.
+pub fn chains(name: &ClassName, class: &Class, rules: Vec<Rule>) -> [Chain; 2] {
+    let class_s = || vec![rule("", [p::goto(&class_chain(name))])];
+    let mut person = vec![rule(
+        "acts for the system",
+        [p::cgroup_in(2, DEPUTIES), p::accept()],
+    )];
+    match limits::counts_sent(class) {
+        true => person.extend(rules),
+        false => person.extend(class_s()),
+    }
+    let mut session = vec![rule(
+        "root in a user's session",
+        [p::is_root_s(), p::accept()],
+    )];
+    session.extend(class_s());
+    [
+        chain(&person_chain(name), person),
+        chain(&session_chain(name), session),
+    ]
+}

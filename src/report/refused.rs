@@ -1,0 +1,85 @@
+//! A refused packet in words.
+
+use super::{Entry, Kind, Level};
+use crate::egress::{ClassName, Limit, Refusal, RefusedBy};
+use crate::hub::{HubUser, Spawner};
+use crate::units::Mode;
+
+/// What a user runs outside the server, known by its uid alone, was refused something.
+pub fn refused_outside(user: &HubUser, uid: u32, mode: Mode, refusal: &Refusal) -> Entry {
+    let whose = format!("what {user} runs outside the server, as uid {uid},");
+    refused(refusal, &whose, mode, |message| {
+        Entry::new(Kind::EgressRefused, Level::Notice, message)
+            .with("HUB_USER", user.as_str())
+            .with("HUB_SERVER", "")
+            .with("HUB_SPAWNER", Spawner::Login.as_str())
+            .with("SENDER_UID", uid)
+            .with("VERDICT_MODE", mode)
+    })
+}
+
+/// The refusal in words, `entry` being the beginning of what is told.
+pub(super) fn refused(
+    refusal: &Refusal,
+    whose: &str,
+    mode: Mode,
+    entry: impl FnOnce(String) -> Entry,
+) -> Entry {
+    let protocol = match refusal.protocol {
+        1 | 58 => "ICMP",
+        6 => "TCP",
+        17 => "UDP",
+        132 => "SCTP",
+        _ => "another protocol",
+    };
+    let target = match refusal.port {
+        Some(port) => format!(
+            "{protocol} port {port} of {}",
+            refusal.destination.to_canonical()
+        ),
+        None => format!("{protocol} to {}", refusal.destination.to_canonical()),
+    };
+    let why = match &refusal.by {
+        RefusedBy::Class(class) if *class == ClassName::spent() => {
+            "it has had its bytes for today".to_owned()
+        }
+        RefusedBy::Class(class) => format!("egress class {class} does not allow it"),
+        RefusedBy::List(list) => format!("deny list {list} names it"),
+        RefusedBy::Limit(Limit::NewConnections, class) => {
+            format!("it opens connections faster than egress class {class} allows")
+        }
+        RefusedBy::Limit(Limit::Connections, class) => {
+            format!("it has as many connections open as egress class {class} allows")
+        }
+        RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
+        RefusedBy::Pending => "the server was not known yet".to_owned(),
+        RefusedBy::Container => "it belongs to another container".to_owned(),
+        RefusedBy::Spoofed => "it was sent from an address that is not its own".to_owned(),
+    };
+    let message = match mode {
+        Mode::Enforce => format!("{} was refused {target}: {why}.", whose),
+        Mode::Observe => format!(
+            "{} would have been refused {target} (observe mode: it was let through): \
+             {why}.",
+            whose
+        ),
+    };
+    let entry = entry(message)
+        .with("REASON", why)
+        .with("DESTINATION", refusal.destination.to_canonical())
+        .with("PROTOCOL", protocol);
+    let entry = match &refusal.by {
+        RefusedBy::Limit(limit, class) => entry
+            .with("EGRESS_CLASS", class)
+            .with("EGRESS_LIMIT", limit.as_str()),
+        RefusedBy::Class(class) => entry.with("EGRESS_CLASS", class),
+        RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
+        RefusedBy::Loopback | RefusedBy::Pending | RefusedBy::Container | RefusedBy::Spoofed => {
+            entry
+        }
+    };
+    match refusal.port {
+        Some(port) => entry.with("PORT", port),
+        None => entry,
+    }
+}
