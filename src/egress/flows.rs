@@ -221,7 +221,7 @@ fn request(family: i32, protocol: u8, states: u32) -> [u8; REQUEST] {
 }
 
 /// Reads `struct inet_diag_msg` and its attributes.
-fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
+pub(super) fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
     let end = |port: usize, address: usize| {
         let port = u16::from_be_bytes(*payload.get(port..)?.first_chunk()?);
         let bytes = payload.get(address..)?;
@@ -274,7 +274,7 @@ fn connections(sources: &BTreeSet<IpAddr>, found: &mut BTreeSet<Flow>) -> Result
     Ok(())
 }
 
-fn read_connection(a: Attributes<'_>) -> Option<Flow> {
+pub(super) fn read_connection(a: Attributes<'_>) -> Option<Flow> {
     let tuple = Attributes(a.bytes(CTA_TUPLE_ORIG));
     let (ip, proto) = (
         Attributes(tuple.bytes(CTA_TUPLE_IP)),

@@ -86,14 +86,14 @@ impl Refusals {
 
 /// Reads refusals and counts those that are missing.
 #[derive(Debug, Default)]
-struct Reader {
+pub(super) struct Reader {
     /// The sequence number of the kernel's next message.
     expected: Option<u32>,
     lost: u64,
 }
 
 impl Reader {
-    fn take(&mut self, reply: Reply<'_>) -> Option<Refusal> {
+    pub(super) fn take(&mut self, reply: Reply<'_>) -> Option<Refusal> {
         if reply.kind != NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET {
             return None;
         }

@@ -21,6 +21,8 @@ use super::{
     table,
     uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_NETDEV, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
+#[cfg(any(test, fuzzing))]
+pub(super) use changes::messages as messages_of;
 use changes::{by_family, by_set, is_drift, messages};
 use compared::verify;
 

@@ -131,7 +131,8 @@ impl Queue {
     }
 }
 
-fn read(reply: Reply<'_>) -> Option<Held> {
+/// The packet in a message of the kernel's.
+pub fn read(reply: Reply<'_>) -> Option<Held> {
     if reply.kind != NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_PACKET {
         return None;
     }

@@ -22,7 +22,8 @@ pub(super) fn is_drift(error: &Error) -> bool {
         )
 }
 
-pub(super) fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, Error> {
+/// A change of servers and slices, as messages.
+pub fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, Error> {
     let of_servers = |servers: &[Admitted]| {
         servers
             .iter()
