@@ -1,6 +1,10 @@
 //! The conditions and actions our rules are made of. Each is a run of expressions; a rule is
 //! some of them in a row.
 
+mod uid;
+
+pub use uid::{by_uid, is_root_s, mark_by_uid, marked_by_uid, number_by_uid};
+
 use super::{
     Transport,
     ruleset::{Cmp, Expr, LookupTo, Reg, Verdict},
@@ -88,14 +92,6 @@ fn cgroup(level: u8, to: Reg) -> Expr {
         key: NFT_SOCKET_CGROUPV2,
         level: level.into(),
         to,
-    }
-}
-
-/// Whose the open file of its socket is: who made it, whatever became of that process since.
-fn uid() -> Expr {
-    Expr::Meta {
-        key: NFT_META_SKUID,
-        to: R0,
     }
 }
 
@@ -543,68 +539,6 @@ pub fn reject() -> Vec<Expr> {
         Expr::Reject {
             code: NFT_REJECT_ICMPX_ADMIN_PROHIBITED,
         },
-    ]
-}
-
-/// What its socket's owner maps to decides.
-pub fn by_uid(map: &str) -> Vec<Expr> {
-    let set = map.to_owned();
-    vec![
-        uid(),
-        Expr::Lookup {
-            set,
-            from: R0,
-            to: LookupTo::Verdict,
-            invert: false,
-        },
-    ]
-}
-
-/// Load what its socket's owner maps to, if it does.
-pub fn number_by_uid(map: &str) -> Vec<Expr> {
-    let set = map.to_owned();
-    vec![
-        uid(),
-        Expr::Lookup {
-            set,
-            from: R0,
-            to: LookupTo::Reg(R0),
-            invert: false,
-        },
-    ]
-}
-
-/// Mark it with what its socket's owner maps to, if it does.
-pub fn mark_by_uid(map: &str) -> Vec<Expr> {
-    let mut exprs = number_by_uid(map);
-    exprs.push(Expr::MetaSet {
-        key: NFT_META_MARK,
-        from: R0,
-    });
-    exprs
-}
-
-/// Its socket is root's.
-pub fn is_root_s() -> Vec<Expr> {
-    vec![uid(), equals(R0, &0u32.to_ne_bytes())]
-}
-
-/// Its mark is that of a user outside the server.
-pub fn marked_by_uid() -> Vec<Expr> {
-    let high = MARK | super::Person::NUMBER_MIN;
-    let mask = MARK_MASK | super::Person::NUMBER_MIN;
-    vec![
-        Expr::Meta {
-            key: NFT_META_MARK,
-            to: R0,
-        },
-        Expr::Bitwise {
-            from: R0,
-            to: R0,
-            mask: mask.to_ne_bytes().to_vec(),
-            xor: vec![0; 4],
-        },
-        equals(R0, &high.to_ne_bytes()),
     ]
 }
 
