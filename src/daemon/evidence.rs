@@ -4,258 +4,33 @@
 //! for what is rare. What they find goes to the journal, and to the judge as soon as it amounts to
 //! something.
 
+mod dossier;
+mod thread;
+
+pub(super) use dossier::Dossier;
+pub(super) use thread::Dossiers;
+
 use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner};
 use crate::act::{CpuControl, Named};
 use crate::cgroup::CgroupId;
 use crate::config::Config;
-use crate::evidence::process::Process;
-use crate::evidence::senses::{Blind, Found, Senses, Settings, Suspect};
-use crate::evidence::{Evidence, Fact, Sense, Strength};
+use crate::evidence::senses::{Found, Suspect};
+use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::Units;
 use crate::judge::{Event, step, suspicion};
-use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::Time;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use thread::Order;
 
-/// How often the senses look while somebody is to be looked at.
-const EVERY: Duration = Duration::from_secs(1);
-/// What is only listened for is gathered for so long, so that nobody keeps us busy by starting
-/// programs.
-const GATHERED: Duration = Duration::from_millis(100);
-/// How often the senses are asked how they are: two system calls a server.
-const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// Somebody of whom something was found is looked at for so long, hot or not.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(60);
 /// A server that used a share of what is hot is measured again after this, not at the next tick.
 const MEASURED_AGAIN: Duration = Duration::from_secs(1);
 const WARM: f64 = 0.25;
-/// Facts kept of one server.
-const MOST_FACTS: usize = 32;
-
-/// What is known of one server.
-#[derive(Default)]
-pub(super) struct Dossier {
-    pub hot_since: Option<Time>,
-    pub evidence: Vec<Evidence>,
-    pub told: Option<Strength>,
-    /// When each process that evidence is of was started, since numbers are used again.
-    processes: BTreeMap<u32, u64>,
-    look_until: Option<Time>,
-}
-
-/// What is known of all servers, and where the senses are sent.
-pub(super) struct Dossiers {
-    pub servers: BTreeMap<CgroupId, Dossier>,
-    /// Missing where the kernel gives no event to wake a thread by.
-    orders: Option<Arc<Orders>>,
-}
-
-/// Between the daemon and the senses' thread.
-struct Orders {
-    now: Mutex<Order>,
-    wake: OwnedFd,
-    health: Mutex<Option<Health>>,
-}
-
-/// Where the senses are to look and listen.
-#[derive(Clone, Default, PartialEq)]
-struct Order {
-    suspects: Vec<Suspect>,
-    guarded: Arc<BTreeMap<u64, PathBuf>>,
-    settings: Settings,
-    end: bool,
-}
-
-/// How the senses are.
-#[derive(Clone, Default)]
-struct Health {
-    blind: Vec<Blind>,
-    starts_missed: u64,
-}
-
-impl Default for Dossiers {
-    fn default() -> Self {
-        let orders =
-            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(|wake| Orders {
-                now: Mutex::default(),
-                wake,
-                health: Mutex::default(),
-            });
-        Dossiers {
-            servers: BTreeMap::new(),
-            orders: orders.ok().map(Arc::new),
-        }
-    }
-}
-
-impl Orders {
-    fn give(&self, order: Order) {
-        let mut now = held(&self.now);
-        if *now != order {
-            *now = order;
-            // It is full only when it wakes already.
-            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
-        }
-    }
-}
-
-impl Drop for Dossiers {
-    fn drop(&mut self) {
-        if let Some(orders) = &self.orders {
-            let end = true;
-            orders.give(Order {
-                end,
-                ..Order::default()
-            });
-        }
-    }
-}
-
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Dossiers {
-    /// What is known of a server.
-    pub fn of(&self, id: CgroupId) -> Option<&Dossier> {
-        self.servers.get(&id)
-    }
-
-    /// What evidence on a server amounted to at most, in a word.
-    pub fn level_of(&self, id: CgroupId) -> &'static str {
-        let told = self.of(id).and_then(|dossier| dossier.told);
-        told.map_or("none", Strength::as_str)
-    }
-
-    /// Starts the senses' thread; what they find comes out of the queue.
-    pub fn start(&self, journal: &Journal) -> mpsc::Receiver<Found> {
-        let (sender, found) = mpsc::channel(256);
-        let told = journal.clone();
-        let thread = match &self.orders {
-            Some(orders) => {
-                let orders = Arc::clone(orders);
-                std::thread::Builder::new()
-                    .name("senses".into())
-                    .spawn(move || look_forever(&orders, &sender, &told))
-                    .map(drop)
-            }
-            None => Err(std::io::Error::last_os_error()),
-        };
-        if let Err(error) = thread {
-            let message = format!("Miners cannot be told from training jobs: no thread: {error}.");
-            journal.tell(Told::new(Kind::Trouble, Level::Error, message));
-        }
-        found
-    }
-
-    /// What of the senses does not work here, by name and in words; nothing until they were tried.
-    pub fn lacks(&self) -> Vec<(String, String)> {
-        let health = self
-            .orders
-            .as_ref()
-            .and_then(|orders| held(&orders.health).clone());
-        let Some(health) = health else {
-            return Vec::new();
-        };
-        let mut lacks: Vec<(String, String)> = Vec::new();
-        for blind in &health.blind {
-            let why = format!("{}; {}", blind.why, blind.remains());
-            lacks.push((blind.sense.as_str().to_owned(), why));
-        }
-        if health.starts_missed > 0 {
-            let why = format!(
-                "{} programs were started too fast to be read; those that go on are looked at \
-                 while they use much CPU",
-                health.starts_missed
-            );
-            lacks.push((Sense::Exec.as_str().to_owned(), why));
-        }
-        lacks
-    }
-}
-
-fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal) {
-    let mut senses = Senses::start();
-    for blind in senses.blind() {
-        let message = format!(
-            "One of the senses for miners is blind, and the others go on: {} ({}). What remains: \
-             {}.",
-            blind.sense,
-            blind.why,
-            blind.remains()
-        );
-        let told = Told::new(Kind::Trouble, Level::Warning, message);
-        journal.tell(told.with("EVIDENCE", blind.sense));
-    }
-    let mut order = Order::default();
-    let mut rests = true;
-    let mut asked: Option<Time> = None;
-    while !found.is_closed() {
-        let new = held(&orders.now).clone();
-        if new.end {
-            return;
-        }
-        if new.settings != order.settings {
-            senses.configure(new.settings.clone());
-        }
-        if new.guarded != order.guarded {
-            senses.guard((*new.guarded).clone());
-        }
-        order = new;
-        let now = super::now();
-        let mut seen = senses.listen(now);
-        if !(rests && order.suspects.is_empty()) {
-            seen.extend(senses.look(&order.suspects, now));
-        }
-        for one in seen {
-            // Full: the daemon is busy, and what stands is found again.
-            let _ = found.try_send(one);
-        }
-        if asked.is_none_or(|at| now.since(at) >= ASKED_EVERY) {
-            asked = Some(now);
-            *held(&orders.health) = Some(Health {
-                blind: senses.blind().to_vec(),
-                starts_missed: senses.starts_missed(),
-            });
-        }
-        rests = order.suspects.is_empty();
-        wait(orders, &senses, rests);
-    }
-}
-
-/// Until it is time to look again, or somebody has something to say.
-fn wait(orders: &Orders, senses: &Senses, rests: bool) {
-    std::thread::sleep(GATHERED);
-    // While nobody is looked at, only for new orders and for what is heard.
-    let longest = match rests {
-        true => Timespec {
-            tv_sec: 60,
-            tv_nsec: 0,
-        },
-        false => Timespec {
-            tv_sec: 0,
-            tv_nsec: (EVERY - GATHERED).subsec_nanos().into(),
-        },
-    };
-    let mut ears: Vec<PollFd<'_>> = senses
-        .ears()
-        .into_iter()
-        .map(|ear| PollFd::from_borrowed_fd(ear, PollFlags::IN))
-        .collect();
-    ears.push(PollFd::from_borrowed_fd(orders.wake.as_fd(), PollFlags::IN));
-    // Interrupted or not, the next round finds what there is.
-    let _ = poll(&mut ears, Some(&longest));
-    let _ = rustix::io::read(&orders.wake, &mut [0; 8]);
-}
-
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// A server asked for a host that a deny list names.
     pub(super) fn asked_for_listed(self: &Rc<Self>, id: CgroupId, now: Time) {
@@ -460,125 +235,6 @@ impl Inner {
     }
 }
 
-impl Dossier {
-    /// Of one kind the first and the latest are kept: two windows are all that is ever asked for.
-    fn add(&mut self, evidence: Evidence) {
-        if let Some(started) = Process::new(evidence.pid).started() {
-            self.processes.insert(evidence.pid, started);
-        }
-        let same = |one: &Evidence| {
-            one.pid == evidence.pid
-                && std::mem::discriminant(&one.fact) == std::mem::discriminant(&evidence.fact)
-        };
-        let mut latest = self
-            .evidence
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| same(one));
-        match (latest.next(), latest.next()) {
-            (Some(_), Some((at, _))) => self.evidence[at] = evidence,
-            _ if self.evidence.len() < MOST_FACTS => self.evidence.push(evidence),
-            // What is stronger is worth more room than what is weaker.
-            _ => {
-                let worth = |one: &Evidence| (one.fact.is_of_mining(), one.strength());
-                let least = self.evidence.iter_mut().min_by_key(|one| worth(one));
-                if let Some(least) = least.filter(|least| worth(least) < worth(&evidence)) {
-                    *least = evidence;
-                }
-            }
-        }
-        let kept: BTreeSet<u32> = self.evidence.iter().map(|one| one.pid).collect();
-        self.processes.retain(|pid, _| kept.contains(pid));
-    }
-
-    /// Lets go of what was found too long ago; of a pair both stay while the latest does.
-    fn forget(&mut self, now: Time, stands: Duration) {
-        let latest = |of: &Evidence| {
-            let kind = std::mem::discriminant(&of.fact);
-            let same = self
-                .evidence
-                .iter()
-                .filter(|one| one.pid == of.pid && std::mem::discriminant(&one.fact) == kind);
-            same.map(|one| one.at).max()
-        };
-        let kept: Vec<Evidence> = self
-            .evidence
-            .iter()
-            .filter(|one| latest(one).is_some_and(|at| now.since(at) < stands))
-            .copied()
-            .collect();
-        if kept.len() < self.evidence.len() {
-            self.evidence = kept;
-            self.told = suspicion(&self.evidence, Some(Duration::MAX)).min(self.told);
-        }
-    }
-}
-
-impl Fact {
-    /// Whether it is a sign that mining goes on, and no mere name.
-    fn is_of_mining(&self) -> bool {
-        matches!(self, Fact::RandomRounding(_)) || self.strength() >= Strength::High
-    }
-}
-
 fn is_hot(guarded: &Guarded, config: &Config) -> bool {
     guarded.rate() > config.evidence.hot || guarded.at_its_quota
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::evidence::Modes;
-
-    const NAMED: Fact = Fact::Named("xmrig");
-
-    fn at(second: u64, pid: u32, fact: Fact) -> Evidence {
-        Evidence {
-            fact,
-            pid,
-            at: Time(Duration::from_secs(second)),
-        }
-    }
-
-    #[test]
-    fn of_one_kind_the_first_and_the_latest_are_kept() {
-        let mut dossier = Dossier::default();
-        for second in 0..100 {
-            dossier.add(at(second, 7, Fact::RandomRounding(Modes::default())));
-        }
-        let times: Vec<u64> = dossier.evidence.iter().map(|e| e.at.0.as_secs()).collect();
-        assert_eq!(times, [0, 99]);
-        for pid in 100_000_000..100_001_000 {
-            dossier.add(at(0, pid, NAMED));
-        }
-        assert_eq!(dossier.evidence.len(), MOST_FACTS);
-    }
-
-    #[test]
-    fn a_thousand_weak_signs_leave_room_for_a_strong_one() {
-        let mut dossier = Dossier::default();
-        for pid in 100_000_000..100_001_000 {
-            dossier.add(at(0, pid, NAMED));
-        }
-        dossier.add(at(1, 7, Fact::RandomRounding(Modes::default())));
-        dossier.add(at(1, 7, Fact::Constants { found: 7 }));
-        let hot = Some(Duration::from_secs(5));
-        assert_eq!(suspicion(&dossier.evidence, hot), Some(Strength::Certain));
-    }
-
-    #[test]
-    fn old_evidence_is_let_go_and_told_anew_when_it_comes_back() {
-        let mut dossier = Dossier::default();
-        let stands = Duration::from_secs(600);
-        dossier.add(at(0, 7, NAMED));
-        dossier.add(at(500, 8, Fact::Constants { found: 7 }));
-        dossier.told = Some(Strength::High);
-        dossier.forget(Time(Duration::from_secs(599)), stands);
-        assert_eq!(dossier.evidence.len(), 2);
-        dossier.forget(Time(Duration::from_secs(601)), stands);
-        assert_eq!(dossier.evidence, [at(500, 8, Fact::Constants { found: 7 })]);
-        assert_eq!(dossier.told, Some(Strength::High));
-        dossier.forget(Time(Duration::from_secs(1100)), stands);
-        assert_eq!(dossier.told, None);
-    }
 }

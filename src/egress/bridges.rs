@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    CgroupId, ClassName, Mode, Policy,
+    CgroupId, ClassName, Mode, Policy, names,
     phrases::{self as p, Family},
     ruleset::{Chain, Cmp, Data, DataType, Element, Expr, Hook, LookupTo, Reg, Rule, Ruleset, Set},
     sets,
@@ -104,6 +104,9 @@ impl Bridges {
         };
         let index = |port: &u32| port.to_ne_bytes().to_vec();
         let value = |mark: u32| Data::Value(mark.to_ne_bytes().to_vec());
+        let mut owners = BTreeSet::new();
+        // While its address is being made sure of, IPv6 sends from none (RFC 4862, 5.4.2).
+        let unspecified = IpAddr::from([0u16; 8]);
         for (port, server) in &self.servers {
             let mark = p::MARK | server.number;
             let to = Data::Goto(sets::class_chain(&server.class));
@@ -122,15 +125,18 @@ impl Bridges {
                 continue;
             }
             add(NFPROTO_BRIDGE, CHECKED, Element::key(index(port)));
-            // While its address is being made sure of, IPv6 sends from none (RFC 4862, 5.4.2).
-            let unspecified = IpAddr::from([0u16; 8]);
             for address in server.addresses.iter().chain([&unspecified]) {
                 let (family, bytes) = match address {
                     IpAddr::V4(address) => (Family::V4, address.octets().to_vec()),
                     IpAddr::V6(address) => (Family::V6, address.octets().to_vec()),
                 };
-                let key = [index(port), bytes].concat();
+                let key = [index(port), bytes.clone()].concat();
                 add(NFPROTO_BRIDGE, &sources(family), Element::key(key));
+                // Two engines may give one address to two: then it is the first one's.
+                if address != &unspecified && owners.insert(address) {
+                    let element = Element::map(bytes, value(mark));
+                    add(NFPROTO_INET, &names::by_address(family), element);
+                }
             }
         }
         for port in &self.exempt {
@@ -230,6 +236,9 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
                 rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
             ];
             rules.extend(table::dns());
+            // Podman's networks have a resolver there, and the containers know no other.
+            let names = [p::service_in("dns"), to_its_bridge(), p::accept()];
+            rules.push(rule("its network's resolver", names));
             rules.push(rule("", [p::goto("not_its_own")]));
             rules
         }),
@@ -263,6 +272,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
         sets::plain(GUARDED_BRIDGES, TYPE_IFINDEX, 4),
         neighbour_types(),
     ]);
+    names::extend_for_containers(ruleset, policy);
 }
 
 /// Our table of the family `bridge`, without elements.
@@ -301,7 +311,17 @@ pub fn build(policy: &Policy) -> Ruleset {
             [outgoing_in(KNOWN_PORTS), p::goto("refused")],
         ),
     ];
+    // Finding neighbours is asked of all on the bridge; that another server does not hear it is
+    // nothing to tell of.
+    let unheard = match policy.mode {
+        Mode::Enforce => p::drop(),
+        Mode::Observe => [p::mark(0), p::accept()].concat(),
+    };
     let bridged = vec![
+        rule(
+            "not asked of another server",
+            [outgoing_in(SERVER_PORTS), neighbour(), unheard],
+        ),
         rule(
             "to another server",
             [outgoing_in(SERVER_PORTS), p::goto("refused")],
@@ -586,8 +606,17 @@ fn neighbour_types() -> Set {
 }
 
 fn to_this_node() -> Vec<Expr> {
+    local(false)
+}
+
+/// It is for an address of the bridge that it came in by.
+fn to_its_bridge() -> Vec<Expr> {
+    local(true)
+}
+
+fn local(incoming: bool) -> Vec<Expr> {
     vec![
-        Expr::Fib { to: R0 },
+        Expr::Fib { to: R0, incoming },
         compare(R0, Cmp::Eq, &RTN_LOCAL.to_ne_bytes()),
     ]
 }

@@ -145,10 +145,11 @@ fn attributes(w: &mut Writer, expr: &Expr) {
                 write(w, NFTA_DYNSET_EXPR, expr);
             }
         }
-        Expr::Fib { to } => {
+        Expr::Fib { to, incoming } => {
+            let interface = if *incoming { NFTA_FIB_F_IIF } else { 0 };
             w.be32(NFTA_FIB_DREG, to.number())
                 .be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)
-                .be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+                .be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR | interface);
         }
         Expr::Limit {
             rate,
@@ -377,10 +378,11 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
         "target" => read_target(a)?,
         "fib"
             if a.be32(NFTA_FIB_RESULT)? == NFT_FIB_RESULT_ADDRTYPE
-                && a.be32(NFTA_FIB_FLAGS)? == NFTA_FIB_F_DADDR =>
+                && a.be32(NFTA_FIB_FLAGS)? & !NFTA_FIB_F_IIF == NFTA_FIB_F_DADDR =>
         {
             Expr::Fib {
                 to: reg(NFTA_FIB_DREG)?,
+                incoming: a.be32(NFTA_FIB_FLAGS)? & NFTA_FIB_F_IIF != 0,
             }
         }
         "counter" => Expr::Counter,

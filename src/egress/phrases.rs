@@ -493,6 +493,25 @@ pub fn mark_by_cgroup(level: u8, map: &str) -> Vec<Expr> {
     ]
 }
 
+/// Mark it with what its destination maps to, if it does.
+pub fn mark_by_destination(family: Family, map: &str) -> Vec<Expr> {
+    let mut exprs = destination_in(family, map);
+    exprs.pop();
+    exprs.extend([
+        Expr::Lookup {
+            set: map.to_owned(),
+            from: R0,
+            to: LookupTo::Reg(R0),
+            invert: false,
+        },
+        Expr::MetaSet {
+            key: NFT_META_MARK,
+            from: R0,
+        },
+    ]);
+    exprs
+}
+
 /// Tell of it, unless much was told of its mark lately.
 pub fn tell(told: &str, group: u16, prefix: String) -> Vec<Expr> {
     /// An IPv6 header and the ports behind it, with room for a TCP header.

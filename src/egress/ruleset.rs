@@ -110,8 +110,9 @@ pub enum Expr {
         timeout_ms: u64,
         expr: Option<Box<Expr>>,
     },
-    /// Load the kind of the packet's destination address, `RTN_*`, as this node routes it.
-    Fib { to: Reg },
+    /// Load the kind of the packet's destination address, `RTN_*`, as this node routes it; with
+    /// `incoming`, as the interface that it came in by has it.
+    Fib { to: Reg, incoming: bool },
     /// Match while under this many packets per `unit_s` seconds, or with `bytes` this many bytes;
     /// with `over`, from there on.
     Limit {

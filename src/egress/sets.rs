@@ -163,6 +163,20 @@ pub fn listed(name: &str, family: Family, ports: bool) -> Set {
     }
 }
 
+/// A map from addresses to marks.
+pub fn marks_by_address(name: &str, family: Family) -> Set {
+    let kind = DataType::Value {
+        kind: TYPE_MARK,
+        len: 4,
+    };
+    Set {
+        flags: NFT_SET_MAP,
+        data: Some(kind),
+        userdata: byte_orders(BYTEORDER_BIG, Some(BYTEORDER_HOST)),
+        ..of_addresses(name, family)
+    }
+}
+
 /// A map from cgroups to chains.
 pub fn verdicts_by_cgroup(name: &str) -> Set {
     Set {

@@ -5,19 +5,22 @@
 //! sense:
 //! - [`modes`], [`rounding`]: which rounding modes the CPU's SSE unit is switched to;
 //! - [`constants`]: RandomX's consensus constants in memory;
-//! - [`exec`], [`starts`]: what a process calls itself and is told on its command line;
+//! - [`exec`], [`starts`], [`connector`]: what a process calls itself and is told on its command line;
 //! - [`binary`]: what a process is in truth;
 //! - [`stratum`]: the pools' protocol in what is sent.
 //!
-//! [`senses`] has them look at hot servers, and listen to all. [`insight`] is for people: what runs in
+//! [`senses`] has them look at hot servers, and listen to all; [`helpers`] wait for what a process can
+//! hold up. [`insight`] is for people: what runs in
 //! a server, by kind of program.
 //!
 //! Contents of users' memory and command lines are never kept: a fact holds which pattern
 //! matched, and nothing of what surrounded it.
 
 pub mod binary;
+pub mod connector;
 pub mod constants;
 pub mod exec;
+pub mod helpers;
 pub mod insight;
 pub mod modes;
 pub mod process;
@@ -143,6 +146,8 @@ pub enum Fact {
     Named(&'static str),
     /// It calls itself `python` and has no Python in it.
     NoPythonInPython,
+    /// Whoever reads its memory or its program has to wait, and goes without.
+    Unreadable,
     /// Mining protocol in its traffic.
     Stratum {
         /// The word that was found.
@@ -175,7 +180,7 @@ impl Fact {
             Fact::RandomRounding(_) | Fact::MixedRounding(_) | Fact::IntervalRounding(_) => {
                 Sense::Rounding
             }
-            Fact::Constants { .. } => Sense::Constants,
+            Fact::Constants { .. } | Fact::Unreadable => Sense::Constants,
             Fact::Named(_) => Sense::Exec,
             Fact::NoPythonInPython => Sense::Binary,
             Fact::Stratum { .. } => Sense::Stratum,
@@ -196,6 +201,7 @@ impl Fact {
             | Fact::Constants { .. }
             | Fact::Named(_)
             | Fact::NoPythonInPython
+            | Fact::Unreadable
             | Fact::Listed
             | Fact::Scan { .. }
             | Fact::Flood { .. }
@@ -228,6 +234,10 @@ impl fmt::Display for Fact {
             ),
             Fact::Named(pattern) => write!(f, "its name or arguments say {pattern:?}"),
             Fact::NoPythonInPython => f.write_str("it calls itself python and has no Python in it"),
+            Fact::Unreadable => f.write_str(
+                "its memory or its program is on a file system that does not answer (FUSE, a network's), \
+                 so that neither can be searched",
+            ),
             Fact::Stratum { word, port } => write!(
                 f,
                 "it speaks stratum, the mining pools' protocol ({word}, to TCP port {port})"

@@ -96,11 +96,57 @@ struct Network {
     options: Option<BTreeMap<String, String>>,
 }
 
-/// The name of the bridge that is a network of Docker's, or why there is none.
+/// What of a network of Podman's is looked at.
+#[derive(Deserialize)]
+struct PodmanNetwork {
+    driver: String,
+    #[serde(default)]
+    network_interface: String,
+}
+
+/// The name of the bridge that is a network of Docker's or else of Podman's, or why there is none.
 ///
 /// # Errors
-/// Docker does not answer, there is no such network, or it is not made of a bridge; in words.
+/// Neither engine has such a network, or it is not made of a bridge; in words.
 pub async fn network_bridge(network: &str, hub: &Hub) -> Result<String, String> {
+    let docker = match docker_bridge(network, hub).await {
+        Ok(bridge) => return Ok(bridge),
+        Err(why) => why,
+    };
+    // Where there is no Podman there is nothing to say of it.
+    match Engine::Podman.socket(hub).filter(|socket| socket.exists()) {
+        None => Err(docker),
+        Some(socket) => podman_bridge(network, socket)
+            .await
+            .map_err(|podman| format!("{docker}; {podman}")),
+    }
+}
+
+/// Asked in Podman's own words: the interface that it shares with Docker does not name bridges.
+async fn podman_bridge(network: &str, socket: &Path) -> Result<String, String> {
+    let endpoint = Endpoint::Unix(socket.to_owned());
+    // The oldest version that Podman 4 and 5 speak.
+    let path = format!("/v4.0.0/libpod/networks/{network}/json");
+    let answer = http::ask(&endpoint, Method::GET, &path, &[])
+        .await
+        .map_err(|error| format!("Podman cannot be asked: {error}"))?;
+    if answer.status == 404 {
+        return Err("nor has Podman".to_owned());
+    }
+    let found: PodmanNetwork = serde_json::from_slice(&answer.body).map_err(|_| {
+        let said = http::excerpt(&answer.body);
+        format!("Podman said (status {}): {said}", answer.status)
+    })?;
+    if found.driver != "bridge" || found.network_interface.is_empty() {
+        let driver = found.driver.escape_debug();
+        return Err(format!(
+            "Podman's has the driver {driver}, and only bridges are looked at"
+        ));
+    }
+    Ok(found.network_interface)
+}
+
+async fn docker_bridge(network: &str, hub: &Hub) -> Result<String, String> {
     let Some(socket) = Engine::Docker.socket(hub) else {
         return Err("it is no bridge here, and hub.docker is \"none\"".to_owned());
     };
@@ -281,6 +327,37 @@ mod tests {
         assert!(facts.unwrap().addresses.is_empty());
         let (facts, _service) = asked(move || (200, body("null")));
         assert!(facts.unwrap().addresses.is_empty());
+    }
+
+    #[test]
+    fn a_network_that_docker_does_not_have_is_asked_of_podman() {
+        let service = Service::unix(|asked| match asked.target.as_str() {
+            "GET /v4.0.0/libpod/networks/hub/json" => (
+                200,
+                r#"{"name":"hub","driver":"bridge","network_interface":"podman1"}"#.to_owned(),
+            ),
+            "GET /v4.0.0/libpod/networks/lan/json" => {
+                (200, r#"{"name":"lan","driver":"macvlan"}"#.to_owned())
+            }
+            _ => (404, "{}".to_owned()),
+        });
+        let Endpoint::Unix(socket) = service.endpoint() else {
+            unreachable!()
+        };
+        let mut hub = crate::config::Config::default().hub;
+        hub.docker = None;
+        hub.podman = Some(socket.to_owned());
+        let bridge = |name: &'static str, hub: &Hub| run(network_bridge(name, hub));
+        assert_eq!(bridge("hub", &hub).unwrap(), "podman1");
+        assert!(bridge("lan", &hub).unwrap_err().contains("macvlan"));
+        assert!(
+            bridge("none", &hub)
+                .unwrap_err()
+                .ends_with("nor has Podman")
+        );
+        hub.podman = Some("/nonexistent/podman.sock".into());
+        let alone = bridge("hub", &hub).unwrap_err();
+        assert!(!alone.contains("Podman"), "{alone}");
     }
 
     #[test]

@@ -180,11 +180,15 @@ def finish(directory):
     for unit in ("systemd-networkd-wait-online.service", "systemd-timesyncd.service", "apt-daily.timer",
                  "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer", "dpkg-db-backup.timer",
                  "docker.service", "docker.socket", "containerd.service", "ssh.service", "prometheus.service",
-                 "prometheus-node-exporter.service", "getty@.service", "serial-getty@.service",
-                 "console-getty.service", "systemd-firstboot.service"):
-        if unit.startswith(("docker", "containerd", "prometheus", "ssh.")):
+                 "prometheus-node-exporter.service", "firewalld.service", "systemd-resolved.service", "getty@.service",
+                 "serial-getty@.service", "console-getty.service", "systemd-firstboot.service"):
+        if unit.startswith(("docker", "containerd", "prometheus", "ssh.", "firewalld", "systemd-resolved")):
             for wants in units.glob("*.wants"):
                 (wants / unit).unlink(missing_ok=True)
+            # Nor when somebody asks for its name on the bus.
+            for alias in units.glob("dbus-*.service"):
+                if alias.is_symlink() and os.readlink(alias).endswith(f"/{unit}"):
+                    alias.unlink()
         else:
             (units / unit).unlink(missing_ok=True)
             (units / unit).symlink_to("/dev/null")

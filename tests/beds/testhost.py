@@ -13,13 +13,21 @@ import threading
 import time
 
 V4, V6 = "10.213.0.2", "fd00:213::2"
-OTHER_V4 = "10.213.0.3"  # a second resolver, which the machine is not configured to use
+OTHER_V4, OTHER_V6 = "10.213.0.3", "fd00:213::3"  # a second resolver, which the machine is not configured to use
 METADATA_V4, METADATA_V6 = "169.254.169.254", "fd00:ec2::254"
-ADDRESSES = (V4, OTHER_V4, V6, METADATA_V4, METADATA_V6)
+ADDRESSES = (V4, OTHER_V4, V6, OTHER_V6, METADATA_V4, METADATA_V6)
 MACHINE_V4, MACHINE_V6 = "10.213.0.1", "fd00:213::1"
 ALLOWED_TCP = (80, 443, 873, 9418)
 REFUSED_TCP = (21, 22, 25, 53, 465, 853, 3333, 4444, 5432, 6379, 8080, 8443, 14444, 15001)
 UDP = (53, 123, 443, 5353)
+
+# Names of the zone `test`, each with the last part of its addresses, which are in both networks of
+# documentation (reach.py puts services there). Any other name is this host's.
+OUTSIDE_V4, OUTSIDE_V6 = "203.0.113.{}", "2001:db8:203::{}"
+ZONE = {"other.test": 20, "pool.test": 30, "denied.test": 20}
+# One for each place that asks, so that none has its answer from what another learned.
+for number, place in enumerate(("unit", "container", "host", "podman", "stub", "relay")):
+    ZONE |= {f"good-{place}.test": 101 + number, f"www-{place}.sub.test": 121 + number, f"late-{place}.test": 141 + number}
 
 seen = []
 lock = threading.Lock()
@@ -57,15 +65,18 @@ def sniff():
 
 
 def dns_answer(query):
-    """A: the host's v4, AAAA: its v6, anything else: no answer."""
+    """A: the name's v4, AAAA: its v6, anything else: no answer."""
     if len(query) < 17:
         return b""
-    end = 12
+    end, labels = 12, []
     while end < len(query) and query[end]:
+        labels.append(query[end + 1 : end + 1 + query[end]].decode(errors="replace").lower())
         end += query[end] + 1
     question = query[12 : end + 5]
     kind = struct.unpack("!H", question[-4:-2])[0]
-    data = {1: socket.inet_aton(V4), 28: socket.inet_pton(socket.AF_INET6, V6)}.get(kind)
+    last = ZONE.get(".".join(labels))
+    v4, v6 = (OUTSIDE_V4.format(last), OUTSIDE_V6.format(last)) if last else (V4, V6)
+    data = {1: socket.inet_aton(v4), 28: socket.inet_pton(socket.AF_INET6, v6)}.get(kind)
     reply = query[:2] + struct.pack("!HHHHH", 0x8180, 1, 1 if data else 0, 0, 0) + question
     if data:
         reply += struct.pack("!HHHLH", 0xC00C, kind, 1, 30, len(data)) + data
@@ -84,15 +95,17 @@ def serve_tcp(address, port):
             client.settimeout(5)
             try:
                 if port == 53:
-                    query = client.recv(1024)
-                    reply = dns_answer(query[2:])
-                    client.sendall(struct.pack("!H", len(reply)) + reply)
+                    # One connection may bring several questions, each in as many pieces as it likes.
+                    while head := client.recv(2, socket.MSG_WAITALL):
+                        query = client.recv(struct.unpack("!H", head)[0], socket.MSG_WAITALL)
+                        reply = dns_answer(query)
+                        client.sendall(struct.pack("!H", len(reply)) + reply)
                 elif port in (80, 8080):
                     client.recv(4096)
                     client.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 10\r\n\r\ntest host\n")
                 else:
                     client.sendall(b"test host\n")
-            except OSError:
+            except (OSError, struct.error):
                 pass
 
     while True:

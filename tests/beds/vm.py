@@ -26,7 +26,7 @@ from rootfs import BedError
 HERE = Path(__file__).resolve().parent
 INSIDE = "usr/local/lib/bed"
 # Shared with the scenarios' inner halves: they import these as they do outside.
-LIBRARY = ("vmguest.py", "product.py", "containers.py", "rootfs.py", "testhost.py", "netns.py")
+LIBRARY = ("vmguest.py", "product.py", "containers.py", "faults.py", "rootfs.py", "testhost.py", "netns.py")
 
 
 class Vm:

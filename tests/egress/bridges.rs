@@ -12,12 +12,12 @@ use crate::{
     outside::{REFUSED, policy},
 };
 
-const BRIDGE4: &str = "10.80.0.1";
+pub const BRIDGE4: &str = "10.80.0.1";
 const BRIDGE6: &str = "fd80::1";
 
 /// A node with a bridge that routes to the host outside, and containers on it.
-struct Bed {
-    link: Link,
+pub struct Bed {
+    pub link: Link,
     containers: Vec<Netns>,
 }
 
@@ -27,7 +27,7 @@ fn address(container: usize) -> (String, String) {
 }
 
 impl Bed {
-    fn new(containers: usize) -> Self {
+    pub fn new(containers: usize) -> Self {
         let link = Link::new();
         let node = &link.node;
         node.ip("link add br0 type bridge");
@@ -66,12 +66,12 @@ impl Bed {
         self.containers.push(container);
     }
 
-    fn agent(&self, container: usize) -> Agent {
+    pub fn agent(&self, container: usize) -> Agent {
         Agent::new(&self.containers[container], None)
     }
 
     /// The port that the agent's packets come in by, found as the daemon does.
-    fn port_of(&self, agent: &Agent) -> u32 {
+    pub fn port_of(&self, agent: &Agent) -> u32 {
         self.link.node.within(|| {
             let mut links = Links::open().unwrap();
             let all = links.all().unwrap();
@@ -84,7 +84,7 @@ impl Bed {
         })
     }
 
-    fn bridges(&self) -> Bridges {
+    pub fn bridges(&self) -> Bridges {
         self.link.node.within(|| {
             let all = Links::open().unwrap().all().unwrap();
             let bridge = all.iter().find(|link| link.name == "br0").unwrap();
@@ -108,7 +108,7 @@ impl Bed {
     }
 }
 
-fn server(number: u32, container: usize) -> ServerPort {
+pub fn server(number: u32, container: usize) -> ServerPort {
     let (v4, v6) = address(container);
     ServerPort {
         cgroup: CgroupId(number.into()),

@@ -6,6 +6,7 @@
 mod abuse;
 mod bed;
 mod bridges;
+mod contained_names;
 mod counters;
 mod flows;
 mod holding;

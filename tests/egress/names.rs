@@ -22,21 +22,21 @@ use crate::{
 };
 
 /// More of the outside host's addresses.
-const OTHER4: &str = "10.72.0.3";
+pub const OTHER4: &str = "10.72.0.3";
 const OTHER6: &str = "fd72::3";
-const THIRD4: &str = "10.72.0.4";
+pub const THIRD4: &str = "10.72.0.4";
 
 /// A table in the node's namespace and a thread that reads answers for it.
-struct Reading {
+pub struct Reading {
     nft: Arc<Mutex<Nft>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     counts: Arc<Counts>,
-    asked: mpsc::Receiver<Asked>,
+    pub asked: mpsc::Receiver<Asked>,
 }
 
 impl Reading {
-    fn new(node: &Netns, policy: &Policy, guarded: &[CgroupId], servers: &[Admitted]) -> Self {
+    pub fn new(node: &Netns, policy: &Policy, guarded: &[CgroupId], servers: &[Admitted]) -> Self {
         let nft = node.within(|| {
             let mut nft = Nft::open().unwrap();
             assert_ne!(
@@ -76,7 +76,7 @@ impl Reading {
         }
     }
 
-    fn nft(&self) -> std::sync::MutexGuard<'_, Nft> {
+    pub fn nft(&self) -> std::sync::MutexGuard<'_, Nft> {
         self.nft.lock().unwrap()
     }
 
@@ -91,12 +91,12 @@ impl Drop for Reading {
     }
 }
 
-fn names(names: &[&str]) -> Vec<hubwarden::egress::names::NamePattern> {
+pub fn names(names: &[&str]) -> Vec<hubwarden::egress::names::NamePattern> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
 /// `standard`, and `named`, which reaches HTTP by name only.
-fn named_policy(reached: &[&str]) -> Policy {
+pub fn named_policy(reached: &[&str]) -> Policy {
     let mut policy = policy();
     let class = Class {
         names: names(reached),
@@ -107,7 +107,7 @@ fn named_policy(reached: &[&str]) -> Policy {
 }
 
 /// The outside host with a resolver, and web servers at each of its addresses.
-fn host(link: &Link) -> Agent {
+pub fn host(link: &Link) -> Agent {
     for address in [OTHER4, THIRD4] {
         link.host.ip(&format!("address add {address}/24 dev host0"));
     }
@@ -138,7 +138,7 @@ fn host(link: &Link) -> Agent {
     host
 }
 
-fn ask(agent: &mut Agent, transport: &str, name: &str, kind: &str) -> String {
+pub fn ask(agent: &mut Agent, transport: &str, name: &str, kind: &str) -> String {
     agent.tell(&format!("ask {transport} {HOST4} {name} {kind}"))
 }
 

@@ -65,15 +65,28 @@ impl Bed {
 
     /// The same, and the first line that it says.
     pub fn start_and_hear(&self, arguments: &[&OsStr]) -> (Hostile, String) {
-        let mut command = self.command(OsStr::new("hostile"), arguments);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        let out = child.stdout.take().unwrap();
-        BufReader::new(out).read_line(&mut said).unwrap();
-        (Hostile(child), said)
+        hear(self.command(OsStr::new("hostile"), arguments))
+    }
+
+    /// The same, of one with all rights.
+    pub fn start_as_root_and_hear(&self, arguments: &[&OsStr]) -> (Hostile, String) {
+        hear(self.command_of("exec \"$@\"", OsStr::new("hostile"), arguments))
+    }
+
+    /// A file of nobody's.
+    pub fn file(&self, name: &str) -> PathBuf {
+        let path = self.files.path().join(name);
+        fs::write(&path, "").unwrap();
+        std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
+        path
     }
 
     fn command(&self, name: &OsStr, arguments: &[&OsStr]) -> Command {
+        let start = "exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
+        self.command_of(start, name, arguments)
+    }
+
+    fn command_of(&self, start: &str, name: &OsStr, arguments: &[&OsStr]) -> Command {
         let file = self.files.path().join(name);
         if !file.exists() {
             fs::copy(program(), &file).unwrap();
@@ -83,7 +96,7 @@ impl Bed {
         let mut command = Command::new("/bin/sh");
         command
             .arg0("sh")
-            .args(["-c", "echo $$ > \"$0\" && exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\""])
+            .args(["-c", &format!("echo $$ > \"$0\" && {start}")])
             .arg(self.directory.join("cgroup.procs"))
             .arg(&file)
             .args(arguments);
@@ -92,9 +105,8 @@ impl Bed {
 
     /// A number that processes of the bed's may add to.
     pub fn counter(&self) -> Counter {
-        let path = self.files.path().join("counter");
+        let path = self.file("counter");
         fs::write(&path, [0; 4096]).unwrap();
-        std::os::unix::fs::chown(&path, Some(NOBODY), None).unwrap();
         Counter(path)
     }
 }
@@ -110,6 +122,14 @@ impl Drop for Bed {
         }
         eprintln!("{} is still there", self.directory.display());
     }
+}
+
+fn hear(mut command: Command) -> (Hostile, String) {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let out = child.stdout.take().unwrap();
+    BufReader::new(out).read_line(&mut said).unwrap();
+    (Hostile(child), said)
 }
 
 impl Hostile {

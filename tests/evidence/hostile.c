@@ -2,15 +2,20 @@
 //
 // Processes that do not want to be looked at. hostile WAY [ARGUMENT...]
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,6 +49,105 @@ static void write_constants(char *place, size_t apart)
 
 		memcpy(place + number * apart, &copy, sizeof(copy));
 	}
+}
+
+static void answer(int fuse, uint64_t to, int error, const void *bytes, size_t length)
+{
+	static char out[512 << 10];
+	struct fuse_out_header header = {
+		.len = sizeof(header) + length, .error = error, .unique = to,
+	};
+
+	memcpy(out, &header, sizeof(header));
+	if (length)
+		memcpy(out + sizeof(header), bytes, length);
+	if (write(fuse, out, header.len) < 0 && errno == ENODEV)
+		exit(0);
+}
+
+// This program's own file, with a megabyte behind it that is never read to an end.
+static void serve(int fuse)
+{
+	static char in[512 << 10], bytes[256 << 10];
+	int own = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	struct stat stat;
+
+	fstat(own, &stat);
+
+	struct fuse_attr attr = {
+		.ino = 1, .size = stat.st_size + (1 << 20), .mode = S_IFREG | 0755, .nlink = 1,
+		.uid = 65534, .gid = 65534, .blksize = 4096,
+	};
+
+	for (;;) {
+		if (read(fuse, in, sizeof(in)) < 0) {
+			if (errno == ENODEV)
+				exit(0);
+			continue;
+		}
+
+		struct fuse_in_header *header = (void *)in;
+		struct fuse_read_in *wanted = (void *)(in + sizeof(*header));
+		struct fuse_init_out init = { .major = 7, .minor = 31, .max_write = 64 << 10 };
+		struct fuse_attr_out attributes = { .attr = attr, .attr_valid = 1000 };
+		struct fuse_open_out opened = { .open_flags = FOPEN_KEEP_CACHE };
+
+		switch (header->opcode) {
+		case FUSE_INIT:
+			answer(fuse, header->unique, 0, &init, sizeof(init));
+			break;
+		case FUSE_GETATTR:
+			answer(fuse, header->unique, 0, &attributes, sizeof(attributes));
+			break;
+		case FUSE_OPEN:
+			answer(fuse, header->unique, 0, &opened, sizeof(opened));
+			break;
+		case FUSE_READ:
+			if (wanted->offset > (uint64_t)stat.st_size + (256 << 10) ||
+			    wanted->size > sizeof(bytes))
+				break;
+			memset(bytes, 0, sizeof(bytes));
+			if (pread(own, bytes, wanted->size, wanted->offset) < 0)
+				exit(5);
+			answer(fuse, header->unique, 0, bytes, wanted->size);
+			break;
+		case FUSE_INTERRUPT:
+		case FUSE_FORGET:
+			break;
+		default:
+			answer(fuse, header->unique, -ENOSYS, NULL, 0);
+		}
+	}
+}
+
+// Runs from a file system of its own, under the name of python; says who that is.
+static int run_held(const char *at)
+{
+	int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	char options[128];
+
+	if (fuse < 0 || unshare(CLONE_NEWNS) || mount("none", "/", 0, MS_REC | MS_PRIVATE, 0))
+		return 6;
+	snprintf(options, sizeof(options), "fd=%d,rootmode=100755,user_id=0,group_id=0,allow_other",
+		 fuse);
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		serve(fuse);
+	}
+	if (mount("held", at, "fuse", 0, options))
+		return 7;
+
+	pid_t child = fork();
+
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execl(at, "python", "compute", NULL);
+		_exit(8);
+	}
+	printf("%d\n", child);
+	fflush(stdout);
+	pause();
+	return 0;
 }
 
 int main(int count, char **arguments)
@@ -108,6 +212,8 @@ int main(int count, char **arguments)
 		fflush(stdout);
 		waitpid(child, &status, 0);
 	}
+	if (strcmp(way, "held") == 0)
+		return run_held(arguments[2]);
 	// Is gone before anybody has looked.
 	if (strcmp(way, "die") == 0) {
 		char *place = map(32 << 20);

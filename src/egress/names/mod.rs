@@ -15,6 +15,7 @@
 //!   of classes with names, and what was learned lives out its time.
 
 mod answer;
+mod contained;
 mod dictionary;
 mod learned;
 mod pattern;
@@ -25,6 +26,7 @@ mod streams;
 mod wire;
 
 pub use answer::{Answer, Unusable};
+pub(super) use contained::{by_address, extend as extend_for_containers};
 pub use dictionary::DeniedBy;
 pub(super) use dictionary::Dictionary;
 pub(super) use learned::{Learned, messages};

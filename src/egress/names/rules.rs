@@ -75,7 +75,8 @@ fn lists_names(policy: &Policy) -> bool {
         .any(|list| !list.entries.names.is_empty())
 }
 
-fn with_names(policy: &Policy) -> impl Iterator<Item = (&ClassName, &Class)> {
+/// The classes that have names.
+pub fn with_names(policy: &Policy) -> impl Iterator<Item = (&ClassName, &Class)> {
     let has = |class: &Class| !class.names.is_empty() && !class.unrestricted;
     policy.classes.iter().filter(move |(_, class)| has(class))
 }
@@ -147,13 +148,6 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
     if !uses(policy) {
         return Vec::new();
     }
-    let from_resolvers = |to: &str| {
-        [Family::V4, Family::V6].map(|family| {
-            let set = format!("resolvers{}", family.digit());
-            rule("", [p::source_in(family, &set), p::goto(to)])
-        })
-    };
-    let answer = || [p::service_from("dns"), p::is_answer()].concat();
     let queue = |number, bypass| vec![Expr::Queue { number, bypass }];
     let mut answers: Vec<Rule> = LEVELS
         .map(|level| {
@@ -168,12 +162,9 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         let relay = [answer(), p::cgroup_in(2, RELAYS), p::goto("overheard")];
         answers.push(rule("to who asks for others", relay));
     }
-    let base = |name: &str, number, rules| Chain {
-        hook: Some(Hook {
-            number,
-            priority: table::PRIORITY,
-        }),
-        ..chain(name, rules)
+    let hook = Hook {
+        number: NF_INET_LOCAL_IN,
+        priority: table::PRIORITY,
     };
     let loose = loose(policy.dns_queue);
     let name_asker: Vec<Rule> = LEVELS
@@ -185,7 +176,10 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         })
         .into();
     let mut chains = vec![
-        base("answers", NF_INET_LOCAL_IN, answers),
+        Chain {
+            hook: Some(hook),
+            ..chain("answers", answers)
+        },
         chain("asked_strictly", from_resolvers("read_strictly")),
         chain("asked", from_resolvers("read")),
         chain("name_asker", name_asker),
@@ -205,13 +199,36 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         ),
     ];
     if strict {
-        let forwarded = rule("to containers", [answer(), p::goto("overheard")]);
-        chains.push(base("answers_through", NF_INET_FORWARD, vec![forwarded]));
-        chains.push(chain("overheard", from_resolvers("read_overheard")));
-        let overheard = [rule("", [queue(loose, true)])];
-        chains.push(chain("read_overheard", overheard));
+        chains.extend([read_from_resolvers(), read_loosely(policy)]);
     }
     chains
+}
+
+/// It answers a question for a name.
+pub fn answer() -> Vec<Expr> {
+    [p::service_from("dns"), p::is_answer()].concat()
+}
+
+fn from_resolvers(to: &str) -> [Rule; 2] {
+    [Family::V4, Family::V6].map(|family| {
+        let set = format!("resolvers{}", family.digit());
+        rule("", [p::source_in(family, &set), p::goto(to)])
+    })
+}
+
+/// Has what resolvers told somebody else than a server's socket read.
+pub fn read_from_resolvers() -> Chain {
+    chain("overheard", from_resolvers("read_overheard"))
+}
+
+/// Has an answer read whose asker is known by its mark, or not known.
+pub fn read_loosely(policy: &Policy) -> Chain {
+    let number = loose(policy.dns_queue);
+    let queue = vec![Expr::Queue {
+        number,
+        bypass: true,
+    }];
+    chain("read_overheard", [rule("", [queue])])
 }
 
 /// The sets by which answers are read, and what was learned from them.

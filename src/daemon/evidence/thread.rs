@@ -1,0 +1,296 @@
+//! The senses' own thread: where it is sent, how it is, and what of it does not work.
+
+use super::Dossier;
+use crate::cgroup::CgroupId;
+use crate::evidence::connector::Missed;
+use crate::evidence::senses::{Blind, Found, Senses, Settings, Suspect};
+use crate::evidence::{Sense, Strength};
+use crate::report::{Entry as Told, Journal, Kind, Level};
+use crate::units::Time;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How often the senses look while somebody is to be looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// What is only listened for is gathered for so long, so that nobody keeps us busy by starting
+/// programs.
+const GATHERED: Duration = Duration::from_millis(100);
+/// How often the senses are asked how they are: two system calls a server.
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+/// What is known of all servers, and where the senses are sent.
+pub(in crate::daemon) struct Dossiers {
+    pub servers: BTreeMap<CgroupId, Dossier>,
+    /// Missing where the kernel gives no event to wake a thread by.
+    pub(super) orders: Option<Arc<Orders>>,
+}
+
+/// Between the daemon and the senses' thread.
+pub(super) struct Orders {
+    now: Mutex<Order>,
+    wake: OwnedFd,
+    health: Mutex<Option<Health>>,
+}
+
+/// Where the senses are to look and listen.
+#[derive(Clone, Default, PartialEq)]
+pub(super) struct Order {
+    pub suspects: Vec<Suspect>,
+    pub guarded: Arc<BTreeMap<u64, PathBuf>>,
+    pub settings: Settings,
+    pub end: bool,
+}
+
+/// How the senses are.
+#[derive(Clone, Default)]
+struct Health {
+    blind: Vec<Blind>,
+    starts_missed: Missed,
+    /// Servers that hold whoever looks into them, and whether nobody is looked into for that.
+    held: (usize, bool),
+}
+
+impl Health {
+    fn lacks(&self) -> Vec<(String, String)> {
+        let mut lacks: Vec<(String, String)> = Vec::new();
+        let mut add = |sense: Sense, why| lacks.push((sense.as_str().to_owned(), why));
+        for blind in &self.blind {
+            add(blind.sense, format!("{}; {}", blind.why, blind.remains));
+        }
+        let Missed {
+            too_fast,
+            ended,
+            overflows,
+        } = self.starts_missed;
+        if too_fast > 0 {
+            let why = format!(
+                "{too_fast} programs were started too fast to be read; those that go on are looked \
+                 at while they use much CPU"
+            );
+            add(Sense::Exec, why);
+        }
+        if ended > 0 {
+            let why = format!("{ended} programs of this node had ended before they could be read");
+            add(Sense::Exec, why);
+        }
+        if overflows > 0 {
+            let why = format!(
+                "{overflows} times the kernel had more starts to tell than it has room for; what \
+                 went on was looked at then"
+            );
+            add(Sense::Exec, why);
+        }
+        match self.held {
+            (0, _) => {}
+            (servers, false) => {
+                let why = format!(
+                    "programs or memory of {servers} servers cannot be read, since a file system does \
+                     not answer; these servers are known by rounding modes and traffic alone"
+                );
+                add(Sense::Constants, why);
+            }
+            (servers, true) => {
+                let why = format!(
+                    "nobody's memory is searched, since {servers} servers hold whoever reads theirs; \
+                     end those that evidence names"
+                );
+                add(Sense::Constants, why);
+            }
+        }
+        lacks
+    }
+}
+
+impl Default for Dossiers {
+    fn default() -> Self {
+        let orders =
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(|wake| Orders {
+                now: Mutex::default(),
+                wake,
+                health: Mutex::default(),
+            });
+        Dossiers {
+            servers: BTreeMap::new(),
+            orders: orders.ok().map(Arc::new),
+        }
+    }
+}
+
+impl Orders {
+    pub fn give(&self, order: Order) {
+        let mut now = held(&self.now);
+        if *now != order {
+            *now = order;
+            // It is full only when it wakes already.
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+impl Drop for Dossiers {
+    fn drop(&mut self) {
+        if let Some(orders) = &self.orders {
+            let end = true;
+            orders.give(Order {
+                end,
+                ..Order::default()
+            });
+        }
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Dossiers {
+    /// What is known of a server.
+    pub fn of(&self, id: CgroupId) -> Option<&Dossier> {
+        self.servers.get(&id)
+    }
+
+    /// What evidence on a server amounted to at most, in a word.
+    pub fn level_of(&self, id: CgroupId) -> &'static str {
+        let told = self.of(id).and_then(|dossier| dossier.told);
+        told.map_or("none", Strength::as_str)
+    }
+
+    /// Starts the senses' thread; what they find comes out of the queue.
+    pub fn start(&self, journal: &Journal) -> mpsc::Receiver<Found> {
+        let (sender, found) = mpsc::channel(256);
+        let told = journal.clone();
+        let thread = match &self.orders {
+            Some(orders) => {
+                let orders = Arc::clone(orders);
+                std::thread::Builder::new()
+                    .name("senses".into())
+                    .spawn(move || look_forever(&orders, &sender, &told))
+                    .map(drop)
+            }
+            None => Err(std::io::Error::last_os_error()),
+        };
+        if let Err(error) = thread {
+            let message = format!("Miners cannot be told from training jobs: no thread: {error}.");
+            journal.tell(Told::new(Kind::Trouble, Level::Error, message));
+        }
+        found
+    }
+
+    /// What of the senses does not work here, by name and in words; nothing until they were tried.
+    pub fn lacks(&self) -> Vec<(String, String)> {
+        let health = self
+            .orders
+            .as_ref()
+            .and_then(|orders| held(&orders.health).clone());
+        health.map_or_else(Vec::new, |health| health.lacks())
+    }
+}
+
+fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal) {
+    let mut senses = Senses::start();
+    for blind in senses.blind() {
+        let message = format!(
+            "One of the senses for miners is blind, and the others go on: {} ({}). What remains: \
+             {}.",
+            blind.sense, blind.why, blind.remains
+        );
+        let told = Told::new(Kind::Trouble, Level::Warning, message);
+        journal.tell(told.with("EVIDENCE", blind.sense));
+    }
+    let mut order = Order::default();
+    let mut rests = true;
+    let mut asked: Option<Time> = None;
+    while !found.is_closed() {
+        let new = held(&orders.now).clone();
+        if new.end {
+            return;
+        }
+        if new.settings != order.settings {
+            senses.configure(new.settings.clone());
+        }
+        if new.guarded != order.guarded {
+            senses.guard((*new.guarded).clone());
+        }
+        order = new;
+        let now = crate::daemon::now();
+        let mut seen = senses.listen(now);
+        if !(rests && order.suspects.is_empty()) {
+            seen.extend(senses.look(&order.suspects, now));
+        }
+        for one in seen {
+            // Full: the daemon is busy, and what stands is found again.
+            let _ = found.try_send(one);
+        }
+        if asked.is_none_or(|at| now.since(at) >= ASKED_EVERY) {
+            asked = Some(now);
+            *held(&orders.health) = Some(Health {
+                blind: senses.blind().to_vec(),
+                starts_missed: senses.starts_missed(),
+                held: senses.held(),
+            });
+        }
+        rests = order.suspects.is_empty();
+        wait(orders, &senses, rests);
+    }
+}
+
+/// Until it is time to look again, or somebody has something to say.
+fn wait(orders: &Orders, senses: &Senses, rests: bool) {
+    std::thread::sleep(GATHERED);
+    // While nobody is looked at, only for new orders and for what is heard.
+    let longest = match rests {
+        true => Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        },
+        false => Timespec {
+            tv_sec: 0,
+            tv_nsec: (EVERY - GATHERED).subsec_nanos().into(),
+        },
+    };
+    let mut ears: Vec<PollFd<'_>> = senses
+        .ears()
+        .into_iter()
+        .map(|ear| PollFd::from_borrowed_fd(ear, PollFlags::IN))
+        .collect();
+    ears.push(PollFd::from_borrowed_fd(orders.wake.as_fd(), PollFlags::IN));
+    // Interrupted or not, the next round finds what there is.
+    let _ = poll(&mut ears, Some(&longest));
+    let _ = rustix::io::read(&orders.wake, &mut [0; 8]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_is_told_with_its_number_and_what_remains() {
+        let mut health = Health::default();
+        assert_eq!(health.lacks(), []);
+        health.blind = vec![Blind::new(Sense::Rounding, "no types".into())];
+        health.starts_missed = Missed {
+            too_fast: 7,
+            ended: 8,
+            overflows: 9,
+        };
+        health.held = (2, false);
+        let told = health.lacks();
+        let words = |at: usize| format!("{}: {}", told[at].0, told[at].1);
+        assert!(words(0).starts_with("rounding: no types; no evidence is certain"));
+        assert!(words(1).starts_with("exec: 7 programs were started too fast"));
+        assert!(words(2).starts_with("exec: 8 programs of this node had ended"));
+        assert!(words(3).starts_with("exec: 9 times the kernel"));
+        assert!(words(4).starts_with("constants: programs or memory of 2 servers"));
+        health.held = (16, true);
+        let told = health.lacks();
+        assert!(
+            told[4]
+                .1
+                .starts_with("nobody's memory is searched, since 16 servers")
+        );
+    }
+}

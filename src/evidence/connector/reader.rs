@@ -1,0 +1,219 @@
+//! The thread that finds out whose a started program is, and has it read.
+
+use super::wire::{Message, Socket};
+use super::{Matched, Missed, Reading};
+use crate::evidence::process::Process;
+use crate::evidence::senses::{MOST_PROCESSES, processes};
+use nix::errno::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Starts of one server that are read in a second, as `bpf/starts.bpf.c` has it.
+const MOST_A_SECOND: u32 = 100;
+/// After an overflow everybody is looked at again, this often at most.
+const LOOKED_AGAIN: Duration = Duration::from_secs(10);
+/// And for so long at most.
+const LOOKED_FOR: Duration = Duration::from_millis(500);
+
+/// Between the thread and who listens.
+pub(super) struct Shared {
+    /// Where cgroups are.
+    pub root: PathBuf,
+    pub guarded: Mutex<BTreeMap<PathBuf, u64>>,
+    pub counts: Mutex<Counts>,
+    pub end: OwnedFd,
+    pub heard: OwnedFd,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub missed: Missed,
+}
+
+impl Shared {
+    pub fn watch(&self, servers: &BTreeMap<u64, PathBuf>) {
+        let paths = servers.iter().map(|(id, path)| (path.clone(), *id));
+        *held(&self.guarded) = paths.collect();
+    }
+
+    pub fn counts(&self) -> Counts {
+        *held(&self.counts)
+    }
+
+    fn count(&self, add: impl FnOnce(&mut Missed)) {
+        add(&mut held(&self.counts).missed);
+    }
+
+    /// The guarded server that a cgroup is, or is below.
+    fn server(&self, cgroup: &Path) -> Option<u64> {
+        let guarded = held(&self.guarded);
+        cgroup
+            .ancestors()
+            .find_map(|path| guarded.get(path).copied())
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one server has started in this second.
+struct Budget {
+    begun: Instant,
+    read: u32,
+}
+
+pub(super) struct Reader<R> {
+    socket: Socket,
+    shared: Arc<Shared>,
+    tell: SyncSender<Matched>,
+    read: R,
+    budgets: BTreeMap<u64, Budget>,
+    overflown: bool,
+    looked: Option<Instant>,
+}
+
+impl<R: Fn(&Process) -> Reading> Reader<R> {
+    pub fn new(socket: Socket, shared: Arc<Shared>, tell: SyncSender<Matched>, read: R) -> Self {
+        Reader {
+            socket,
+            shared,
+            tell,
+            read,
+            budgets: BTreeMap::new(),
+            overflown: false,
+            looked: None,
+        }
+    }
+
+    pub fn read_until_the_end(&mut self) {
+        while self.wait() {
+            loop {
+                match self.socket.next() {
+                    Ok(Some(Message::Exec { pid })) => self.started(Process::new(pid)),
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(Errno::ENOBUFS) => {
+                        self.overflown = true;
+                        self.shared.count(|missed| missed.overflows += 1);
+                        // What lies in the queue is old; the look at everybody comes first if due.
+                        break;
+                    }
+                    // Nothing else is said of a socket that stays open.
+                    Err(_) => return,
+                }
+            }
+            if self.overflown && self.until_looked_again().is_zero() {
+                self.look_again();
+            }
+        }
+    }
+
+    /// Until there is something to do; false at the end.
+    fn wait(&self) -> bool {
+        let longest = self.overflown.then(|| self.until_looked_again());
+        let longest = longest.map(|time| Timespec {
+            tv_sec: time.as_secs() as i64,
+            tv_nsec: time.subsec_nanos().into(),
+        });
+        let mut ready = [
+            PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.shared.end.as_fd(), PollFlags::IN),
+        ];
+        // Interrupted or not, the next round finds what there is.
+        let _ = poll(&mut ready, longest.as_ref());
+        let [_, end] = ready;
+        end.revents().is_empty()
+    }
+
+    fn until_looked_again(&self) -> Duration {
+        self.looked.map_or(Duration::ZERO, |at| {
+            LOOKED_AGAIN.saturating_sub(at.elapsed())
+        })
+    }
+
+    fn started(&mut self, process: Process) {
+        let Some(cgroup) = cgroup_of(process) else {
+            self.shared.count(|missed| missed.ended += 1);
+            return;
+        };
+        let Some(server) = self.shared.server(&self.shared.root.join(cgroup)) else {
+            return;
+        };
+        if !self.may_be_read(server) {
+            self.shared.count(|missed| missed.too_fast += 1);
+            return;
+        }
+        if self.tell_of(server, process) == Reading::Gone {
+            self.shared.count(|missed| missed.ended += 1);
+        }
+    }
+
+    fn may_be_read(&mut self, server: u64) -> bool {
+        let now = Instant::now();
+        let is_over = |begun: Instant| now.duration_since(begun) >= Duration::from_secs(1);
+        if !self.budgets.contains_key(&server) {
+            self.budgets.retain(|_, budget| !is_over(budget.begun));
+        }
+        let new = Budget {
+            begun: now,
+            read: 0,
+        };
+        let budget = self.budgets.entry(server).or_insert(new);
+        if is_over(budget.begun) {
+            *budget = Budget {
+                begun: now,
+                read: 0,
+            };
+        }
+        budget.read = budget.read.saturating_add(1);
+        budget.read <= MOST_A_SECOND
+    }
+
+    fn tell_of(&self, cgroup: u64, process: Process) -> Reading {
+        let reading = (self.read)(&process);
+        if let Reading::Pattern(pattern) = reading {
+            let pid = process.pid();
+            // Full: more of the same says no more.
+            let _ = self.tell.try_send(Matched {
+                cgroup,
+                pid,
+                pattern,
+            });
+            let _ = rustix::io::write(&self.shared.heard, &1u64.to_ne_bytes());
+        }
+        reading
+    }
+
+    /// Reads everybody who runs in a guarded server, since a start may have been thrown away.
+    fn look_again(&mut self) {
+        let begun = Instant::now();
+        let servers = held(&self.shared.guarded).clone();
+        for (directory, server) in servers {
+            for process in processes(&directory).into_iter().take(MOST_PROCESSES) {
+                if begun.elapsed() >= LOOKED_FOR {
+                    break;
+                }
+                self.tell_of(server, process);
+            }
+        }
+        self.overflown = false;
+        self.looked = Some(Instant::now());
+    }
+}
+
+/// A process's cgroup, without the leading slash; `None` when it is gone.
+fn cgroup_of(process: Process) -> Option<PathBuf> {
+    let text = process.read("cgroup", 16 << 10).ok()?;
+    // The unified hierarchy is number 0 and names no controllers (cgroups(7)).
+    let line = text
+        .split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"0::/"))?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(line)))
+}

@@ -1,0 +1,67 @@
+"""What others do to packet rules, by mistake or on purpose: the same in both beds."""
+
+import re
+import time
+
+from product import TABLE, eventually, expect, rules
+
+REPAIRED = "bdee630449ec4c54804c92823c48ec82"
+BRIDGE = "bridge hubwarden"
+
+# What is done, and the program that the journal names where it damages our rules (before kernel 6.9,
+# from which on they are owned and cannot be damaged); None where it leaves them alone anyway.
+FAULTS = (
+    ("nft flush ruleset", "nft"),
+    ("systemctl restart nftables", "nft"),
+    # The two exclude each other: nftables.service is stopped, and flushes.
+    ("systemctl start firewalld", "nft"),
+    ("firewall-cmd --reload", None),
+    ("firewall-cmd --complete-reload", None),
+    ("systemctl restart firewalld", None),
+    ("systemctl stop firewalld", None),
+    ("systemctl restart docker", None),
+    (f"nft delete element {TABLE} hub_ports '{{ 15001 }}'", "nft"),
+    (f"nft flush map {TABLE} servers2", "nft"),
+    (f"nft insert rule {TABLE} class_standard accept", "nft"),
+    (f"nft delete table {TABLE}", "nft"),
+    (f"nft delete table {BRIDGE}", "nft"),
+    ("iptables -F; iptables -t nat -F; ip6tables -F", None),
+)
+
+
+def both_tables(bed):
+    """Ours, without what counts by itself and without their owner."""
+    bridge = bed.run(f"nft list table {BRIDGE}", check=False).out
+    bridge = re.sub(r" # progname [^\n]*|^\tflags [^\n]*\n|\tset told \{.*?\n\t\}\n", "", bridge, flags=re.M | re.S)
+    return rules(bed), re.sub(r"counter packets \d+ bytes \d+", "counter", bridge)
+
+
+def owned(bed):
+    """Whether this kernel keeps others from our table."""
+    return "flags owner" in bed.run(f"nft list table {TABLE}").out
+
+
+def told(bed):
+    """How often the journal told of a repair, and by whom the rules were changed the last time."""
+    records = bed.journal(f"MESSAGE_ID={REPAIRED}")
+    return len(records), records[-1] if records else {}
+
+
+def inflict(bed, command, by):
+    """Does it; our rules are as before soon, and if they were damaged the journal says by whom. Seconds it took to hold again."""
+    before, (count, _) = both_tables(bed), told(bed)
+    expect(all(before), "a table of ours is not there to begin with")
+    damaged = by is not None and not owned(bed)
+    done = bed.run(command, check=False, timeout=150)
+    # Where the table is owned, who tries to change it is told that it is not permitted.
+    expect(done.code == 0 or by is not None and not damaged, f"`{command}` did not work: {done}")
+    started = time.monotonic()
+    eventually(lambda: both_tables(bed) == before, f"after `{command}` our rules are as before", 30)
+    seconds = time.monotonic() - started
+    if damaged:
+        eventually(lambda: told(bed)[0] > count, f"the journal tells of `{command}`", 10)
+        last = told(bed)[1]
+        expect(last["CHANGED_BY"] == by and int(last["CHANGED_BY_PID"]) > 0, f"after `{command}`: {last}")
+    else:
+        expect(told(bed)[0] == count, f"`{command}` leaves our rules alone, and the journal tells of a repair: {told(bed)[1]}")
+    return seconds
