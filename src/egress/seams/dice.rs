@@ -162,6 +162,7 @@ fn class(dice: &mut Dice<'_>) -> Class {
                 let bits: u64 = dice.number();
                 BitsPerSecond(bits % (BitsPerSecond::MAX.0 + 1))
             }),
+            shape: dice.flag(),
             bytes_per_day: dice.maybe(Dice::number),
         },
         unrestricted: dice.below(8) == 7,
