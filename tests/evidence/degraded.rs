@@ -18,22 +18,26 @@ fn blind_and_found(types: &Path) -> (Vec<Blind>, Vec<Fact>) {
     let mut senses = Senses::start_on(types);
     senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
     let _miner = bed.start(&[OsStr::new("within"), OsStr::new("stratum+tcp://pool")]);
-    std::thread::sleep(Duration::from_millis(300));
-    // Heard of, without a look: as of a server that is not hot.
-    let mut facts: Vec<Fact> = Vec::new();
-    facts.extend(
-        senses
-            .listen(Time(Duration::ZERO))
-            .iter()
-            .map(|one| one.evidence.fact),
-    );
     let suspects = [Suspect {
         id: bed.id,
         directory: bed.directory.clone(),
     }];
-    let found = senses.look(&suspects, Time(Duration::from_secs(1)));
-    let constants = |fact: &Fact| matches!(fact, Fact::Constants { .. });
-    facts.extend(found.iter().map(|one| one.evidence.fact).filter(constants));
+    let is_constants = |fact: &Fact| matches!(fact, Fact::Constants { .. });
+    let (mut heard, mut facts) = (Vec::new(), Vec::new());
+    // It may not have written its code at the first look, and on a busy machine there is not time.
+    for round in 0..30 {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = Time(Duration::from_secs(round * 40));
+        // Names are asked of what was heard alone: as of a server that is not hot.
+        heard.extend(senses.listen(now).iter().map(|one| one.evidence.fact));
+        let found = senses.look(&suspects, now);
+        facts.extend(found.iter().map(|one| one.evidence.fact));
+        facts.retain(is_constants);
+        if facts.contains(&CONSTANTS) && !heard.is_empty() {
+            break;
+        }
+    }
+    facts.extend(heard);
     (senses.blind().to_vec(), facts)
 }
 
