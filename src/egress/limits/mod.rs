@@ -4,10 +4,12 @@
 //! Each limit is a set that packets fill, keyed by the server's number, each element with a limit
 //! of its own. So a server costs an element, made by its first packet, and no rule.
 
+mod received;
 mod rules;
 
 use std::{fmt, num::NonZeroU32};
 
+pub use received::{element_of, element_of_port, input, output_of_bridges, received_sets};
 pub use rules::*;
 
 /// Bits per second.

@@ -1,9 +1,9 @@
-//! The chains and sets of the limits, and the elements by which what a server receives is found.
+//! The chains and sets of the limits.
 
-use super::{BitsPerSecond, ClassLimits, Limit};
+use super::{BitsPerSecond, ClassLimits, Limit, received::arriving};
 use crate::egress::{
-    Admitted, Class, ClassName, Mode, Policy, bridges, people, phrases as p,
-    ruleset::{Chain, Data, DataType, Element, Expr, Hook, Rule, Set},
+    Class, ClassName, Mode, Policy, people, phrases as p,
+    ruleset::{Chain, Data, DataType, Element, Expr, Rule, Set},
     sets::{self, LEVELS},
     shape,
     table::{self, chain, rule},
@@ -34,7 +34,7 @@ fn sent(name: &ClassName) -> String {
     format!("sent_{name}")
 }
 
-fn had(name: &ClassName) -> String {
+pub(super) fn had(name: &ClassName) -> String {
     format!("had_{name}")
 }
 
@@ -50,13 +50,6 @@ pub fn traffic_sets(policy: &Policy) -> impl Iterator<Item = String> {
         .iter()
         .filter(move |(_, class)| limited(class));
     classes.map(|(name, _)| day(name))
-}
-
-/// From a port of a bridge to what looks at what its container receives.
-const RECEIVED_BY_PORT: &str = "received";
-
-fn received(level: u8) -> String {
-    format!("received{level}")
 }
 
 /// What becomes of what a class allows.
@@ -78,133 +71,6 @@ pub fn allow_people(name: &ClassName, class: &Class) -> Vec<Expr> {
 /// Whether what is allowed counts against anything.
 pub fn counts_sent(class: &Class) -> bool {
     class.limits.on_sent() && !class.unrestricted
-}
-
-/// The chain that what a server of a class receives goes through, if its class looks at that.
-fn on_arrival(policy: &Policy, class: &ClassName) -> Option<String> {
-    let limits = &policy
-        .classes
-        .get(class)
-        .filter(|c| !c.unrestricted)?
-        .limits;
-    limits.on_received().then(|| arrived(class))
-}
-
-fn arrived(name: &ClassName) -> String {
-    format!("received_{name}")
-}
-
-/// The element by which what a server receives is counted.
-pub fn element_of(policy: &Policy, server: &Admitted) -> Option<(String, Element)> {
-    let key = server.cgroup.0.to_ne_bytes().to_vec();
-    let to = Data::Goto(on_arrival(policy, &server.class)?);
-    Some((received(server.level), Element::map(key, to)))
-}
-
-/// The same of a container, in our table of the family `bridge`: the interface's index is its key.
-pub fn element_of_port(policy: &Policy, class: &ClassName, port: u32) -> Option<(String, Element)> {
-    let to = Data::Goto(on_arrival(policy, class)?);
-    let element = Element::map(port.to_ne_bytes().to_vec(), to);
-    Some((RECEIVED_BY_PORT.to_owned(), element))
-}
-
-/// The sets of what servers received, by level.
-pub fn received_sets() -> [String; 2] {
-    LEVELS.map(received)
-}
-
-fn uses_received(policy: &Policy) -> bool {
-    let mut classes = policy.classes.values();
-    classes.any(|class| !class.unrestricted && class.limits.on_received())
-}
-
-/// The chain and map by which received packets are found, where any class needs it.
-pub fn input(policy: &Policy) -> (Vec<Chain>, Vec<Set>) {
-    if !uses_received(policy) {
-        return (Vec::new(), Vec::new());
-    }
-    let mut rules = vec![rule("this node", [p::from_loopback(), p::accept()])];
-    rules.extend(LEVELS.map(|level| rule("to servers", [p::by_cgroup(level, &received(level))])));
-    let base = Chain {
-        hook: Some(Hook {
-            number: NF_INET_LOCAL_IN,
-            priority: table::PRIORITY,
-        }),
-        ..chain("received", rules)
-    };
-    let sets = LEVELS.map(|level| sets::verdicts_by_cgroup(&received(level)));
-    (vec![base], sets.into())
-}
-
-/// The same for containers, in our table of the family `bridge`: where a frame leaves by a port
-/// that this node, not another port, sends it to. What this node's own processes send (they have a
-/// socket) is not from elsewhere, as loopback is not for units: the hub's proxy is among them.
-pub fn output_of_bridges(policy: &Policy) -> (Vec<Chain>, Vec<Set>) {
-    if !uses_received(policy) {
-        return (Vec::new(), Vec::new());
-    }
-    let mut chains = vec![Chain {
-        hook: Some(Hook {
-            number: NF_BR_LOCAL_OUT,
-            priority: bridges::PRIORITY,
-        }),
-        ..chain(
-            "output",
-            [
-                rule("finding neighbours", [bridges::is_arp(), p::accept()]),
-                rule("this node", [p::is_of_a_process(), p::accept()]),
-                rule("to servers", [p::by_outgoing(RECEIVED_BY_PORT)]),
-            ],
-        )
-    }];
-    let verdicts = DataType::Verdict;
-    let mut sets = vec![sets::map(
-        RECEIVED_BY_PORT,
-        TYPE_IFINDEX,
-        4,
-        verdicts,
-        0,
-        false,
-    )];
-    for (name, class) in policy.classes.iter().filter(|(_, c)| !c.unrestricted) {
-        chains.extend(arriving(name, class, policy, &[bridges::number_by_port()]));
-        sets.extend(dynamic(received_by_class(name, &class.limits), false));
-    }
-    (chains, sets)
-}
-
-/// What a server of a class receives; nothing where that is not looked at.
-fn arriving(
-    name: &ClassName,
-    class: &Class,
-    policy: &Policy,
-    numbers: &[Vec<Expr>],
-) -> Option<Chain> {
-    let mut rules = Vec::new();
-    if let Some(bandwidth) = class.limits.bandwidth {
-        let (set, check) = (had(name), police(bandwidth));
-        let then = || too_fast(policy);
-        rules.extend(each_number(numbers, "bandwidth", &set, &check, then));
-    }
-    rules.extend(count_day(name, &class.limits, numbers));
-    rules.push(rule("", [p::accept()]));
-    let chain = chain(&arrived(name), rules);
-    class.limits.on_received().then_some(chain)
-}
-
-fn count_day(name: &ClassName, limits: &ClassLimits, numbers: &[Vec<Expr>]) -> Vec<Rule> {
-    if limits.bytes_per_day.is_none() {
-        return Vec::new();
-    }
-    each_number(numbers, "bytes a day", &day(name), &Expr::Counter, Vec::new)
-}
-
-/// What becomes of what is over a bandwidth.
-fn too_fast(policy: &Policy) -> Vec<Expr> {
-    match policy.mode {
-        Mode::Enforce => p::discard(),
-        Mode::Observe => p::count(),
-    }
 }
 
 /// The chains of one class.
@@ -335,7 +201,7 @@ pub fn sets(name: &ClassName, class: &Class) -> Vec<Set> {
 }
 
 /// The sets of a class that what is received fills.
-fn received_by_class(name: &ClassName, limits: &ClassLimits) -> Vec<String> {
+pub(super) fn received_by_class(name: &ClassName, limits: &ClassLimits) -> Vec<String> {
     let had = limits.bandwidth.map(|_| had(name));
     let day = limits.bytes_per_day.map(|_| day(name));
     had.into_iter().chain(day).collect()
@@ -344,7 +210,7 @@ fn received_by_class(name: &ClassName, limits: &ClassLimits) -> Vec<String> {
 /// Sets that packets fill. Elements with a limit end when their server is quiet; those that count
 /// connections, when there are none. The kernel takes no time for the latter (`nft_dynset_init`:
 /// `ops->gc`).
-fn dynamic(names: Vec<String>, connections: bool) -> impl Iterator<Item = Set> {
+pub(super) fn dynamic(names: Vec<String>, connections: bool) -> impl Iterator<Item = Set> {
     names.into_iter().map(move |name| Set {
         flags: NFT_SET_EVAL | if connections { 0 } else { NFT_SET_TIMEOUT },
         size: SERVERS_MAX,
@@ -374,7 +240,7 @@ fn checks(limits: &ClassLimits) -> impl Iterator<Item = (Limit, Expr)> {
     rate.into_iter().chain(count)
 }
 
-fn police(bandwidth: BitsPerSecond) -> Expr {
+pub(super) fn police(bandwidth: BitsPerSecond) -> Expr {
     let rate = (bandwidth.0.min(BitsPerSecond::MAX.0) / 8).max(1);
     #[allow(
         clippy::cast_possible_truncation,
@@ -392,15 +258,34 @@ fn police(bandwidth: BitsPerSecond) -> Expr {
     }
 }
 
+pub(super) fn count_day(
+    name: &ClassName,
+    limits: &ClassLimits,
+    numbers: &[Vec<Expr>],
+) -> Vec<Rule> {
+    if limits.bytes_per_day.is_none() {
+        return Vec::new();
+    }
+    each_number(numbers, "bytes a day", &day(name), &Expr::Counter, Vec::new)
+}
+
+/// What becomes of what is over a bandwidth.
+pub(super) fn too_fast(policy: &Policy) -> Vec<Expr> {
+    match policy.mode {
+        Mode::Enforce => p::discard(),
+        Mode::Observe => p::count(),
+    }
+}
+
 /// The ways in which the server of a packet with a socket here can be known.
-fn by_cgroup() -> Vec<Vec<Expr>> {
+pub(super) fn by_cgroup() -> Vec<Vec<Expr>> {
     let number = |level| p::number_by_cgroup(level, &sets::marks(level));
     LEVELS.map(number).into()
 }
 
 /// A rule for each way in which a packet's server can be known: what its element in `set` matches
 /// goes on with `then`.
-fn each_number(
+pub(super) fn each_number(
     numbers: &[Vec<Expr>],
     comment: &str,
     set: &str,
