@@ -21,7 +21,7 @@ use super::{
     message::Message,
     nla::{Attributes, Writer},
     socket::Netlink,
-    uapi::NLM_F_DUMP,
+    uapi::{NFNL_SUBSYS_CTNETLINK, NLM_F_DUMP},
 };
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -252,7 +252,14 @@ pub(super) fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flo
 
 fn connections(sources: &BTreeSet<IpAddr>, found: &mut BTreeSet<Flow>) -> Result<(), Error> {
     let says = "list tracked connections".to_owned();
-    let request = Message::conntrack(IPCTNL_MSG_CT_GET, NLM_F_DUMP, says, Writer::default())?;
+    let request = Message::netfilter(
+        NFNL_SUBSYS_CTNETLINK,
+        IPCTNL_MSG_CT_GET,
+        NLM_F_DUMP,
+        0,
+        says,
+        Writer::default(),
+    )?;
     let mut netlink = Netlink::open()?;
     let flows = netlink.dump("list tracked connections", &request, |flows, reply| {
         if reply.kind & 0xff == IPCTNL_MSG_CT_NEW

@@ -114,7 +114,14 @@ fn configure(group: u16) -> Result<[Message; 3], Error> {
         let mut w = Writer::default();
         fill(&mut w);
         let says = format!("listen to NFLOG group {group}");
-        Message::log(NFULNL_MSG_CONFIG, group, says, w)
+        Message::netfilter(
+            NFNL_SUBSYS_ULOG,
+            NFULNL_MSG_CONFIG,
+            NLM_F_ACK,
+            group,
+            says,
+            w,
+        )
     };
     let [a, b, c, d] = COPY.to_be_bytes();
     Ok([

@@ -3,9 +3,11 @@
 mod dice;
 mod names;
 
-use self::dice::{Dice, bridges, policy};
+use self::dice::{Dice, bridges, people, policy};
 use super::{
-    Admitted, CgroupId, Error, Refusal, decode, encode, expr, flows,
+    Admitted, CgroupId, Error, Refusal, decode,
+    encode::{self, Change},
+    expr, flows,
     installed::{Delta, Installed},
     links, lists as feeds,
     message::{self, Message, Replies, Reply},
@@ -35,12 +37,27 @@ pub fn rulesets(bytes: &[u8]) {
     let flags = dice.number();
     installed.set_bridges(bridges(&mut dice, &policy));
     let mut before = survives(&installed, queueing, flags);
-    for _ in 0..dice.below(4) {
-        let Ok(delta) = change(&mut dice, &installed) else {
-            continue;
+    for _ in 0..dice.below(6) {
+        let sent = if dice.below(5) == 4 {
+            let people = people(&mut dice, &policy);
+            let [gone, come] = people.change(installed.people(), &policy);
+            if installed.set_people(&people).is_err() {
+                continue;
+            }
+            let by_set = |change, elements| nft::messages_of_sets(change, elements);
+            by_set(Change::Delete, gone).and_then(|mut messages| {
+                messages.extend(by_set(Change::Add, come)?);
+                Ok(messages)
+            })
+        } else {
+            let Ok(delta) = change(&mut dice, &installed) else {
+                continue;
+            };
+            let sent = nft::messages_of(&delta, &policy);
+            installed.apply(delta);
+            sent
         };
-        let sent = nft::messages_of(&delta, &policy).expect("a change fits its messages");
-        installed.apply(delta);
+        let sent = sent.expect("a change fits its messages");
         let after = survives(&installed, queueing, flags);
         replay(&sent, &mut before);
         assert_eq!(in_order(&before), in_order(&after));

@@ -126,7 +126,7 @@ impl Queue {
         w.bytes(NFQA_VERDICT_HDR, &head);
         more(&mut w);
         let says = "judge a packet".to_owned();
-        let message = Message::queue(NFQNL_MSG_VERDICT, 0, queue, says, w)?;
+        let message = Message::netfilter(NFNL_SUBSYS_QUEUE, NFQNL_MSG_VERDICT, 0, queue, says, w)?;
         self.netlink.tell("judge a held packet", &message)
     }
 }
@@ -153,7 +153,14 @@ fn configure(queue: u16, open: bool) -> Result<[Message; 2], Error> {
         let mut w = Writer::default();
         fill(&mut w);
         let says = format!("hold queue {queue}");
-        Message::queue(NFQNL_MSG_CONFIG, NLM_F_ACK, queue, says, w)
+        Message::netfilter(
+            NFNL_SUBSYS_QUEUE,
+            NFQNL_MSG_CONFIG,
+            NLM_F_ACK,
+            queue,
+            says,
+            w,
+        )
     };
     let [a, b, c, d] = COPY.to_be_bytes();
     let flags = if open { NFQA_CFG_F_FAIL_OPEN } else { 0 };

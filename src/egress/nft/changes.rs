@@ -49,10 +49,7 @@ pub fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, Error> {
 }
 
 /// Elements of sets of the family `inet`.
-pub(super) fn by_set(
-    change: Change,
-    elements: Vec<(String, Element)>,
-) -> Result<Vec<Message>, Error> {
+pub fn by_set(change: Change, elements: Vec<(String, Element)>) -> Result<Vec<Message>, Error> {
     let inet = |(set, element)| (NFPROTO_INET, set, element);
     grouped(change, elements.into_iter().map(inet).collect())
 }

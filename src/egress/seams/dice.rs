@@ -1,12 +1,13 @@
 //! Policies and containers of any kind, made of any bytes.
 
 use crate::egress::{
-    BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, Mode, Policy, Rate,
-    ServerPort, Service, Transport,
+    BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, Mode, People, Person, Place,
+    Policy, Rate, ServerPort, Service, Transport,
     lists::{Entries, List},
     names::NamePattern,
 };
 use ipnet::IpNet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
@@ -196,4 +197,40 @@ pub fn bridges(dice: &mut Dice<'_>, policy: &Policy) -> Bridges {
         .exempt
         .retain(|port| !bridges.servers.contains_key(port));
     bridges
+}
+
+/// Users outside their servers. Nobody's slice or number is another's, nor a server's.
+pub fn people(dice: &mut Dice<'_>, policy: &Policy) -> People {
+    let classes: Vec<&ClassName> = policy.classes.keys().collect();
+    let services = |dice: &mut Dice<'_>| dice.some(3, |dice| CgroupId(dice.number()));
+    let mut people = People {
+        jobs: services(dice).into_iter().collect(),
+        deputies: services(dice).into_iter().collect(),
+        by_uid: BTreeMap::new(),
+    };
+    let Some(last) = classes.len().checked_sub(1) else {
+        return people;
+    };
+    for _ in 0..dice.below(4) {
+        let uid = 1 + dice.below(6) as u32;
+        let place = |dice: &mut Dice<'_>, number: u32| Place {
+            cgroup: CgroupId(number.into()),
+            level: 2 + u8::from(dice.flag()),
+            number,
+        };
+        let Some(class) = classes.get(dice.below(last + 1)) else {
+            continue;
+        };
+        let person = Person {
+            uid,
+            class: (*class).clone(),
+            number: Person::NUMBER_MIN + uid,
+            slice: dice.maybe(|dice| place(dice, 100 + uid)),
+            servers: (0..dice.below(3) as u32)
+                .map(|n| place(dice, 200 + 10 * uid + n))
+                .collect(),
+        };
+        people.by_uid.insert(uid, person);
+    }
+    people
 }
