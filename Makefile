@@ -9,8 +9,11 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
 BEDS := python3 tests/beds/run.py
 CORPUS := python3 tests/corpus/run.py target/release/hubwarden target/corpus
 
+# How long each target is fuzzed.
+SECONDS := 60
+
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build unit bed-deb test scenarios scenario deb rpm check-packages egress-table bench corpus demo clean-beds
+.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table bench corpus demo clean-beds
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -51,6 +54,16 @@ bed-deb: deps deb
 test: deps unit bed-deb ## all tests, the small corpus, and the scenarios in both beds
 	$(AS_ROOT) $(CORPUS) --small
 	$(AS_ROOT) $(BEDS) all
+
+# Stable Rust: without a sanitizer cargo-fuzz asks for nothing else.
+TARGETS := rulesets messages names lists config
+fuzz: build-deps ## feed any bytes to what reads them: make fuzz SECONDS=60 TARGETS=names
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
+	cd fuzz && for target in $(TARGETS); do \
+		dictionary=$$(ls dictionaries/$$target.dict 2>/dev/null); \
+		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS) -max_len=4096 \
+			$${dictionary:+-dict=$$dictionary} || exit 1; \
+	done
 
 scenarios: ## the scenarios' names, each with a line of what it shows
 	@$(BEDS) list

@@ -21,6 +21,8 @@ pub mod record;
 pub mod replay;
 pub mod report;
 pub mod sd_bus;
+#[cfg(any(test, fuzzing))]
+pub mod seams;
 pub mod units;
 
 #[cfg(test)]

@@ -52,7 +52,9 @@ fn imports() -> BTreeMap<String, BTreeMap<String, String>> {
         let name = path.strip_prefix(&root).unwrap().with_extension("");
         let name = name.to_str().unwrap();
         let is_test = name.split('/').any(|part| part == "tests");
-        if path.extension().is_none_or(|e| e != "rs") || is_test || ["lib", "wings"].contains(&name)
+        if path.extension().is_none_or(|e| e != "rs")
+            || is_test
+            || ["lib", "wings", "seams"].contains(&name)
         {
             continue;
         }

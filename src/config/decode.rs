@@ -1,6 +1,7 @@
 //! Walks a TOML document and collects every problem with its line and column, instead of
 //! stopping at the first as serde does: an admin mends a file in one go.
 
+use crate::units::Plain;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -45,7 +46,8 @@ impl<'s> Document<'s> {
         self.problems.borrow_mut().push(Problem {
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
-            message: message.into(),
+            // Keys and the parser's own words repeat what stands in the file.
+            message: Plain(&message.into()).to_string(),
         });
     }
 

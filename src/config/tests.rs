@@ -142,6 +142,12 @@ fn hostile_values_are_shown_escaped_and_short() {
 }
 
 #[test]
+fn a_hostile_key_is_shown_escaped() {
+    let found = problems("users.\"\\u001b[2J\" = 1\n");
+    assert!(found[0].contains("users.\\u{1b}[2J"), "{found:?}");
+}
+
+#[test]
 fn a_class_of_ones_own_can_be_chosen() {
     let config = Config::parse(
         "[egress]\nclass = \"lab\"\n[egress.classes.lab]\nservices = [\"ssh\", \"udp/60000-61000\"]\n",

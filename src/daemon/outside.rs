@@ -9,7 +9,7 @@ use super::Inner;
 use super::entries::{Entry, unit_of};
 use super::state::Record;
 use crate::cgroup::{CgroupId, CgroupPath};
-use crate::hub::{Control, Server, Spawner};
+use crate::hub::{Control, HubUser, Server, Spawner};
 use crate::judge::Verdict;
 use crate::units::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,19 +36,16 @@ impl Inner {
     /// server it follows. Returns who has another part of the baseline since.
     pub(super) fn attach_outside(&mut self, now: Time) -> Vec<CgroupId> {
         let mut servers: BTreeMap<u32, (CgroupId, Server)> = BTreeMap::new();
-        let mut shared = BTreeSet::new();
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry
                 && !guarded.is_outside()
                 && let Some(uid) = guarded.server.uid
             {
-                let before = servers.insert(uid, (guarded.id, guarded.server.clone()));
-                if before.is_some_and(|(_, server)| server.user != guarded.server.user) {
-                    shared.insert(uid);
-                }
+                servers.insert(uid, (guarded.id, guarded.server.clone()));
             }
         }
         // What an account that several share runs outside is nobody's in particular.
+        let shared = self.shared_uids();
         servers.retain(|uid, _| !shared.contains(uid));
         let mut found = Vec::new();
         for (id, entry) in &mut self.entries {
@@ -91,6 +88,39 @@ impl Inner {
             }
         }
         self.share_baselines(now)
+    }
+
+    /// The uids that servers of more than one user run as.
+    fn shared_uids(&self) -> BTreeSet<u32> {
+        let mut users: BTreeMap<u32, &HubUser> = BTreeMap::new();
+        let mut shared = BTreeSet::new();
+        for entry in self.entries.values() {
+            if let Entry::Guarded(guarded) = entry
+                && !guarded.is_outside()
+                && let Some(uid) = guarded.server.uid
+                && *users.entry(uid).or_insert(&guarded.server.user) != &guarded.server.user
+            {
+                shared.insert(uid);
+            }
+        }
+        shared
+    }
+
+    /// Marks the slices that have become nobody's in particular to be let go of; those.
+    pub(super) fn disown_slices(&mut self) -> Vec<(CgroupPath, CgroupId)> {
+        let shared = self.shared_uids();
+        let mut disowned = Vec::new();
+        for entry in self.entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry
+                && guarded.is_outside()
+                && !guarded.released
+                && guarded.server.uid.is_some_and(|uid| shared.contains(&uid))
+            {
+                guarded.released = true;
+                disowned.push((guarded.cgroup.clone(), guarded.id));
+            }
+        }
+        disowned
     }
 
     /// Moves the slices to where the servers they follow stand; returns those that moved.

@@ -122,8 +122,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 inner.rested.remove(record.server.user.as_str());
                 inner.guard(record, false);
                 let parts = inner.attach_outside(now());
+                let disowned = inner.disown_slices();
                 let uid = inner.guarded(id).and_then(|guarded| guarded.own_uid());
                 drop(inner);
+                for (cgroup, id) in disowned {
+                    self.release(cgroup, id);
+                }
                 if let Some(uid) = uid {
                     self.ask_account(uid);
                 }

@@ -21,7 +21,7 @@ use super::{
     message::Message,
     nla::{Attributes, Writer},
     socket::Netlink,
-    uapi::NLM_F_DUMP,
+    uapi::{NFNL_SUBSYS_CTNETLINK, NLM_F_DUMP},
 };
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -221,7 +221,7 @@ fn request(family: i32, protocol: u8, states: u32) -> [u8; REQUEST] {
 }
 
 /// Reads `struct inet_diag_msg` and its attributes.
-fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
+pub(super) fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
     let end = |port: usize, address: usize| {
         let port = u16::from_be_bytes(*payload.get(port..)?.first_chunk()?);
         let bytes = payload.get(address..)?;
@@ -252,7 +252,14 @@ fn read_socket(protocol: u8, payload: &[u8]) -> Option<(CgroupId, Flow)> {
 
 fn connections(sources: &BTreeSet<IpAddr>, found: &mut BTreeSet<Flow>) -> Result<(), Error> {
     let says = "list tracked connections".to_owned();
-    let request = Message::conntrack(IPCTNL_MSG_CT_GET, NLM_F_DUMP, says, Writer::default())?;
+    let request = Message::netfilter(
+        NFNL_SUBSYS_CTNETLINK,
+        IPCTNL_MSG_CT_GET,
+        NLM_F_DUMP,
+        0,
+        says,
+        Writer::default(),
+    )?;
     let mut netlink = Netlink::open()?;
     let flows = netlink.dump("list tracked connections", &request, |flows, reply| {
         if reply.kind & 0xff == IPCTNL_MSG_CT_NEW
@@ -274,7 +281,7 @@ fn connections(sources: &BTreeSet<IpAddr>, found: &mut BTreeSet<Flow>) -> Result
     Ok(())
 }
 
-fn read_connection(a: Attributes<'_>) -> Option<Flow> {
+pub(super) fn read_connection(a: Attributes<'_>) -> Option<Flow> {
     let tuple = Attributes(a.bytes(CTA_TUPLE_ORIG));
     let (ip, proto) = (
         Attributes(tuple.bytes(CTA_TUPLE_IP)),

@@ -40,15 +40,17 @@ pub fn networks(nets: &[IpNet]) -> (Vec<Element>, Vec<Element>) {
     (elements(v4, 4), elements(v6, 16))
 }
 
+/// The last so many bytes of a number, the highest first.
+pub fn key(value: u128, bytes: usize) -> Vec<u8> {
+    let all = value.to_be_bytes();
+    all.into_iter()
+        .skip(all.len().saturating_sub(bytes))
+        .collect()
+}
+
 fn elements(ranges: Vec<(u128, u128)>, bytes: usize) -> Vec<Element> {
     let most = u128::MAX >> (128 - 8 * bytes);
-    let key = |value: u128| {
-        value
-            .to_be_bytes()
-            .into_iter()
-            .skip(16 - bytes)
-            .collect::<Vec<u8>>()
-    };
+    let key = |value| key(value, bytes);
     let mut elements = Vec::new();
     for (low, high) in merge(ranges) {
         elements.push(Element::key(key(low)));

@@ -179,7 +179,7 @@ fn number(attributes: Attributes<'_>, kind: u16) -> Option<u32> {
 }
 
 /// Reads `struct ifinfomsg` and its attributes.
-fn link(payload: &[u8]) -> Option<Link> {
+pub(super) fn link(payload: &[u8]) -> Option<Link> {
     const ARPHRD_ETHER: u16 = 1;
     const IFF_UP: u32 = 1;
     let kind = u16::from_ne_bytes(payload.get(2..4)?.try_into().ok()?);

@@ -81,13 +81,7 @@ fn networks(family: Family, lists: &[List]) -> Vec<Element> {
         }
     }
     bounds.sort_unstable();
-    let key = |value: u128| {
-        value
-            .to_be_bytes()
-            .into_iter()
-            .skip(16 - bytes)
-            .collect::<Vec<u8>>()
-    };
+    let key = |value| super::intervals::key(value, bytes);
     let mut elements = Vec::new();
     // Networks of one list are disjoint by now.
     let mut active = BTreeSet::new();

@@ -60,44 +60,21 @@ impl Message {
         self
     }
 
-    /// A request to connection tracking, of both families.
+    /// A request to another of netfilter's subsystems, of all families, about a resource of its
+    /// own: a group, a queue.
     ///
     /// # Errors
     /// [`Error::TooLong`] if an attribute outgrew its length field.
-    pub fn conntrack(
+    pub fn netfilter(
+        subsystem: u16,
         kind: u16,
         flags: u16,
+        resource: u16,
         says: String,
         attributes: Writer,
     ) -> Result<Self, Error> {
-        let kind = NFNL_SUBSYS_CTNETLINK << 8 | kind;
-        Self::new(kind, flags, says, &nfgenmsg(NFPROTO_UNSPEC, 0), attributes)
-    }
-
-    /// A request to nfnetlink_log about a group.
-    ///
-    /// # Errors
-    /// [`Error::TooLong`] if an attribute outgrew its length field.
-    pub fn log(kind: u16, group: u16, says: String, attributes: Writer) -> Result<Self, Error> {
-        let kind = NFNL_SUBSYS_ULOG << 8 | kind;
-        let header = nfgenmsg(NFPROTO_UNSPEC, group);
-        Self::new(kind, NLM_F_ACK, says, &header, attributes)
-    }
-
-    /// A request to nfnetlink_queue about a queue.
-    ///
-    /// # Errors
-    /// [`Error::TooLong`] if an attribute outgrew its length field.
-    pub fn queue(
-        kind: u16,
-        flags: u16,
-        queue: u16,
-        says: String,
-        attributes: Writer,
-    ) -> Result<Self, Error> {
-        let kind = NFNL_SUBSYS_QUEUE << 8 | kind;
-        let header = nfgenmsg(NFPROTO_UNSPEC, queue);
-        Self::new(kind, flags, says, &header, attributes)
+        let header = nfgenmsg(NFPROTO_UNSPEC, resource);
+        Self::new(subsystem << 8 | kind, flags, says, &header, attributes)
     }
 
     /// Append the message as `struct nlmsghdr` and payload.

@@ -50,6 +50,8 @@ mod policy;
 mod readback;
 mod refusal;
 mod ruleset;
+#[cfg(any(test, fuzzing))]
+pub mod seams;
 mod sets;
 mod shape;
 mod shared;

@@ -103,20 +103,20 @@ impl Monitor {
 
 /// Puts a transaction's messages together.
 #[derive(Debug)]
-struct Reader {
+pub(super) struct Reader {
     own: u32,
     /// What the transaction under way does to our table.
     damage: Damage,
 }
 
 impl Reader {
-    fn new(own: u32) -> Self {
+    pub(super) fn new(own: u32) -> Self {
         let damage = Damage::default();
         Self { own, damage }
     }
 
     /// What a message completes.
-    fn take(&mut self, reply: Reply<'_>) -> Option<Intrusion> {
+    pub(super) fn take(&mut self, reply: Reply<'_>) -> Option<Intrusion> {
         if reply.kind >> 8 != NFNL_SUBSYS_NFTABLES {
             return None;
         }

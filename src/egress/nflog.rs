@@ -86,14 +86,14 @@ impl Refusals {
 
 /// Reads refusals and counts those that are missing.
 #[derive(Debug, Default)]
-struct Reader {
+pub(super) struct Reader {
     /// The sequence number of the kernel's next message.
     expected: Option<u32>,
     lost: u64,
 }
 
 impl Reader {
-    fn take(&mut self, reply: Reply<'_>) -> Option<Refusal> {
+    pub(super) fn take(&mut self, reply: Reply<'_>) -> Option<Refusal> {
         if reply.kind != NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET {
             return None;
         }
@@ -114,7 +114,14 @@ fn configure(group: u16) -> Result<[Message; 3], Error> {
         let mut w = Writer::default();
         fill(&mut w);
         let says = format!("listen to NFLOG group {group}");
-        Message::log(NFULNL_MSG_CONFIG, group, says, w)
+        Message::netfilter(
+            NFNL_SUBSYS_ULOG,
+            NFULNL_MSG_CONFIG,
+            NLM_F_ACK,
+            group,
+            says,
+            w,
+        )
     };
     let [a, b, c, d] = COPY.to_be_bytes();
     Ok([

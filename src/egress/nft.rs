@@ -22,6 +22,8 @@ use super::{
     uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_NETDEV, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
 use changes::{by_family, by_set, is_drift, messages};
+#[cfg(any(test, fuzzing))]
+pub(super) use changes::{by_set as messages_of_sets, messages as messages_of};
 use compared::verify;
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.

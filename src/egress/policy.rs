@@ -1,6 +1,10 @@
 //! A policy: all that the table is built from, bar the servers of the moment.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -95,6 +99,15 @@ impl Policy {
                         why: "the first port must not be above the last",
                     });
                 }
+            }
+        }
+        let mut names = BTreeSet::new();
+        for list in self.lists.iter() {
+            if !names.insert(&list.name) {
+                return Err(Error::Policy {
+                    what: format!("list {}", list.name),
+                    why: "two lists have this name: call one of them something else",
+                });
             }
         }
         Ok(())

@@ -1,15 +1,16 @@
 //! Programs of ours that run in the kernel: loading, and why that failed.
 
-use aya::maps::MapError;
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::maps::{Map, MapError};
+use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Why a program does not run here; the other senses go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// The kernel does not describe its types.
     #[error(
-        "the kernel gives no type information in /sys/kernel/btf/vmlinux (built without \
+        "the kernel gives no type information in {TYPES} (built without \
          CONFIG_DEBUG_INFO_BTF?): {0}"
     )]
     NoTypes(String),
@@ -20,12 +21,10 @@ pub enum ProgramError {
     )]
     Refused(#[from] Box<aya::EbpfError>),
     /// What it is to be attached to is not there, or closed to us.
-    #[error("{place} cannot be used ({hint}): {}", whole(.why))]
+    #[error("{} cannot be used ({}): {}", .place.name, .place.hint, whole(.why))]
     NotAttached {
         /// The tracepoint, or the cgroup's hook.
-        place: &'static str,
-        /// Where it should be.
-        hint: &'static str,
+        place: Place,
         /// What the kernel said.
         why: Box<aya::programs::ProgramError>,
     },
@@ -35,6 +34,23 @@ pub enum ProgramError {
     /// The object is not the one this was written for.
     #[error("the embedded BPF object has no {0}: hubwarden was built wrongly")]
     Incomplete(&'static str),
+}
+
+/// What a program of ours is attached to.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// In words.
+    pub name: &'static str,
+    /// Where it should be, or what is needed for it.
+    pub hint: &'static str,
+}
+
+impl Place {
+    /// It refused this.
+    pub(super) fn refused(self, error: aya::programs::ProgramError) -> ProgramError {
+        let why = Box::new(error);
+        ProgramError::NotAttached { place: self, why }
+    }
 }
 
 /// An error with what caused it, in one line. Of a program that the kernel's check refused the
@@ -56,12 +72,24 @@ fn whole(error: &dyn std::error::Error) -> String {
 /// The first pid namespace's inode (include/linux/proc_ns.h, `PROC_PID_INIT_INO`).
 const FIRST_PID_NAMESPACE: u64 = 0xeffffffc;
 
+/// Where the running kernel describes its types.
+pub const TYPES: &str = "/sys/kernel/btf/vmlinux";
+
 /// The running kernel's description of its types; some 40 ms of work, so once for all programs.
 ///
 /// # Errors
 /// It has none.
 pub fn types() -> Result<Btf, ProgramError> {
-    Btf::from_sys_fs().map_err(|error| ProgramError::NoTypes(error.to_string()))
+    types_in(Path::new(TYPES))
+}
+
+/// The same, of the kernel that this file describes.
+///
+/// # Errors
+/// It describes none.
+pub fn types_in(file: &Path) -> Result<Btf, ProgramError> {
+    Btf::parse_file(file, Endianness::default())
+        .map_err(|error| ProgramError::NoTypes(whole(&error)))
 }
 
 /// Loads an object's tables; its programs are still to be loaded each.
@@ -81,4 +109,36 @@ pub(super) fn load(object: &[u8], types: Option<&Btf>) -> Result<Ebpf, ProgramEr
         .load(object)
         .map_err(Box::new)?;
     Ok(loaded)
+}
+
+/// A program of a loaded object, as the kind that its place takes.
+///
+/// # Errors
+/// The object has no such program.
+pub(super) fn part<'a, P>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+    place: Place,
+) -> Result<&'a mut P, ProgramError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = object
+        .program_mut(name)
+        .ok_or(ProgramError::Incomplete("program"))?;
+    program.try_into().map_err(|error| place.refused(error))
+}
+
+/// A table of a loaded object.
+///
+/// # Errors
+/// The object has no such table, or it is of another kind.
+pub(super) fn table<T: TryFrom<Map, Error = MapError>>(
+    object: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, ProgramError> {
+    let table = object
+        .take_map(name)
+        .ok_or(ProgramError::Incomplete(name))?;
+    Ok(T::try_from(table)?)
 }

@@ -5,7 +5,7 @@
 //! quiet core is switched out twice a second; [`Nudge`] makes that fifty times.
 
 use super::Modes;
-use super::program::{self, ProgramError};
+use super::program::{self, Place, ProgramError};
 use aya::maps::{HashMap, MapData};
 use aya::programs::BtfTracePoint;
 use aya::programs::tp_btf::BtfTracePointLinkId;
@@ -18,6 +18,10 @@ use std::time::Duration;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rounding.bpf.o"));
 const TRACEPOINT: &str = "x86_fpu_regs_deactivated";
+const PLACE: Place = Place {
+    name: "the tracepoint x86_fpu_regs_deactivated",
+    hint: "it is there on x86 only",
+};
 
 /// Samples of one thread group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +53,10 @@ impl Rounding {
         let mut program = program::load(OBJECT, Some(types))?;
         tracepoint(&mut program)?
             .load(TRACEPOINT, types)
-            .map_err(not_attached)?;
-        let mut table = |name| program.take_map(name).ok_or(ProgramError::Incomplete(name));
+            .map_err(|error| PLACE.refused(error))?;
         Ok(Rounding {
-            watched: HashMap::try_from(table("watched")?)?,
-            seen: HashMap::try_from(table("seen")?)?,
+            watched: program::table(&mut program, "watched")?,
+            seen: program::table(&mut program, "seen")?,
             program,
             attached: None,
             watching: BTreeSet::new(),
@@ -78,8 +81,12 @@ impl Rounding {
         }
         let tracepoint = tracepoint(&mut self.program)?;
         match (self.attached.take(), cgroups.is_empty()) {
-            (Some(link), true) => tracepoint.detach(link).map_err(not_attached)?,
-            (None, false) => self.attached = Some(tracepoint.attach().map_err(not_attached)?),
+            (Some(link), true) => tracepoint
+                .detach(link)
+                .map_err(|error| PLACE.refused(error))?,
+            (None, false) => {
+                self.attached = Some(tracepoint.attach().map_err(|error| PLACE.refused(error))?)
+            }
             (link, _) => self.attached = link,
         }
         Ok(())
@@ -115,19 +122,8 @@ impl Rounding {
     }
 }
 
-fn tracepoint(program: &mut Ebpf) -> Result<&mut BtfTracePoint, ProgramError> {
-    let program = program
-        .program_mut("rounding")
-        .ok_or(ProgramError::Incomplete("program"))?;
-    program.try_into().map_err(not_attached)
-}
-
-fn not_attached(error: aya::programs::ProgramError) -> ProgramError {
-    ProgramError::NotAttached {
-        place: "the tracepoint x86_fpu_regs_deactivated",
-        hint: "it is there on x86 only",
-        why: Box::new(error),
-    }
+fn tracepoint(object: &mut Ebpf) -> Result<&mut BtfTracePoint, ProgramError> {
+    program::part(object, "rounding", PLACE)
 }
 
 /// How often a CPU is visited.

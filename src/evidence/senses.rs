@@ -26,7 +26,7 @@ use blind::sighted;
 use into::Into;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use turns::Turns;
 use windows::Windows;
@@ -89,8 +89,13 @@ pub struct Senses {
 impl Senses {
     /// Starts what works here; [`Senses::blind`] says what does not and why.
     pub fn start() -> Senses {
+        Senses::start_on(Path::new(program::TYPES))
+    }
+
+    /// The same, where this file describes the kernel's types.
+    pub fn start_on(types: &Path) -> Senses {
         let mut blind = Vec::new();
-        let types = program::types();
+        let types = program::types_in(types);
         let with_types = || types.as_ref().map_err(ToString::to_string);
         let said = |error: &dyn std::fmt::Display| error.to_string();
         let rounding = with_types().and_then(|types| {

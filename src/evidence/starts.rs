@@ -3,7 +3,7 @@
 //! A miner is named once, when it is started, and often ends before anybody could read its name
 //! from `/proc`. Where this does not work, names are read of hot servers' processes only.
 
-use super::program::{self, ProgramError};
+use super::program::{self, Place, ProgramError};
 use aya::maps::{HashMap, MapData, RingBuf};
 use aya::programs::BtfTracePoint;
 use aya::{Btf, Ebpf};
@@ -12,6 +12,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/starts.bpf.o"));
 const TRACEPOINT: &str = "sched_process_exec";
+const PLACE: Place = Place {
+    name: "the tracepoint sched_process_exec",
+    hint: "CAP_BPF and CAP_PERFMON are needed",
+};
 /// `NAME_BYTES` of the program.
 const NAME_BYTES: usize = 104;
 /// Starts read in one go; the others wait in the kernel, and are counted there once it is full.
@@ -64,17 +68,13 @@ impl Starts {
     /// This kernel or our rights do not allow it; the error says which.
     pub fn load(types: &Btf) -> Result<Starts, ProgramError> {
         let mut program = program::load(OBJECT, Some(types))?;
-        let tracepoint: &mut BtfTracePoint = program
-            .program_mut("started")
-            .ok_or(ProgramError::Incomplete("program"))?
-            .try_into()
-            .map_err(not_attached)?;
-        tracepoint.load(TRACEPOINT, types).map_err(not_attached)?;
-        tracepoint.attach().map_err(not_attached)?;
-        let mut table = |name| program.take_map(name).ok_or(ProgramError::Incomplete(name));
+        let tracepoint: &mut BtfTracePoint = program::part(&mut program, "started", PLACE)?;
+        let refused = |error| PLACE.refused(error);
+        tracepoint.load(TRACEPOINT, types).map_err(refused)?;
+        tracepoint.attach().map_err(refused)?;
         Ok(Starts {
-            guarded: HashMap::try_from(table("guarded")?)?,
-            ring: RingBuf::try_from(table("starts")?)?,
+            guarded: program::table(&mut program, "guarded")?,
+            ring: program::table(&mut program, "starts")?,
             _program: program,
             watching: BTreeSet::new(),
             missed_by_gone: 0,
@@ -126,14 +126,6 @@ impl AsFd for Starts {
     /// Readable when something was started.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ring.as_fd()
-    }
-}
-
-fn not_attached(error: aya::programs::ProgramError) -> ProgramError {
-    ProgramError::NotAttached {
-        place: "the tracepoint sched_process_exec",
-        hint: "CAP_BPF and CAP_PERFMON are needed",
-        why: Box::new(error),
     }
 }
 

@@ -4,7 +4,7 @@
 //! first two payloads, and tells which word of the protocol it found; what else is sent it neither
 //! tells nor keeps. Encrypted traffic (stratum over TLS) shows nothing.
 
-use super::program::{self, ProgramError};
+use super::program::{self, Place, ProgramError};
 use aya::Ebpf;
 use aya::maps::{HashMap, MapData, RingBuf};
 use aya::programs::cgroup_skb::{CgroupSkbAttachType, CgroupSkbLinkId};
@@ -17,6 +17,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/stratum.bpf.o"));
+const PLACE: Place = Place {
+    name: "a cgroup's egress hook",
+    hint: "CAP_BPF and CAP_NET_ADMIN are needed, and CONFIG_CGROUP_BPF",
+};
 /// Messages read in one go; more of the same say no more.
 const MOST_AT_ONCE: usize = 256;
 
@@ -86,11 +90,11 @@ impl Stratum {
     /// This kernel or our rights do not allow it; the error says which.
     pub fn load() -> Result<Stratum, ProgramError> {
         let mut program = program::load(OBJECT, None)?;
-        listener(&mut program)?.load().map_err(not_attached)?;
-        let mut table = |name| program.take_map(name).ok_or(ProgramError::Incomplete(name));
+        let refused = |error| PLACE.refused(error);
+        listener(&mut program)?.load().map_err(refused)?;
         Ok(Stratum {
-            guarded: HashMap::try_from(table("guarded")?)?,
-            ring: RingBuf::try_from(table("words")?)?,
+            guarded: program::table(&mut program, "guarded")?,
+            ring: program::table(&mut program, "words")?,
             program,
             attached: BTreeMap::new(),
         })
@@ -139,7 +143,7 @@ impl Stratum {
                             CgroupSkbAttachType::Egress,
                             CgroupAttachMode::Single,
                         )
-                        .map_err(not_attached)
+                        .map_err(|error| PLACE.refused(error))
                 });
             match attached {
                 Ok(link) => drop(self.attached.insert(*id, link)),
@@ -168,20 +172,8 @@ impl AsFd for Stratum {
     }
 }
 
-fn listener(program: &mut Ebpf) -> Result<&mut CgroupSkb, ProgramError> {
-    program
-        .program_mut("stratum")
-        .ok_or(ProgramError::Incomplete("program"))?
-        .try_into()
-        .map_err(not_attached)
-}
-
-fn not_attached(error: aya::programs::ProgramError) -> ProgramError {
-    ProgramError::NotAttached {
-        place: "a cgroup's egress hook",
-        hint: "CAP_BPF and CAP_NET_ADMIN are needed, and CONFIG_CGROUP_BPF",
-        why: Box::new(error),
-    }
+fn listener(object: &mut Ebpf) -> Result<&mut CgroupSkb, ProgramError> {
+    program::part(object, "stratum", PLACE)
 }
 
 #[cfg(test)]

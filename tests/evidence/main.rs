@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod degraded;
 
 use bed::{Bed, memory_kb};
 use hubwarden::evidence::constants::Constants;
@@ -233,14 +234,17 @@ fn code_behind_a_mapping_of_16_terabytes_and_all_over_one_of_a_terabyte_is_found
     let bed = Bed::new();
     for way in ["behind", "within"] {
         let child = bed.start(&[OsStr::new(way)]);
-        std::thread::sleep(Duration::from_millis(200));
-        let begun = Instant::now();
-        let scan = Constants::new()
-            .unwrap()
-            .scan(&Process::new(child.pid()))
-            .unwrap();
-        assert!(begun.elapsed() < QUICK, "{way}: {:?}", begun.elapsed());
-        assert_eq!(scan.found, 7, "{way}");
+        let constants = Constants::new().unwrap();
+        // Looked at again and again, as the daemon does: it may not have written its code yet, and on
+        // a busy machine a scan's time is soon over.
+        let found = (0..50).any(|_| {
+            std::thread::sleep(Duration::from_millis(100));
+            let begun = Instant::now();
+            let scan = constants.scan(&Process::new(child.pid())).unwrap();
+            assert!(begun.elapsed() < QUICK, "{way}: {:?}", begun.elapsed());
+            scan.found == 7
+        });
+        assert!(found, "{way}");
     }
     let plain = bed.start(&[OsStr::new("compute")]);
     let scan = Constants::new()

@@ -328,5 +328,18 @@ fn an_account_that_several_share_has_nobody_s_slice() {
         node.tick(&daemon, 1).await;
         assert_eq!(node.quota_of("user-1000.slice"), None);
         assert!(daemon.inner.borrow_mut().guarded(slice(&node)).is_none());
+        // As long as it is one user's it is hers, and what stood there comes back afterwards.
+        node.stop("bob");
+        node.tick(&daemon, 1).await;
+        end_session(&node);
+        node.tick(&daemon, 1).await;
+        node.outside(0.0);
+        node.tick(&daemon, 1).await;
+        assert_eq!(node.quota_of("user-1000.slice"), Some(2.0));
+        node.spawn("bob");
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        assert_eq!(node.quota_of("user-1000.slice"), None);
+        assert!(daemon.inner.borrow_mut().guarded(slice(&node)).is_none());
     });
 }

@@ -13,6 +13,8 @@ use ipnet::IpNet;
 
 pub use names::{Hit, Names};
 pub use parse::{Problem, parse};
+#[cfg(any(test, fuzzing))]
+pub(super) use store::written;
 pub use store::{Lists, ListsError};
 
 /// A list's name: 1 to 32 of `a-z`, `0-9` and `-`, the first a letter or digit. It is a file's

@@ -181,7 +181,7 @@ fn failed(path: &Path, source: io::Error) -> ListsError {
 }
 
 /// A list as its file has it, in the form that `parse` reads.
-fn written(list: &List) -> String {
+pub fn written(list: &List) -> String {
     let mut text = format!("{SOURCE}{}\n{IMPORTED}{}\n", list.source, list.imported);
     let Entries {
         networks,

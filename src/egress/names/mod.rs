@@ -31,6 +31,8 @@ pub use dictionary::DeniedBy;
 pub(super) use dictionary::Dictionary;
 pub(super) use learned::{Learned, messages};
 pub use pattern::{NamePattern, PatternError};
+#[cfg(any(test, fuzzing))]
+pub(super) use queue::read as held;
 pub use queue::{Held, Queue};
 pub use reader::{Asked, Counts, Reader, Tally};
 pub use rules::Queueing;
@@ -38,3 +40,7 @@ pub(super) use rules::{
     asking_sets, chains, elements_of, is_flows_set, names_set, networks, places, queued_by,
     reached, sets, try_queueing, uses,
 };
+#[cfg(any(test, fuzzing))]
+pub(super) use streams::{Brings, Streams};
+#[cfg(any(test, fuzzing))]
+pub(super) use wire::{SYN, Segment, refuse};

@@ -126,12 +126,13 @@ impl Queue {
         w.bytes(NFQA_VERDICT_HDR, &head);
         more(&mut w);
         let says = "judge a packet".to_owned();
-        let message = Message::queue(NFQNL_MSG_VERDICT, 0, queue, says, w)?;
+        let message = Message::netfilter(NFNL_SUBSYS_QUEUE, NFQNL_MSG_VERDICT, 0, queue, says, w)?;
         self.netlink.tell("judge a held packet", &message)
     }
 }
 
-fn read(reply: Reply<'_>) -> Option<Held> {
+/// The packet in a message of the kernel's.
+pub fn read(reply: Reply<'_>) -> Option<Held> {
     if reply.kind != NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_PACKET {
         return None;
     }
@@ -152,7 +153,14 @@ fn configure(queue: u16, open: bool) -> Result<[Message; 2], Error> {
         let mut w = Writer::default();
         fill(&mut w);
         let says = format!("hold queue {queue}");
-        Message::queue(NFQNL_MSG_CONFIG, NLM_F_ACK, queue, says, w)
+        Message::netfilter(
+            NFNL_SUBSYS_QUEUE,
+            NFQNL_MSG_CONFIG,
+            NLM_F_ACK,
+            queue,
+            says,
+            w,
+        )
     };
     let [a, b, c, d] = COPY.to_be_bytes();
     let flags = if open { NFQA_CFG_F_FAIL_OPEN } else { 0 };

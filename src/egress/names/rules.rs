@@ -1,7 +1,9 @@
 //! What names add to the table. The chains and sets are in `docs/egress-table.md`.
 
+use std::collections::BTreeSet;
+
 use crate::egress::{
-    Admitted, Class, ClassName, Error, Mode, Policy,
+    Admitted, CgroupId, Class, ClassName, Error, Mode, Policy,
     class::Transport,
     encode, intervals,
     lists::{Entries, parse},
@@ -242,9 +244,10 @@ pub fn sets(policy: &Policy) -> Vec<Set> {
     if with_names(policy).next().is_none() {
         return sets;
     }
-    let relays = policy.relays.iter().map(|cgroup| sets::guard(*cgroup));
+    // Each once: the kernel keeps one, and what is read back would differ for ever.
+    let relays: BTreeSet<CgroupId> = policy.relays.iter().copied().collect();
     sets.push(Set {
-        elements: relays.collect(),
+        elements: relays.into_iter().map(sets::guard).collect(),
         ..sets::plain(RELAYS, TYPE_CGROUPV2, 8)
     });
     let ports = [

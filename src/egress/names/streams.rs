@@ -151,7 +151,8 @@ impl Stream {
             let Some(bytes) = self.begun.get(start..start + length) else {
                 break;
             };
-            let place = (start + from).checked_sub(before);
+            // What went on in an earlier segment is read there, whatever this one says again.
+            let place = start.checked_sub(before).map(|place| place + from);
             messages.push(Message {
                 bytes: bytes.to_vec(),
                 at: place.map(|place| place..place + length),
@@ -210,6 +211,24 @@ mod tests {
         assert_eq!(texts(take(&mut streams, 10, 0, b"\0\x03one")), ["one"]);
         take(&mut streams, 15, RST, b"");
         assert_eq!(take(&mut streams, 15, 0, b"\0\x03two"), Brings::Gap);
+    }
+
+    #[test]
+    fn a_message_whose_beginning_went_on_has_no_place_in_what_is_sent_again() {
+        let mut streams = Streams::default();
+        take(&mut streams, 9, SYN, b"");
+        assert_eq!(take(&mut streams, 10, 0, b"\0\x03on"), Brings::Nothing);
+        let Brings::Messages(messages) = take(&mut streams, 10, 0, b"\0\x03xxe\0\x03two") else {
+            panic!();
+        };
+        assert_eq!(
+            (&messages[0].bytes[..], &messages[0].at),
+            (&b"one"[..], &None)
+        );
+        assert_eq!(
+            (&messages[1].bytes[..], &messages[1].at),
+            (&b"two"[..], &Some(7..10))
+        );
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Segment {
 }
 
 /// Turns an answer into "no such name".
-fn refuse(message: &mut [u8]) -> Option<()> {
+pub fn refuse(message: &mut [u8]) -> Option<()> {
     let end = question_end(message)?;
     let (question, rest) = message.split_at_mut_checked(end)?;
     let head: &mut [u8; DNS_HEADER] = question.first_chunk_mut()?;

@@ -22,7 +22,8 @@ pub(super) fn is_drift(error: &Error) -> bool {
         )
 }
 
-pub(super) fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, Error> {
+/// A change of servers and slices, as messages.
+pub fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, Error> {
     let of_servers = |servers: &[Admitted]| {
         servers
             .iter()
@@ -48,10 +49,7 @@ pub(super) fn messages(delta: &Delta, policy: &Policy) -> Result<Vec<Message>, E
 }
 
 /// Elements of sets of the family `inet`.
-pub(super) fn by_set(
-    change: Change,
-    elements: Vec<(String, Element)>,
-) -> Result<Vec<Message>, Error> {
+pub fn by_set(change: Change, elements: Vec<(String, Element)>) -> Result<Vec<Message>, Error> {
     let inet = |(set, element)| (NFPROTO_INET, set, element);
     grouped(change, elements.into_iter().map(inet).collect())
 }

@@ -45,7 +45,7 @@ fn a_miner_is_told_that_a_guarded_server_starts_and_nobody_elses() {
         return;
     };
     connector.watch(&BTreeMap::from([(bed.id, bed.directory.clone())]));
-    other.run("exec sleep 0.3 --donate-level 2>/dev/null");
+    other.run("exec -a ./xmrig sleep 0.3");
     let below = bed.directory.join("below");
     std::fs::create_dir(&below).unwrap();
     for place in [&bed.directory, &below] {
@@ -104,6 +104,7 @@ fn messages_of_another_shape_are_no_start() {
     others[16] = 9;
     assert_eq!(Message::parse(&others), Message::Other);
     let mut answer = exec;
+    answer[28] = 8;
     answer[36] = 0;
     assert_eq!(
         Message::parse(&answer),
@@ -119,4 +120,63 @@ proptest::proptest! {
         real.resize(80, 2);
         let _ = Message::parse(&real[..length]);
     }
+}
+
+#[test]
+fn in_another_network_namespace_it_says_that_it_cannot() {
+    use nix::sched::{CloneFlags, unshare};
+    let tried = std::thread::spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
+        Ok(()) => Some(super::wire::Socket::subscribe().map(drop)),
+        Err(_) => None,
+    });
+    match tried.join().unwrap() {
+        Some(result) => {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("the host's own network"), "{error}");
+        }
+        None => assert!(!nix::unistd::geteuid().is_root()),
+    }
+}
+
+/// More starts than the queue holds: none is told, and who goes on is looked at.
+#[test]
+fn a_miner_whose_start_was_thrown_away_is_found_by_looking_again() {
+    use super::wire::Socket;
+    use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+    let Some(bed) = Bed::new("connector-overflow") else {
+        return;
+    };
+    let Ok(socket) = Socket::subscribe() else {
+        eprintln!("NOT TESTED, since the process connector does not work here");
+        assert!(std::env::var_os("CI").is_none() || !nix::unistd::geteuid().is_root());
+        return;
+    };
+    // The least that the kernel has: room for two or three.
+    setsockopt(&socket.as_fd(), RcvBuf, &1).unwrap();
+    bed.run("for i in $(seq 50); do /bin/true; done");
+    let mut miner = bed.command("exec -a ./xmrig sleep 20").spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let (tell, told) = sync_channel(MOST_WAITING);
+    let shared = Arc::new(Shared {
+        root: crate::cgroup::find_root().unwrap(),
+        guarded: Default::default(),
+        counts: Default::default(),
+        end: eventfd(0, EventfdFlags::CLOEXEC).unwrap(),
+        heard: eventfd(0, EventfdFlags::CLOEXEC).unwrap(),
+    });
+    shared.watch(&BTreeMap::from([(bed.id, bed.directory.clone())]));
+    let exec = Exec::new().unwrap();
+    let read = move |process: &Process| match exec.look(process) {
+        Ok(Some(pattern)) => Reading::Pattern(pattern),
+        _ => Reading::Nothing,
+    };
+    let mut reader = Reader::new(socket, Arc::clone(&shared), tell, read);
+    let thread = std::thread::spawn(move || reader.read_until_the_end());
+    let first = told.recv_timeout(Duration::from_secs(20));
+    rustix::io::write(&shared.end, &1u64.to_ne_bytes()).unwrap();
+    thread.join().unwrap();
+    miner.kill().unwrap();
+    miner.wait().unwrap();
+    assert_eq!(first.unwrap().pid, miner.id());
+    assert!(shared.counts().missed.overflows > 0);
 }

@@ -51,8 +51,13 @@ impl Message {
         if (word(16), word(20)) != (Some(CN_IDX_PROC), Some(CN_VAL_PROC)) {
             return Message::Other;
         }
-        match (word(WHAT), word(24), word(OF_EVENT), word(OF_EVENT + 4)) {
-            (Some(ANSWER), Some(to), Some(error), _) => Message::Answer { to, error },
+        match (word(WHAT), word(28), word(OF_EVENT), word(OF_EVENT + 4)) {
+            // The sequence number is the kernel's own; what we wrote to `ack` comes back plus one
+            // (`cn_proc_ack` in drivers/connector/cn_proc.c).
+            (Some(ANSWER), Some(ack), Some(error), _) => Message::Answer {
+                to: ack.wrapping_sub(1),
+                error,
+            },
             (Some(PROC_EVENT_EXEC), _, _, Some(pid)) => Message::Exec { pid },
             _ => Message::Other,
         }
@@ -65,7 +70,7 @@ pub fn request(number: u32) -> Vec<u8> {
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(NLMSG_DONE.to_ne_bytes());
     bytes.extend([0; 10]);
-    for word in [CN_IDX_PROC, CN_VAL_PROC, number, 0] {
+    for word in [CN_IDX_PROC, CN_VAL_PROC, 0, number] {
         bytes.extend(word.to_ne_bytes());
     }
     bytes.extend(4u16.to_ne_bytes());
