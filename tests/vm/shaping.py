@@ -85,7 +85,8 @@ def scenario(vm):
     for kind in ("running", "stopped"):
         expect(2.4 < one[kind]["seconds"] < 12, f"{kind}: {one[kind]['seconds']} s")
     running = one["running"]
-    expect(running["resent"] < 20, f"{running['resent']} segments were sent again")
+    # How few segments are sent again is shown natively (tests/egress/shape.rs): with an emulated clock fq_codel
+    # sees delays that are not there, and drops for them (0 and 90 of 1,049 in two runs).
     for words in ("qdisc htb 4857: dev hwshape", "qdisc fq_codel", "qdisc pfifo 77: dev node0 root"):
         expect(words in running["queues"], f"no {words!r} in {running['queues']}")
     expect("rate 4Mbit" in running["classes"], f"classes: {running['classes']}")
