@@ -3,6 +3,7 @@
 //! [`Config::parse`] either yields a whole configuration or the list of all that is wrong; a file
 //! is never half accepted. `config.example.toml` shows every key with its default.
 
+mod advice;
 mod classes;
 mod decode;
 mod evidence;
