@@ -1,5 +1,6 @@
 //! What is shown, as plain data.
 
+use crate::evidence::connector::Missed;
 use crate::judge::Rung;
 use crate::units::{CoreSeconds, Cores};
 use std::time::Duration;
@@ -133,6 +134,8 @@ pub struct MetricsSnapshot {
     pub unknown_units: u64,
     /// Journal entries lost since the daemon started.
     pub journal_lost: u64,
+    /// Starts of programs that the senses could not read, since the daemon started.
+    pub starts_missed: Missed,
     /// Refusals the kernel told of since the daemon started.
     pub refusals: u64,
     /// Verdicts since the daemon started, by the rung they led to.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::cgroup::CgroupId;
 use crate::config::{Listen, Metrics};
+use crate::evidence::connector::Missed;
 use crate::judge::Rung;
 use crate::units::{CoreSeconds, Cores};
 use std::sync::Arc;
@@ -86,6 +87,26 @@ fn a_servers_numbers_stand_under_its_user() {
         !text.contains("# EOF") && !text.contains("# UNIT"),
         "{text}"
     );
+}
+
+#[test]
+fn starts_that_could_not_be_read_are_counted_by_their_reason() {
+    let snapshot = MetricsSnapshot {
+        starts_missed: Missed {
+            too_fast: 3,
+            ended: 2,
+            overflows: 1,
+        },
+        ..MetricsSnapshot::default()
+    };
+    let text = text(snapshot, Format::Prometheus);
+    for line in [
+        "hubwarden_starts_missed_total{reason=\"too_fast\"} 3",
+        "hubwarden_starts_missed_total{reason=\"ended\"} 2",
+        "hubwarden_starts_missed_total{reason=\"overflows\"} 1",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
 }
 
 #[test]

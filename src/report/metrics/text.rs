@@ -127,6 +127,17 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     out.counter("egress_refusals", help, None, snapshot.refusals)?;
     let help = "Journal entries lost since the daemon started.";
     out.counter("journal_entries_lost", help, None, snapshot.journal_lost)?;
+    let help = "Starts of programs that the senses for miners could not read since the daemon \
+                started, by the reason: too_fast were over 100 a second of one server, of ended the \
+                program was over, of overflows each stands for an unknown number.";
+    let missed = snapshot.starts_missed;
+    let missed = [
+        ("too_fast", missed.too_fast),
+        ("ended", missed.ended),
+        ("overflows", missed.overflows),
+    ];
+    let missed = missed.map(|(why, count)| ([("reason", why)], count));
+    out.counters("starts_missed", help, None, missed)?;
     let help = "CPU time of all servers since the daemon started.";
     let seconds = Some(&Unit::Seconds);
     out.counter("servers_cpu", help, seconds, snapshot.cpu.as_secs_f64())?;
