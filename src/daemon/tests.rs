@@ -27,6 +27,7 @@ mod names;
 mod outside;
 mod outsiders;
 mod people;
+mod refusals;
 mod shown;
 mod stopping;
 

@@ -108,7 +108,7 @@ pub struct ServerMetrics {
     pub pids: Option<u64>,
     /// Verdicts since the daemon started, by the rung they led to.
     pub verdicts: Tally,
-    /// Refusals the kernel told of since the daemon started.
+    /// Packets refused since the daemon started, as the packet rules counted them.
     pub refusals: u64,
     /// Packets that the server sent, as the packet rules counted them since the daemon started.
     pub sent_packets: u64,
@@ -133,8 +133,10 @@ pub struct MetricsSnapshot {
     pub unknown_units: u64,
     /// Journal entries lost since the daemon started.
     pub journal_lost: u64,
-    /// Refusals the kernel told of since the daemon started.
+    /// Packets refused since the daemon started, as the packet rules counted them.
     pub refusals: u64,
+    /// Those of them that the kernel told of one by one.
+    pub refusals_told: u64,
     /// Verdicts since the daemon started, by the rung they led to.
     pub verdicts: Tally,
     /// How long the ticks took.
