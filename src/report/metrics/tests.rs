@@ -53,8 +53,9 @@ fn text(snapshot: MetricsSnapshot, format: Format) -> String {
 fn a_servers_numbers_stand_under_its_user() {
     let mut ledger = Ledger::default();
     ledger.verdict(CgroupId(1), Rung::Throttled);
-    ledger.refused(Some(CgroupId(1)));
-    ledger.refused(None);
+    ledger.refused(Some(CgroupId(1)), 40);
+    ledger.refused(None, 2);
+    ledger.told();
     ledger.ticked(Duration::from_millis(3));
     let snapshot = book(&mut ledger, vec![reading(1, "alice", 10)]);
     let text = text(snapshot, Format::Prometheus);
@@ -69,8 +70,9 @@ fn a_servers_numbers_stand_under_its_user() {
         "hubwarden_server_memory_bytes{user=\"alice\",server=\"\"} 1048576",
         "hubwarden_server_pids{user=\"alice\",server=\"\"} 7",
         "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",rung=\"throttled\"} 1",
-        "hubwarden_server_egress_refusals_total{user=\"alice\",server=\"\"} 1",
-        "hubwarden_egress_refusals_total 2",
+        "hubwarden_server_egress_refusals_total{user=\"alice\",server=\"\"} 40",
+        "hubwarden_egress_refusals_total 42",
+        "hubwarden_egress_refusals_told_total 1",
         "hubwarden_verdicts_total{rung=\"throttled\"} 1",
         "hubwarden_servers{rung=\"throttled\"} 1",
         "hubwarden_tick_duration_seconds_count 1",

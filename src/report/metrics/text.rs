@@ -122,9 +122,11 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     let verdicts = snapshot.verdicts.iter();
     let verdicts = verdicts.map(|(rung, count)| ([("rung", rung.as_str())], count));
     out.counters("verdicts", help, None, verdicts)?;
-    let help = "Refused packets the kernel told of since the daemon started; it tells of ten a \
-                minute and server at most.";
+    let help = "Packets refused since the daemon started; in observe mode those that would have \
+                been refused.";
     out.counter("egress_refusals", help, None, snapshot.refusals)?;
+    let help = "Those of them that the kernel told of one by one, ten a minute and server at most.";
+    out.counter("egress_refusals_told", help, None, snapshot.refusals_told)?;
     let help = "Journal entries lost since the daemon started.";
     out.counter("journal_entries_lost", help, None, snapshot.journal_lost)?;
     let help = "Starts of programs that the senses for miners could not read since the daemon \
@@ -196,7 +198,8 @@ fn servers(out: &mut Writer<'_>, all: &[ServerMetrics]) -> fmt::Result {
     let help = "Verdicts since the daemon started, by the rung they led to.";
     out.counters("server_verdicts", help, None, verdicts)?;
     let refusals = all.iter().map(|s| (labels(s), s.refusals));
-    let help = "Refused packets the kernel told of since the daemon started; ten a minute at most.";
+    let help = "Packets of the server that were refused since the daemon started; in observe mode \
+                those that would have been refused.";
     out.counters("server_egress_refusals", help, None, refusals)?;
     let packets = all.iter().map(|s| (labels(s), s.sent_packets));
     let help = "Packets the server sent since the daemon started, refused ones and those to itself \
