@@ -50,6 +50,7 @@ mod policy;
 mod private;
 mod readback;
 mod refusal;
+mod refused;
 mod ruleset;
 #[cfg(any(test, fuzzing))]
 pub mod seams;
@@ -77,3 +78,4 @@ pub use people::{People, Person, Place};
 pub use policy::{Admitted, Policy};
 pub use private::{Closed, lies_in};
 pub use refusal::{Refusal, RefusedBy};
+pub use refused::Refused;
