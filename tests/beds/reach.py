@@ -231,11 +231,9 @@ def lines(title, rows, results):
     out = []
     for number, row in enumerate(rows):
         cells = {family: [cell(results[place].get((number, family))) for place in PLACES] for family in row.families}
-        groups = [cells[4]] if list(cells) == [4] else []
-        if not groups:
-            groups = [cells[4]] if cells[4] == cells[6] else [cells[4], cells[6]]
-        for at, group in enumerate(groups):
-            name = "4, 6" if len(cells) == 2 and len(groups) == 1 else "46"[at]
+        same = len(cells) == 2 and cells[4] == cells[6]
+        groups = {"4, 6": cells[4]} if same else cells
+        for name, group in groups.items():
             out.append(f"| {title} | {row.client} | {row.target} | {name} | {' | '.join(group)} |")
     return out
 
