@@ -4,6 +4,7 @@
 use super::Failure;
 use crate::cgroup::stat::CpuStat;
 use crate::config::Config;
+use crate::evidence::connector::Missed;
 use crate::evidence::modes::Modes;
 use crate::evidence::senses::{Senses, Suspect};
 use crate::evidence::{Evidence, Fact};
@@ -41,6 +42,7 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
     let mut evidence: Vec<Evidence> = Vec::new();
     let mut told = None;
     let mut modes = Modes::default();
+    let mut missed = Missed::default();
     while begun.elapsed() < end {
         let next = begun.elapsed() + EVERY;
         let now = Time(begun.elapsed());
@@ -59,6 +61,17 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
             if counted.modes.total() > modes.total() {
                 modes = counted.modes;
             }
+        }
+        let now_missed = senses.starts_missed();
+        if now_missed != missed {
+            missed = now_missed;
+            let Missed {
+                too_fast,
+                ended,
+                overflows,
+            } = missed;
+            let missed = json!({ "too_fast": too_fast, "ended": ended, "overflows": overflows });
+            print(&json!({ "starts_missed": missed }));
         }
         std::thread::sleep(next.saturating_sub(begun.elapsed()));
     }

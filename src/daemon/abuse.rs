@@ -2,7 +2,7 @@
 //!
 //! What is seen at two ticks in a row is told: a scan and a flood last, an accident does not.
 
-use super::{Daemon, Inner, now};
+use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::egress::FanOut;
@@ -20,21 +20,18 @@ pub(super) struct Abuse {
     /// Who was seen at the tick before.
     scanned: BTreeSet<CgroupId>,
     flooded: BTreeSet<CgroupId>,
-    /// When packets were counted last.
-    counted: Option<Time>,
     trouble: bool,
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Looks for connections that are not answered, and packets in great number.
-    pub(super) fn watch_abuse(self: &Rc<Self>) {
-        let now = now();
+    pub(super) fn watch_abuse(self: &Rc<Self>, now: Time) {
         let mut inner = self.inner.borrow_mut();
         if inner.off {
             return;
         }
         let mut found = inner.scans();
-        found.extend(inner.floods(now));
+        found.extend(inner.floods());
         drop(inner);
         for (id, fact) in found {
             self.abused(id, fact, now);
@@ -71,16 +68,18 @@ impl Inner {
         twice(&mut self.abuse.scanned, facts.collect())
     }
 
-    fn floods(&mut self, now: Time) -> Vec<(CgroupId, Fact)> {
-        let since = self.abuse.counted.replace(now);
-        let sent = self.count_sent();
-        let Some(since) = since else {
+    fn floods(&mut self) -> Vec<(CgroupId, Fact)> {
+        let Some(span) = self.counters.span else {
             return Vec::new();
         };
-        let seconds = now.since(since).as_secs_f64();
-        let facts = sent.into_iter().filter_map(|(id, (packets, bytes))| {
-            Some((id, scan::volume(packets, bytes, seconds)?))
-        });
+        let seconds = span.as_secs_f64();
+        let facts = self
+            .counters
+            .sent
+            .iter()
+            .filter_map(|(id, (packets, bytes))| {
+                Some((*id, scan::volume(*packets, *bytes, seconds)?))
+            });
         twice(&mut self.abuse.flooded, facts.collect())
     }
 }

@@ -3,6 +3,7 @@
 use super::sharing::Place;
 use super::state::{Changed, Record};
 use super::stopping::Stopping;
+use super::unlogged::Refusals;
 use crate::act::Owner;
 use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
@@ -11,7 +12,6 @@ use crate::judge::{Case, Policy, Verdict};
 use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// One cgroup that is or may be a server.
@@ -34,9 +34,6 @@ pub(super) enum Entry {
     /// A hub user's server, or the slice of a hub user's.
     Guarded(Box<Guarded>),
 }
-
-/// Refusals that were told lately, by protocol, destination and port.
-pub(super) type Refusals = BTreeMap<(u8, IpAddr, Option<u16>), Time>;
 
 /// A server under supervision.
 pub(super) struct Guarded {
@@ -83,7 +80,7 @@ pub(super) struct Guarded {
     pub instead: Option<ClassName>,
     /// Denied names it asked for, told lately.
     pub asked: BTreeMap<String, Time>,
-    /// What was refused and told lately.
+    /// What was refused.
     pub refusals: Refusals,
 }
 
@@ -115,7 +112,7 @@ impl Guarded {
             trouble: None,
             instead: None,
             asked: BTreeMap::new(),
-            refusals: BTreeMap::new(),
+            refusals: Refusals::default(),
         }
     }
 

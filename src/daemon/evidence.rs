@@ -5,6 +5,7 @@
 //! something.
 
 mod dossier;
+mod missed;
 mod thread;
 
 pub(super) use dossier::Dossier;

@@ -4,7 +4,6 @@ use super::Inner;
 use super::entries::{Entry, Guarded};
 use crate::cgroup::{CgroupId, Gauges};
 use crate::config::Config;
-use crate::egress::Sent;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::{Cores, Mode};
@@ -17,8 +16,6 @@ pub(super) struct Meter {
     /// Verdicts, refusals and sums; written to as they happen.
     pub ledger: Ledger,
     gauges: BTreeMap<CgroupId, Gauges>,
-    /// What the packet rules had counted when they were last read.
-    sent: BTreeMap<CgroupId, Sent>,
     /// The last trouble told, so that a lasting one is told once.
     told: Option<String>,
 }
@@ -29,7 +26,6 @@ impl Meter {
             exporter: Exporter::new(config.metrics.clone()),
             ledger: Ledger::default(),
             gauges: BTreeMap::new(),
-            sent: BTreeMap::new(),
             told: None,
         }
     }
@@ -82,35 +78,9 @@ impl Inner {
         }
     }
 
-    /// Books what servers sent since the last tick, and says it: packets and bytes. A table that was
-    /// loaded again, and a server admitted again, count from nothing: then all of it is new.
-    pub(super) fn count_sent(&mut self) -> BTreeMap<CgroupId, (u64, u64)> {
-        let mut news = BTreeMap::new();
-        if !self.loaded {
-            return news;
-        }
-        let Ok(sent) = self.firewall.sent() else {
-            // What is wrong with the table is the next check's to tell.
-            return news;
-        };
-        let wanted = self.meter.exporter.wanted();
-        let mut last = BTreeMap::new();
-        for now in sent {
-            let known = self.meter.sent.get(&now.cgroup);
-            let (packets, bytes) = match known {
-                Some(before) if before.packets <= now.packets && before.bytes <= now.bytes => {
-                    (now.packets - before.packets, now.bytes - before.bytes)
-                }
-                _ => (now.packets, now.bytes),
-            };
-            if wanted {
-                self.meter.ledger.sent(now.cgroup, packets, bytes);
-            }
-            news.insert(now.cgroup, (packets, bytes));
-            last.insert(now.cgroup, now);
-        }
-        self.meter.sent = last;
-        news
+    /// Whether anybody is to see them.
+    pub(super) fn shows_metrics(&self) -> bool {
+        self.meter.exporter.wanted()
     }
 
     fn node_metrics(&self) -> MetricsSnapshot {
@@ -123,6 +93,7 @@ impl Inner {
             egress_loaded: self.loaded,
             unknown_units: self.entries.values().filter(unknown).count() as u64,
             journal_lost: self.journal.lost(),
+            starts_missed: self.dossiers.starts_missed(),
             ..MetricsSnapshot::default()
         }
     }

@@ -11,6 +11,7 @@ mod classes;
 mod commands;
 mod containers;
 mod contention;
+mod counters;
 mod egress;
 mod ending;
 mod enforce;
@@ -40,6 +41,7 @@ mod state;
 mod stopping;
 mod sweep;
 mod traffic;
+mod unlogged;
 mod watch;
 
 pub use brake::lift;
@@ -184,6 +186,12 @@ struct Inner {
     lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
     unknown_refused: Option<Time>,
+    /// What was refused to them, and no line of the journal stands for.
+    unknown_unlogged: unlogged::Unlogged,
+    /// Who ended since refusals were counted last.
+    ended: Vec<refusals::Ended>,
+    /// What the packet rules counted, as of this tick.
+    counters: counters::Counters,
     /// What the hub said last of its servers and people.
     directory: Rc<HubDirectory>,
     /// Containers told of as nobody's.
@@ -254,6 +262,9 @@ impl<C, U> Daemon<C, U> {
                 lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,
+                unknown_unlogged: unlogged::Unlogged::default(),
+                ended: Vec::new(),
+                counters: counters::Counters::default(),
                 directory: Rc::default(),
                 told_unknown: BTreeSet::new(),
                 hub_trouble: None,

@@ -1,7 +1,7 @@
 //! Names that servers asked for and may not have.
 
 use super::Daemon;
-use super::refusals::{MOST_TOLD, TELL_AGAIN};
+use super::unlogged::{MOST_TOLD, TELL_AGAIN};
 use crate::act::CpuControl;
 use crate::egress::names::{Asked, DeniedBy};
 use crate::hub::Units;

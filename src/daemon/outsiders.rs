@@ -6,15 +6,16 @@
 //! rules are told what is new.
 
 use super::entries::{Entry, Guarded, level};
-use super::refusals::worth_telling;
+use super::refusals::Ended;
+use super::unlogged::Refusals;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::config::Outside;
 use crate::egress::{ClassName, People, Person, Place, Refusal};
 use crate::hub::{Account, ContainerCgroup, HubUser, Spawner, UnitName, Units};
-use crate::report::refused_outside;
-use crate::units::Time;
+use crate::report::{Journal, not_logged_outside, refused_outside};
+use crate::units::{Mode, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
@@ -60,10 +61,10 @@ pub(super) struct Outsiders {
 }
 
 /// One who is judged.
-struct Outsider {
+pub(super) struct Outsider {
     user: HubUser,
-    person: Person,
-    refusals: super::entries::Refusals,
+    pub(super) person: Person,
+    pub(super) refusals: Refusals,
 }
 
 /// The cgroups that belong to one uid.
@@ -177,6 +178,8 @@ impl Inner {
             if judged.get(&uid).is_some_and(same) {
                 self.outsiders.numbers.insert(outsider.person.number, uid);
                 kept.insert(uid, outsider);
+            } else if self.loaded {
+                self.ended.push(Ended::Outsider(Box::new(outsider)));
             }
         }
         let mut people = People {
@@ -296,7 +299,8 @@ impl Inner {
 
     /// The cgroup whose account something goes to that a number outside names.
     pub(super) fn account_outside(&self, number: u32) -> Option<CgroupId> {
-        let person = &self.outsiders.by_number(number)?.person;
+        let uid = self.outsiders.numbers.get(&number)?;
+        let person = &self.outsiders.judged.get(uid)?.person;
         let place = person.servers.first().or(person.slice.as_ref())?;
         Some(place.cgroup)
     }
@@ -310,22 +314,28 @@ impl Inner {
         let Some(outsider) = uid.and_then(|uid| self.outsiders.judged.get_mut(uid)) else {
             return false;
         };
-        if worth_telling(&mut outsider.refusals, refusal, now) {
+        if let Some(more) = outsider.refusals.line(refusal, now) {
             let told = refused_outside(&outsider.user, outsider.person.uid, mode, refusal);
-            self.tell(told);
+            self.tell(told.and_not_logged(more));
         }
         true
     }
 }
 
 impl Outsiders {
-    fn by_number(&self, number: u32) -> Option<&Outsider> {
-        self.judged.get(self.numbers.get(&number)?)
+    /// Whom a number of the packet rules' names.
+    pub(super) fn by_number(&mut self, number: u32) -> Option<&mut Outsider> {
+        self.judged.get_mut(self.numbers.get(&number)?)
+    }
+
+    /// Everybody who is judged.
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Outsider> {
+        self.judged.values_mut()
     }
 
     /// Whose doing it is what a number of the packet rules' names.
     pub(super) fn user_of(&self, number: u32) -> Option<&HubUser> {
-        Some(&self.by_number(number)?.user)
+        Some(&self.judged.get(self.numbers.get(&number)?)?.user)
     }
 
     /// A number that nobody has, for a uid.
@@ -338,6 +348,15 @@ impl Outsiders {
                 free.insert(uid);
                 return number;
             }
+        }
+    }
+}
+
+impl Outsider {
+    /// A line for packets that have none.
+    pub(super) fn tell_left(&self, journal: &Journal, left: u64, mode: Mode) {
+        if left > 0 {
+            journal.tell(not_logged_outside(&self.user, self.person.uid, mode, left));
         }
     }
 }

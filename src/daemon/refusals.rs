@@ -1,21 +1,23 @@
-//! What the packet rules refused, as it is told.
+//! What the packet rules refused: told one by one as far as that is worth it, counted whole.
 
-use super::entries::Refusals;
+use super::entries::{Entry, Guarded};
+use super::outsiders::Outsider;
+use super::unlogged::{Refusals, TELL_AGAIN};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::egress::{Refusal, RefusedBy};
 use crate::evidence::Fact;
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use std::rc::Rc;
-use std::time::Duration;
 
-/// The same refusal of the same server is told again after this long.
-pub(super) const TELL_AGAIN: Duration = Duration::from_secs(3600);
-/// Different refusals told per server within that time.
-pub(super) const MOST_TOLD: usize = 64;
+/// Who ended, and may have refusals that are yet to be counted.
+pub(super) enum Ended {
+    Server(Box<Guarded>),
+    Outsider(Box<Outsider>),
+}
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Tells a refusal, once an hour for the same server and destination.
@@ -23,7 +25,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut inner = self.inner.borrow_mut();
         let mode = inner.config.mode;
         let id = refusal.number.and_then(|number| inner.sender(number));
-        inner.meter.ledger.refused(id);
+        inner.meter.ledger.told();
         let journal = inner.journal.clone();
         if inner.refused_outside(refusal, now) {
             drop(inner);
@@ -31,8 +33,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         match id.and_then(|id| inner.guarded(id)) {
             Some(guarded) => {
-                if worth_telling(&mut guarded.refusals, refusal, now) {
-                    journal.tell(guarded.story(mode).refused(refusal));
+                if let Some(more) = guarded.refusals.line(refusal, now) {
+                    let told = guarded.story(mode).refused(refusal);
+                    journal.tell(told.and_not_logged(more));
                 }
             }
             None => inner.refused_unknown(refusal, now),
@@ -53,9 +56,68 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// The cgroup whose account something goes to that a number of the packet rules' names.
-    fn sender(&self, number: u32) -> Option<CgroupId> {
+    pub(super) fn sender(&self, number: u32) -> Option<CgroupId> {
         let known = self.numbers.get(&number).copied();
         known.or_else(|| self.account_outside(number))
+    }
+
+    /// Once a tick: takes in how much was refused to whom, for metrics and for the journal.
+    pub(super) fn count_refused(&mut self, now: Time) {
+        let mut ended = std::mem::take(&mut self.ended);
+        for refused in std::mem::take(&mut self.counters.refused) {
+            let number = refused.number;
+            let id = number.and_then(|number| self.sender(number));
+            self.meter.ledger.refused(id, refused.packets);
+            let of_ended = ended.iter_mut().find(|gone| Some(gone.number()) == number);
+            let refusals = match (of_ended, number) {
+                (Some(gone), _) => Some(gone.refusals()),
+                (None, Some(number)) => self.refusals_of(number),
+                (None, None) => None,
+            };
+            match refusals {
+                Some(refusals) => refusals.counted(refused.packets, now),
+                None => self.unknown_unlogged.counted(refused.packets, now),
+            }
+        }
+        let (mode, journal) = (self.config.mode, self.journal.clone());
+        for mut gone in ended {
+            let left = gone.refusals().rest();
+            match &gone {
+                Ended::Server(guarded) => tell_left(&journal, guarded, left, mode),
+                Ended::Outsider(outsider) => outsider.tell_left(&journal, left, mode),
+            }
+        }
+        self.tell_unlogged(&|refusals| refusals.overdue(now));
+    }
+
+    /// The daemon ends: what no line stands for is told now.
+    pub(super) fn tell_all_unlogged(&mut self, now: Time) {
+        self.read_counters(now);
+        self.count_refused(now);
+        self.tell_unlogged(&Refusals::rest);
+    }
+
+    /// Tells of everybody how many packets have no line, as far as they are to have one now.
+    fn tell_unlogged(&mut self, left: &dyn Fn(&mut Refusals) -> u64) {
+        let (mode, journal) = (self.config.mode, self.journal.clone());
+        for entry in self.entries.values_mut() {
+            if let Entry::Guarded(guarded) = entry {
+                let left = left(&mut guarded.refusals);
+                tell_left(&journal, guarded, left, mode);
+            }
+        }
+        for outsider in self.outsiders.all() {
+            let left = left(&mut outsider.refusals);
+            outsider.tell_left(&journal, left, mode);
+        }
+    }
+
+    /// What was refused to whom a number names.
+    fn refusals_of(&mut self, number: u32) -> Option<&mut Refusals> {
+        match self.numbers.get(&number).copied() {
+            Some(id) => Some(&mut self.guarded(id)?.refusals),
+            None => Some(&mut self.outsiders.by_number(number)?.refusals),
+        }
     }
 
     /// A refusal of a unit in the guarded slice that nobody knows; once an hour for all of them.
@@ -67,6 +129,7 @@ impl Inner {
             return;
         }
         self.unknown_refused = Some(now);
+        let more = self.unknown_unlogged.logged();
         let (was, mode) = match self.config.mode {
             Mode::Enforce => ("was refused", Mode::Enforce),
             Mode::Observe => ("would have been refused", Mode::Observe),
@@ -85,21 +148,32 @@ impl Inner {
                 self.config.hub.slice
             ),
         };
-        self.tell(
-            Told::new(Kind::EgressRefused, Level::Notice, message)
-                .with("VERDICT_MODE", mode)
-                .with("DESTINATION", refusal.destination.to_canonical()),
-        );
+        let told = Told::new(Kind::EgressRefused, Level::Notice, message)
+            .with("VERDICT_MODE", mode)
+            .with("DESTINATION", refusal.destination.to_canonical());
+        self.tell(told.and_not_logged(more));
     }
 }
 
-/// Whether this was not told lately, nor too much else; notes that it is told now.
-pub(super) fn worth_telling(told: &mut Refusals, refusal: &Refusal, now: Time) -> bool {
-    told.retain(|_, at| now.since(*at) < TELL_AGAIN);
-    let target = (refusal.protocol, refusal.destination, refusal.port);
-    if told.contains_key(&target) || told.len() >= MOST_TOLD {
-        return false;
+impl Ended {
+    fn number(&self) -> u32 {
+        match self {
+            Ended::Server(guarded) => guarded.number,
+            Ended::Outsider(outsider) => outsider.person.number,
+        }
     }
-    told.insert(target, now);
-    true
+
+    fn refusals(&mut self) -> &mut Refusals {
+        match self {
+            Ended::Server(guarded) => &mut guarded.refusals,
+            Ended::Outsider(outsider) => &mut outsider.refusals,
+        }
+    }
+}
+
+/// A line for packets that have none.
+fn tell_left(journal: &Journal, guarded: &Guarded, left: u64, mode: Mode) {
+    if left > 0 {
+        journal.tell(guarded.story(mode).not_logged(left));
+    }
 }

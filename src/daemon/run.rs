@@ -106,6 +106,7 @@ where
         }
     }
     daemon.save();
+    daemon.inner.borrow_mut().tell_all_unlogged(now());
     daemon.inner.borrow().tell(Told::new(
         Kind::Stopped,
         Level::Notice,
@@ -239,10 +240,15 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.sweep(now(), None);
         self.inner.borrow_mut().send_senses(now());
         self.weigh_all(now());
-        self.inner.borrow_mut().settle_traffic(now());
+        {
+            let mut inner = self.inner.borrow_mut();
+            inner.read_counters(now());
+            inner.settle_traffic(now());
+            inner.count_refused(now());
+        }
+        self.watch_abuse(now());
         self.check_egress();
         self.follow_containers();
-        self.watch_abuse();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);

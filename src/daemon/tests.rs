@@ -27,6 +27,7 @@ mod names;
 mod outside;
 mod outsiders;
 mod people;
+mod refusals;
 mod shown;
 mod stopping;
 
@@ -96,6 +97,8 @@ struct Rules {
     generation: u32,
     altered: Vec<Difference>,
     traffic: Vec<crate::egress::Traffic>,
+    refused: Vec<crate::egress::Refused>,
+    sent: Vec<crate::egress::Sent>,
     bridges: Bridges,
     people: People,
     policy: Option<EgressPolicy>,
@@ -200,7 +203,11 @@ impl Firewall for FakeFirewall {
     }
 
     fn sent(&mut self) -> Result<Vec<crate::egress::Sent>, Error> {
-        Ok(Vec::new())
+        Ok(self.rules().sent.clone())
+    }
+
+    fn refused(&mut self) -> Result<Vec<crate::egress::Refused>, Error> {
+        Ok(std::mem::take(&mut self.rules().refused))
     }
 
     fn lacks(&mut self) -> Option<String> {

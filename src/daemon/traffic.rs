@@ -81,23 +81,21 @@ impl Inner {
         self.settle_classes(now);
     }
 
+    /// Whether any class has a daily share.
+    pub(super) fn has_daily_shares(&self) -> bool {
+        let mut classes = self.config.egress.classes.values();
+        classes.any(|class| class.limits.bytes_per_day.is_some())
+    }
+
     /// Where any class has a daily share, adds up what users had of it.
     pub(super) fn count_traffic(&mut self, today: &str) {
-        let limits = self.config.egress.classes.values();
-        if !limits
-            .into_iter()
-            .any(|class| class.limits.bytes_per_day.is_some())
-        {
+        if !self.has_daily_shares() {
             return;
         }
         if self.traffic.turn(today) {
             self.dirty = true;
         }
-        if !self.loaded {
-            return;
-        }
-        // What is wrong with the table is the next check's to tell.
-        let Ok(now) = self.firewall.traffic() else {
+        let Some(now) = self.counters.traffic.take() else {
             return;
         };
         let Inner {

@@ -3,6 +3,7 @@
 use super::entries::{Entry, Guarded, level, unit_of};
 use super::outside::uid_of_cgroup;
 use super::places::{filter, slices, within};
+use super::refusals::Ended;
 use super::state::Record;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
@@ -213,6 +214,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     inner.tell(told);
                 }
                 inner.tell(guarded.story(mode).gone());
+                if inner.loaded {
+                    inner.ended.push(Ended::Server(guarded));
+                }
                 inner.dirty = true;
             }
             Some(Entry::Other { exempt: true, .. }) => inner.shut_out(id),

@@ -28,7 +28,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Bitwise { .. } => "bitwise",
         Expr::Lookup { .. } => "lookup",
         Expr::Immediate { .. } | Expr::Verdict(_) => "immediate",
-        Expr::Update { .. } => "dynset",
+        Expr::Update { .. } | Expr::Add { .. } | Expr::Remove { .. } => "dynset",
         Expr::Fib { .. } => "fib",
         Expr::Limit { .. } => "limit",
         Expr::Counter => "counter",
@@ -136,9 +136,7 @@ fn attributes(w: &mut Writer, expr: &Expr) {
             timeout_ms,
             expr,
         } => {
-            w.text(NFTA_DYNSET_SET_NAME, set)
-                .be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
-            w.be32(NFTA_DYNSET_SREG_KEY, key.number());
+            keyed(w, set, NFT_DYNSET_OP_UPDATE, *key);
             if *timeout_ms > 0 {
                 w.be64(NFTA_DYNSET_TIMEOUT, *timeout_ms);
             }
@@ -146,6 +144,8 @@ fn attributes(w: &mut Writer, expr: &Expr) {
                 write(w, NFTA_DYNSET_EXPR, expr);
             }
         }
+        Expr::Add { set, key } => keyed(w, set, NFT_DYNSET_OP_ADD, *key),
+        Expr::Remove { set, key } => keyed(w, set, NFT_DYNSET_OP_DELETE, *key),
         Expr::Fib { to, incoming } => {
             let interface = if *incoming { NFTA_FIB_F_IIF } else { 0 };
             w.be32(NFTA_FIB_DREG, to.number())
@@ -213,6 +213,25 @@ fn attributes(w: &mut Writer, expr: &Expr) {
         Expr::Foreign { data, .. } => {
             w.raw(data);
         }
+    }
+}
+
+fn keyed(w: &mut Writer, set: &str, op: u32, key: Reg) {
+    w.text(NFTA_DYNSET_SET_NAME, set).be32(NFTA_DYNSET_OP, op);
+    w.be32(NFTA_DYNSET_SREG_KEY, key.number());
+}
+
+/// What is added and removed without a time or an expression of its own; nothing else is ours.
+fn read_keyed(a: Attributes<'_>) -> Option<Expr> {
+    let set = a.text(NFTA_DYNSET_SET_NAME)?.to_owned();
+    let key = Reg::from_number(a.be32(NFTA_DYNSET_SREG_KEY)?)?;
+    if a.be64(NFTA_DYNSET_TIMEOUT).unwrap_or(0) != 0 || a.get(NFTA_DYNSET_EXPR).is_some() {
+        return None;
+    }
+    match a.be32(NFTA_DYNSET_OP)? {
+        NFT_DYNSET_OP_ADD => Some(Expr::Add { set, key }),
+        NFT_DYNSET_OP_DELETE => Some(Expr::Remove { set, key }),
+        _ => None,
     }
 }
 
@@ -355,6 +374,7 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
                 None => None,
             },
         },
+        "dynset" => read_keyed(a)?,
         "limit" => Expr::Limit {
             rate: a.be64(NFTA_LIMIT_RATE)?,
             unit_s: a.be64(NFTA_LIMIT_UNIT)?,

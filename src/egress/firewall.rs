@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, People, Policy};
+use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, People, Policy, Refused};
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
 /// blocks; none waits for anything but the kernel.
@@ -137,6 +137,13 @@ pub trait Firewall: Send {
     /// # Errors
     /// The table could not be read.
     fn traffic(&mut self) -> Result<Vec<Traffic>, Error>;
+
+    /// How many packets were refused, or when observing would have been, since this was asked last;
+    /// who has none is left out. Under a millisecond.
+    ///
+    /// # Errors
+    /// The table could not be read. Nothing is lost by that.
+    fn refused(&mut self) -> Result<Vec<Refused>, Error>;
 
     /// What the loaded policy asks for and this kernel cannot do, with what follows from that.
     fn lacks(&mut self) -> Option<String>;

@@ -49,6 +49,7 @@ mod phrases;
 mod policy;
 mod readback;
 mod refusal;
+mod refused;
 mod ruleset;
 #[cfg(any(test, fuzzing))]
 pub mod seams;
@@ -75,3 +76,4 @@ pub use nft::Nft;
 pub use people::{People, Person, Place};
 pub use policy::{Admitted, Policy};
 pub use refusal::{Refusal, RefusedBy};
+pub use refused::Refused;

@@ -10,11 +10,12 @@ use nix::errno::Errno;
 
 use super::{
     Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall,
-    Mode, People, Policy, Sent, Traffic, bridges,
+    Mode, People, Policy, Refused, Sent, Traffic, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
     names::{self, Dictionary, Queueing},
     readback,
+    refused::RefusedCounts,
     ruleset::Ruleset,
     shape::{Shaper, Shaping},
     socket::Netlink,
@@ -46,6 +47,8 @@ pub struct Nft {
     bridges: Bridges,
     /// Whether the kernel has rules for bridges, once it was asked.
     bridging: Option<Result<(), Errno>>,
+    /// How many packets were refused.
+    refused: RefusedCounts,
 }
 
 impl Nft {
@@ -64,6 +67,7 @@ impl Nft {
             shaper: Shaper::open()?,
             bridges: Bridges::default(),
             bridging: None,
+            refused: RefusedCounts::default(),
         })
     }
 
@@ -134,6 +138,8 @@ impl Nft {
     }
 
     fn install(&mut self, attempt: &'static str, mut installed: Installed) -> Result<(), Error> {
+        // The old table takes its counters with it. One that is not there has none.
+        let _ = self.read_refused();
         installed.make_room();
         self.make_detours(&mut installed);
         let mut made = self.replace(attempt, &installed);
@@ -146,6 +152,7 @@ impl Nft {
             made = self.replace(attempt, &installed);
         }
         made.map_err(owned)?;
+        self.refused.begin_anew();
         // What cannot be taken away is in nobody's way; it is tried again with the next table.
         let _ = self.shaper.clear(&installed.shaping.detours);
         self.installed = Some(installed);
@@ -391,6 +398,11 @@ impl Firewall for Nft {
 
     fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
         self.all_traffic()
+    }
+
+    fn refused(&mut self) -> Result<Vec<Refused>, Error> {
+        self.read_refused()?;
+        Ok(self.refused.take())
     }
 
     fn lacks(&mut self) -> Option<String> {

@@ -112,6 +112,10 @@ pub enum Expr {
         timeout_ms: u64,
         expr: Option<Box<Expr>>,
     },
+    /// Add the element keyed by a register, if it is not there; one that is keeps its time.
+    Add { set: String, key: Reg },
+    /// Remove the element keyed by a register, if it is there.
+    Remove { set: String, key: Reg },
     /// Load the kind of the packet's destination address, `RTN_*`, as this node routes it; with
     /// `incoming`, as the interface that it came in by has it.
     Fib { to: Reg, incoming: bool },

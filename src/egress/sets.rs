@@ -13,6 +13,8 @@ pub const GUARDED: &str = "guarded";
 pub const LEVELS: [u8; 2] = [2, 3];
 /// The set of marks that were told of lately, each with its own limit.
 pub const TOLD: &str = "told";
+/// The set of marks whose packets were refused, each with a counter of them.
+pub const REFUSED: &str = "refused";
 const TOLD_MAX: u32 = 65_535;
 const TOLD_MS: u64 = 3_600_000;
 
@@ -87,18 +89,18 @@ pub fn of_servers() -> Vec<Set> {
             12,
         ));
     }
-    sets.push(told());
+    sets.extend(of_refused());
     sets
 }
 
-/// What was told of lately.
-pub fn told() -> Set {
-    Set {
+/// What was refused lately, and what was told of it.
+pub fn of_refused() -> [Set; 2] {
+    [REFUSED, TOLD].map(|name| Set {
         flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
         size: TOLD_MAX,
         timeout_ms: TOLD_MS,
-        ..plain(TOLD, TYPE_MARK, 4)
-    }
+        ..plain(name, TYPE_MARK, 4)
+    })
 }
 
 /// The sets that a policy fills.

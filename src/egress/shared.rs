@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     Admitted, Audit, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall, People,
-    Policy, Sent, Traffic,
+    Policy, Refused, Sent, Traffic,
 };
 
 /// The driver, whoever had it before: what a panic left of it is compared with the kernel at the
@@ -81,6 +81,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
 
     fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
         lock(self).traffic()
+    }
+
+    fn refused(&mut self) -> Result<Vec<Refused>, Error> {
+        lock(self).refused()
     }
 
     fn lacks(&mut self) -> Option<String> {

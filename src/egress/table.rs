@@ -11,7 +11,7 @@ use super::{
     Class, ClassName, Mode, Policy, Transport, limits, listed, names, people,
     phrases::{self as p, Family},
     ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
-    sets::{self, GUARDED, LEVELS, TOLD, class_chain, marks, own, servers},
+    sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, servers},
     shape,
     uapi::*,
 };
@@ -224,9 +224,17 @@ fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {
     chain(&format!("refuse_{name}"), rules)
 }
 
-/// Tell and count; then refuse, or when only observing take the mark off and let go.
+/// Count it under its mark, all that there are; tell of it, unless much was told lately.
+pub fn counted_and_told(policy: &Policy, prefix: String) -> [Rule; 2] {
+    [
+        rule("counted", [p::count_by_mark(REFUSED)]),
+        rule("", [p::tell(TOLD, policy.log_group, prefix)]),
+    ]
+}
+
+/// Count and tell; then refuse, or when only observing take the mark off and let go.
 pub fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
-    let mut rules = vec![rule("", [p::tell(TOLD, policy.log_group, prefix)])];
+    let mut rules = counted_and_told(policy, prefix).to_vec();
     match policy.mode {
         Mode::Enforce => rules.extend([rule("", [p::reset()]), rule("", [p::reject()])]),
         Mode::Observe => {

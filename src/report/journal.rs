@@ -54,6 +54,16 @@ impl Entry {
         self.fields.push((key, value.to_string()));
         self
     }
+
+    /// Has it stand for so many refused packets that have no line of their own.
+    pub fn and_not_logged(mut self, packets: u64) -> Entry {
+        if packets == 0 {
+            return self;
+        }
+        let more = format!(" {packets} more packets before it have no line of their own.");
+        self.message.push_str(&more);
+        self.with("NOT_LOGGED", packets)
+    }
 }
 
 /// The sending end; cheap to clone.

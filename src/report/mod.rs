@@ -8,5 +8,5 @@ mod story;
 
 pub use journal::{Entry, Journal, Level};
 pub use kind::Kind;
-pub use refused::refused_outside;
+pub use refused::{not_logged_outside, refused_outside};
 pub use story::Story;

@@ -7,15 +7,42 @@ use crate::units::Mode;
 
 /// What a user runs outside the server, known by its uid alone, was refused something.
 pub fn refused_outside(user: &HubUser, uid: u32, mode: Mode, refusal: &Refusal) -> Entry {
-    let whose = format!("what {user} runs outside the server, as uid {uid},");
-    refused(refusal, &whose, mode, |message| {
-        Entry::new(Kind::EgressRefused, Level::Notice, message)
-            .with("HUB_USER", user.as_str())
-            .with("HUB_SERVER", "")
-            .with("HUB_SPAWNER", Spawner::Login.as_str())
-            .with("SENDER_UID", uid)
-            .with("VERDICT_MODE", mode)
-    })
+    let entry = |message| outside(user, uid, mode, message);
+    refused(refusal, &whose_outside(user, uid), mode, entry)
+}
+
+/// So many packets of it were refused, and nothing else was logged of them.
+pub fn not_logged_outside(user: &HubUser, uid: u32, mode: Mode, packets: u64) -> Entry {
+    let entry = |message| outside(user, uid, mode, message);
+    not_logged(packets, &whose_outside(user, uid), mode, entry)
+}
+
+fn whose_outside(user: &HubUser, uid: u32) -> String {
+    format!("what {user} runs outside the server, as uid {uid},")
+}
+
+fn outside(user: &HubUser, uid: u32, mode: Mode, message: String) -> Entry {
+    Entry::new(Kind::EgressRefused, Level::Notice, message)
+        .with("HUB_USER", user.as_str())
+        .with("HUB_SERVER", "")
+        .with("HUB_SPAWNER", Spawner::Login.as_str())
+        .with("SENDER_UID", uid)
+        .with("VERDICT_MODE", mode)
+}
+
+/// Packets without a line of their own in words, `entry` being the beginning of what is told.
+pub(super) fn not_logged(
+    packets: u64,
+    whose: &str,
+    mode: Mode,
+    entry: impl FnOnce(String) -> Entry,
+) -> Entry {
+    let were = match mode {
+        Mode::Enforce => "were",
+        Mode::Observe => "would have been",
+    };
+    let message = format!("{packets} packets of {whose} {were} refused without a line for each.");
+    entry(message).with("NOT_LOGGED", packets)
 }
 
 /// The refusal in words, `entry` being the beginning of what is told.

@@ -1,6 +1,6 @@
 //! The sentences of a server's story, so that `journalctl HUB_USER=alice` reads as one.
 
-use super::refused::refused;
+use super::refused::{not_logged, refused};
 use super::{Entry, Kind, Level};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::names::{Asked, DeniedBy};
@@ -239,6 +239,14 @@ impl Story<'_> {
         })
     }
 
+    /// So many packets were refused, and nothing else was logged of them.
+    pub fn not_logged(&self, packets: u64) -> Entry {
+        let (level, kind) = (Level::Notice, Kind::EgressRefused);
+        not_logged(packets, &self.whose(), self.mode, |message| {
+            self.entry(kind, level, message)
+        })
+    }
+
     /// Another class judges its packets from now on.
     pub fn class_changed(&self, before: &ClassName, now: &ClassName, why: &str) -> Entry {
         let message = match self.mode {
@@ -421,6 +429,19 @@ mod tests {
             entry.message,
             "alice's server was refused TCP port 22 of 192.0.2.7: egress class standard does not \
              allow it."
+        );
+        let more = entry.and_not_logged(37);
+        assert!(
+            more.message
+                .ends_with("allow it. 37 more packets before it have no line of their own."),
+            "{}",
+            more.message
+        );
+        assert!(more.fields.contains(&("NOT_LOGGED", "37".into())));
+        let entry = told(Mode::Observe, |story| story.not_logged(5));
+        assert_eq!(
+            entry.message,
+            "5 packets of alice's server would have been refused without a line for each."
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use hubwarden::egress::{Error, Mode, Policy, Refusal, Refusals, RefusedBy};
+use hubwarden::egress::{Error, Firewall, Mode, Policy, Refusal, Refusals, Refused, RefusedBy};
 
 use crate::{
     bed::{Agent, HOST4, HOST6, Link, Netns, Slice},
@@ -129,4 +129,33 @@ fn a_group_is_listened_to_by_one_and_the_second_is_told_so() {
         ));
         let _other = Refusals::listen(6).unwrap();
     });
+}
+
+#[test]
+fn every_refused_packet_is_counted_whether_it_was_told_of_or_not() {
+    for mode in [Mode::Enforce, Mode::Observe] {
+        let (link, slice) = (Link::new(), Slice::new());
+        let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+        let mut new = Agent::new(&link.node, Some(&slice.cgroup("new.service")));
+        let policy = Policy { mode, ..policy() };
+        let servers = [alice.admitted(1, "standard")];
+        let mut nft = loaded(&link.node, &policy, &[slice.id()], &servers);
+        assert_eq!(nft.refused().unwrap(), []);
+        alice.tell(&format!("flood {HOST4} 7777 3000"));
+        alice.tell(&format!("flood {HOST6} 7777 500"));
+        let refused = |number, packets| Refused { number, packets };
+        assert_eq!(nft.refused().unwrap(), [refused(Some(1), 3500)], "{mode:?}");
+        assert_eq!(nft.refused().unwrap(), [], "asked for already");
+        // What was counted when the table is loaded anew is not lost with it.
+        alice.tell(&format!("flood {HOST4} 7777 700"));
+        new.tell(&format!("flood {HOST4} 7777 20"));
+        nft.load(&policy, &[slice.id()], &servers).unwrap();
+        alice.tell(&format!("flood {HOST4} 7777 1000"));
+        assert_eq!(
+            nft.refused().unwrap(),
+            [refused(None, 20), refused(Some(1), 1700)],
+            "{mode:?}"
+        );
+        assert_eq!(nft.verify().unwrap(), [], "counts are no difference");
+    }
 }

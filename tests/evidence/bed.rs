@@ -1,9 +1,10 @@
-//! A cgroup of our own with processes in it that do not want to be looked at (`hostile.c`).
+//! A cgroup of our own with processes in it that do not want to be looked at (`hostile.c`), or that
+//! start programs without end (`storm.c`).
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -50,7 +51,28 @@ impl Bed {
 
     /// The same, from a file with this name.
     pub fn start_as(&self, name: &OsStr, arguments: &[&OsStr]) -> Hostile {
-        let mut command = self.command(name, arguments);
+        self.run(self.command(name, arguments))
+    }
+
+    /// A process that starts programs one after the other, and ends after so many: two more than
+    /// `again`, since it is started by way of `setpriv`.
+    pub fn storm(&self, name: &OsStr, again: u32, arguments: &[&OsStr]) -> Hostile {
+        let again = format!("{again:08}");
+        let mut all = vec![OsStr::new(&again)];
+        all.extend(arguments);
+        self.lay(name, storm());
+        self.run(self.command(name, &all))
+    }
+
+    /// CPU time that its processes have used.
+    pub fn used(&self) -> Duration {
+        let text = fs::read(self.directory.join("cpu.stat")).unwrap();
+        hubwarden::cgroup::stat::CpuStat::parse(&text)
+            .unwrap()
+            .usage
+    }
+
+    fn run(&self, mut command: Command) -> Hostile {
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         // Until it is what it will be: what is seen before is a copy of this test.
         for _ in 0..200 {
@@ -87,11 +109,7 @@ impl Bed {
     }
 
     fn command_of(&self, start: &str, name: &OsStr, arguments: &[&OsStr]) -> Command {
-        let file = self.files.path().join(name);
-        if !file.exists() {
-            fs::copy(program(), &file).unwrap();
-            std::os::unix::fs::chown(&file, Some(NOBODY), None).unwrap();
-        }
+        let file = self.lay(name, hostile());
         // By way of a shell that enters first, so that nothing of it is ever outside.
         let mut command = Command::new("/bin/sh");
         command
@@ -103,11 +121,14 @@ impl Bed {
         command
     }
 
-    /// A number that processes of the bed's may add to.
-    pub fn counter(&self) -> Counter {
-        let path = self.file("counter");
-        fs::write(&path, [0; 4096]).unwrap();
-        Counter(path)
+    /// A program with this name; one that is there already stays.
+    fn lay(&self, name: &OsStr, program: &Path) -> PathBuf {
+        let file = self.files.path().join(name);
+        if !file.exists() {
+            fs::copy(program, &file).unwrap();
+            std::os::unix::fs::chown(&file, Some(NOBODY), None).unwrap();
+        }
+        file
     }
 }
 
@@ -136,6 +157,12 @@ impl Hostile {
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
+
+    /// Waits for its end, which is to be a good one.
+    pub fn ends_well(mut self) {
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
 }
 
 impl Drop for Hostile {
@@ -145,47 +172,48 @@ impl Drop for Hostile {
     }
 }
 
-pub struct Counter(PathBuf);
-
-impl Counter {
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub fn read(&self) -> u64 {
-        let mut bytes = [0; 8];
-        let file = fs::File::open(&self.0).unwrap();
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        u64::from_ne_bytes(bytes)
-    }
+/// A program, built by the C compiler that Rust links with.
+struct Built {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
 }
 
-/// The program, built once by the C compiler that Rust links with.
-fn program() -> &'static Path {
-    static BUILT: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = BUILT.get_or_init(|| {
+impl Built {
+    fn new(source: &str, flags: &[&str]) -> Built {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("hostile");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/evidence/hostile.c");
-        // Static: a start costs half as much, and a storm is made of starts.
+        let path = directory.path().join("program");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
         let built = Command::new("cc")
-            .args(["-O1", "-static", "-o"])
-            .arg(&path)
-            .arg(source)
+            .args(["-O1", "-static"])
+            .args(flags)
+            .arg("-o")
+            .args([&path, &source])
             .status()
             .expect("cc, which Rust links with");
         assert!(built.success());
-        (directory, path)
-    });
-    path
+        Built {
+            _directory: directory,
+            path,
+        }
+    }
 }
 
-/// What this process has in memory.
-pub fn memory_kb() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
+fn hostile() -> &'static Path {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    let new = || Built::new("tests/evidence/hostile.c", &[]);
+    &BUILT.get_or_init(new).path
+}
+
+fn storm() -> &'static Path {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    let flags = ["-nostdlib", "-fno-stack-protector"];
+    let new = || Built::new("tests/evidence/storm.c", &flags);
+    &BUILT.get_or_init(new).path
+}
+
+/// What a process has in memory: now (`VmRSS`) or at most (`VmHWM`).
+pub fn memory_kb(pid: u32, which: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(which)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -182,17 +182,6 @@ int main(int count, char **arguments)
 			memset(arguments[2], turn % 255 + 1, length);
 		}
 	}
-	// Starts itself again, and counts that in a file.
-	if (strcmp(way, "exec") == 0) {
-		int file = open(arguments[2], O_RDWR | O_CLOEXEC);
-		uint64_t *counter = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-
-		if (counter == MAP_FAILED)
-			return 3;
-		__sync_fetch_and_add(counter, 1);
-		execv("/proc/self/exe", arguments);
-		return 4;
-	}
 	// Is traced by its own parent, as an anti-debugger has it.
 	if (strcmp(way, "traced") == 0) {
 		pid_t child = fork();

@@ -8,8 +8,9 @@
 
 mod bed;
 mod degraded;
+mod storm;
 
-use bed::{Bed, memory_kb};
+use bed::Bed;
 use hubwarden::evidence::constants::Constants;
 use hubwarden::evidence::exec::Exec;
 use hubwarden::evidence::insight::Insight;
@@ -106,46 +107,6 @@ fn a_process_that_changes_its_name_and_arguments_all_the_time_is_looked_at_all_t
     }
     assert!(!process.running_on(16).is_empty(), "its state is not read");
     look(&bed, 3);
-}
-
-#[test]
-fn a_storm_of_starts_keeps_nobody_busy_and_fills_no_memory() {
-    let bed = Bed::new();
-    let counter = bed.counter();
-    let storm: Vec<_> = (0..3)
-        .map(|_| bed.start(&[OsStr::new("exec"), counter.path().as_os_str()]))
-        .collect();
-    let before = memory_kb();
-    let mut senses = Senses::start();
-    senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
-    let suspects = [Suspect {
-        id: bed.id,
-        directory: bed.directory.clone(),
-    }];
-    let (begun, started) = (Instant::now(), counter.read());
-    let (mut rounds, mut spent) = (0u32, Duration::ZERO);
-    while begun.elapsed() < Duration::from_secs(3) {
-        let now = Time(begun.elapsed());
-        let look = Instant::now();
-        senses.look(&suspects, now);
-        senses.listen(now);
-        rounds += 1;
-        spent += look.elapsed();
-        assert!(look.elapsed() < QUICK, "{:?}", look.elapsed());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let rate = (counter.read() - started) as f64 / begun.elapsed().as_secs_f64();
-    println!("{rate:.0} starts a second, {:?} a look", spent / rounds);
-    assert_eq!(storm.len(), 3);
-    assert!(rate > 500.0, "that was no storm: {rate:.0} starts a second");
-    // What came too fast is counted, where the kernel tells of starts at all.
-    let told = senses
-        .blind()
-        .iter()
-        .all(|blind| blind.sense.as_str() != "exec");
-    assert_eq!(senses.starts_missed().too_fast > 0, told && rate > 200.0);
-    let grown = memory_kb().saturating_sub(before);
-    assert!(grown < 64 << 10, "grown by {grown} kB");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The senses' own thread: where it is sent, how it is, and what of it does not work.
 
-use super::Dossier;
+use super::{Dossier, missed};
 use crate::cgroup::CgroupId;
 use crate::evidence::connector::Missed;
 use crate::evidence::senses::{Blind, Found, Senses, Settings, Suspect};
@@ -61,27 +61,7 @@ impl Health {
         for blind in &self.blind {
             add(blind.sense, format!("{}; {}", blind.why, blind.remains));
         }
-        let Missed {
-            too_fast,
-            ended,
-            overflows,
-        } = self.starts_missed;
-        if too_fast > 0 {
-            let why = format!(
-                "{too_fast} programs were started too fast to be read; those that go on are looked \
-                 at while they use much CPU"
-            );
-            add(Sense::Exec, why);
-        }
-        if ended > 0 {
-            let why = format!("{ended} programs of this node had ended before they could be read");
-            add(Sense::Exec, why);
-        }
-        if overflows > 0 {
-            let why = format!(
-                "{overflows} times the kernel had more starts to tell than it has room for; what \
-                 went on was looked at then"
-            );
+        for why in missed::in_words(self.starts_missed) {
             add(Sense::Exec, why);
         }
         match self.held {
@@ -182,11 +162,17 @@ impl Dossiers {
 
     /// What of the senses does not work here, by name and in words; nothing until they were tried.
     pub fn lacks(&self) -> Vec<(String, String)> {
-        let health = self
-            .orders
-            .as_ref()
-            .and_then(|orders| held(&orders.health).clone());
-        health.map_or_else(Vec::new, |health| health.lacks())
+        self.health().map_or_else(Vec::new, |health| health.lacks())
+    }
+
+    /// Starts of programs that could not be read, since the daemon started.
+    pub fn starts_missed(&self) -> Missed {
+        self.health()
+            .map_or_else(Missed::default, |health| health.starts_missed)
+    }
+
+    fn health(&self) -> Option<Health> {
+        held(&self.orders.as_ref()?.health).clone()
     }
 }
 
@@ -204,6 +190,7 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
     let mut order = Order::default();
     let mut rests = true;
     let mut asked: Option<Time> = None;
+    let mut teller = missed::Teller::default();
     while !found.is_closed() {
         let new = held(&orders.now).clone();
         if new.end {
@@ -227,9 +214,13 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
         }
         if asked.is_none_or(|at| now.since(at) >= ASKED_EVERY) {
             asked = Some(now);
+            let starts_missed = senses.starts_missed();
+            if let Some(news) = teller.news(starts_missed, now) {
+                journal.tell(news);
+            }
             *held(&orders.health) = Some(Health {
                 blind: senses.blind().to_vec(),
-                starts_missed: senses.starts_missed(),
+                starts_missed,
                 held: senses.held(),
             });
         }

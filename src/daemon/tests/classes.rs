@@ -112,6 +112,7 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
         };
         let day = |node: &Node, daemon: &Running, day: &str| {
             let mut inner = daemon.inner.borrow_mut();
+            inner.read_counters(node.clock);
             inner.count_traffic(day);
             inner.settle_classes(node.clock);
         };

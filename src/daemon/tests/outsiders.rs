@@ -21,7 +21,7 @@ fn end_session(node: &Node) {
     std::fs::remove_dir_all(node.root.path().join("user.slice/user-1000.slice")).unwrap();
 }
 
-fn judged(node: &Node) -> Vec<Person> {
+pub(super) fn judged(node: &Node) -> Vec<Person> {
     let rules = node.firewall.rules();
     rules.people.by_uid.values().cloned().collect()
 }
@@ -43,7 +43,7 @@ fn refusal(number: u32, port: u16) -> Refusal {
 }
 
 /// A node with alice's server as uid 1000 and a session of hers.
-async fn with_alice(mode: Mode) -> (Node, Running, std::sync::mpsc::Receiver<Told>) {
+pub(super) async fn with_alice(mode: Mode) -> (Node, Running, std::sync::mpsc::Receiver<Told>) {
     let mut node = Node::new(mode);
     node.spawn("alice");
     let (daemon, journal) = node.start();
@@ -291,6 +291,7 @@ fn what_is_sent_outside_counts_for_the_user_s_day() {
         }
         let number = judged(&node)[0].number;
         node.firewall.rules().traffic = vec![crate::egress::Traffic { number, bytes: 700 }];
+        inner.read_counters(node.clock);
         inner.count_traffic("2026-11-22");
         assert_eq!(inner.traffic.used("alice"), 700);
     });

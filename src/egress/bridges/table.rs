@@ -79,21 +79,14 @@ pub fn build(policy: &Policy) -> Ruleset {
         rule("", [p::goto("refused")]),
     ];
     let told = |prefix: &str| {
-        vec![
-            rule("", [ours(), unbridge()]),
-            rule(
-                "",
-                [p::tell(sets::TOLD, policy.log_group, prefix.to_owned())],
-            ),
-            match policy.mode {
-                // There is no reject on many bridges (`CONFIG_NFT_BRIDGE_REJECT`).
-                Mode::Enforce => rule("", [vec![Expr::Counter], p::drop()]),
-                Mode::Observe => rule(
-                    "would be refused",
-                    [vec![Expr::Counter], p::mark(0), p::accept()],
-                ),
-            },
-        ]
+        let mut rules = vec![rule("", [ours(), unbridge()])];
+        rules.extend(table::counted_and_told(policy, prefix.to_owned()));
+        rules.push(match policy.mode {
+            // There is no reject on many bridges (`CONFIG_NFT_BRIDGE_REJECT`).
+            Mode::Enforce => rule("", [p::discard()]),
+            Mode::Observe => rule("would be refused", [p::count(), p::mark(0), p::accept()]),
+        });
+        rules
     };
     let hub = intervals::ports(&policy.hub_ports);
     let received = limits::output_of_bridges(policy);
@@ -143,8 +136,8 @@ pub fn build(policy: &Policy) -> Ruleset {
                     ..sets::plain("hub_ports", TYPE_INET_SERVICE, 2)
                 },
                 neighbour_types(),
-                sets::told(),
             ],
+            sets::of_refused().to_vec(),
             received.1,
         ]
         .concat(),

@@ -68,6 +68,8 @@ pub fn any_expr() -> impl Strategy<Value = Expr> {
                 over: false,
             })),
         }),
+        (text(), reg()).prop_map(|(set, key)| Expr::Add { set, key }),
+        (text(), reg()).prop_map(|(set, key)| Expr::Remove { set, key }),
         (any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
             |(rate, burst, bytes, over)| Expr::Limit {
                 rate,

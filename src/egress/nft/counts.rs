@@ -51,6 +51,16 @@ impl Nft {
         Ok(traffic)
     }
 
+    /// Adds up what was refused. An earlier daemon's servers had other numbers: nothing is read of
+    /// a table that this one did not load.
+    pub(super) fn read_refused(&mut self) -> Result<(), Error> {
+        let Some(installed) = &self.installed else {
+            return Ok(());
+        };
+        let bridges = !installed.bridges().is_empty();
+        self.refused.read(&mut self.netlink, bridges)
+    }
+
     /// Adds what came in by containers' ports to what their cgroups sent.
     fn sent_by_containers(&mut self, sent: &mut Vec<Sent>) -> Result<(), Error> {
         let Some(installed) = &self.installed else {

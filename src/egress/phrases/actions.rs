@@ -109,6 +109,13 @@ pub fn count() -> Vec<Expr> {
     vec![Expr::Counter]
 }
 
+/// Count it under its mark.
+pub fn count_by_mark(set: &str) -> Vec<Expr> {
+    let mut exprs = vec![load(NFT_META_MARK, R0)];
+    exprs.extend(update(set, Expr::Counter));
+    exprs
+}
+
 /// Count it and drop it, without a word.
 pub fn discard() -> Vec<Expr> {
     vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]

@@ -64,6 +64,7 @@ pub struct Ledger {
     throttled: Duration,
     verdicts: Tally,
     refusals: u64,
+    told: u64,
     ticks: Durations,
 }
 
@@ -74,12 +75,17 @@ impl Ledger {
         self.living.entry(id).or_default().1.verdicts.add(rung);
     }
 
-    /// The kernel told of a refusal; of whose packet, where that is known.
-    pub fn refused(&mut self, id: Option<CgroupId>) {
-        self.refusals += 1;
+    /// So many more packets were refused; whose, where that is known.
+    pub fn refused(&mut self, id: Option<CgroupId>, packets: u64) {
+        self.refusals = self.refusals.saturating_add(packets);
         if let Some(id) = id {
-            self.living.entry(id).or_default().1.refusals += 1;
+            self.living.entry(id).or_default().1.refusals += packets;
         }
+    }
+
+    /// The kernel told of one of them.
+    pub fn told(&mut self) {
+        self.told += 1;
     }
 
     /// A server sent so much more.
@@ -130,6 +136,7 @@ impl Ledger {
         snapshot.throttled = self.throttled;
         snapshot.verdicts = self.verdicts;
         snapshot.refusals = self.refusals;
+        snapshot.refusals_told = self.told;
         snapshot.ticks = self.ticks;
         if snapshot.user_names {
             snapshot.servers = servers.into_values().collect();

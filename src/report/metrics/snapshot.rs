@@ -1,5 +1,6 @@
 //! What is shown, as plain data.
 
+use crate::evidence::connector::Missed;
 use crate::judge::Rung;
 use crate::units::{CoreSeconds, Cores};
 use std::time::Duration;
@@ -108,7 +109,7 @@ pub struct ServerMetrics {
     pub pids: Option<u64>,
     /// Verdicts since the daemon started, by the rung they led to.
     pub verdicts: Tally,
-    /// Refusals the kernel told of since the daemon started.
+    /// Packets refused since the daemon started, as the packet rules counted them.
     pub refusals: u64,
     /// Packets that the server sent, as the packet rules counted them since the daemon started.
     pub sent_packets: u64,
@@ -133,8 +134,12 @@ pub struct MetricsSnapshot {
     pub unknown_units: u64,
     /// Journal entries lost since the daemon started.
     pub journal_lost: u64,
-    /// Refusals the kernel told of since the daemon started.
+    /// Starts of programs that the senses could not read, since the daemon started.
+    pub starts_missed: Missed,
+    /// Packets refused since the daemon started, as the packet rules counted them.
     pub refusals: u64,
+    /// Those of them that the kernel told of one by one.
+    pub refusals_told: u64,
     /// Verdicts since the daemon started, by the rung they led to.
     pub verdicts: Tally,
     /// How long the ticks took.

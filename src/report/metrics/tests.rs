@@ -1,6 +1,7 @@
 use super::*;
 use crate::cgroup::CgroupId;
 use crate::config::{Listen, Metrics};
+use crate::evidence::connector::Missed;
 use crate::judge::Rung;
 use crate::units::{CoreSeconds, Cores};
 use std::sync::Arc;
@@ -52,8 +53,9 @@ fn text(snapshot: MetricsSnapshot, format: Format) -> String {
 fn a_servers_numbers_stand_under_its_user() {
     let mut ledger = Ledger::default();
     ledger.verdict(CgroupId(1), Rung::Throttled);
-    ledger.refused(Some(CgroupId(1)));
-    ledger.refused(None);
+    ledger.refused(Some(CgroupId(1)), 40);
+    ledger.refused(None, 2);
+    ledger.told();
     ledger.ticked(Duration::from_millis(3));
     let snapshot = book(&mut ledger, vec![reading(1, "alice", 10)]);
     let text = text(snapshot, Format::Prometheus);
@@ -68,8 +70,9 @@ fn a_servers_numbers_stand_under_its_user() {
         "hubwarden_server_memory_bytes{user=\"alice\",server=\"\"} 1048576",
         "hubwarden_server_pids{user=\"alice\",server=\"\"} 7",
         "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",rung=\"throttled\"} 1",
-        "hubwarden_server_egress_refusals_total{user=\"alice\",server=\"\"} 1",
-        "hubwarden_egress_refusals_total 2",
+        "hubwarden_server_egress_refusals_total{user=\"alice\",server=\"\"} 40",
+        "hubwarden_egress_refusals_total 42",
+        "hubwarden_egress_refusals_told_total 1",
         "hubwarden_verdicts_total{rung=\"throttled\"} 1",
         "hubwarden_servers{rung=\"throttled\"} 1",
         "hubwarden_tick_duration_seconds_count 1",
@@ -86,6 +89,26 @@ fn a_servers_numbers_stand_under_its_user() {
         !text.contains("# EOF") && !text.contains("# UNIT"),
         "{text}"
     );
+}
+
+#[test]
+fn starts_that_could_not_be_read_are_counted_by_their_reason() {
+    let snapshot = MetricsSnapshot {
+        starts_missed: Missed {
+            too_fast: 3,
+            ended: 2,
+            overflows: 1,
+        },
+        ..MetricsSnapshot::default()
+    };
+    let text = text(snapshot, Format::Prometheus);
+    for line in [
+        "hubwarden_starts_missed_total{reason=\"too_fast\"} 3",
+        "hubwarden_starts_missed_total{reason=\"ended\"} 2",
+        "hubwarden_starts_missed_total{reason=\"overflows\"} 1",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
 }
 
 #[test]

@@ -122,11 +122,24 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     let verdicts = snapshot.verdicts.iter();
     let verdicts = verdicts.map(|(rung, count)| ([("rung", rung.as_str())], count));
     out.counters("verdicts", help, None, verdicts)?;
-    let help = "Refused packets the kernel told of since the daemon started; it tells of ten a \
-                minute and server at most.";
+    let help = "Packets refused since the daemon started; in observe mode those that would have \
+                been refused.";
     out.counter("egress_refusals", help, None, snapshot.refusals)?;
+    let help = "Those of them that the kernel told of one by one, ten a minute and server at most.";
+    out.counter("egress_refusals_told", help, None, snapshot.refusals_told)?;
     let help = "Journal entries lost since the daemon started.";
     out.counter("journal_entries_lost", help, None, snapshot.journal_lost)?;
+    let help = "Starts of programs that the senses for miners could not read since the daemon \
+                started, by the reason: too_fast were over 100 a second of one server, of ended the \
+                program was over, of overflows each stands for an unknown number.";
+    let missed = snapshot.starts_missed;
+    let missed = [
+        ("too_fast", missed.too_fast),
+        ("ended", missed.ended),
+        ("overflows", missed.overflows),
+    ];
+    let missed = missed.map(|(why, count)| ([("reason", why)], count));
+    out.counters("starts_missed", help, None, missed)?;
     let help = "CPU time of all servers since the daemon started.";
     let seconds = Some(&Unit::Seconds);
     out.counter("servers_cpu", help, seconds, snapshot.cpu.as_secs_f64())?;
@@ -185,7 +198,8 @@ fn servers(out: &mut Writer<'_>, all: &[ServerMetrics]) -> fmt::Result {
     let help = "Verdicts since the daemon started, by the rung they led to.";
     out.counters("server_verdicts", help, None, verdicts)?;
     let refusals = all.iter().map(|s| (labels(s), s.refusals));
-    let help = "Refused packets the kernel told of since the daemon started; ten a minute at most.";
+    let help = "Packets of the server that were refused since the daemon started; in observe mode \
+                those that would have been refused.";
     out.counters("server_egress_refusals", help, None, refusals)?;
     let packets = all.iter().map(|s| (labels(s), s.sent_packets));
     let help = "Packets the server sent since the daemon started, refused ones and those to itself \

@@ -1,0 +1,131 @@
+//! What is told of refused packets, and what they add up to.
+
+use super::outsiders::{judged, with_alice};
+use super::*;
+use crate::egress::{Refused, RefusedBy};
+
+fn refusal(number: Option<u32>, port: u16) -> Refusal {
+    Refusal {
+        number,
+        by: RefusedBy::Class("standard".parse().unwrap()),
+        uid: Some(1000),
+        protocol: 6,
+        destination: "192.0.2.7".parse().unwrap(),
+        port: Some(port),
+    }
+}
+
+fn after(seconds: u64) -> Time {
+    Time(Duration::from_secs(1000 + seconds))
+}
+
+/// So many packets were refused, and a tick comes.
+fn refuse(node: &Node, daemon: &Running, number: Option<u32>, packets: u64, at: Time) {
+    node.firewall.rules().refused = vec![Refused { number, packets }];
+    let mut inner = daemon.inner.borrow_mut();
+    inner.read_counters(at);
+    inner.count_refused(at);
+}
+
+#[test]
+fn packets_without_a_line_are_told_as_a_number_by_the_next_line_an_hour_later_or_at_the_end() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, entries) = node.start();
+        quiet().await;
+        node.tick(&daemon, 1).await;
+        let number = {
+            let inner = daemon.inner.borrow();
+            Some(*inner.numbers.keys().next().unwrap())
+        };
+        node.read(&entries);
+        daemon.refused(&refusal(number, 22), after(1));
+        refuse(&node, &daemon, number, 38, after(5));
+        daemon.refused(&refusal(number, 22), after(6));
+        daemon.refused(&refusal(number, 23), after(7));
+        let told = node.read(&entries);
+        assert_eq!(told.matches("port 22").count(), 1, "{told}");
+        assert!(
+            told.ends_with("allow it. 36 more packets before it have no line of their own."),
+            "{told}"
+        );
+        refuse(&node, &daemon, number, 6, after(10));
+        refuse(&node, &daemon, number, 1, after(3609));
+        assert_eq!(node.read(&entries), "");
+        refuse(&node, &daemon, None, 2, after(3610));
+        assert_eq!(
+            node.read(&entries),
+            "7 packets of alice's server were refused without a line for each."
+        );
+        refuse(&node, &daemon, None, 1, after(3701));
+        daemon.refused(&refusal(None, 80), after(3702));
+        let told = node.read(&entries);
+        assert!(
+            told.ends_with("2 more packets before it have no line of their own."),
+            "{told}"
+        );
+
+        node.firewall.rules().refused = vec![Refused { number, packets: 4 }];
+        node.stop("alice");
+        node.tick(&daemon, 1).await;
+        let mut inner = daemon.inner.borrow_mut();
+        inner.read_counters(after(3800));
+        inner.count_refused(after(3800));
+        drop(inner);
+        let told = node.read(&entries);
+        assert!(
+            told.contains("4 packets of alice's server were refused without"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn what_a_user_is_refused_outside_the_server_is_counted_for_itself_and_told_when_that_ends() {
+    on_a_node(async || {
+        let (mut node, daemon, journal) = with_alice(Mode::Enforce).await;
+        let number = Some(judged(&node)[0].number);
+        daemon.refused(&refusal(number, 22), after(1));
+        node.read(&journal);
+        refuse(&node, &daemon, number, 10, after(5));
+        daemon.refused(&refusal(number, 23), after(6));
+        let told = node.read(&journal);
+        assert!(
+            told.starts_with("what alice runs outside the server, as uid 1000, was refused")
+                && told.ends_with("8 more packets before it have no line of their own."),
+            "{told}"
+        );
+        refuse(&node, &daemon, number, 5, after(10));
+        node.stop("alice");
+        node.tick(&daemon, 1).await;
+        assert_eq!(judged(&node), []);
+        node.read(&journal);
+        refuse(&node, &daemon, number, 3, after(15));
+        let outside = "packets of what alice runs outside the server, as uid 1000, were refused";
+        assert_eq!(
+            node.read(&journal),
+            format!("8 {outside} without a line for each.")
+        );
+    });
+}
+
+#[test]
+fn a_daemon_that_ends_tells_what_no_line_stood_for() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Observe);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        quiet().await;
+        node.tick(&daemon, 1).await;
+        let number = daemon.inner.borrow().numbers.keys().next().copied();
+        node.read(&journal);
+        refuse(&node, &daemon, number, 5, after(5));
+        node.firewall.rules().refused = vec![Refused { number, packets: 2 }];
+        daemon.inner.borrow_mut().tell_all_unlogged(after(6));
+        assert_eq!(
+            node.read(&journal),
+            "7 packets of alice's server would have been refused without a line for each."
+        );
+    });
+}
