@@ -29,6 +29,8 @@ names = [{", ".join(f'"good-{place}.test"' for place in reach.PLACES)}, "*.sub.t
 deny_names = ["denied.test"]
 [egress.classes.limited]
 new_connections = "20/min"
+[egress.abuse]
+packets = "200/s"
 """ + "".join(f'[users.{user}]\negress_class = "{name}"\n' for name, users in USERS.items() for user in users)
 LIST = f"{POOL[4]}:443\n{POOL[6].join('[]')}:443\npool.test\n"
 RESOLVER = {4: testhost.RESOLVER_V4, 6: testhost.RESOLVER_V6}
@@ -155,6 +157,32 @@ ANOTHER = {4: testhost.OTHER_V4, 6: testhost.OTHER_V6}
 SPOOFED = {4: "198.51.100.7", 6: "2001:db8:bad::7"}
 
 
+# Hosts that no name led to.
+SCANNED = {4: "198.51.100.1", 6: "2001:db8:5ca::1"}
+SCAN = """import ipaddress, time
+first, all = ipaddress.ip_address('{}'), []
+for n in range(100):
+    s = socket.socket(f); s.setblocking(False); all.append((s, s.connect_ex((str(first + n), 443))))
+time.sleep(1)
+refused = sum(111 in (said, s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) for s, said in all)
+raise SystemExit('Connection refused' if refused == 100 else 'timed out')"""
+
+
+# A second's worth passes at once, and some more while it runs; each is answered.
+QUESTIONS = """s = socket.socket(f, socket.SOCK_DGRAM); s.settimeout(0.2)
+s.connect(('{}', 53))
+question = bytes.fromhex('1234010000010000000000000368756204746573740000010001')
+lost = 0
+for n in range(2000):
+    s.send(question)
+    try:
+        s.recv(100)
+    except TimeoutError:
+        lost += 1
+    if lost > 20: break
+raise SystemExit(0 if lost <= 20 else f'timed out: {{lost}} of {{n}} lost')"""
+
+
 def named():
     return [
         Row("curl", "a host's address before its name was asked for", web("http", OTHER), NONE),
@@ -167,6 +195,9 @@ def named():
         Row("dig", "another resolver", ask(ANOTHER), NONE),
         Row("curl", "a known resolver over https", web("https", OVER_HTTPS), NONE),
         Row("curl", "a deny list's name", by_name("http", "pool.test"), NONE),
+        Row("Python", "a scan: 100 hosts on port 443, one after another", python(lambda family: SCAN.format(SCANNED[family])), NONE, control=False, timeout=30),
+        Row("Python, root there", "2,000 questions to the node's resolver at once, where `packets` of `[egress.abuse]` is 200/s",
+            python(lambda family: QUESTIONS.format(RESOLVER[family])), NONE, as_root=True, timeout=60),
         Row("git", "clone over `git://` (no service of this class)", lambda family, place: ["git", "ls-remote", f"git://{host(FULL[family])}/repository.git"], NONE),
     ]
 
