@@ -1,18 +1,19 @@
 //! What runs in servers, when people ask.
 //!
-//! A thread of its own looks, since a file of a user's may lie on a file system that answers late
-//! or never; whoever asks is told so then, and nothing else waits.
+//! A helper looks, a process of ours, since a file of a user's may lie on a file system that answers
+//! late or never; whoever asks is told so then, and nothing else waits.
 
 use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::control::{ProcessGroup, ServerProcesses};
-use crate::evidence::insight::{Group, Insight};
+use crate::evidence::helpers::{self, Helper, OURSELVES};
+use crate::evidence::insight::{Group, Groups, Servers, WORK};
 use crate::hub::Units;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -22,11 +23,9 @@ const MOST_WAITING: usize = 8;
 /// How long one waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Servers = Vec<(u64, PathBuf)>;
-type Groups = BTreeMap<u64, Vec<Group>>;
 type Question = (Servers, oneshot::Sender<Groups>);
 
-/// The thread, once somebody has asked.
+/// The thread that waits for the helper, once somebody has asked.
 #[derive(Default)]
 pub(super) struct Observer(OnceCell<Option<SyncSender<Question>>>);
 
@@ -57,11 +56,31 @@ impl Observer {
 
 /// Ends when the daemon does.
 fn answer(questions: &Receiver<Question>) {
-    let mut insight = Insight::default();
+    let mut helper = None;
     for (servers, reply) in questions {
         // Whoever does not wait any more needs no answer.
-        if !reply.is_closed() {
-            let _ = reply.send(insight.look(&servers));
+        if reply.is_closed() {
+            continue;
+        }
+        // One that has ended is asked no more; whoever asks next gets another.
+        if let Ok(groups) = ask(&mut helper, &servers) {
+            let _ = reply.send(groups);
+        } else {
+            helper = None;
+        }
+    }
+}
+
+fn ask(helper: &mut Option<Helper<Servers, Groups>>, servers: &Servers) -> std::io::Result<Groups> {
+    let mut asked = match helper.take() {
+        Some(known) => known,
+        None => Helper::start(helpers::command(Path::new(OURSELVES), WORK))?,
+    };
+    asked.give(servers)?;
+    loop {
+        if let Some(groups) = asked.answer(None)? {
+            *helper = Some(asked);
+            return Ok(groups);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a process is in truth, whatever it calls itself. This corroborates and never convicts.
 
 use super::process::{Process, ProcessError};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// A kind of program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// Python, with Python in it.
     Python,

@@ -1,6 +1,9 @@
 //! A cgroup of our own with processes in it that do not want to be looked at (`hostile.c`), or that
 //! start programs without end (`storm.c`).
 
+use hubwarden::evidence::program::TYPES;
+use hubwarden::evidence::senses::Senses;
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,7 +22,7 @@ const NOBODY: u32 = 65534;
 pub struct Bed {
     pub id: u64,
     pub directory: PathBuf,
-    files: tempfile::TempDir,
+    pub files: tempfile::TempDir,
 }
 
 /// A process of the bed's.
@@ -42,6 +45,18 @@ impl Bed {
             directory,
             files,
         }
+    }
+
+    /// The senses, looking at this cgroup in a process of their own; what they say, once they look.
+    pub fn sense(&self) -> (Hostile, impl Iterator<Item = Value> + use<>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hubwarden"));
+        command.arg("sense").arg(&self.directory);
+        let senses = command.args(["--seconds", "300"]).stdout(Stdio::piped());
+        let mut senses = senses.spawn().unwrap();
+        let lines = BufReader::new(senses.stdout.take().unwrap()).lines();
+        let mut said = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        assert!(said.any(|line| line["ready"] == true));
+        (Hostile(senses), said)
     }
 
     /// Starts the program as a user of no rights.
@@ -158,6 +173,12 @@ impl Hostile {
         self.0.id()
     }
 
+    /// Sends SIGKILL; whether it has ended some time later.
+    pub fn can_be_killed(&mut self) -> bool {
+        self.0.kill().unwrap();
+        comes(|| self.0.try_wait().unwrap().is_some())
+    }
+
     /// Waits for its end, which is to be a good one.
     pub fn ends_well(mut self) {
         let status = self.0.wait().unwrap();
@@ -209,6 +230,24 @@ fn storm() -> &'static Path {
     let flags = ["-nostdlib", "-fno-stack-protector"];
     let new = || Built::new("tests/evidence/storm.c", &flags);
     &BUILT.get_or_init(new).path
+}
+
+/// Whether that comes within some twenty seconds.
+pub fn comes(mut what: impl FnMut() -> bool) -> bool {
+    (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        what()
+    })
+}
+
+/// The senses as this kernel has them.
+pub fn senses() -> Senses {
+    senses_on(Path::new(TYPES))
+}
+
+/// The senses as a kernel has them that is described so.
+pub fn senses_on(types: &Path) -> Senses {
+    Senses::start_on(types, Path::new(env!("CARGO_BIN_EXE_hubwarden")))
 }
 
 /// What a process has in memory: now (`VmRSS`) or at most (`VmHWM`).

@@ -8,6 +8,7 @@
 
 mod bed;
 mod degraded;
+mod held;
 mod storm;
 
 use bed::Bed;
@@ -15,7 +16,7 @@ use hubwarden::evidence::constants::Constants;
 use hubwarden::evidence::exec::Exec;
 use hubwarden::evidence::insight::Insight;
 use hubwarden::evidence::process::Process;
-use hubwarden::evidence::senses::{Senses, Suspect};
+use hubwarden::evidence::senses::Suspect;
 use hubwarden::evidence::{Fact, binary};
 use hubwarden::units::{Plain, Time};
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ const QUICK: Duration = Duration::from_secs(2);
 
 /// Looks at the bed's processes as the daemon does, and returns what was found.
 fn look(bed: &Bed, rounds: u64) -> Vec<Fact> {
-    let mut senses = Senses::start();
+    let mut senses = bed::senses();
     senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
     let suspects = [Suspect {
         id: bed.id,
@@ -140,54 +141,6 @@ fn a_process_that_has_itself_traced_and_is_not_dumpable_is_read_all_the_same() {
     let scan = Constants::new().unwrap().scan(&process).unwrap();
     assert_eq!(scan.found, 7);
     assert!(process.used_and_started().unwrap().0 > 0, "it stands still");
-}
-
-#[test]
-fn a_program_that_nobody_can_read_to_its_end_holds_nobody_but_itself() {
-    let (bed, other) = (Bed::new(), Bed::new());
-    let file = bed.file("python");
-    let (_server, said) = bed.start_as_root_and_hear(&[OsStr::new("held"), file.as_os_str()]);
-    let held: u32 = said
-        .trim()
-        .parse()
-        .expect("a FUSE mount (/dev/fuse is needed)");
-    let miner = other.start(&[OsStr::new("within")]);
-    std::thread::sleep(Duration::from_millis(300));
-    let suspect = |bed: &Bed| Suspect {
-        id: bed.id,
-        directory: bed.directory.clone(),
-    };
-    let suspects = [suspect(&bed), suspect(&other)];
-    let mut senses = Senses::start();
-    let mut found = Vec::new();
-    let mut held_once = false;
-    for round in 0..6 {
-        let now = Time(Duration::from_secs(round * 11));
-        let begun = Instant::now();
-        found.extend(senses.look(&suspects, now));
-        // One helper is waited for, at most, and then no more.
-        assert!(begun.elapsed() < 2 * QUICK, "{:?}", begun.elapsed());
-        assert!(!held_once || begun.elapsed() < QUICK);
-        held_once |= senses.held() == (1, false);
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    assert_eq!(senses.held(), (1, false));
-    let of = |pid: u32, fact: Fact| {
-        let mut of = found.iter().filter(|one| one.evidence.pid == pid);
-        of.any(|one| one.evidence.fact == fact)
-    };
-    assert!(of(held, Fact::Unreadable), "{found:?}");
-    assert!(of(miner.pid(), Fact::Constants { found: 7 }), "{found:?}");
-    // Whoever reads waits in the kernel until nobody serves the file any more.
-    drop(bed);
-    for _ in 0..500 {
-        senses.look(&[suspect(&other)], Time(Duration::from_secs(100)));
-        if senses.held() == (0, false) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("still held");
 }
 
 #[test]
