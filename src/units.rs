@@ -150,10 +150,14 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
-/// Characters that change how the text around them is shown: bidirectional controls and
-/// zero-width ones.
+/// Characters that show nothing, or change how the text around them is shown: bidirectional
+/// controls, ends of lines and paragraphs, joiners, selectors, tags, and letters that are blank.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -178,6 +182,19 @@ mod tests {
             (1 << 42, "4 TiB"),
         ] {
             assert_eq!(Bytes(bytes).to_string(), said);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_named_and_what_can_stays() {
+        for (text, shown) in [
+            ("alice\u{ad}", "alice\\u{ad}"),
+            ("\u{61c}bob\u{2069}", "\\u{61c}bob\\u{2069}"),
+            ("a\u{3164}b\u{2800}", "a\\u{3164}b\\u{2800}"),
+            ("tag\u{e0041}\u{180e}", "tag\\u{e0041}\\u{180e}"),
+            ("李小龍 e\u{301} \u{1f680}", "李小龍 e\u{301} \u{1f680}"),
+        ] {
+            assert_eq!(Plain(text).to_string(), shown);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Failure, runtime};
 use crate::control::{Client, ClientError};
+use crate::units::Plain;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 
@@ -40,6 +41,14 @@ pub(super) fn show<T: Serialize>(
         in_words(answer)
     };
     say(&text)
+}
+
+/// Whose server it is, safe to show: a user has several where they have names.
+pub(super) fn whose(user: &str, server: &str) -> String {
+    match server {
+        "" => Plain(user).to_string(),
+        server => format!("{}/{}", Plain(user), Plain(server)),
+    }
 }
 
 /// Writes text to standard output, with one end of line. A closed pipe (`| head`) is the reader's

@@ -1,10 +1,10 @@
 //! `hubwarden flows`.
 
 use super::Failure;
-use super::answer::{ask, show};
+use super::answer::{ask, show, whose};
 use super::table::Table;
 use crate::control::FlowList;
-use crate::units::{Bytes, Plain};
+use crate::units::Bytes;
 use std::fmt::Write;
 
 pub(super) fn flows(user: Option<&str>, json: bool) -> Result<(), Failure> {
@@ -23,7 +23,7 @@ fn in_words(list: &FlowList) -> String {
             false => "-".to_owned(),
         };
         table.row([
-            Plain(&flow.user).to_string(),
+            whose(&flow.user, &flow.server),
             flow.protocol.clone(),
             flow.local.clone(),
             flow.remote.clone(),

@@ -1,7 +1,7 @@
 //! `hubwarden status`.
 
 use super::Failure;
-use super::answer::{ask, show};
+use super::answer::{ask, show, whose};
 use super::table::Table;
 use crate::control::{NodeStatus, ServerStatus};
 use crate::units::{CoreSeconds, Plain};
@@ -68,29 +68,57 @@ fn in_words(report: &Report) -> String {
 }
 
 fn table(servers: &[ServerStatus]) -> String {
-    let mut table = Table::new(["USER", "CPU", "LIMIT", "CREDITS", "RUNG", "EGRESS", "UNIT"]);
+    let heads = [
+        "USER", "CPU", "LIMIT", "CREDITS", "RUNG", "MINING", "EGRESS", "UNIT",
+    ];
+    let mut table = Table::new(heads);
     for server in servers {
-        let share = 100.0 * server.credits_core_seconds / server.credits_size_core_seconds;
         table.row([
-            Plain(&server.user).to_string(),
+            whose(&server.user, &server.server),
             format!("{:.2}", server.cpu_cores),
-            match server.limit_cores {
-                0.0 => "-".to_owned(),
-                limit => format!("{limit:.2}"),
+            limit(server),
+            match server.credits_unlimited {
+                true => "unlimited".to_owned(),
+                false => format!(
+                    "{:.0} % ({})",
+                    100.0 * share(server),
+                    CoreSeconds(server.credits_core_seconds)
+                ),
             },
-            format!(
-                "{share:.0} % ({})",
-                CoreSeconds(server.credits_core_seconds)
-            ),
             match server.granted {
                 true => format!("{} (grant)", server.rung),
                 false => server.rung.clone(),
             },
+            mining(server).to_owned(),
             Plain(&server.class).to_string(),
             Plain(&server.unit).to_string(),
         ]);
     }
     table.text()
+}
+
+/// The limit in force, in cores.
+pub(super) fn limit(server: &ServerStatus) -> String {
+    match server.limit_cores {
+        0.0 => "-".to_owned(),
+        limit => format!("{limit:.2}"),
+    }
+}
+
+/// What is left of a server's credits: nothing to 1.
+pub(super) fn share(server: &ServerStatus) -> f64 {
+    match server.credits_size_core_seconds > 0.0 {
+        true => server.credits_core_seconds / server.credits_size_core_seconds,
+        false => 0.0,
+    }
+}
+
+/// What evidence of mining amounts to.
+pub(super) fn mining(server: &ServerStatus) -> &str {
+    match server.evidence.as_str() {
+        "none" => "-",
+        level => level,
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +171,7 @@ pub(super) mod tests {
         let text = in_words(&report("alice"));
         assert!(
             text.contains(
-                "alice  0.25  0.25   0 % (0 core-seconds)  throttled  standard  jupyter-alice.service\n"
+                "alice  0.25  0.25   0 % (0 core-seconds)  throttled  -       standard  jupyter-alice.service\n"
             ),
             "{text}"
         );
@@ -154,6 +182,24 @@ pub(super) mod tests {
         assert!(
             text.contains("Not known as a server: /jupyter.slice/x.service: no template fits.")
         );
+    }
+
+    #[test]
+    fn a_users_several_servers_are_told_apart_and_unlimited_credits_are_no_number() {
+        let mut report = report("alice");
+        let mut lab = server("alice");
+        lab.server = "lab".into();
+        lab.credits_unlimited = true;
+        lab.granted = true;
+        lab.rung = "free".into();
+        lab.evidence = "suspicious".into();
+        report.servers.push(lab);
+        let text = in_words(&report);
+        let (default, named) = (
+            "alice      0.25  0.25   0 % (0 core-seconds)  throttled     -           standard",
+            "alice/lab  0.25  0.25   unlimited             free (grant)  suspicious  standard",
+        );
+        assert!(text.contains(default) && text.contains(named), "{text}");
     }
 
     #[test]

@@ -100,12 +100,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         Ok(places
             .into_iter()
             .map(|place| {
-                let mut groups: Vec<Group> = place
-                    .directories
-                    .iter()
-                    .flat_map(|(id, _)| found.remove(id).unwrap_or_default())
-                    .collect();
-                groups.sort_by(|a, b| b.cpu.0.total_cmp(&a.cpu.0));
+                let directories = place.directories.iter();
+                let groups =
+                    together(directories.flat_map(|(id, _)| found.remove(id).unwrap_or_default()));
                 ServerProcesses {
                     cgroup: place.cgroup,
                     groups: groups.into_iter().map(shown).collect(),
@@ -156,11 +153,67 @@ impl Inner {
     }
 }
 
+/// A program that runs both in a server and outside it is one line; busiest first, and what is left
+/// of many last.
+fn together(all: impl Iterator<Item = Group>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for group in all {
+        let same =
+            |known: &&mut Group| (known.kind, &known.program) == (group.kind, &group.program);
+        match groups.iter_mut().find(same) {
+            Some(known) => {
+                known.processes += group.processes;
+                known.cpu.0 += group.cpu.0;
+            }
+            None => groups.push(group),
+        }
+    }
+    groups.sort_by(|a, b| {
+        let by_cpu = || b.cpu.0.total_cmp(&a.cpu.0);
+        a.kind.is_none().cmp(&b.kind.is_none()).then_with(by_cpu)
+    });
+    groups
+}
+
 fn shown(group: Group) -> ProcessGroup {
     ProcessGroup {
         kind: group.kind.map_or("others", |kind| kind.as_str()).to_owned(),
         program: group.program,
         processes: u32::try_from(group.processes).unwrap_or(u32::MAX),
         cpu_cores: group.cpu.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::binary::Kind;
+    use crate::units::Cores;
+
+    #[test]
+    fn a_program_in_a_server_and_outside_it_is_one_line_and_what_is_left_comes_last() {
+        let group = |kind, program: &str, processes, cpu| Group {
+            kind,
+            program: program.into(),
+            processes,
+            cpu: Cores(cpu),
+        };
+        let python = "/usr/bin/python3.11";
+        let inside = [
+            group(Some(Kind::Python), python, 3, 0.25),
+            group(None, "", 9, 2.0),
+        ];
+        let outside = [
+            group(Some(Kind::System), "/usr/bin/bash", 1, 0.5),
+            group(Some(Kind::Python), python, 1, 0.5),
+            group(None, "", 1, 1.0),
+        ];
+        let groups = together(inside.into_iter().chain(outside));
+        let expected = [
+            group(Some(Kind::Python), python, 4, 0.75),
+            group(Some(Kind::System), "/usr/bin/bash", 1, 0.5),
+            group(None, "", 10, 3.0),
+        ];
+        assert_eq!(groups, expected);
     }
 }

@@ -102,5 +102,13 @@ def top(machine):
             expect(user not in done.out.replace("jupyter-alice", ""), f"top as alice shows {user}")
         # The screen from before is back.
         expect("\x1b[?1049h" in done.out and "\x1b[?1049l" in done.out, "top did not take and leave the screen")
+    # A restart of the daemon does not end it: servers are there before and after.
+    command = "stty rows 24 cols 80; env TERM=xterm hubwarden top --every 500ms"
+    restart = "(sleep 2; systemctl stop hubwarden; sleep 2; systemctl start hubwarden; sleep 4; printf q; sleep 2)"
+    done = machine.run(f"{restart} | timeout 40 script -qefc '{command}' /dev/null", check=False, timeout=60)
+    expect(done.code == 0, f"top did not outlive the daemon's restart: {done}")
+    lost = done.out.find("Not up to date")
+    expect(lost > 0 and "enforce" in done.out[:lost], f"top does not say that the daemon is gone: {done.out[-1500:]!r}")
+    wait_guarded(machine, "alice")
     once = machine.run("hubwarden top --once").out
     expect("alice" in once and "\x1b" not in once, f"top --once: {once}")

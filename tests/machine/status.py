@@ -58,6 +58,10 @@ def scenario(machine):
     for job, unit in (("cron jobs", "cron.service"), ("at jobs", "atd.service")):
         expect(f"users' {job} run in {unit}" in said, f"check does not name {unit}:\n{said}")
 
+    # Of what the daemon asks of the bus nothing is refused and logged: it would be at every look.
+    refused = machine.run("journalctl -q -b | grep -F 'Rejected send message' | grep -F '/usr/bin/hubwarden run'", check=False).out
+    expect(refused == "", f"the bus refuses what the daemon sends:\n{refused}")
+
     # Without the daemon it says so.
     machine.run("systemctl stop hubwarden")
     down = machine.run("hubwarden status", check=False)

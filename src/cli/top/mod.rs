@@ -1,8 +1,12 @@
 //! `hubwarden top`: servers and what runs in them, on a screen that refreshes itself.
 
+mod draw;
 mod screen;
+#[cfg(test)]
+mod tests;
 mod view;
 
+use super::answer::{connect, say};
 use super::{Failure, runtime};
 use crate::config::parse_duration;
 use crate::control::{Client, NodeStatus, ServerProcesses, ServerStatus};
@@ -52,15 +56,12 @@ async fn read(client: &Client) -> Result<Reading, Failure> {
 pub(super) fn top(options: &Options) -> Result<(), Failure> {
     let once = options.once || !std::io::stdout().is_terminal();
     runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let client = Client::new(&connection).await.map_err(Failure::new)?;
+        let client = connect().await?;
         let mut view = View::new(options.sort);
         view.take(read(&client).await?);
         if once {
-            // A closed pipe (`| head`) is the reader's choice.
-            let _ = std::io::Write::write_all(&mut std::io::stdout(), view.text().as_bytes());
-            return Ok(());
+            return say(&view.text());
         }
-        screen::show(&client, view, options.every).await
+        screen::show(client, view, options.every).await
     })
 }

@@ -1,7 +1,8 @@
 //! The terminal: keys in, frames out, and as it was at the end, however that comes.
 
-use super::view::View;
-use super::{Failure, read};
+use super::view::{Step, View};
+use super::{Failure, Reading, read};
+use crate::cli::answer::connect;
 use crate::control::Client;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use std::time::Duration;
@@ -13,14 +14,13 @@ use tokio::sync::mpsc;
 enum Wish {
     End,
     Sort,
-    Up,
-    Down,
+    Select(Step),
     /// The window has another size, or somebody wants to see it anew.
     Draw,
 }
 
-/// Shows the view until somebody quits.
-pub(super) async fn show(client: &Client, mut view: View, every: Duration) -> Result<(), Failure> {
+/// Shows the view until somebody quits. A daemon that is restarted, as by an upgrade, is waited for.
+pub(super) async fn show(client: Client, mut view: View, every: Duration) -> Result<(), Failure> {
     let mut ends = Ends::new()?;
     // It restores the terminal on a panic as well.
     let mut terminal = ratatui::try_init().map_err(Failure::new)?;
@@ -30,23 +30,24 @@ pub(super) async fn show(client: &Client, mut view: View, every: Duration) -> Re
         .name("keys".into())
         .spawn(move || listen(&sender));
     let mut result = keys.map(drop).map_err(Failure::new);
-    let mut tick = tokio::time::interval(every);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    tick.tick().await;
+    // Beside the keys: an answer may take seconds.
+    let mut next = Box::pin(later(client, every));
     while result.is_ok() {
         if let Err(error) = terminal.draw(|frame| view.draw(frame)) {
             result = Err(Failure::new(error));
             break;
         }
         tokio::select! {
-            _ = tick.tick() => match read(client).await {
-                Ok(reading) => view.take(reading),
-                Err(failure) => result = Err(failure),
-            },
+            (client, reading) = &mut next => {
+                match reading {
+                    Ok(reading) => view.take(reading),
+                    Err(failure) => view.lost(&failure.message),
+                }
+                next.set(later(client, every));
+            }
             wish = wishes.recv() => match wish {
                 Some(Wish::Sort) => view.sort_by_next(),
-                Some(Wish::Up) => view.select(-1),
-                Some(Wish::Down) => view.select(1),
+                Some(Wish::Select(step)) => view.select(step),
                 Some(Wish::Draw) => {}
                 Some(Wish::End) | None => break,
             },
@@ -55,6 +56,16 @@ pub(super) async fn show(client: &Client, mut view: View, every: Duration) -> Re
     }
     ratatui::restore();
     result
+}
+
+/// The next reading, after a pause; with whom to ask for the one after.
+async fn later(client: Client, pause: Duration) -> (Client, Result<Reading, Failure>) {
+    tokio::time::sleep(pause).await;
+    match read(&client).await {
+        Ok(reading) => (client, Ok(reading)),
+        // The bus may be another one now.
+        Err(failure) => (connect().await.unwrap_or(client), Err(failure)),
+    }
 }
 
 fn listen(wishes: &mpsc::Sender<Wish>) {
@@ -73,13 +84,18 @@ fn wish(event: &Event) -> Option<Wish> {
         Event::Resize(..) => return Some(Wish::Draw),
         _ => return None,
     };
+    let lines = |lines| Some(Wish::Select(Step::Lines(lines)));
     match key.code {
         // The terminal is raw, so this is a key and no signal.
         KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Wish::End),
         KeyCode::Char('q') | KeyCode::Esc => Some(Wish::End),
         KeyCode::Char('s') => Some(Wish::Sort),
-        KeyCode::Up | KeyCode::Char('k') => Some(Wish::Up),
-        KeyCode::Down | KeyCode::Char('j') => Some(Wish::Down),
+        KeyCode::Up | KeyCode::Char('k') => lines(-1),
+        KeyCode::Down | KeyCode::Char('j') => lines(1),
+        KeyCode::Home => lines(isize::MIN),
+        KeyCode::End => lines(isize::MAX),
+        KeyCode::PageUp => Some(Wish::Select(Step::Pages(-1))),
+        KeyCode::PageDown => Some(Wish::Select(Step::Pages(1))),
         _ => None,
     }
 }
@@ -123,7 +139,14 @@ mod tests {
         assert_eq!(pressed(KeyCode::Char('c'), control), Some(Wish::End));
         assert_eq!(pressed(KeyCode::Char('c'), none), None);
         assert_eq!(pressed(KeyCode::Char('s'), none), Some(Wish::Sort));
-        assert_eq!(pressed(KeyCode::Down, none), Some(Wish::Down));
+        for (code, step) in [
+            (KeyCode::Down, Step::Lines(1)),
+            (KeyCode::Char('k'), Step::Lines(-1)),
+            (KeyCode::PageDown, Step::Pages(1)),
+            (KeyCode::Home, Step::Lines(isize::MIN)),
+        ] {
+            assert_eq!(pressed(code, none), Some(Wish::Select(step)));
+        }
         assert_eq!(wish(&Event::Resize(80, 24)), Some(Wish::Draw));
     }
 }

@@ -1,17 +1,14 @@
-//! What `top` shows: as a frame of a terminal, or as plain text.
+//! What `top` shows, whatever shows it; as plain text here, on a terminal in `draw`.
 
 use super::Reading;
+use crate::cli::answer::whose;
 use crate::cli::explain::groups_of;
-use crate::cli::table::{Table, cut};
-use crate::control::{ProcessGroup, ServerStatus};
-use crate::hub::HubUser;
+use crate::cli::status::{limit, mining, share};
+use crate::cli::table::Table;
+use crate::control::{NodeStatus, ProcessGroup, ServerStatus};
 use crate::units::Plain;
 use clap::ValueEnum;
-use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Modifier, Style};
-use ratatui::text::Line;
-use ratatui::widgets::{Paragraph, Row, Table as Grid, TableState};
+use ratatui::widgets::TableState;
 use std::fmt::Write;
 
 /// What comes first.
@@ -34,7 +31,7 @@ impl Order {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Order::Cpu => "cpu",
             Order::Credits => "credits",
@@ -43,29 +40,38 @@ impl Order {
     }
 }
 
+/// How far the selection moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// So many lines down.
+    Lines(isize),
+    /// So many times what is seen at once.
+    Pages(isize),
+}
+
 /// The state of the screen.
 pub(super) struct View {
-    order: Order,
-    head: String,
-    trouble: Option<String>,
-    servers: Vec<Shown>,
+    pub order: Order,
+    pub head: String,
+    /// What else has to be known, in a line.
+    pub trouble: Option<String>,
+    pub servers: Vec<Shown>,
     /// The cgroup of the server that is selected: lines move, it stays.
     selected: Option<String>,
-    grid: TableState,
+    pub grid: TableState,
+    /// Servers seen at once, when last drawn.
+    pub page: usize,
 }
 
 /// A server and what runs in it.
-struct Shown {
-    status: ServerStatus,
-    groups: Vec<ProcessGroup>,
+pub(super) struct Shown {
+    pub status: ServerStatus,
+    pub groups: Vec<ProcessGroup>,
 }
 
-const HEADS: [&str; 7] = [
+pub(super) const HEADS: [&str; 7] = [
     "USER", "CPU", "LIMIT", "CREDITS", "RUNG", "MINING", "BUSIEST",
 ];
-const GROUP_HEADS: [&str; 4] = ["CPU", "COUNT", "KIND", "PROGRAM"];
-/// Lines for what runs in the selected server, with its two heads.
-const BELOW: u16 = 9;
 
 impl View {
     pub fn new(order: Order) -> View {
@@ -76,29 +82,18 @@ impl View {
             servers: Vec::new(),
             selected: None,
             grid: TableState::default(),
+            page: 1,
         }
     }
 
     /// Shows another reading.
     pub fn take(&mut self, reading: Reading) {
-        let node = &reading.node;
-        let used: f64 = reading.servers.iter().map(|server| server.cpu_cores).sum();
-        let held = reading
-            .servers
-            .iter()
-            .filter(|server| server.rung != "free")
-            .count();
-        self.head = format!(
-            "hubwarden {} - {} - {} servers, {held} held back, {used:.2} cores",
-            node.version,
-            if node.off { "off" } else { &node.mode },
-            reading.servers.len(),
-        );
+        self.head = head(&reading.node, &reading.servers);
         let (processes, trouble) = match reading.processes {
             Ok(processes) => (processes, None),
             Err(why) => (Vec::new(), Some(Plain(&why).to_string())),
         };
-        self.trouble = trouble;
+        self.trouble = trouble.or_else(|| amiss(&reading.node));
         self.servers = reading
             .servers
             .into_iter()
@@ -110,14 +105,23 @@ impl View {
         self.sort();
     }
 
+    /// There was no answer this time: what is shown is old, and that is said.
+    pub fn lost(&mut self, why: &str) {
+        self.trouble = Some(format!("Not up to date: {}", Plain(why)));
+    }
+
     /// Sorts by the next thing.
     pub fn sort_by_next(&mut self) {
         self.order = self.order.next();
         self.sort();
     }
 
-    /// Moves the selection so many lines down.
-    pub fn select(&mut self, lines: isize) {
+    /// Moves the selection.
+    pub fn select(&mut self, step: Step) {
+        let lines = match step {
+            Step::Lines(lines) => lines,
+            Step::Pages(pages) => pages.saturating_mul(self.page.try_into().unwrap_or(1)),
+        };
         let last = self.servers.len().saturating_sub(1);
         let at = self.selected_line().saturating_add_signed(lines).min(last);
         self.selected = self
@@ -126,7 +130,7 @@ impl View {
             .map(|shown| shown.status.cgroup.clone());
     }
 
-    fn selected_line(&self) -> usize {
+    pub fn selected_line(&self) -> usize {
         let selected = self.selected.as_deref();
         let at = |shown: &Shown| Some(shown.status.cgroup.as_str()) == selected;
         self.servers.iter().position(at).unwrap_or(0)
@@ -138,7 +142,7 @@ impl View {
             let (a, b) = (&a.status, &b.status);
             let first = match order {
                 Order::Cpu => b.cpu_cores.total_cmp(&a.cpu_cores),
-                Order::Credits => share(a).total_cmp(&share(b)),
+                Order::Credits => left(a).total_cmp(&left(b)),
                 Order::User => std::cmp::Ordering::Equal,
             };
             first
@@ -163,125 +167,41 @@ impl View {
             let _ = writeln!(text, "{line}");
             for group in &shown.groups {
                 let [cpu, count, kind, program] = cells(group);
-                let _ = writeln!(text, "    {cpu}  {count} x {kind}  {program}");
+                let line = format!("    {cpu:>5}  {count:>4} x {kind:11}  {program}");
+                let _ = writeln!(text, "{}", line.trim_end());
             }
         }
         text
     }
-
-    /// Draws a frame.
-    pub fn draw(&mut self, frame: &mut Frame<'_>) {
-        let below = BELOW.min(frame.area().height / 2);
-        let [head, trouble, grid, detail, keys] = Layout::vertical([
-            Constraint::Length(1),
-            Constraint::Length(1),
-            Constraint::Min(2),
-            Constraint::Length(below),
-            Constraint::Length(1),
-        ])
-        .areas(frame.area());
-        frame.render_widget(Line::from(self.head.as_str()).style(bold()), head);
-        if let Some(why) = &self.trouble {
-            frame.render_widget(Line::from(why.as_str()), trouble);
-        }
-        self.draw_servers(frame, grid);
-        self.draw_processes(frame, detail);
-        let words = format!("q quit   s sort: {}   up/down select", self.order.as_str());
-        frame.render_widget(Line::from(words), keys);
-    }
-
-    fn draw_servers(&mut self, frame: &mut Frame<'_>, area: Rect) {
-        if self.servers.is_empty() {
-            frame.render_widget(Paragraph::new("No servers."), area);
-            return;
-        }
-        let rows = self.servers.iter().map(|shown| Row::new(shown.cells()));
-        let widest = self
-            .servers
-            .iter()
-            .map(|shown| {
-                HubUser(shown.status.user.clone())
-                    .to_string()
-                    .chars()
-                    .count()
-            })
-            .max()
-            .unwrap_or(0);
-        let user = u16::try_from(widest).unwrap_or(u16::MAX).clamp(4, 20);
-        let widths = [
-            Constraint::Length(user),
-            Constraint::Length(6),
-            Constraint::Length(6),
-            Constraint::Length(7),
-            Constraint::Length(13),
-            Constraint::Length(10),
-            Constraint::Min(10),
-        ];
-        let grid = Grid::new(rows, widths)
-            .header(Row::new(HEADS).style(bold()))
-            .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-        self.grid.select(Some(self.selected_line()));
-        frame.render_stateful_widget(grid, area, &mut self.grid);
-    }
-
-    fn draw_processes(&self, frame: &mut Frame<'_>, area: Rect) {
-        let Some(shown) = self.servers.get(self.selected_line()) else {
-            return;
-        };
-        let [head, rest] =
-            Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area);
-        let whose = format!("What runs for {}", shown.name());
-        frame.render_widget(Line::from(whose).style(bold()), head);
-        let widths = [
-            Constraint::Length(6),
-            Constraint::Length(5),
-            Constraint::Length(11),
-            Constraint::Min(20),
-        ];
-        let rows = shown.groups.iter().map(|group| Row::new(cells(group)));
-        let grid = Grid::new(rows, widths).header(Row::new(GROUP_HEADS).style(bold()));
-        frame.render_widget(grid, rest);
-    }
 }
 
 impl Shown {
-    /// User and server, safe to show.
-    fn name(&self) -> String {
-        let user = HubUser(self.status.user.clone());
-        match self.status.server.as_str() {
-            "" => user.to_string(),
-            server => format!("{user}/{}", Plain(server)),
-        }
+    pub fn name(&self) -> String {
+        whose(&self.status.user, &self.status.server)
     }
 
-    fn cells(&self) -> [String; 7] {
+    /// Under [`HEADS`], safe to show.
+    pub fn cells(&self) -> [String; 7] {
         let status = &self.status;
-        let limit = match status.limit_cores {
-            0.0 => "-".to_owned(),
-            limit => format!("{limit:.2}"),
-        };
         let credits = match status.credits_unlimited {
             true => "any".to_owned(),
             false => format!("{:.0} %", 100.0 * share(status)),
         };
-        let evidence = match status.evidence.as_str() {
-            "none" => "-",
-            other => other,
-        };
         let busiest = self.groups.first().filter(|group| group.cpu_cores > 0.0);
         [
-            cut(&self.name(), 20),
+            self.name(),
             format!("{:.2}", status.cpu_cores),
-            limit,
+            limit(status),
             credits,
             status.rung.clone(),
-            evidence.to_owned(),
+            mining(status).to_owned(),
             busiest.map_or("-".to_owned(), |group| cells(group)[3].clone()),
         ]
     }
 }
 
-fn cells(group: &ProcessGroup) -> [String; 4] {
+/// CPU, how many, kind and program of one group, safe to show.
+pub(super) fn cells(group: &ProcessGroup) -> [String; 4] {
     [
         format!("{:.2}", group.cpu_cores),
         group.processes.to_string(),
@@ -290,158 +210,51 @@ fn cells(group: &ProcessGroup) -> [String; 4] {
     ]
 }
 
-fn share(server: &ServerStatus) -> f64 {
-    match server.credits_size_core_seconds > 0.0 {
-        true => server.credits_core_seconds / server.credits_size_core_seconds,
-        false => 0.0,
-    }
+/// What comes first in it is what is still there on a narrow terminal.
+fn head(node: &NodeStatus, servers: &[ServerStatus]) -> String {
+    let used: f64 = servers.iter().map(|server| server.cpu_cores).sum();
+    let held = servers.iter().filter(|server| server.rung != "free");
+    let (mode, would) = match (node.off, node.mode.as_str()) {
+        (true, _) => ("off", "would be "),
+        (false, "enforce") => ("enforce", ""),
+        (false, mode) => (mode, "would be "),
+    };
+    format!(
+        "{} - {} server{}, {} {would}held back, {used:.2} cores - hubwarden {}",
+        Plain(mode),
+        servers.len(),
+        if servers.len() == 1 { "" } else { "s" },
+        held.count(),
+        Plain(&node.version),
+    )
 }
 
-fn bold() -> Style {
-    Style::new().add_modifier(Modifier::BOLD)
+/// What does not work on this node, in a line; `status` says it in full.
+fn amiss(node: &NodeStatus) -> Option<String> {
+    let mut amiss = Vec::new();
+    if !node.egress_loaded && !node.off {
+        amiss.push("packet rules NOT loaded".to_owned());
+    }
+    if !node.cpu_controller {
+        amiss.push("CPU limits without effect".to_owned());
+    }
+    let lacks: Vec<&str> = node.lacks.iter().map(|(what, _)| what.as_str()).collect();
+    if !lacks.is_empty() {
+        amiss.push(format!("blind or impaired: {}", lacks.join(", ")));
+    }
+    match node.unknown.len() {
+        0 => {}
+        1 => amiss.push("1 unit is not known as a server".to_owned()),
+        count => amiss.push(format!("{count} units are not known as servers")),
+    }
+    let amiss = Plain(&amiss.join("; ")).to_string();
+    (!amiss.is_empty()).then(|| format!("hubwarden status: {amiss}"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::status::tests::{node, server};
-    use crate::control::ServerProcesses;
-    use ratatui::Terminal;
-    use ratatui::backend::TestBackend;
-
-    fn reading(users: &[(&str, f64, &str)]) -> Reading {
-        let mut servers = Vec::new();
-        let mut processes = Vec::new();
-        for (user, cpu, program) in users {
-            let mut status = server(user);
-            status.cpu_cores = *cpu;
-            status.cgroup = format!("/jupyter.slice/{user}");
-            processes.push(ServerProcesses {
-                cgroup: status.cgroup.clone(),
-                groups: vec![ProcessGroup {
-                    kind: "own".into(),
-                    program: (*program).to_owned(),
-                    processes: 3,
-                    cpu_cores: *cpu,
-                }],
-            });
-            servers.push(status);
-        }
-        Reading {
-            node: node(),
-            servers,
-            processes: Ok(processes),
-        }
-    }
-
-    fn drawn(view: &mut View, width: u16, height: u16) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| view.draw(frame)).unwrap();
-        let buffer = terminal.backend().buffer().clone();
-        buffer
-            .content()
-            .chunks(usize::from(width))
-            .map(|line| line.iter().map(|cell| cell.symbol()).collect())
-            .collect()
-    }
-
-    #[test]
-    fn a_screen_of_80_by_24_shows_servers_and_what_the_selected_one_runs() {
-        let mut view = View::new(Order::Cpu);
-        view.take(reading(&[
-            ("alice", 0.25, "/usr/bin/python3.11"),
-            ("bob", 1.98, "/home/bob/python"),
-        ]));
-        let lines = drawn(&mut view, 80, 24);
-        assert!(
-            lines[0].contains("2 servers, 2 held back, 2.23 cores"),
-            "{lines:#?}"
-        );
-        assert!(lines[2].starts_with("USER"), "{lines:#?}");
-        assert!(lines[3].starts_with("bob   1.98"), "{lines:#?}");
-        assert!(lines[3].contains("/home/bob/python"), "{lines:#?}");
-        assert!(lines[4].starts_with("alice 0.25"), "{lines:#?}");
-        assert!(
-            lines
-                .iter()
-                .any(|line| line.starts_with("What runs for bob"))
-        );
-        assert!(lines[23].starts_with("q quit   s sort: cpu"), "{lines:#?}");
-        view.select(1);
-        let lines = drawn(&mut view, 80, 24);
-        assert!(
-            lines
-                .iter()
-                .any(|line| line.starts_with("What runs for alice"))
-        );
-        assert!(
-            lines
-                .iter()
-                .any(|line| line.starts_with("0.25   3     own         /usr/bin/python3.11")),
-            "{lines:#?}"
-        );
-    }
-
-    #[test]
-    fn the_selection_stays_with_its_server_and_ends_at_both_ends() {
-        let mut view = View::new(Order::Cpu);
-        view.take(reading(&[
-            ("a", 3.0, "x"),
-            ("b", 2.0, "x"),
-            ("c", 1.0, "x"),
-        ]));
-        view.select(-1);
-        assert_eq!(view.selected_line(), 0);
-        view.select(1);
-        view.take(reading(&[
-            ("a", 1.0, "x"),
-            ("b", 2.0, "x"),
-            ("c", 3.0, "x"),
-        ]));
-        assert_eq!(view.servers[view.selected_line()].status.user, "b");
-        view.select(9);
-        assert_eq!(view.servers[view.selected_line()].status.user, "a");
-        view.sort_by_next();
-        view.sort_by_next();
-        assert_eq!(view.servers[0].status.user, "a");
-        view.take(reading(&[]));
-        view.select(1);
-        assert!(drawn(&mut view, 80, 24)[2].starts_with("No servers."));
-    }
-
-    #[test]
-    fn no_name_paints_on_the_terminal_or_breaks_a_line() {
-        let mut view = View::new(Order::User);
-        view.take(reading(&[(
-            "\u{1b}[2Jmallory\u{202e}",
-            1.0,
-            "/tmp/\u{1b}]0;x\u{7}\nfree 0.00",
-        )]));
-        for text in [drawn(&mut view, 80, 24).join("\n"), view.text()] {
-            assert!(text.contains("\\u{1b}[2Jmallory"), "{text}");
-            assert!(text.contains("\\u{7}\\u{a}free 0.00"), "{text}");
-            let painted = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
-            assert!(!text.contains(painted), "{text}");
-        }
-    }
-
-    #[test]
-    fn plain_text_has_each_server_with_its_programs_below_it() {
-        let mut view = View::new(Order::Cpu);
-        view.take(reading(&[("alice", 0.25, "/usr/bin/python3.11")]));
-        let text = view.text();
-        assert!(
-            text.contains("    0.25  3 x own  /usr/bin/python3.11\n"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn any_size_of_window_is_drawn() {
-        let mut view = View::new(Order::Cpu);
-        view.take(reading(&[("alice", 0.25, "x"), ("bob", 1.0, "y")]));
-        for (width, height) in [(1, 1), (10, 3), (80, 5), (300, 100)] {
-            drawn(&mut view, width, height);
-        }
+/// Credits left, where unlimited ones are more than any.
+fn left(server: &ServerStatus) -> f64 {
+    match server.credits_unlimited {
+        true => f64::INFINITY,
+        false => share(server),
     }
 }

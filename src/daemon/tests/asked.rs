@@ -102,10 +102,10 @@ fn processes_are_told_by_server_with_what_its_user_runs_outside() {
         node.tick(&daemon, 1).await;
         let told = daemon.processes(None).await.unwrap();
         assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(told[0].groups.len(), 2, "{told:?}");
-        for group in &told[0].groups {
-            assert_eq!((group.kind.as_str(), group.processes), ("interpreter", 1));
-            assert!(group.cpu_cores > 0.02, "{told:?}");
-        }
+        // Both run the same program.
+        assert_eq!(told[0].groups.len(), 1, "{told:?}");
+        let group = &told[0].groups[0];
+        assert_eq!((group.kind.as_str(), group.processes), ("interpreter", 2));
+        assert!(group.cpu_cores > 0.04, "{told:?}");
     });
 }

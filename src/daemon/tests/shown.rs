@@ -19,16 +19,21 @@ impl Node {
     }
 }
 
-/// The file once it says something.
-async fn text_with(path: &std::path::Path, line: &str) -> String {
-    for _ in 0..400 {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+/// The file once it says something. A thread writes it, and what is handed over while that is busy
+/// waits for the next tick; so metrics are shown again until then, with no time going by.
+async fn text_with(node: &Node, daemon: &Running, line: &str) -> String {
+    for _ in 0..3000 {
+        let text = std::fs::read_to_string(node.textfile()).unwrap_or_default();
         if text.contains(line) {
             return text;
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        daemon
+            .inner
+            .borrow_mut()
+            .show_metrics(Duration::from_millis(3));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("{} never had `{line}`", path.display());
+    panic!("{} never had `{line}`", node.textfile().display());
 }
 
 #[test]
@@ -43,10 +48,7 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
         spin(&mut node, &daemon, "alice").await;
         node.whole_tick(&daemon, 1).await;
         let throttled = "hubwarden_server_rung{user=\"alice\",server=\"\",rung=\"throttled\"} 1\n";
-        // What was being written is written before the next is.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        node.whole_tick(&daemon, 1).await;
-        let text = text_with(&node.textfile(), throttled).await;
+        let text = text_with(&node, &daemon, throttled).await;
         for line in [
             "hubwarden_server_pids{user=\"alice\",server=\"\"} 12\n",
             "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 150.0\n",
@@ -58,13 +60,9 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
             assert!(text.contains(line), "no {line} in\n{text}");
         }
         node.stop("alice");
-        tokio::time::sleep(Duration::from_millis(50)).await;
         node.whole_tick(&daemon, 1).await;
-        let text = text_with(
-            &node.textfile(),
-            "hubwarden_servers{rung=\"throttled\"} 0\n",
-        )
-        .await;
+        let nobody = "hubwarden_servers{rung=\"throttled\"} 0\n";
+        let text = text_with(&node, &daemon, nobody).await;
         assert!(!text.contains("alice"), "{text}");
     });
 }
@@ -88,10 +86,9 @@ fn what_a_user_runs_outside_is_in_the_server_s_metrics_and_the_account_there_onc
             node.outside(f64::from(second));
             node.tick(&daemon, 1).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
         node.whole_tick(&daemon, 1).await;
         let cpu = "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 200.0\n";
-        let text = text_with(&node.textfile(), cpu).await;
+        let text = text_with(&node, &daemon, cpu).await;
         for line in [
             "hubwarden_server_pids{user=\"alice\",server=\"\"} 42\n",
             "hubwarden_server_memory_bytes{user=\"alice\",server=\"\"} 12288\n",
