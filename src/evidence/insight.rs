@@ -234,7 +234,7 @@ fn name(kind: Kind, path: &Path) -> String {
     };
     // The end of a long path says more than its beginning.
     match name.char_indices().rev().nth(MOST_NAME - 1) {
-        Some((at, _)) if at > 0 => format!("…{}", &name[at..]),
+        Some((at, _)) if at > 0 => format!("…{}", name.get(at..).unwrap_or_default()),
         _ => name,
     }
 }

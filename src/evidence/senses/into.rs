@@ -2,7 +2,7 @@
 
 use super::Found;
 use crate::evidence::binary::{self, Kind};
-use crate::evidence::constants::Constants;
+use crate::evidence::constants::{self, Constants};
 use crate::evidence::helpers::{self, Helpers, Outcome, ServeError};
 use crate::evidence::process::Process;
 use crate::evidence::{Evidence, Fact, Sense};
@@ -61,7 +61,7 @@ impl Into {
     /// # Errors
     /// It is closed to us, or there can be no helper; in words.
     pub fn try_out(&mut self) -> Result<(), String> {
-        Constants::try_out().map_err(|error| error.to_string())?;
+        constants::try_out().map_err(|error| error.to_string())?;
         let nothing = Job {
             pid: std::process::id(),
             senses: BTreeSet::new(),
