@@ -1,6 +1,7 @@
 //! A cgroup of our own with processes in it that do not want to be looked at (`hostile.c`), or that
 //! start programs without end (`storm.c`).
 
+use crate::leftovers;
 use hubwarden::evidence::program::TYPES;
 use hubwarden::evidence::senses::Senses;
 use serde_json::Value;
@@ -12,10 +13,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
 const NOBODY: u32 = 65534;
 
 /// A cgroup, and a directory for programs; both go with it.
@@ -34,10 +33,8 @@ impl Bed {
             nix::unistd::geteuid().is_root(),
             "these tests make cgroups and read other users' processes: run as root"
         );
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("hubwarden-evidence-{}-{number}", std::process::id());
-        let directory = hubwarden::cgroup::find_root().unwrap().join(name);
-        fs::create_dir(&directory).unwrap();
+        let root = hubwarden::cgroup::find_root().unwrap();
+        let directory = leftovers::make_cgroup(&root).unwrap();
         let files = tempfile::tempdir().unwrap();
         std::os::unix::fs::chown(files.path(), Some(NOBODY), None).unwrap();
         Bed {
@@ -149,14 +146,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        let _ = fs::write(self.directory.join("cgroup.kill"), "1");
-        for _ in 0..200 {
-            if fs::remove_dir(&self.directory).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        eprintln!("{} is still there", self.directory.display());
+        leftovers::remove_cgroup(&self.directory);
     }
 }
 

@@ -9,6 +9,8 @@
 mod bed;
 mod degraded;
 mod held;
+#[path = "../leftovers/mod.rs"]
+mod leftovers;
 mod storm;
 
 use bed::Bed;
@@ -52,6 +54,47 @@ fn look(bed: &Bed, rounds: u64) -> Vec<Fact> {
         std::thread::sleep(Duration::from_millis(200));
     }
     facts
+}
+
+#[test]
+fn what_a_killed_run_left_is_removed_and_nothing_of_whoever_is_alive() {
+    let root = hubwarden::cgroup::find_root().unwrap();
+    let [killed, alive] = [leftovers::make_cgroup(&root), leftovers::make_cgroup(&root)];
+    let (killed, alive) = (killed.unwrap(), alive.unwrap());
+    // The same as if a process that has ended had made it.
+    let mut other = std::process::Command::new("true").spawn().unwrap();
+    other.wait().unwrap();
+    let name = killed.file_name().unwrap().to_str().unwrap();
+    let name = name.replace(
+        &format!("-{}-", std::process::id()),
+        &format!("-{}-", other.id()),
+    );
+    let left = root.join(&name);
+    // Somebody else's, by another scheme, in another pid namespace.
+    let others =
+        ["hubwarden-test-x", &name.replace("test-4", "test-5")].map(|name| root.join(name));
+    std::fs::create_dir_all(left.join("below")).unwrap();
+    others
+        .iter()
+        .for_each(|other| std::fs::create_dir(other).unwrap());
+    let mut inside = std::process::Command::new("sh")
+        .args(["-c", "echo $$ > \"$0/below/cgroup.procs\"; exec sleep 600"])
+        .arg(&left)
+        .spawn()
+        .unwrap();
+    assert!(bed::comes(|| !std::fs::read(
+        left.join("below/cgroup.procs")
+    )
+    .unwrap()
+    .is_empty()));
+    leftovers::remove_left_cgroups(&root);
+    let spared = [&killed, &alive, &others[0], &others[1]];
+    let are_spared = spared.map(|one| one.exists());
+    for one in spared {
+        leftovers::remove_cgroup(one);
+    }
+    assert!(!left.exists() && !inside.wait().unwrap().success());
+    assert_eq!(are_spared, [true; 4]);
 }
 
 #[test]

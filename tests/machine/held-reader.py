@@ -43,7 +43,7 @@ def scenario(machine):
     expect(took < AT_ONCE, f"the stop took {took:.1f} s")
     expect(machine.unit_property("hubwarden.service", "Result") == "success", "the unit failed")
 
-    machine.run(f"pkill -KILL -f {HOSTILE}")
+    machine.run("pkill -KILL -f '[h]ostile held'")
     eventually(lambda: not helpers(machine), "who was held ends with the file system", 20)
 
 

@@ -5,7 +5,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -69,7 +69,7 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
         // Once it writes, it writes a whole line.
         let mut line = Vec::new();
         if self.line.read_until(b'\n', &mut line)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(ErrorKind::UnexpectedEof.into());
         }
         Ok(Some(serde_json::from_slice(&line)?))
     }
@@ -102,7 +102,11 @@ pub fn serve<J: DeserializeOwned, A: Serialize>(
         let job = serde_json::from_slice(&line?)?;
         let mut answer = serde_json::to_vec(&work(job))?;
         answer.push(b'\n');
-        output.write_all(&answer)?;
+        match output.write_all(&answer) {
+            // It took so long that nobody waits any more.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
     }
     Ok(())
 }
