@@ -154,9 +154,9 @@ impl<'a> Link<'a> {
             "ip link add out type veth peer name end",
             "ip link set out up",
             "ip link set end up",
-            "ip address add 10.72.0.1/24 dev out",
+            "ip address add 192.0.2.1/24 dev out",
             // Nobody's address, so the other end drops it before its own stack looks at it.
-            "ip neigh add 10.72.0.2 lladdr 02:00:00:00:00:02 dev out nud permanent",
+            "ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev out nud permanent",
         ] {
             command(line);
         }
@@ -200,8 +200,8 @@ impl<'a> Link<'a> {
 
     fn socket(&self) -> UdpSocket {
         self.servers.within(0, || {
-            let socket = UdpSocket::bind("10.72.0.1:0").expect("a socket");
-            socket.connect(("10.72.0.2", PORT)).expect("a route");
+            let socket = UdpSocket::bind("192.0.2.1:0").expect("a socket");
+            socket.connect(("192.0.2.2", PORT)).expect("a route");
             socket
         })
     }

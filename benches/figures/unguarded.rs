@@ -21,7 +21,7 @@ const SERVERS: usize = 500;
 const CONTAINERS: usize = 100;
 /// Allowed by no class.
 const PORT: u16 = 4444;
-const FAR: [&str; 2] = ["10.72.0.2", "fd72::2"];
+const FAR: [&str; 2] = ["192.0.2.2", "2001:db8:72::2"];
 /// Senders that run at a time.
 pub const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -162,13 +162,13 @@ fn far_end(arrived: &Arc<AtomicU64>) -> Process {
         "ip link set lo up".to_owned(),
         format!("ip link add near type veth peer name far netns {pid}"),
         "ip link set near up".to_owned(),
-        "ip address add 10.72.0.1/24 dev near".to_owned(),
-        "ip address add fd72::1/64 dev near nodad".to_owned(),
+        "ip address add 192.0.2.1/24 dev near".to_owned(),
+        "ip address add 2001:db8:72::1/64 dev near nodad".to_owned(),
         format!("nsenter -n -t {pid} ip link set far up"),
-        format!("nsenter -n -t {pid} ip address add 10.72.0.2/24 dev far"),
-        format!("nsenter -n -t {pid} ip address add fd72::2/64 dev far nodad"),
-        format!("nsenter -n -t {pid} ip route add {v4} via 10.72.0.1"),
-        format!("nsenter -n -t {pid} ip route add {v6} via fd72::1"),
+        format!("nsenter -n -t {pid} ip address add 192.0.2.2/24 dev far"),
+        format!("nsenter -n -t {pid} ip address add 2001:db8:72::2/64 dev far nodad"),
+        format!("nsenter -n -t {pid} ip route add {v4} via 192.0.2.1"),
+        format!("nsenter -n -t {pid} ip route add {v6} via 2001:db8:72::1"),
     ]);
     let listeners = std::thread::spawn(move || {
         let path = format!("/proc/{pid}/ns/net");

@@ -5,10 +5,13 @@ use super::{Failure, runtime};
 use crate::cgroup::{find_root, has_cpu_controller};
 use crate::config::{Config, ThrottleWhen};
 use crate::egress::names::Queueing;
-use crate::egress::{Firewall, Nft};
+use crate::egress::{Class, Firewall, Nft, lies_in};
 use crate::hub::HubUser;
+use ipnet::IpNet;
+use nix::sys::socket::SockaddrStorage;
 use nix::unistd::Group;
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// How a finding matters.
@@ -67,6 +70,10 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
             Config::default()
         }
     };
+    for line in config.advice() {
+        report.add(Weight::Note, format!("configuration: {line}"));
+    }
+    near(&mut report, &config, &own_networks());
     kernel(&mut report, &config);
     runtime()?.block_on(daemon(&mut report));
     ways_out(&mut report, &config);
@@ -80,6 +87,59 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
         0 => Ok(()),
         1 => Err(Failure::new("1 thing does not work")),
         count => Err(Failure::new(format!("{count} things do not work"))),
+    }
+}
+
+/// The networks that this node is in, each with its interface; not those of its own bridges.
+fn own_networks() -> Vec<(String, IpNet)> {
+    let ip = |address: &SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip())))
+    };
+    let mut networks = Vec::new();
+    // What cannot be read is not told of.
+    for one in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+        let (Some(address), Some(mask)) = (&one.address, &one.netmask) else {
+            continue;
+        };
+        let (Some(address), Some(mask)) = (ip(address), ip(mask)) else {
+            continue;
+        };
+        let bridge = Path::new("/sys/class/net").join(&one.interface_name);
+        if bridge.join("bridge").exists() {
+            continue;
+        }
+        if let Ok(network) = IpNet::with_netmask(address, mask) {
+            networks.push((one.interface_name, network.trunc()));
+        }
+    }
+    networks
+}
+
+/// Private networks beside this node that classes do not reach. On a node that was set up before
+/// such networks were closed, servers may have got their data from there.
+fn near(report: &mut Report, config: &Config, networks: &[(String, IpNet)]) {
+    let egress = &config.egress;
+    for (interface, network) in networks {
+        if !lies_in(network, &egress.private) || lies_in(network, &egress.denied) {
+            continue;
+        }
+        let shut = |class: &Class| {
+            let opens = |net: &IpNet| net.contains(network) || network.contains(net);
+            !class.services.is_empty() && !class.is_selective() && !class.networks.iter().any(opens)
+        };
+        let classes = egress.classes.iter().filter(|(_, class)| shut(class));
+        let classes: Vec<&str> = classes.map(|(name, _)| name.as_str()).collect();
+        if classes.is_empty() {
+            continue;
+        }
+        let line = format!(
+            "private: this node is in {network} ({}), of which egress class {} reaches only the \
+             resolvers; to open it or a part of it, add that to networks of the class",
+            interface.escape_debug(),
+            classes.join(", "),
+        );
+        report.add(Weight::Note, line);
     }
 }
 
@@ -283,6 +343,35 @@ mod tests {
         let mut report = Report { lines: Vec::new() };
         timed_jobs(&mut report, root, etc);
         report.lines.into_iter().map(|(_, line)| line).collect()
+    }
+
+    #[test]
+    fn a_private_network_beside_the_node_is_named_until_every_class_opens_some_of_it() {
+        let near = |text: &str| {
+            let config = Config::parse(text).unwrap();
+            let networks = ["10.20.0.0/16", "203.0.113.0/24", "127.0.0.0/8", "fe80::/64"];
+            let networks = networks.map(|net| ("eth0".to_owned(), net.parse().unwrap()));
+            let mut report = Report { lines: Vec::new() };
+            super::near(&mut report, &config, &networks);
+            report.text()
+        };
+        let told = near("");
+        assert!(
+            told.starts_with(
+                "note  private: this node is in 10.20.0.0/16 (eth0), of which egress class standard \
+                 reaches only the resolvers;"
+            ),
+            "{told}"
+        );
+        assert_eq!(told.lines().count(), 1, "{told}");
+        for fine in [
+            "[egress]\nprivate = []\n",
+            "[egress.classes.standard]\nnetworks = [\"10.20.7.0/24\"]\n",
+            "[egress.classes.standard]\nnetworks = [\"10.0.0.0/8\"]\n",
+            "[egress.classes.standard]\nnames = [\"pypi.org\"]\n",
+        ] {
+            assert_eq!(near(fine), "", "{fine}");
+        }
     }
 
     #[test]

@@ -7,7 +7,11 @@ use std::path::Path;
 
 pub(super) fn check_config(file: &Path) -> Result<(), Failure> {
     match Config::load(file) {
-        Ok(config) => say(&format!("{}: good, {} mode", file.display(), config.mode)),
+        Ok(config) => {
+            let mut lines = vec![format!("{}: good, {} mode", file.display(), config.mode)];
+            lines.extend(config.advice().iter().map(|line| format!("note: {line}")));
+            say(&lines.join("\n"))
+        }
         Err(error) => {
             // One line a problem and nothing around it, as compilers and editors have it.
             complain(&error);

@@ -3,17 +3,19 @@
 use super::ServiceName;
 use super::decode::{FromToml, Section};
 use super::values::{integer, number_and_unit, string};
-use crate::egress::{BitsPerSecond, Class, ClassLimits, Rate, names::NamePattern};
+use crate::egress::{BitsPerSecond, Class, ClassLimits, Rate, lies_in, names::NamePattern};
+use ipnet::IpNet;
 use std::num::NonZeroU32;
 use toml::de::DeValue;
 
-/// Reads one class; what is wrong is reported at its place.
-pub(super) fn read(section: &mut Section<'_, '_>) -> Class {
+/// Reads one class, beside these private networks; what is wrong is reported at its place.
+pub(super) fn read(section: &mut Section<'_, '_>, private: &[IpNet]) -> Class {
     let mut class = Class {
         loopback_ports: section.list("loopback_ports", Vec::new()),
         names: section.list("names", Vec::new()),
         deny_names: section.list("deny_names", Vec::new()),
         networks: section.list("networks", Vec::new()),
+        nowhere_else: section.value("nowhere_else", false),
         deny_networks: section.list("deny_networks", Vec::new()),
         limits: ClassLimits {
             new_connections: section
@@ -45,6 +47,15 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> Class {
             .services
             .sort_by_key(|service| (service.transport, *service.ports.start()));
     }
+    if class.nowhere_else && class.names.is_empty() && class.networks.is_empty() {
+        section.complain(
+            "nowhere_else",
+            "is true, and there are no names and no networks, so the services are reached nowhere: \
+             add some, or set services = []",
+        );
+    }
+    // One that is private only opens that: who asks for it wants it besides the internet.
+    class.nowhere_else |= !class.networks.iter().all(|net| lies_in(net, private));
     if class.limits.shape && class.limits.bandwidth.is_none() {
         section.complain(
             "shape",
@@ -234,6 +245,29 @@ mod tests {
     }
 
     #[test]
+    fn networks_keep_a_class_to_themselves_unless_they_only_open_private_ones() {
+        for (text, nowhere_else) in [
+            ("", false),
+            ("networks = [\"10.2.0.0/16\", \"fd00::/16\"]\n", false),
+            ("networks = [\"10.2.0.0/16\"]\nnowhere_else = true\n", true),
+            ("networks = [\"203.0.113.0/24\"]\n", true),
+            (
+                "networks = [\"203.0.113.0/24\"]\nnowhere_else = false\n",
+                true,
+            ),
+            ("networks = [\"10.2.0.0/16\", \"203.0.113.0/24\"]\n", true),
+            ("networks = [\"0.0.0.0/0\"]\n", true),
+        ] {
+            assert_eq!(class(text).nowhere_else, nowhere_else, "{text}");
+        }
+        let config = Config::parse(
+            "[egress]\nprivate = []\n[egress.classes.lab]\nnetworks = [\"10.0.0.0/8\"]\n",
+        );
+        let classes = config.unwrap().egress.classes;
+        assert!(classes[&"lab".parse::<ClassName>().unwrap()].nowhere_else);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place_value_and_remedy() {
         for (text, place, words) in [
             (
@@ -251,6 +285,7 @@ mod tests {
             ("shape = \"yes\"\nbandwidth = \"1 Mbit/s\"\n", "2:9", "true"),
             ("shape = true\n", "2:9", "set bandwidth"),
             ("bytes_per_day = \"20\"\n", "2:17", "the unit is missing"),
+            ("nowhere_else = true\n", "2:16", "reached nowhere"),
             (
                 "names = [\"a.org\"]\nservices = [\"https\"]\n",
                 "2:9",

@@ -3,6 +3,7 @@
 //! [`Config::parse`] either yields a whole configuration or the list of all that is wrong; a file
 //! is never half accepted. `config.example.toml` shows every key with its default.
 
+mod advice;
 mod classes;
 mod decode;
 mod evidence;
@@ -80,6 +81,8 @@ pub struct Egress {
     pub outside: Outside,
     /// Networks no class reaches.
     pub denied: Vec<IpNet>,
+    /// Networks that a class reaches only where its own `networks` name them.
+    pub private: Vec<IpNet>,
     /// Netlink log group on which the kernel tells of refusals.
     pub log_group: u16,
     /// Netfilter queue in which DNS answers wait to be read; the next one is used too.
@@ -142,6 +145,7 @@ impl Default for Config {
                 outside: Outside::Judge,
                 resolvers: Resolvers::Auto,
                 denied: default_denied(),
+                private: Policy::usual_private(),
                 log_group: 4814,
                 dns_queue: 4814,
                 classes: BTreeMap::from([
@@ -281,6 +285,7 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
         outside: section.value("outside", default.outside),
         resolvers: section.value("resolvers", default.resolvers),
         denied: section.list("denied", default.denied),
+        private: section.list("private", default.private),
         log_group: section.value("log_group", default.log_group),
         dns_queue: section.value("dns_queue", default.dns_queue),
         quarantine: default.quarantine,
@@ -288,7 +293,7 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
     };
     let mut classes = section.section("classes");
     for (name, span, mut class) in classes.sections() {
-        let read = classes::read(&mut class);
+        let read = classes::read(&mut class, &egress.private);
         match name.parse::<ClassName>() {
             Ok(name) if name.is_built_in() => {
                 let message = format!("class `{name}` is built in; choose another name");

@@ -196,6 +196,7 @@ fn policy(
         proxies: config.hub.proxies.clone(),
         resolvers: resolvers.to_vec(),
         denied: config.egress.denied.clone(),
+        private: config.egress.private.clone(),
         lists: Arc::clone(lists),
         log_group: config.egress.log_group,
         relays: relays.to_vec(),

@@ -287,10 +287,16 @@ impl Inner {
 
     /// Containers that are no server, or nobody knows whose: an admin's, whose uid 1000 is not the
     /// node's. Whoever may start one may be root in it, so that to judge it by uid would hold
-    /// nobody.
+    /// nobody. One that is being asked about for the first time may be a user's.
     fn containers_of_nobody(&self) -> impl Iterator<Item = CgroupId> {
         self.entries.iter().filter_map(|(id, entry)| {
-            let (Entry::Asked { cgroup, .. } | Entry::Other { cgroup, .. }) = entry else {
+            let (Entry::Asked {
+                cgroup,
+                why: Some(_),
+                ..
+            }
+            | Entry::Other { cgroup, .. }) = entry
+            else {
                 return None;
             };
             (ContainerCgroup::of(cgroup).is_some() && level(cgroup) == 2).then_some(*id)

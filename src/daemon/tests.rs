@@ -24,6 +24,7 @@ mod intruders;
 mod ladder;
 mod mining;
 mod names;
+mod others_limits;
 mod outside;
 mod outsiders;
 mod people;

@@ -59,6 +59,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     daemon.identified(cgroup, id, finding);
                     if container {
                         daemon.follow_containers();
+                        // It is nobody's no more, or for certain.
+                        daemon.outsiders_due.notify_one();
                     }
                 }
                 Err(error) => daemon.inner.borrow_mut().not_told(&cgroup, id, &error),
@@ -207,7 +209,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     true => inner.settle_outsiders(),
                     false => inner.shut_out(id),
                 }
-                self.outsiders_due.notify_one();
                 if let Some(told) = guarded.was_stopped(mode)
                     && inner.acts()
                 {
@@ -222,6 +223,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             Some(Entry::Other { exempt: true, .. }) => inner.shut_out(id),
             _ => {}
         }
+        self.outsiders_due.notify_one();
     }
 }
 

@@ -62,14 +62,17 @@ pub struct Class {
     /// TCP ports on loopback that the class may reach, whoever listens there. A server's own
     /// listeners and the hub's ports need no entry.
     pub loopback_ports: Vec<u16>,
-    /// Where this or `networks` is not empty, services are reached at these names' addresses and
-    /// in those networks only. A name has the addresses that a resolver of the policy told of it
-    /// to someone on this node, for as long as it said.
+    /// Where this is not empty, services are reached at these names' addresses and in `networks`
+    /// only. A name has the addresses that a resolver of the policy told of it to someone on this
+    /// node, for as long as it said.
     pub names: Vec<NamePattern>,
     /// Names that the resolvers' answers deny to the class's servers.
     pub deny_names: Vec<NamePattern>,
-    /// Networks where services are reached by address, whatever the names.
+    /// Networks where services are reached by address, whatever the names. Those of the policy's
+    /// private ones are reached here only.
     pub networks: Vec<IpNet>,
+    /// Whether services are reached in `networks` only, even without names.
+    pub nowhere_else: bool,
     /// Networks that the class does not reach, besides the policy's.
     pub deny_networks: Vec<IpNet>,
     /// How much of what is allowed.
@@ -81,7 +84,7 @@ pub struct Class {
 impl Class {
     /// Whether services are reached at some destinations only.
     pub fn is_selective(&self) -> bool {
-        !self.names.is_empty() || !self.networks.is_empty()
+        !self.names.is_empty() || self.nowhere_else
     }
 
     /// DNS, HTTP, HTTPS, git and rsync: what the practice of public hubs allows.

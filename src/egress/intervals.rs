@@ -6,10 +6,13 @@ use ipnet::IpNet;
 
 use super::{Service, Transport, ruleset::Element};
 
-/// Ranges with both ends included, sorted, merged where they touch.
-fn merge(mut ranges: Vec<(u128, u128)>) -> Vec<(u128, u128)> {
+/// First and last, both included.
+type Range = (u128, u128);
+
+/// Ranges sorted, merged where they touch.
+fn merge(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_unstable();
-    let mut merged: Vec<(u128, u128)> = Vec::new();
+    let mut merged: Vec<Range> = Vec::new();
     for (low, high) in ranges {
         match merged.last_mut() {
             Some(last) if low <= last.1.saturating_add(1) => last.1 = last.1.max(high),
@@ -24,6 +27,41 @@ fn merge(mut ranges: Vec<(u128, u128)>) -> Vec<(u128, u128)> {
 /// A range is two elements, its first address and, marked so, the first beyond it; one that
 /// reaches the last address has no second.
 pub fn networks(nets: &[IpNet]) -> (Vec<Element>, Vec<Element>) {
+    networks_without(nets, &[])
+}
+
+/// The same for what of these networks is not in those.
+pub fn networks_without(nets: &[IpNet], holes: &[IpNet]) -> (Vec<Element>, Vec<Element>) {
+    let ((v4, v6), (holes4, holes6)) = (ranges(nets), ranges(holes));
+    (
+        elements(without(v4, holes4), 4),
+        elements(without(v6, holes6), 16),
+    )
+}
+
+/// What of these ranges is not in those.
+fn without(ranges: Vec<Range>, holes: Vec<Range>) -> Vec<Range> {
+    let holes = merge(holes);
+    let mut left = Vec::new();
+    for (first, last) in merge(ranges) {
+        // Where what is left begins; nowhere, once a hole reaches the end.
+        let mut next = Some(first);
+        for hole in holes.iter().filter(|hole| hole.1 >= first) {
+            let Some(low) = next.filter(|_| hole.0 <= last) else {
+                break;
+            };
+            if hole.0 > low {
+                left.push((low, hole.0 - 1));
+            }
+            next = (hole.1 < last).then(|| hole.1 + 1);
+        }
+        left.extend(next.map(|low| (low, last)));
+    }
+    left
+}
+
+/// The first and last addresses of networks: IPv4, IPv6.
+fn ranges(nets: &[IpNet]) -> (Vec<Range>, Vec<Range>) {
     let mut v4 = Vec::new();
     let mut v6 = Vec::new();
     for net in nets {
@@ -37,7 +75,7 @@ pub fn networks(nets: &[IpNet]) -> (Vec<Element>, Vec<Element>) {
             IpNet::V6(net) => v6.push((net.network().to_bits(), net.broadcast().to_bits())),
         }
     }
-    (elements(v4, 4), elements(v6, 16))
+    (v4, v6)
 }
 
 /// The last so many bytes of a number, the highest first.
@@ -48,7 +86,7 @@ pub fn key(value: u128, bytes: usize) -> Vec<u8> {
         .collect()
 }
 
-fn elements(ranges: Vec<(u128, u128)>, bytes: usize) -> Vec<Element> {
+fn elements(ranges: Vec<Range>, bytes: usize) -> Vec<Element> {
     let most = u128::MAX >> (128 - 8 * bytes);
     let key = |value| key(value, bytes);
     let mut elements = Vec::new();
@@ -165,6 +203,25 @@ mod tests {
             let merged = merge(ranges.clone());
             prop_assert_eq!(within(&ranges), within(&merged));
             prop_assert!(merged.windows(2).all(|w| w[0].1 + 1 < w[1].0));
+        }
+
+        #[test]
+        fn what_is_left_without_others_is_in_the_first_and_not_in_the_second(
+            ranges in prop::collection::vec((0u128..60, 0u128..20), 0..6),
+            holes in prop::collection::vec((0u128..60, 0u128..20), 0..6),
+            beyond in any::<bool>(), probe in 0u128..90,
+        ) {
+            // At the end of all addresses too.
+            let base = if beyond { u128::MAX - 89 } else { 0 };
+            let of = |ranges: Vec<(u128, u128)>| -> Vec<Range> {
+                let range = |(low, n): (u128, u128)| (base + low, (base + low).saturating_add(n + 10));
+                ranges.into_iter().map(range).collect()
+            };
+            let (ranges, holes) = (of(ranges), of(holes));
+            let within = |ranges: &[Range]| ranges.iter().any(|r| (r.0..=r.1).contains(&(base + probe)));
+            let left = without(ranges.clone(), holes.clone());
+            prop_assert_eq!(within(&left), within(&ranges) && !within(&holes));
+            prop_assert!(left.iter().all(|range| range.0 <= range.1));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{CgroupId, Class, ClassName, Error, Mode, Service, lists::List};
+use super::{CgroupId, Class, ClassName, Error, Mode, Service, lists::List, private};
 
 /// What the table is built from. Change it and `load` again: the swap is atomic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Policy {
     pub resolvers: Vec<IpAddr>,
     /// Networks no class reaches, whatever the port.
     pub denied: Vec<IpNet>,
+    /// Networks that a class reaches only where its own `networks` name them.
+    pub private: Vec<IpNet>,
     /// What is refused whatever the class and port allow, and told in the list's name.
     pub lists: Arc<Vec<List>>,
     /// NFLOG group that refusals are told to.
@@ -60,7 +62,12 @@ impl Policy {
         .collect()
     }
 
-    /// One class `standard`, metadata denied, nobody to answer beyond loopback.
+    /// The networks that are private when nothing else is asked for.
+    pub fn usual_private() -> Vec<IpNet> {
+        private::usual()
+    }
+
+    /// One class `standard`, metadata denied, private networks closed, nobody to answer beyond loopback.
     pub fn standard(mode: Mode) -> Self {
         let mut classes = BTreeMap::new();
         if let Ok(name) = "standard".parse() {
@@ -73,6 +80,7 @@ impl Policy {
             proxies: Vec::new(),
             resolvers: Vec::new(),
             denied: Self::metadata(),
+            private: Self::usual_private(),
             lists: Arc::default(),
             log_group: Self::LOG_GROUP,
             relays: Vec::new(),

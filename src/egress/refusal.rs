@@ -27,6 +27,8 @@ pub struct Refusal {
 pub enum RefusedBy {
     /// The server's class does not allow it.
     Class(ClassName),
+    /// It is in a private network that the class does not open.
+    Private(ClassName),
     /// A deny list names its destination.
     List(ListName),
     /// The class allows it, and a limit of the class is reached.
@@ -48,6 +50,8 @@ impl Refusal {
         let prefix = a.text(NFULA_PREFIX)?;
         let by = if let Some(class) = prefix.strip_prefix(table::SAYS_CLASS) {
             RefusedBy::Class(class.parse().ok()?)
+        } else if let Some(class) = prefix.strip_prefix(table::SAYS_PRIVATE) {
+            RefusedBy::Private(class.parse().ok()?)
         } else if let Some(list) = prefix.strip_prefix(table::SAYS_LIST) {
             RefusedBy::List(list.parse().ok()?)
         } else if let Some(rest) = prefix.strip_prefix(table::SAYS_LIMIT) {

@@ -67,6 +67,7 @@ pub fn rulesets(bytes: &[u8]) {
     let classes: Vec<_> = policy.classes.keys().collect();
     let news = installed.learned.news(
         &classes,
+        |_, _| false,
         "host.example",
         &dice.some(5, |d| (d.address(), d.number())),
         now,

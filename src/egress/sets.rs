@@ -3,6 +3,7 @@
 use super::{
     Admitted, CgroupId, Class, ClassName, Policy, intervals, limits, names,
     phrases::{self, Family},
+    private,
     ruleset::{Data, DataType, Element, Set},
     uapi::*,
 };
@@ -107,8 +108,9 @@ pub fn of_refused() -> [Set; 2] {
 pub fn of_policy(policy: &Policy) -> Vec<Set> {
     let mut sets = Vec::new();
     let interval = NFT_SET_INTERVAL;
+    let denied = private::with_forms(&policy.denied);
     for (name, flags, (v4, v6)) in [
-        ("denied", interval, intervals::networks(&policy.denied)),
+        ("denied", interval, intervals::networks(&denied)),
         ("proxies", interval, intervals::networks(&policy.proxies)),
         ("resolvers", 0, intervals::addresses(&policy.resolvers)),
     ] {
@@ -133,7 +135,22 @@ pub fn of_policy(policy: &Policy) -> Vec<Set> {
         elements: intervals::both_transports(53),
         ..plain("dns", SERVICE, 8)
     });
+    sets.extend(private::of_policy(policy));
     sets
+}
+
+/// Sets of networks, a family each.
+pub fn of_networks(
+    (v4, v6): (Vec<Element>, Vec<Element>),
+    name: impl Fn(Family) -> String,
+) -> Vec<Set> {
+    [(Family::V4, v4), (Family::V6, v6)]
+        .map(|(family, elements)| Set {
+            flags: NFT_SET_INTERVAL,
+            elements,
+            ..of_addresses(&name(family), family)
+        })
+        .into()
 }
 
 /// Bytes of an address.
@@ -195,7 +212,7 @@ pub fn of_addresses(name: &str, family: Family) -> Set {
 }
 
 /// The sets of one class.
-pub fn of_class(name: &ClassName, class: &Class) -> Vec<Set> {
+pub fn of_class(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Set> {
     let mut sets = Vec::new();
     if !class.services.is_empty() {
         sets.push(Set {
@@ -213,15 +230,12 @@ pub fn of_class(name: &ClassName, class: &Class) -> Vec<Set> {
         });
     }
     if !class.deny_networks.is_empty() {
-        let (v4, v6) = intervals::networks(&class.deny_networks);
-        for (family, elements) in [(Family::V4, v4), (Family::V6, v6)] {
-            sets.push(Set {
-                flags: NFT_SET_INTERVAL,
-                elements,
-                ..of_addresses(&format!("denied{}_{name}", family.digit()), family)
-            });
-        }
+        let elements = intervals::networks(&private::with_forms(&class.deny_networks));
+        sets.extend(of_networks(elements, |family| {
+            format!("denied{}_{name}", family.digit())
+        }));
     }
+    sets.extend(private::of_class(name, class, policy));
     sets.extend(names::networks(name, class));
     sets.extend(limits::sets(name, class));
     sets

@@ -10,6 +10,7 @@
 use super::{
     Class, ClassName, Mode, Policy, Transport, limits, listed, names, people,
     phrases::{self as p, Family},
+    private,
     ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
     sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, servers},
     shape,
@@ -20,6 +21,8 @@ use super::{
 pub const TABLE: &str = "hubwarden";
 /// Prefix of what is logged of a class's refusals; the class's name follows.
 pub const SAYS_CLASS: &str = "class ";
+/// Prefix of what is logged of a class's refusals of private networks; its name follows.
+pub const SAYS_PRIVATE: &str = "private ";
 /// Prefix of what is logged of refusals by a deny list; its name follows.
 pub const SAYS_LIST: &str = "list ";
 /// Prefix of what is logged of refusals by a limit; the limit's and the class's names follow.
@@ -55,9 +58,8 @@ pub fn build(policy: &Policy) -> Ruleset {
         sets.extend(shape::sets());
     }
     for list in listed::with_addresses(&policy.lists) {
-        let mut rules = vec![rule("", [p::jump("name_sender")])];
-        rules.extend(refusal(policy, format!("{SAYS_LIST}{}", list.name)));
-        chains.push(chain(&listed::chain(&list.name), rules));
+        let prefix = format!("{SAYS_LIST}{}", list.name);
+        chains.push(named_refusal(&listed::chain(&list.name), policy, prefix));
     }
     let listed = listed::sets(&policy.lists);
     let exempt = (
@@ -73,7 +75,8 @@ pub fn build(policy: &Policy) -> Ruleset {
             chains.extend(people::chains(name, class, Vec::new()));
             continue;
         }
-        let rules = |allow: &dyn Fn() -> Vec<Expr>| class_rules(name, class, &listed, allow);
+        let rules =
+            |allow: &dyn Fn() -> Vec<Expr>| class_rules(name, class, policy, &listed, allow);
         chains.extend([
             chain(&class_chain(name), rules(&|| limits::allow(name, class))),
             class_loopback(name, class),
@@ -81,8 +84,12 @@ pub fn build(policy: &Policy) -> Ruleset {
         let to_people = rules(&|| limits::allow_people(name, class));
         chains.extend(people::chains(name, class, to_people));
         chains.push(class_refuse(name, policy));
+        if private::concerns(policy, class) {
+            let prefix = format!("{SAYS_PRIVATE}{name}");
+            chains.push(named_refusal(&private::chain(name), policy, prefix));
+        }
         chains.extend(limits::chains(name, class, policy));
-        sets.extend(sets::of_class(name, class));
+        sets.extend(sets::of_class(name, class, policy));
     }
     sets.extend(listed);
     Ruleset {
@@ -219,9 +226,15 @@ fn pending(policy: &Policy) -> Chain {
 }
 
 fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {
+    let prefix = format!("{SAYS_CLASS}{name}");
+    named_refusal(&format!("refuse_{name}"), policy, prefix)
+}
+
+/// Find out whose a packet is, and refuse it.
+fn named_refusal(name: &str, policy: &Policy, prefix: String) -> Chain {
     let mut rules = vec![rule("", [p::jump("name_sender")])];
-    rules.extend(refusal(policy, format!("{SAYS_CLASS}{name}")));
-    chain(&format!("refuse_{name}"), rules)
+    rules.extend(refusal(policy, prefix));
+    chain(name, rules)
 }
 
 /// Count it under its mark, all that there are; tell of it, unless much was told lately.
@@ -250,6 +263,7 @@ pub fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
 fn class_rules(
     name: &ClassName,
     class: &Class,
+    policy: &Policy,
     listed: &[Set],
     allow: &dyn Fn() -> Vec<Expr>,
 ) -> Vec<Rule> {
@@ -286,6 +300,7 @@ fn class_rules(
             rules.push(rule("denied", [to, p::goto(&refuse)]));
         }
     }
+    rules.extend(private::rules(name, class, policy));
     rules.extend(names::reached(name, class, allow));
     rules.push(rule("", [p::goto(&refuse)]));
     rules

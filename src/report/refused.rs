@@ -71,6 +71,10 @@ pub(super) fn refused(
             "it has had its bytes for today".to_owned()
         }
         RefusedBy::Class(class) => format!("egress class {class} does not allow it"),
+        RefusedBy::Private(class) => format!(
+            "it is in a private network, and egress class {class} reaches those only that it names; \
+             to open it, add it to `networks` of the class"
+        ),
         RefusedBy::List(list) => format!("deny list {list} names it"),
         RefusedBy::Limit(Limit::NewConnections, class) => {
             format!("it opens connections faster than egress class {class} allows")
@@ -99,7 +103,7 @@ pub(super) fn refused(
         RefusedBy::Limit(limit, class) => entry
             .with("EGRESS_CLASS", class)
             .with("EGRESS_LIMIT", limit.as_str()),
-        RefusedBy::Class(class) => entry.with("EGRESS_CLASS", class),
+        RefusedBy::Class(class) | RefusedBy::Private(class) => entry.with("EGRESS_CLASS", class),
         RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
         RefusedBy::Loopback | RefusedBy::Pending | RefusedBy::Container | RefusedBy::Spoofed => {
             entry

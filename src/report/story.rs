@@ -444,4 +444,23 @@ mod tests {
             "5 packets of alice's server would have been refused without a line for each."
         );
     }
+
+    #[test]
+    fn a_refusal_of_a_private_network_says_how_to_open_it() {
+        let refusal = Refusal {
+            number: Some(1),
+            by: RefusedBy::Private("lab".parse().unwrap()),
+            uid: Some(1001),
+            protocol: 6,
+            destination: "10.20.0.7".parse().unwrap(),
+            port: Some(443),
+        };
+        let entry = told(Mode::Observe, |story| story.refused(&refusal));
+        assert_eq!(
+            entry.message,
+            "alice's server would have been refused TCP port 443 of 10.20.0.7 (observe mode: it was \
+             let through): it is in a private network, and egress class lab reaches those only that \
+             it names; to open it, add it to `networks` of the class."
+        );
+    }
 }

@@ -61,7 +61,7 @@ def what_alice_reaches(machine, alice):
     title("4. What alice's server reaches")
     named = [("web, port 80", f"tcp,{testhost.V4},80"), ("https over IPv6", f"tcp,{testhost.V6},443"),
              ("git", f"tcp,{testhost.V4},9418"), ("rsync", f"tcp,{testhost.V4},873"),
-             ("the node's resolver", f"dns,{testhost.V4},53"), ("the hub's API", "tcp,127.0.0.1,15001"),
+             ("the node's resolver", f"dns,{testhost.RESOLVER_V4},53"), ("the hub's API", "tcp,127.0.0.1,15001"),
              ("ssh", f"tcp,{testhost.V4},22"), ("mail", f"tcp,{testhost.V6},25"), ("a mining pool's port", f"tcp,{testhost.V4},3333"),
              ("another resolver", f"dns,{testhost.OTHER_V4},53"), ("the cloud's metadata", f"tcp,{testhost.METADATA_V4},80"),
              ("the proxy's own API", "tcp,127.0.0.1,8099")]

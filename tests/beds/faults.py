@@ -1,9 +1,10 @@
 """What others do to packet rules, by mistake or on purpose: the same in both beds."""
 
+import difflib
 import re
 import time
 
-from product import TABLE, eventually, expect, rules
+from product import TABLE, Failed, eventually, expect, rules
 
 REPAIRED = "bdee630449ec4c54804c92823c48ec82"
 BRIDGE = "bridge hubwarden"
@@ -36,6 +37,12 @@ def both_tables(bed):
     return rules(bed), re.sub(r"counter packets \d+ bytes \d+", "counter", bridge)
 
 
+def difference(before, now):
+    """The lines in which two listings of both tables differ."""
+    lines = [text.splitlines() for text in ("\n".join(before), "\n".join(now))]
+    return "\n".join(difflib.unified_diff(*lines, "before", "now", lineterm="", n=1))
+
+
 def owned(bed):
     """Whether this kernel keeps others from our table."""
     return "flags owner" in bed.run(f"nft list table {TABLE}").out
@@ -56,7 +63,10 @@ def inflict(bed, command, by):
     # Where the table is owned, who tries to change it is told that it is not permitted.
     expect(done.code == 0 or by is not None and not damaged, f"`{command}` did not work: {done}")
     started = time.monotonic()
-    eventually(lambda: both_tables(bed) == before, f"after `{command}` our rules are as before", 30)
+    try:
+        eventually(lambda: both_tables(bed) == before, f"after `{command}` our rules are as before", 30)
+    except Failed as failed:
+        raise Failed(f"{failed}:\n{difference(before, both_tables(bed))}") from None
     seconds = time.monotonic() - started
     if damaged:
         eventually(lambda: told(bed)[0] > count, f"the journal tells of `{command}`", 10)

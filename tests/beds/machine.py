@@ -164,7 +164,8 @@ class Machine:
         self._ip(self.host.pid, ["link set lo up", "link set bed0 up", f"address add {t.V4}/24 dev bed0",
                                  f"address add {t.OTHER_V4}/24 dev bed0", f"address add {t.METADATA_V4}/32 dev bed0",
                                  f"address add {t.V6}/64 dev bed0 nodad", f"address add {t.OTHER_V6}/64 dev bed0 nodad",
-                                 f"address add {t.METADATA_V6}/128 dev bed0 nodad"])
+                                 f"address add {t.METADATA_V6}/128 dev bed0 nodad",
+                                 f"address add {t.RESOLVER_V4}/32 dev bed0", f"address add {t.RESOLVER_V6}/128 dev bed0 nodad"])
         self._ip(self.leader, ["link set lo up", "link set bed0 up", f"address add {t.MACHINE_V4}/24 dev bed0",
                                f"address add {t.MACHINE_V6}/64 dev bed0 nodad",
                                f"route add default via {t.V4}", f"route add default via {t.V6}",

@@ -181,9 +181,10 @@ def outside():
         allowed += [f"tcp,{address},{port}" for port in testhost.ALLOWED_TCP]
         refused += [f"tcp,{address},{port}" for port in testhost.REFUSED_TCP if port != 53]
         refused += [f"udp,{address},{port}" for port in testhost.UDP if port != 53]
-    # The machine's resolv.conf names V4 only.
-    allowed += [f"dns,{testhost.V4},53", f"tcp,{testhost.V4},53"]
-    for address in (testhost.V6, testhost.OTHER_V4):
+    # The machine's resolv.conf names this one only, whose network is private.
+    allowed += [f"dns,{testhost.RESOLVER_V4},53", f"tcp,{testhost.RESOLVER_V4},53"]
+    refused += [f"tcp,{address},{port}" for address in (testhost.RESOLVER_V4, testhost.RESOLVER_V6) for port in (80, 443)]
+    for address in (testhost.V4, testhost.V6, testhost.OTHER_V4):
         refused += [f"dns,{address},53", f"tcp,{address},53"]
     refused += [f"tcp,{testhost.METADATA_V4},80", f"tcp,{testhost.METADATA_V6},80", f"tcp,{testhost.METADATA_V4},53"]
     return allowed, refused

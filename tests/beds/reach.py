@@ -23,7 +23,12 @@ OTHER = {4: OUTSIDE_V4.format(20), 6: OUTSIDE_V6.format(20)}
 POOL = {4: OUTSIDE_V4.format(30), 6: OUTSIDE_V6.format(30)}
 # In the list of known resolvers over HTTPS.
 OVER_HTTPS = {4: "1.1.1.1", 6: "2606:4700:4700::1111"}
-PRIVATE = {4: "192.168.77.7", 6: "fd12:3456::7"}
+DENIED = {4: OUTSIDE_V4.format(40), 6: OUTSIDE_V6.format(40)}
+PRIVATE = {4: testhost.PRIVATE_V4, 6: testhost.PRIVATE_V6}
+# The same host as a NAT64 gateway would have it.
+TRANSLATED = {6: "64:ff9b::c0a8:4d07"}
+# In a private network that a class names.
+OPENED = {4: "10.20.0.7", 6: "fd45::7"}
 CERTIFICATE = "/run/bed-services/certificate.pem"
 # The network's own addresses on the node, as Docker gives them out.
 GATEWAY = {4: "10.77.0.1", 6: "fd00:77::1"}
@@ -40,7 +45,8 @@ class Outside:
     def __init__(self, machine):
         last = sorted(set(testhost.ZONE.values()))
         named = [address.format(number) for number in last for address in (OUTSIDE_V4, OUTSIDE_V6)]
-        addresses = [*FULL.values(), *named, *POOL.values(), *OVER_HTTPS.values(), *PRIVATE.values()]
+        addresses = [*FULL.values(), *named, *POOL.values(), *OVER_HTTPS.values(), *DENIED.values(), *PRIVATE.values(),
+                     *TRANSLATED.values(), *OPENED.values()]
         addresses = list(dict.fromkeys(addresses))
         machine.teach_host([f"address add {address}/{128 if ':' in address else 32} dev bed0{' nodad' if ':' in address else ''}"
                             for address in addresses])
@@ -225,11 +231,9 @@ def lines(title, rows, results):
     out = []
     for number, row in enumerate(rows):
         cells = {family: [cell(results[place].get((number, family))) for place in PLACES] for family in row.families}
-        groups = [cells[4]] if list(cells) == [4] else []
-        if not groups:
-            groups = [cells[4]] if cells[4] == cells[6] else [cells[4], cells[6]]
-        for at, group in enumerate(groups):
-            name = "4, 6" if len(cells) == 2 and len(groups) == 1 else "46"[at]
+        same = len(cells) == 2 and cells[4] == cells[6]
+        groups = {"4, 6": cells[4]} if same else cells
+        for name, group in groups.items():
             out.append(f"| {title} | {row.client} | {row.target} | {name} | {' | '.join(group)} |")
     return out
 

@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 
-V4, V6 = "10.213.0.2", "fd00:213::2"
-OTHER_V4, OTHER_V6 = "10.213.0.3", "fd00:213::3"  # a second resolver, which the machine is not configured to use
+V4, V6 = "192.0.2.2", "2001:db8:213::2"
+OTHER_V4, OTHER_V6 = "192.0.2.3", "2001:db8:213::3"  # a second resolver, which the machine is not configured to use
+# The machine's own resolver, as many a node has it: in a private network.
+RESOLVER_V4, RESOLVER_V6 = "10.213.0.2", "fd00:213::2"
 METADATA_V4, METADATA_V6 = "169.254.169.254", "fd00:ec2::254"
-ADDRESSES = (V4, OTHER_V4, V6, OTHER_V6, METADATA_V4, METADATA_V6)
-MACHINE_V4, MACHINE_V6 = "10.213.0.1", "fd00:213::1"
+ADDRESSES = (V4, OTHER_V4, V6, OTHER_V6, RESOLVER_V4, RESOLVER_V6, METADATA_V4, METADATA_V6)
+MACHINE_V4, MACHINE_V6 = "192.0.2.1", "2001:db8:213::1"
 ALLOWED_TCP = (80, 443, 873, 9418)
 REFUSED_TCP = (21, 22, 25, 53, 465, 853, 3333, 4444, 5432, 6379, 8080, 8443, 14444, 15001)
 UDP = (53, 123, 443, 5353)
@@ -24,6 +26,8 @@ UDP = (53, 123, 443, 5353)
 # Names of the zone `test`, each with the last part of its addresses, which are in both networks of
 # documentation (reach.py puts services there). Any other name is this host's.
 OUTSIDE_V4, OUTSIDE_V6 = "203.0.113.{}", "2001:db8:203::{}"
+PRIVATE_V4, PRIVATE_V6 = "192.168.77.7", "fd12:3456::7"
+INSIDE = {"inside.test": (PRIVATE_V4, PRIVATE_V6)}
 ZONE = {"other.test": 20, "pool.test": 30, "denied.test": 20}
 # One for each place that asks, so that none has its answer from what another learned.
 for number, place in enumerate(("unit", "container", "host", "podman", "stub", "relay")):
@@ -75,7 +79,8 @@ def dns_answer(query):
     question = query[12 : end + 5]
     kind = struct.unpack("!H", question[-4:-2])[0]
     last = ZONE.get(".".join(labels))
-    v4, v6 = (OUTSIDE_V4.format(last), OUTSIDE_V6.format(last)) if last else (V4, V6)
+    usual = (OUTSIDE_V4.format(last), OUTSIDE_V6.format(last)) if last else (V4, V6)
+    v4, v6 = INSIDE.get(".".join(labels), usual)
     data = {1: socket.inet_aton(v4), 28: socket.inet_pton(socket.AF_INET6, v6)}.get(kind)
     reply = query[:2] + struct.pack("!HHHHH", 0x8180, 1, 1 if data else 0, 0, 0) + question
     if data:

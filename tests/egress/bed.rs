@@ -17,10 +17,10 @@ use hubwarden::egress::{Admitted, CgroupId};
 use nix::{fcntl, libc, sys::stat::Mode as FileMode};
 
 /// The node's address and the outside host's, on the link between their namespaces.
-pub const NODE4: &str = "10.72.0.1";
-pub const NODE6: &str = "fd72::1";
-pub const HOST4: &str = "10.72.0.2";
-pub const HOST6: &str = "fd72::2";
+pub const NODE4: &str = "192.0.2.1";
+pub const NODE6: &str = "2001:db8:72::1";
+pub const HOST4: &str = "192.0.2.2";
+pub const HOST6: &str = "2001:db8:72::2";
 /// On the outside host too: what a cloud answers metadata at.
 pub const METADATA4: &str = "169.254.169.254";
 pub const METADATA6: &str = "fd00:ec2::254";

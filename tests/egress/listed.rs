@@ -30,8 +30,8 @@ fn list(name: &str, text: &str) -> List {
 
 #[test]
 fn a_listed_destination_is_refused_and_told_in_the_lists_name() {
-    const OTHER4: &str = "10.72.0.3";
-    const OTHER6: &str = "fd72::3";
+    const OTHER4: &str = "192.0.2.3";
+    const OTHER6: &str = "2001:db8:72::3";
     let (link, slice) = (Link::new(), Slice::new());
     link.host.ip(&format!("address add {OTHER4}/24 dev host0"));
     link.host
@@ -43,7 +43,10 @@ fn a_listed_destination_is_refused_and_told_in_the_lists_name() {
     let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
     let lists = [
         list("ports", &format!("{HOST4}:443\n[{HOST6}]:443")),
-        list("nets", &format!("{OTHER4}\nfd72::3/128\n{HOST4}:443")),
+        list(
+            "nets",
+            &format!("{OTHER4}\n2001:db8:72::3/128\n{HOST4}:443"),
+        ),
     ];
     let policy = Policy {
         lists: Arc::new(lists.to_vec()),

@@ -20,6 +20,7 @@ mod loopback;
 mod names;
 mod outside;
 mod people;
+mod private;
 mod refusals;
 mod scale;
 mod shape;

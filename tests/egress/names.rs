@@ -22,9 +22,9 @@ use crate::{
 };
 
 /// More of the outside host's addresses.
-pub const OTHER4: &str = "10.72.0.3";
-const OTHER6: &str = "fd72::3";
-pub const THIRD4: &str = "10.72.0.4";
+pub const OTHER4: &str = "192.0.2.3";
+const OTHER6: &str = "2001:db8:72::3";
+pub const THIRD4: &str = "192.0.2.4";
 
 /// A table in the node's namespace and a thread that reads answers for it.
 pub struct Reading {
@@ -374,8 +374,8 @@ fn learning_is_no_change_that_anybody_has_to_look_at() {
     assert_eq!(
         differences,
         [
-            "element 0a480002 in set names4_named was added by another",
-            "element 0a480003 in set names4_named is gone",
+            "element c0000202 in set names4_named was added by another",
+            "element c0000203 in set names4_named is gone",
         ]
     );
 }

@@ -17,7 +17,7 @@ fn place(admitted: &Admitted) -> Place {
     }
 }
 
-fn person(uid: u32, class: &str, slice: Option<&Admitted>, servers: &[&Admitted]) -> Person {
+pub fn person(uid: u32, class: &str, slice: Option<&Admitted>, servers: &[&Admitted]) -> Person {
     Person {
         uid,
         class: class.parse().unwrap(),
@@ -27,7 +27,7 @@ fn person(uid: u32, class: &str, slice: Option<&Admitted>, servers: &[&Admitted]
     }
 }
 
-fn people(all: impl IntoIterator<Item = Person>) -> People {
+pub fn people(all: impl IntoIterator<Item = Person>) -> People {
     People {
         by_uid: all.into_iter().map(|one| (one.uid, one)).collect(),
         ..People::default()

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What is told while `act` runs and shortly after.
-fn told(node: &Netns, policy: &Policy, act: impl FnOnce() + Send) -> (Vec<Refusal>, u64) {
+pub fn told(node: &Netns, policy: &Policy, act: impl FnOnce() + Send) -> (Vec<Refusal>, u64) {
     node.within(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

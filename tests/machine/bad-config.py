@@ -64,5 +64,5 @@ def scenario(machine):
     machine.put(CONFIG, config(mode="observe"))
     machine.run("systemctl reload hubwarden")
     expect(status(machine)["mode"] == "observe", "a good reload did not take effect")
-    expect(machine.probe(["tcp,10.213.0.2,22"], unit=TLJH_UNIT.format("alice"))["tcp,10.213.0.2,22"]["ok"],
+    expect(machine.probe(["tcp,192.0.2.2,22"], unit=TLJH_UNIT.format("alice"))["tcp,192.0.2.2,22"]["ok"],
            "after the reload to observe, port 22 is still refused")

@@ -96,12 +96,12 @@ def spoofed(machine):
     """A packet socket, which Docker's containers may open: with another's source, and with its own."""
     own, bob = addresses(machine, "jupyter-alice"), addresses(machine, "jupyter-bob")
     machine.arrivals(clear=True)
-    for source, target in zip(bob, (testhost.V4, testhost.V6)):
+    for source, target in zip(bob, (testhost.RESOLVER_V4, testhost.V6)):
         for port in (53, 4444):
             machine.run(["docker", "exec", "jupyter-alice", PYTHON, CLIENT, "spoof", source, target, str(port)])
     for source, target in zip(own, (testhost.V4, testhost.V6)):
         machine.run(["docker", "exec", "jupyter-alice", PYTHON, CLIENT, "spoof", source, target, "4444"])
     arrived = machine.arrivals()
     expect(not arrived, f"packets of a packet socket arrived: {arrived}")
-    machine.run(["docker", "exec", "jupyter-alice", PYTHON, CLIENT, "spoof", own[0], testhost.V4, "53"])
+    machine.run(["docker", "exec", "jupyter-alice", PYTHON, CLIENT, "spoof", own[0], testhost.RESOLVER_V4, "53"])
     expect(machine.arrivals(), "the spoofer sends nothing at all")

@@ -9,7 +9,7 @@ import testhost
 from containers import NETWORK
 from hubapi import Hub
 from product import expect, install, wait_guarded
-from reach import CERTIFICATE, FULL, GATEWAY, OTHER, OVER_HTTPS, POOL, PRIVATE, Row, host
+from reach import CERTIFICATE, DENIED, FULL, GATEWAY, OPENED, OTHER, OVER_HTTPS, POOL, PRIVATE, TRANSLATED, Row, host
 
 DOCUMENT = rootfs.PROJECT / "docs/egress.md"
 MADE = rootfs.CACHE / "egress.md"
@@ -18,18 +18,19 @@ MORE = f"""
 [hub]
 container_networks = ["{NETWORK}"]
 [egress]
-resolvers = ["{testhost.V4}", "{testhost.V6}"]
+resolvers = ["{testhost.RESOLVER_V4}", "{testhost.RESOLVER_V6}"]
 [egress.classes.standard]
-deny_networks = ["192.168.0.0/16", "fd12::/16"]
+networks = ["10.20.0.0/24", "fd45::/64"]
+deny_networks = ["203.0.113.40/30", "2001:db8:203::40/126"]
 [egress.classes.named]
 services = ["dns", "http", "https"]
-names = [{", ".join(f'"good-{place}.test"' for place in reach.PLACES)}, "*.sub.test", "denied.test"]
+names = [{", ".join(f'"good-{place}.test"' for place in reach.PLACES)}, "*.sub.test", "denied.test", "inside.test"]
 deny_names = ["denied.test"]
 [egress.classes.limited]
 new_connections = "20/min"
 """ + "".join(f'[users.{user}]\negress_class = "{name}"\n' for name, users in USERS.items() for user in users)
 LIST = f"{POOL[4]}:443\n{POOL[6].join('[]')}:443\npool.test\n"
-RESOLVER = {4: testhost.V4, 6: testhost.V6}
+RESOLVER = {4: testhost.RESOLVER_V4, 6: testhost.RESOLVER_V6}
 SAME = {"unit": True, "container": True, "host": True}
 NONE = {"unit": False, "container": False, "host": False}
 PYTHON = "/usr/bin/python3"
@@ -137,7 +138,11 @@ def standard(machine):
         Row("Python", "a packet socket, source forged", lambda family, _: [PYTHON, BED, "spoof", SPOOFED[family], FULL[family], "4444"],
             {"unit": False, "container": False, "host": True}, control=False, arrives=SPOOFED),
         Row("curl", "the cloud's metadata", web("http", {4: testhost.METADATA_V4, 6: testhost.METADATA_V6}), NONE),
-        Row("curl", "a network in `deny_networks`", web("http", PRIVATE), NONE),
+        Row("curl", "a private network", web("http", PRIVATE), NONE),
+        Row("curl", "a private network, as a translator has it (NAT64)", web("http", TRANSLATED), NONE, families=(6,)),
+        Row("curl", "a private network in `networks`", web("http", OPENED), SAME),
+        Row("curl", "the node's resolver, in a private network, by http", web("http", RESOLVER), NONE),
+        Row("curl", "a network in `deny_networks`", web("http", DENIED), NONE),
         Row("curl", "a deny list's host and port", web("https", POOL), NONE),
         Row("curl", "that host on another port", web("http", POOL), SAME),
         Row("curl", "a deny list's name", by_name("http", "pool.test"), NONE),
@@ -155,6 +160,7 @@ def named():
         Row("curl", "a name in `names`, http", by_name("http", "good-{}.test"), SAME),
         Row("curl", "a name under `*.` in `names`, asked for over TCP", by_name("http", "www-{}.sub.test"), SAME, env={"RES_OPTIONS": "use-vc"}),
         Row("curl", "a name that is not in `names`", by_name("http", "other.test"), NONE),
+        Row("curl", "a name in `names` that resolves to a private address", by_name("http", "inside.test"), NONE),
         Row("curl", "a name in `deny_names`", by_name("http", "denied.test"), NONE),
         Row("dig", "the node's resolver", ask(RESOLVER), SAME),
         Row("dig", "another resolver", ask(ANOTHER), NONE),

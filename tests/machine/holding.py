@@ -5,7 +5,7 @@ import testhost
 from containers import NETWORK
 from faults import FAULTS, inflict, owned
 from hubapi import Hub
-from product import TLJH_UNIT, eventually, expect, install, wait_guarded
+from product import TABLE, TLJH_UNIT, eventually, expect, install, wait_guarded
 
 UNIT = TLJH_UNIT.format("alice")
 # Tries ports 22 of both families all the time.
@@ -52,5 +52,8 @@ def held(machine, command, by):
         return inflict(machine, command, by)
     # The container is another one then, with another port.
     machine.run(command, timeout=150)
-    wait_guarded(machine, "carol", 30)
+    scope = wait_guarded(machine, "carol", 30)["cgroup"].strip("/")
+    # While Docker was down it was nobody's, who is not judged by uid (set `deputies`).
+    nobodys = f"nft list set {TABLE} deputies"
+    eventually(lambda: scope not in machine.run(nobodys).out, "carol's container is nobody's no more", 5)
     return 0.0

@@ -21,7 +21,7 @@ LINK = "ln -sf /run/systemd/resolve/stub-resolv.conf /etc/resolv.conf"
 def scenario(machine):
     machine.boot(hub=False)
     machine.put("/etc/systemd/resolved.conf.d/bed.conf",
-                f"[Resolve]\nDNS={testhost.V4}\nDNSSEC=no\nLLMNR=no\nMulticastDNS=no\nDNSStubListenerExtra=127.0.0.1\n")
+                f"[Resolve]\nDNS={testhost.RESOLVER_V4}\nDNSSEC=no\nLLMNR=no\nMulticastDNS=no\nDNSStubListenerExtra=127.0.0.1\n")
     machine.run(f"systemctl start systemd-resolved && {LINK}")
     install(machine, reload_with={"mode": "enforce", "more": MORE})
     with reach.Outside(machine):

@@ -2,12 +2,12 @@
 
 from product import deb, expect
 
-NODE, HOST, OTHER = "10.213.0.1", "10.213.0.2", "10.213.0.3"
-NODE6, HOST6 = "fd00:213::1", "fd00:213::2"
+NODE, HOST, OTHER = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+NODE6, HOST6 = "2001:db8:213::1", "2001:db8:213::2"
 CLASS = """
 [egress]
 class = "named"
-resolvers = ["10.213.0.2"]
+resolvers = ["192.0.2.2"]
 [egress.classes.named]
 services = ["dns", "http"]
 names = ["good.example", "*.sub.example", "late.example"]
@@ -15,8 +15,8 @@ names = ["good.example", "*.sub.example", "late.example"]
 # A resolver and web servers, in a network namespace beside the machine's.
 OUTSIDE = '''
 import socket, struct, sys, threading
-ZONE = {"good.example": ("10.213.0.2", "fd00:213::2"), "bad.example": ("10.213.0.3", None),
-        "late.example": ("10.213.0.3", None), "www.sub.example": ("10.213.0.4", None)}
+ZONE = {"good.example": ("192.0.2.2", "2001:db8:213::2"), "bad.example": ("192.0.2.3", None),
+        "late.example": ("192.0.2.3", None), "www.sub.example": ("192.0.2.4", None)}
 
 def answer(query):
     at, labels = 12, []
@@ -54,10 +54,10 @@ def dns(data):
 def page(_):
     return b"HTTP/1.0 200 OK\\r\\nContent-Length: 8\\r\\n\\r\\noutside\\n"
 
-for address in ("10.213.0.2", "10.213.0.3"):
+for address in ("192.0.2.2", "192.0.2.3"):
     threading.Thread(target=datagrams, args=(address,), daemon=True).start()
     threading.Thread(target=streams, args=(address, 53, dns), daemon=True).start()
-for address in ("10.213.0.2", "10.213.0.3", "10.213.0.4", "fd00:213::2"):
+for address in ("192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8:213::2"):
     threading.Thread(target=streams, args=(address, 80, page), daemon=True).start()
 print("ready", flush=True)
 threading.Event().wait()
@@ -73,7 +73,7 @@ def guest(bed):
 
     for line in ("ip netns add outside", "ip link add node0 type veth peer name host0 netns outside",
                  f"ip address add {NODE}/24 dev node0", f"ip address add {NODE6}/64 dev node0 nodad", "ip link set node0 up",
-                 *(f"ip -n outside address add {address}/24 dev host0" for address in (HOST, OTHER, "10.213.0.4")),
+                 *(f"ip -n outside address add {address}/24 dev host0" for address in (HOST, OTHER, "192.0.2.4")),
                  f"ip -n outside address add {HOST6}/64 dev host0 nodad", "ip -n outside link set host0 up",
                  "ip -n outside link set lo up"):
         bed.run(line)

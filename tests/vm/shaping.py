@@ -2,7 +2,7 @@
 
 from product import deb, expect
 
-NODE, HOST = "10.213.0.1", "10.213.0.2"
+NODE, HOST = "192.0.2.1", "192.0.2.2"
 CLASS = """
 [egress]
 class = "shaped"

@@ -149,6 +149,51 @@ fn a_container_that_no_hub_made_is_told_once_and_never_touched() {
     });
 }
 
+/// Waits for the packet rules, with no tick meanwhile: are these containers known as nobody's?
+async fn nobodys(node: &Node, expected: BTreeSet<CgroupId>) {
+    for _ in 0..1000 {
+        if node.firewall.rules().people.deputies == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let deputies = node.firewall.rules().people.deputies.clone();
+    assert_eq!(deputies, expected);
+}
+
+#[test]
+fn a_container_is_nobodys_only_while_nobody_can_tell_whose_it_is() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        node.config.hub.docker = Some(socket.clone());
+        let (daemon, _journal) = node.start();
+        tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
+        let cgroup = format!("system.slice/{}", scope());
+        start_container(&node, &cgroup, &scope(), Controls::default());
+        // Docker is being asked: it may be a user's, with the network of this node.
+        daemon.rescan();
+        daemon.inner.borrow_mut().settle_outsiders();
+        assert_eq!(node.firewall.rules().people.deputies, BTreeSet::new());
+        // Docker is down.
+        let directory = std::fs::metadata(node.root.path().join(&cgroup)).unwrap();
+        let id = CgroupId(std::os::unix::fs::MetadataExt::ino(&directory));
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        nobodys(&node, BTreeSet::from([id])).await;
+        // Docker says whose it is.
+        let service = docker(&mut node, "jupyter-alice", r#""JUPYTERHUB_USER=alice""#);
+        let Endpoint::Unix(real) = service.endpoint() else {
+            unreachable!()
+        };
+        std::fs::hard_link(real, &socket).unwrap();
+        daemon.ask_again();
+        nobodys(&node, BTreeSet::new()).await;
+        assert!(server(&daemon.inner.borrow()).is_some());
+    });
+}
+
 #[test]
 fn a_docker_that_is_down_is_told_once_and_asked_again() {
     on_a_node(async || {

@@ -15,7 +15,7 @@ use domain::{
     rdata::{A, Aaaa, Cname},
 };
 
-use super::pattern::is_host_name;
+use super::{pattern::is_host_name, wire::question_end};
 
 /// Longest chain of `CNAME`s followed; resolvers stop at about as many.
 const CHAIN_MAX: usize = 16;
@@ -57,6 +57,7 @@ impl Answer {
         if header.tc() {
             return Err(Unusable::Truncated);
         }
+        question_end(message.as_slice()).ok_or(Unusable::Malformed)?;
         read(message).ok_or(Unusable::Malformed)
     }
 }
@@ -277,6 +278,21 @@ pub mod tests {
                 "{pointer:?}"
             );
         }
+    }
+
+    /// A refusal overwrites the header, and with it the name. Found by fuzzing.
+    #[test]
+    fn a_question_whose_name_is_in_the_header_is_malformed() {
+        let found = [
+            29, 137, 129, 0, 0, 1, 0, 0, 0, 0, 0, 122, 192, 0, 46, 0, 129, 36, 137, 129, 0, 0, 1,
+            0, 0, 0, 0, 0, 122, 192, 0, 46, 0, 3, 127, 3, 127,
+        ];
+        for at in 0..12u8 {
+            let mut bytes = message(ANSWER, "", &[]);
+            bytes.splice(12..13, [1, b'a', 0xc0, at]);
+            assert_eq!(Answer::read(&bytes), Err(Unusable::Malformed), "{at}");
+        }
+        assert_eq!(Answer::read(&found), Err(Unusable::Malformed));
     }
 
     #[test]

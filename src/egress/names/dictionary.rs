@@ -1,11 +1,12 @@
 //! Who may reach a name.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::rules;
 use crate::egress::{
     ClassName, Policy,
     lists::{List, ListName, Names},
+    private::Closed,
 };
 
 /// What denies a name to a server.
@@ -34,6 +35,8 @@ impl DeniedBy {
 pub struct Dictionary {
     lists: Option<(Arc<Vec<List>>, Names)>,
     resolvers: Option<Names>,
+    /// What is closed to the classes with names.
+    closed: BTreeMap<ClassName, Closed>,
 }
 
 /// What a policy says to a name.
@@ -52,6 +55,8 @@ impl Dictionary {
         if !self.lists.as_ref().is_some_and(same) {
             self.lists = Some((Arc::clone(&policy.lists), Names::new(&policy.lists)));
         }
+        let closed = |(name, class): (&ClassName, _)| (name.clone(), Closed::to(class, policy));
+        self.closed = rules::with_names(policy).map(closed).collect();
         if self.resolvers.is_none() && !rules::places(policy).is_empty() {
             let list = "over-https".parse().map(|name| List {
                 name,
@@ -61,6 +66,13 @@ impl Dictionary {
             });
             self.resolvers = list.ok().map(|list| Names::new(&[list]));
         }
+    }
+
+    /// Whether a class with names does not reach an address, whatever name has it. Who holds a name
+    /// can point it at anything; that must not open a network that the class's admin did not.
+    pub fn closes(&self, class: &ClassName, address: IpAddr) -> bool {
+        let closed = self.closed.get(class);
+        closed.is_some_and(|closed| closed.has(address))
     }
 
     /// What a policy says to a name that a server of `class` asked for.

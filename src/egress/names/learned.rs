@@ -12,6 +12,7 @@ use crate::egress::{
     encode::{self, Change},
     message::Message,
     phrases::Family,
+    private::Closed,
     ruleset::{Element, Set},
     table,
     uapi::NFPROTO_INET,
@@ -61,10 +62,12 @@ pub struct News {
 }
 
 impl Learned {
-    /// What has to change in the kernel for these classes to reach the addresses of a name.
+    /// What has to change in the kernel for these classes to reach the addresses of a name, but
+    /// for those that are closed to them.
     pub fn news(
         &self,
         classes: &[&ClassName],
+        closed: impl Fn(&ClassName, IpAddr) -> bool,
         name: &str,
         addresses: &[(IpAddr, u32)],
         now: Instant,
@@ -72,6 +75,9 @@ impl Learned {
         let mut news: Vec<News> = Vec::new();
         for class in classes {
             for (address, ttl) in addresses {
+                if closed(class, *address) {
+                    continue;
+                }
                 let family = Family::of(*address);
                 let ttl = Duration::from_secs((*ttl).into()).clamp(TTL_MIN, TTL_MAX);
                 let place = ((*class).clone(), family);
@@ -130,13 +136,14 @@ impl Learned {
             let Some(class) = policy.classes.get(class) else {
                 return false;
             };
-            known.retain(|_, known| {
+            let closed = Closed::to(class, policy);
+            known.retain(|address, known| {
                 let allowed = class.names.iter().any(|name| name.matches(&known.name));
                 let denied = class
                     .deny_names
                     .iter()
                     .any(|name| name.matches(&known.name));
-                allowed && !denied && known.until > now
+                allowed && !denied && !closed.has(*address) && known.until > now
             });
             true
         });
@@ -207,7 +214,7 @@ mod tests {
 
     fn learn(learned: &mut Learned, ttl: u32, now: Instant) -> usize {
         let addresses = [("192.0.2.1".parse().unwrap(), ttl)];
-        let news = learned.news(&[&class()], "a.example", &addresses, now);
+        let news = learned.news(&[&class()], |_, _| false, "a.example", &addresses, now);
         let count = news.len();
         learned.apply(news, "a.example", now);
         count
@@ -268,5 +275,23 @@ mod tests {
         assert_eq!(with("*.example", &[]), Some(300));
         assert_eq!(with("*.example", &["a.example"]), None);
         assert_eq!(with("b.example", &[]), None);
+    }
+
+    #[test]
+    fn a_policy_that_closes_a_network_takes_the_addresses_in_it_along() {
+        let (mut learned, now) = (Learned::default(), Instant::now());
+        learn(&mut learned, 300, now);
+        let mut policy = Policy::standard(Mode::Enforce);
+        let mut research = Class {
+            names: vec!["*".parse().unwrap()],
+            ..Class::standard()
+        };
+        policy.private = vec!["192.0.2.0/24".parse().unwrap()];
+        for (networks, expected) in [(vec!["192.0.2.1/32"], Some(300)), (vec![], None)] {
+            research.networks = networks.iter().map(|net| net.parse().unwrap()).collect();
+            policy.classes.insert(class(), research.clone());
+            learned.settle(&policy, now);
+            assert_eq!(left(&learned, now), expected);
+        }
     }
 }

@@ -8,6 +8,7 @@ use crate::egress::{
     encode, intervals,
     lists::{Entries, parse},
     phrases::{self as p, Family},
+    private,
     ruleset::{Chain, Data, Element, Expr, Hook, Rule, Ruleset, Set, Verdict},
     sets::{self, LEVELS},
     socket::Netlink,
@@ -258,14 +259,10 @@ pub fn sets(policy: &Policy) -> Vec<Set> {
         elements: ports.concat(),
         ..sets::plain(NAME_PORTS, sets::SERVICE, 8)
     });
-    let (v4, v6) = intervals::networks(&over_https().networks);
-    for (family, elements) in [(Family::V4, v4), (Family::V6, v6)] {
-        sets.push(Set {
-            flags: NFT_SET_INTERVAL,
-            elements,
-            ..sets::of_addresses(&format!("over_https{}", family.digit()), family)
-        });
-    }
+    let elements = intervals::networks(&private::with_forms(&over_https().networks));
+    sets.extend(sets::of_networks(elements, |family| {
+        format!("over_https{}", family.digit())
+    }));
     for (name, _) in with_names(policy) {
         for family in [Family::V4, Family::V6] {
             sets.push(Set {
@@ -291,17 +288,11 @@ pub fn sets(policy: &Policy) -> Vec<Set> {
 
 /// The sets of a selective class that its policy fills.
 pub fn networks(name: &ClassName, class: &Class) -> Vec<Set> {
-    if class.networks.is_empty() {
+    if class.networks.is_empty() || !class.is_selective() {
         return Vec::new();
     }
-    let (v4, v6) = intervals::networks(&class.networks);
-    [(Family::V4, v4), (Family::V6, v6)]
-        .map(|(family, elements)| Set {
-            flags: NFT_SET_INTERVAL,
-            elements,
-            ..sets::of_addresses(&networks_set(name, family), family)
-        })
-        .into()
+    let elements = intervals::networks(&private::with_forms(&class.networks));
+    sets::of_networks(elements, |family| networks_set(name, family))
 }
 
 /// The rules of a class from where its services are looked at; `allow` is what becomes of what is

@@ -188,9 +188,9 @@ pub fn refuse(message: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Where the one question of a message ends. Its name was read already, so it is not compressed
-/// in any way that matters: a pointer ends it.
-fn question_end(message: &[u8]) -> Option<usize> {
+/// Where the first question of a message ends. A name in it that is compressed would be somewhere in
+/// the header, which is no place for names: there is none then.
+pub fn question_end(message: &[u8]) -> Option<usize> {
     let mut at = DNS_HEADER;
     loop {
         match usize::from(*message.get(at)?) {
@@ -199,10 +199,6 @@ fn question_end(message: &[u8]) -> Option<usize> {
                 break;
             }
             length @ 1..=63 => at += 1 + length,
-            192.. => {
-                at += 2;
-                break;
-            }
             _ => return None,
         }
     }

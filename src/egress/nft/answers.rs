@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::Nft;
 use crate::egress::{
-    Error, Mode,
+    ClassName, Error, Mode,
     installed::Installed,
     names::{self, DeniedBy, Queueing},
     readback,
@@ -25,6 +25,8 @@ pub struct Heard {
     pub enforced: bool,
     /// How many addresses were written.
     pub learned: usize,
+    /// How many were not, for a class that allows the name, since they are private.
+    pub closed: usize,
 }
 
 impl Nft {
@@ -62,10 +64,15 @@ impl Nft {
             denied: ruling.denied,
             enforced: installed.policy().mode == Mode::Enforce,
             learned: 0,
+            closed: 0,
         };
+        let closed = |class: &ClassName, address| self.dictionary.closes(class, address);
+        let addresses = &answer.addresses;
+        let kept_out = |address| ruling.classes.iter().any(|class| closed(class, address));
+        heard.closed = addresses.iter().filter(|one| kept_out(one.0)).count();
         let news = installed
             .learned
-            .news(&ruling.classes, asked, &answer.addresses, now);
+            .news(&ruling.classes, closed, asked, addresses, now);
         if news.is_empty() {
             return Ok(heard);
         }

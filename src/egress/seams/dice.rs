@@ -129,6 +129,7 @@ pub fn policy(dice: &mut Dice<'_>) -> Policy {
         proxies: dice.some(4, Dice::network),
         resolvers: dice.some(4, Dice::address),
         denied: dice.some(9, Dice::network),
+        private: dice.some(6, Dice::network),
         lists: lists.into(),
         log_group: dice.number(),
         relays: dice.some(3, |dice| CgroupId(dice.number())),
@@ -152,6 +153,7 @@ fn class(dice: &mut Dice<'_>) -> Class {
         names: dice.some(3, Dice::name),
         deny_names: dice.some(3, Dice::name),
         networks: dice.some(6, Dice::network),
+        nowhere_else: dice.flag(),
         deny_networks: dice.some(6, Dice::network),
         limits: ClassLimits {
             new_connections: dice.maybe(|dice| Rate {

@@ -94,6 +94,10 @@ def greet(address, port):
                     client.sendall(b"SSH-2.0-bed\r\n" if port == 22 else b"220 bed\r\n")
                     client.settimeout(1)
                     client.recv(100)
+                    # What is left unread would make a reset of the end, which a refusal is too.
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(4096):
+                        pass
                 except OSError:
                     pass
 

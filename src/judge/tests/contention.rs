@@ -1,0 +1,108 @@
+//! Credits that only count while others wait for the CPU.
+
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn a_node_nobody_else_needs_is_left_to_its_one_busy_user() {
+    let mut server = Server::new(Policy {
+        contended_above: Some(0.1),
+        ..policy()
+    });
+    server.contended = false;
+    server.run_for(2.0, 3 * HOUR, TICK);
+    assert_eq!(server.rungs(), [Rung::Deprioritised]);
+    server.contended = true;
+    server.run(2.0, TICK);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    server.contended = false;
+    server.run_for(2.0, Duration::from_secs(115), TICK);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    server.run_for(2.0, 2 * TICK, TICK);
+    assert_eq!(server.case.rung, Rung::Deprioritised);
+}
+
+/// Two who spin side by side: each time the one is let up, the other waits again.
+#[test]
+fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
+    let mut server = Server::new(Policy {
+        contended_above: Some(0.1),
+        min_stay: Duration::ZERO,
+        ..policy()
+    });
+    let second = Duration::from_secs(1);
+    server.run_for(2.0, HOUR, second);
+    let begun = server.verdicts.len();
+    for _ in 0..2 * 3600 {
+        server.contended = server.case.rung < Rung::Throttled;
+        server.run(2.0, second);
+    }
+    let verdicts = &server.verdicts[begun..];
+    let let_up = |verdict: &&(Time, Verdict)| verdict.1.to < Rung::Throttled;
+    let times: Vec<u64> = verdicts
+        .iter()
+        .filter(let_up)
+        .map(|(at, _)| at.0.as_secs())
+        .collect();
+    let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // One second passes until the neighbour is heard, and one until the first calm is.
+    assert_eq!(gaps[..4], [62, 122, 242, 482], "{gaps:?}");
+    assert!(gaps[4..].iter().all(|gap| *gap == 482), "{gaps:?}");
+    // Once nobody minds for as long, all is as at first.
+    server.contended = false;
+    server.run_for(2.0, 2 * HOUR, second);
+    assert_eq!(server.case.rung, Rung::Deprioritised);
+    server.contended = true;
+    server.run(2.0, second);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    server.contended = false;
+    server.run_for(2.0, Duration::from_secs(31), second);
+    assert_eq!(server.case.rung, Rung::Deprioritised);
+}
+
+#[test]
+fn a_moment_without_waiting_is_no_calm() {
+    let mut server = Server::new(Policy {
+        contended_above: Some(0.1),
+        min_stay: Duration::ZERO,
+        ..policy()
+    });
+    let second = Duration::from_secs(1);
+    server.run_for(2.0, HOUR, second);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    for _ in 0..20 {
+        server.contended = false;
+        server.run_for(2.0, Duration::from_secs(29), second);
+        server.contended = true;
+        server.run(2.0, second);
+        assert_eq!(server.case.rung, Rung::Throttled);
+    }
+    server.contended = false;
+    server.run_for(2.0, Duration::from_secs(31), second);
+    assert_eq!(server.case.rung, Rung::Deprioritised);
+}
+
+proptest! {
+    /// Pressure may come and go as it likes, and the minimum stay may be nothing.
+    #[test]
+    fn contention_throttles_nobody_twice_within_half_a_minute(
+        contention in prop::collection::vec((any::<bool>(), 1u32..40), 1..60),
+        stay in 0u64..5,
+    ) {
+        let mut server = Server::new(Policy {
+            contended_above: Some(0.1),
+            min_stay: Duration::from_secs(stay),
+            ..policy()
+        });
+        server.run(2.0, HOUR);
+        for (contended, seconds) in contention {
+            server.contended = contended;
+            server.run_for(2.0, Duration::from_secs(seconds.into()), Duration::from_secs(1));
+        }
+        let throttled = |verdict: &&(Time, Verdict)| verdict.1.to == Rung::Throttled;
+        let times: Vec<Time> = server.verdicts.iter().filter(throttled).map(|(at, _)| *at).collect();
+        for pair in times.windows(2) {
+            prop_assert!(pair[1].since(pair[0]) >= Duration::from_secs(30), "{times:?}");
+        }
+    }
+}
