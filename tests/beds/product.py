@@ -132,14 +132,19 @@ def table(machine):
     return done.out if done.code == 0 else None
 
 
-def rules(machine):
-    """The table without what counts by itself and without its owner, to compare two moments."""
-    text = table(machine) or ""
+def lasting(text):
+    """A table's listing without its owner and without what packets put into it, to compare two moments."""
     # From kernel 6.9 on it is owned while the daemon lives, and nobody's in between.
     text = re.sub(r" # progname [^\n]*", "", text)
     text = re.sub(r"^\tflags [^\n]*\n", "", text, flags=re.M)
-    text = re.sub(r"\tset told \{.*?\n\t\}\n", "", text, flags=re.S)  # who was told of a refusal lately
+    # Who was told of a refusal lately, and the like.
+    text = re.sub(r"\tset \w+ \{\n(?:\t\t[^\n]*\n)*?\t\tflags dynamic[^\n]*\n(?:\t\t[^\n]*\n)*\t\}\n", "", text)
     return re.sub(r"counter packets \d+ bytes \d+", "counter", text)
+
+
+def rules(machine):
+    """The table, to compare two moments."""
+    return lasting(table(machine) or "")
 
 
 def rules_as_text(machine):
