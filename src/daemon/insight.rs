@@ -8,12 +8,10 @@ use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::control::{ProcessGroup, ServerProcesses};
-use crate::evidence::helpers::{self, Helper, OURSELVES};
-use crate::evidence::insight::{Group, Groups, Servers, WORK};
+use crate::evidence::insight::{Group, Groups, Servers};
 use crate::hub::Units;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -56,33 +54,43 @@ impl Observer {
 
 /// Ends when the daemon does.
 fn answer(questions: &Receiver<Question>) {
-    let mut helper = None;
+    let mut look = looker();
     for (servers, reply) in questions {
         // Whoever does not wait any more needs no answer.
-        if reply.is_closed() {
-            continue;
-        }
-        // One that has ended is asked no more; whoever asks next gets another.
-        if let Ok(groups) = ask(&mut helper, &servers) {
+        if !reply.is_closed()
+            && let Ok(groups) = look(&servers)
+        {
             let _ = reply.send(groups);
-        } else {
-            helper = None;
         }
     }
 }
 
-fn ask(helper: &mut Option<Helper<Servers, Groups>>, servers: &Servers) -> std::io::Result<Groups> {
-    let mut asked = match helper.take() {
-        Some(known) => known,
-        None => Helper::start(helpers::command(Path::new(OURSELVES), WORK))?,
-    };
-    asked.give(servers)?;
-    loop {
-        if let Some(groups) = asked.answer(None)? {
-            *helper = Some(asked);
-            return Ok(groups);
+/// Who looks: a helper. One that has ended is asked no more; whoever asks next gets another.
+#[cfg(not(test))]
+fn looker() -> impl FnMut(&Servers) -> std::io::Result<Groups> {
+    use crate::evidence::helpers::{Helper, OURSELVES, command};
+    use crate::evidence::insight::WORK;
+    let mut helper: Option<Helper<Servers, Groups>> = None;
+    move |servers| {
+        let mut asked = match helper.take() {
+            Some(known) => known,
+            None => Helper::start(command(OURSELVES.as_ref(), WORK))?,
+        };
+        asked.give(servers)?;
+        loop {
+            if let Some(groups) = asked.answer(None)? {
+                helper = Some(asked);
+                return Ok(groups);
+            }
         }
     }
+}
+
+/// These tests are no hubwarden that could be started as a helper; tests/evidence/ starts one.
+#[cfg(test)]
+fn looker() -> impl FnMut(&Servers) -> std::io::Result<Groups> {
+    let mut insight = crate::evidence::insight::Insight::default();
+    move |servers| Ok(insight.look(servers))
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {

@@ -16,7 +16,8 @@ mod storm;
 use bed::Bed;
 use hubwarden::evidence::constants::Constants;
 use hubwarden::evidence::exec::Exec;
-use hubwarden::evidence::insight::Insight;
+use hubwarden::evidence::helpers::{self, Helper};
+use hubwarden::evidence::insight::{self, Groups, Insight, Servers};
 use hubwarden::evidence::process::Process;
 use hubwarden::evidence::senses::Suspect;
 use hubwarden::evidence::{Fact, binary};
@@ -24,6 +25,7 @@ use hubwarden::units::{Plain, Time};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A look may take this long: the bound of one round, and room for a busy machine.
@@ -120,8 +122,11 @@ fn a_program_file_named_to_paint_on_a_terminal_is_told_escaped() {
     let bed = Bed::new();
     let name = OsStr::from_bytes(b"\x1b]0;x\x07\nalice  0.00  free\xff \xe2\x80\xae");
     let child = bed.start_as(name, &[OsStr::new("compute")]);
-    let mut insight = Insight::default();
-    let groups = insight.look(&[(bed.id, bed.directory.clone())]);
+    let command = helpers::command(Path::new(env!("CARGO_BIN_EXE_hubwarden")), insight::WORK);
+    let mut helper: Helper<Servers, Groups> = Helper::start(command).unwrap();
+    helper.give(&vec![(bed.id, bed.directory.clone())]).unwrap();
+    let groups = helper.answer(Some(Duration::from_secs(60))).unwrap();
+    let groups = groups.expect("an answer");
     let [group] = &groups[&bed.id][..] else {
         panic!("{groups:?}");
     };

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::evidence::constants::maps::mappings;
     use crate::evidence::process::Process;
-    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+    use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
     use std::num::NonZeroUsize;
     use std::time::Duration;
 
@@ -188,6 +188,8 @@ mod tests {
             let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
             // SAFETY: a new mapping, where the kernel likes, overlaps nothing of ours.
             let place = unsafe { mmap_anonymous(None, length, access, flags) }.unwrap();
+            // SAFETY: that mapping. A huge page would fill what is to be a hole.
+            unsafe { madvise(place, length.get(), MmapAdvise::MADV_NOHUGEPAGE) }.unwrap();
             Code { place, length }
         }
 
@@ -209,12 +211,13 @@ mod tests {
     }
 
     impl Code {
-        /// Where it begins in the mapping that it is part of, and the search in all of that.
+        /// Whether a search came to its end, what of the patterns it found, and in how many bytes.
         fn searched(&self, patterns: &AhoCorasick) -> (bool, Vec<bool>, u64) {
             let me = Process::new(std::process::id());
-            let maps = me.read("maps", 4 << 20).unwrap();
-            let place = self.place.as_ptr() as u64;
-            let mapping = mappings(&maps).find(|one| (one.start..one.end).contains(&place));
+            let start = self.place.as_ptr() as u64;
+            let end = start + self.length.get() as u64;
+            let maps = format!("{start:x}-{end:x} rwxp 0 00:00 0");
+            let mapping = mappings(maps.as_bytes()).next();
             let search = Search::new(patterns, 1 << 30, Instant::now() + Duration::from_secs(60));
             let mut look = Look::new(me.open("mem").unwrap(), me.open("pagemap").unwrap(), search);
             let complete = look.read(&mapping.unwrap());
