@@ -131,6 +131,8 @@ struct Daemon<C, U> {
     hub_news: Notify,
     /// Who is judged outside the server may have changed.
     outsiders_due: Notify,
+    /// Somebody came whom the senses do not listen to yet.
+    senses_due: Notify,
     tree_reads: Cell<bool>,
     /// Who looks at processes when people ask.
     observer: insight::Observer,
@@ -192,8 +194,6 @@ struct Inner {
     unknown_refused: Option<Time>,
     /// What was refused to them, and no line of the journal stands for.
     unknown_unlogged: unlogged::Unlogged,
-    /// Who ended since refusals were counted last.
-    ended: Vec<refusals::Ended>,
     /// What the packet rules counted, as of this tick.
     counters: counters::Counters,
     /// What the hub said last of its servers and people.
@@ -268,7 +268,6 @@ impl<C, U> Daemon<C, U> {
                 trouble_told: None,
                 unknown_refused: None,
                 unknown_unlogged: unlogged::Unlogged::default(),
-                ended: Vec::new(),
                 counters: counters::Counters::default(),
                 directory: Rc::default(),
                 told_unknown: BTreeSet::new(),
@@ -288,6 +287,7 @@ impl<C, U> Daemon<C, U> {
             reloaded: Notify::new(),
             hub_news: Notify::new(),
             outsiders_due: Notify::new(),
+            senses_due: Notify::new(),
             observer: insight::Observer::default(),
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),
