@@ -132,6 +132,7 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
         journal,
         refusals,
         asked,
+        answers: Default::default(),
         intrusions,
         commands,
     }

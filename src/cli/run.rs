@@ -5,7 +5,7 @@ use super::{Failure, runtime};
 use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::config::Config;
 use crate::daemon::{self, Parts, Store};
-use crate::egress::names::{Asked, Reader};
+use crate::egress::names::{Asked, Counts, Reader};
 use crate::egress::{Intrusion, Monitor, Nft, Refusal};
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
@@ -30,12 +30,14 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
         let firewall = firewall(&journal)?;
         let intrusions = intrusions(&firewall, &journal);
         let firewall = Arc::new(Mutex::new(firewall));
+        let answers = Arc::default();
         let parts = Parts {
             cpu: ByOwner::new(SystemdCpu::new(bus.clone()), CgroupCpu::new(&root)),
             root,
             store,
             units: bus,
-            asked: names(&firewall, config.egress.dns_queue, &journal),
+            asked: names(&firewall, config.egress.dns_queue, &answers, &journal),
+            answers,
             intrusions,
             firewall: Box::new(firewall),
             refusals: refusals(config.egress.log_group, &journal),
@@ -140,10 +142,15 @@ fn intrusions(firewall: &Nft, journal: &Journal) -> mpsc::Receiver<Intrusion> {
 
 /// Reads resolvers' answers on a thread of its own, so that no answer waits for the daemon's loop;
 /// who asked for denied names comes out of the queue.
-fn names(firewall: &Arc<Mutex<Nft>>, queue: u16, journal: &Journal) -> mpsc::Receiver<Asked> {
+fn names(
+    firewall: &Arc<Mutex<Nft>>,
+    queue: u16,
+    counts: &Arc<Counts>,
+    journal: &Journal,
+) -> mpsc::Receiver<Asked> {
     let (sender, asked) = mpsc::channel(256);
     let (rules, told) = (Arc::clone(firewall), journal.clone());
-    let counts = Arc::default();
+    let counts = Arc::clone(counts);
     let read = move || {
         let mut last = None;
         while !sender.is_closed() {

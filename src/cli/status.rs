@@ -54,6 +54,9 @@ fn in_words(report: &Report) -> String {
             _ => writeln!(text, "Miners, by {sense}: blind or impaired: {why}."),
         };
     }
+    if let Some(line) = names(&node.names) {
+        let _ = writeln!(text, "{line}");
+    }
     if report.servers.is_empty() {
         let _ = writeln!(text, "No servers.");
     } else {
@@ -65,6 +68,16 @@ fn in_words(report: &Report) -> String {
         let _ = writeln!(text, "\nNot known as a server: {cgroup}: {why}.");
     }
     text
+}
+
+/// What became of resolvers' answers; nothing while there were none.
+fn names(counts: &[(String, u64)]) -> Option<String> {
+    let words = |(name, count): &(String, u64)| {
+        let (of, what) = name.split_once('_')?;
+        (*count > 0).then(|| format!("{} {} {count}", Plain(of), Plain(what)))
+    };
+    let words: Vec<String> = counts.iter().filter_map(words).collect();
+    (!words.is_empty()).then(|| format!("Names, since the daemon started: {}.", words.join(", ")))
 }
 
 fn table(servers: &[ServerStatus]) -> String {
@@ -135,6 +148,7 @@ pub(super) mod tests {
             cpu_controller: true,
             unknown: vec![("/jupyter.slice/x.service".into(), "no template fits".into())],
             lacks: vec![("rounding".into(), "no types\u{1b}".into())],
+            names: vec![("answers_read".into(), 0), ("packets_dropped".into(), 0)],
         }
     }
 
@@ -182,6 +196,17 @@ pub(super) mod tests {
         assert!(
             text.contains("Not known as a server: /jupyter.slice/x.service: no template fits.")
         );
+    }
+
+    #[test]
+    fn what_became_of_resolvers_answers_is_shown_once_there_were_any() {
+        let mut report = report("alice");
+        assert!(!in_words(&report).contains("Names"));
+        report.node.names[0].1 = 120;
+        report.node.names[1].1 = 2;
+        let text = in_words(&report);
+        let line = "Names, since the daemon started: answers read 120, packets dropped 2.\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

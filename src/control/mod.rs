@@ -63,6 +63,8 @@ pub struct NodeStatus {
     pub unknown: Vec<(String, String)>,
     /// Senses for miners that do not work here, with the reason and what remains.
     pub lacks: Vec<(String, String)>,
+    /// What became of resolvers' answers since the daemon started: a word for each, and how many.
+    pub names: Vec<(String, u64)>,
 }
 
 /// One server.

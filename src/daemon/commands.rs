@@ -257,6 +257,12 @@ impl Inner {
             cpu_controller: self.cpu_controller,
             unknown,
             lacks: self.lacks(),
+            names: self
+                .answers
+                .tally()
+                .named()
+                .map(|(name, count)| (name.to_owned(), count))
+                .to_vec(),
         }
     }
 

@@ -94,6 +94,7 @@ impl Inner {
             unknown_units: self.entries.values().filter(unknown).count() as u64,
             journal_lost: self.journal.lost(),
             starts_missed: self.dossiers.starts_missed(),
+            answers: self.answers.tally(),
             ..MetricsSnapshot::default()
         }
     }

@@ -55,7 +55,7 @@ use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
 use crate::egress::lists::List;
-use crate::egress::names::Asked;
+use crate::egress::names::{Asked, Counts};
 use crate::egress::{Admitted, Firewall, Intrusion, Refusal};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName};
@@ -95,6 +95,8 @@ pub struct Parts<C, U> {
     pub refusals: mpsc::Receiver<Refusal>,
     /// Who asked for denied names.
     pub asked: mpsc::Receiver<Asked>,
+    /// What became of resolvers' answers.
+    pub answers: Arc<Counts>,
     /// Who else changed the packet rules.
     pub intrusions: mpsc::Receiver<Intrusion>,
     /// What people ask.
@@ -171,6 +173,8 @@ struct Inner {
     abuse: abuse::Abuse,
     /// Containers' networks.
     networks: containers::Networks,
+    /// What became of resolvers' answers.
+    answers: Arc<Counts>,
     /// They are being compared.
     auditing: bool,
     slices: Vec<CgroupId>,
@@ -253,6 +257,7 @@ impl<C, U> Daemon<C, U> {
                 generation: None,
                 abuse: abuse::Abuse::default(),
                 networks: containers::Networks::default(),
+                answers: parts.answers,
                 auditing: false,
                 slices: Vec::new(),
                 resolvers: Vec::new(),

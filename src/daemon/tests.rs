@@ -342,6 +342,7 @@ impl Node {
             journal,
             refusals,
             asked,
+            answers: Arc::default(),
             intrusions,
             commands,
         };

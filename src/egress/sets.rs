@@ -72,6 +72,11 @@ pub fn class_chain(class: &ClassName) -> String {
     format!("class_{class}")
 }
 
+/// The chain that refuses in a class's name.
+pub fn refuse_chain(class: &ClassName) -> String {
+    format!("refuse_{class}")
+}
+
 /// The sets that servers and slices are elements of, and what was told of them lately.
 pub fn of_servers() -> Vec<Set> {
     let mut sets = vec![plain(GUARDED, TYPE_CGROUPV2, 8)];

@@ -12,7 +12,7 @@ use super::{
     phrases::{self as p, Family},
     private,
     ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
-    sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, servers},
+    sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, refuse_chain, servers},
     shape,
     uapi::*,
 };
@@ -227,7 +227,7 @@ fn pending(policy: &Policy) -> Chain {
 
 fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {
     let prefix = format!("{SAYS_CLASS}{name}");
-    named_refusal(&format!("refuse_{name}"), policy, prefix)
+    named_refusal(&refuse_chain(name), policy, prefix)
 }
 
 /// Find out whose a packet is, and refuse it.
@@ -267,7 +267,7 @@ fn class_rules(
     listed: &[Set],
     allow: &dyn Fn() -> Vec<Expr>,
 ) -> Vec<Rule> {
-    let refuse = format!("refuse_{name}");
+    let refuse = refuse_chain(name);
     let mut rules = vec![rule(
         "this node",
         [p::to_loopback(), p::goto(&format!("loopback_{name}"))],
@@ -332,7 +332,7 @@ fn class_loopback(name: &ClassName, class: &Class) -> Chain {
     for number in [ICMP, ICMPV6] {
         rules.push(rule("ping", [p::protocol(number), p::accept()]));
     }
-    rules.push(rule("", [p::goto(&format!("refuse_{name}"))]));
+    rules.push(rule("", [p::goto(&refuse_chain(name))]));
     chain(&format!("loopback_{name}"), rules)
 }
 

@@ -137,6 +137,7 @@ SAID = (
     (r"No route to host|Host unreachable|host unreachable|Destination Host|EHOSTUNREACH", "no route to host"),
     (r"Permission denied", "permission denied"),
     (r"NXDOMAIN|Could not resolve host|Name or service not known|nodename nor servname", "no such name"),
+    (r"Temporary failure in name resolution", "no resolver answers"),
     (r"no servers could be reached|[Tt]imed out|timeout", "no answer"),
     (r"Couldn't connect to server", "could not connect"),
 )

@@ -203,6 +203,56 @@ fn a_container_reaches_its_class_and_the_hub_and_no_other_container() {
     assert_eq!(bed.link.node.exec("nft", &["list", "ruleset"]), "");
 }
 
+/// A resolver of the bridge's own, as Podman has it, and one of the policy on this node.
+#[test]
+fn a_container_whose_class_has_no_dns_asks_no_resolver_on_this_node() {
+    let bed = Bed::new(2);
+    let mut node = Agent::new(&bed.link.node, None);
+    listening(&mut node, &[53, 8081]);
+    for address in [BRIDGE4, BRIDGE6, NODE4] {
+        node.listen("udp", address, 53);
+    }
+    let (mut alice, mut quinn) = (bed.agent(0), bed.agent(1));
+    let mut bridges = bed.bridges();
+    for (container, agent) in [&alice, &quinn].into_iter().enumerate() {
+        let port = bed.port_of(agent);
+        let server = server(container as u32 + 1, container);
+        bridges.servers.insert(port, server);
+        bridges.on_guarded.insert(port);
+    }
+    let mut policy = policy();
+    policy.resolvers = vec![NODE4.parse().unwrap()];
+    let mut nft = bed.load(&policy, &bridges);
+    let port = bed.port_of(&quinn);
+    let judged_by = |class: &str| {
+        let mut bridges = bridges.clone();
+        bridges.servers.get_mut(&port).unwrap().class = class.parse().unwrap();
+        bridges
+    };
+    for (class, asks) in [("standard", true), ("nothing", false), ("standard", true)] {
+        nft.set_bridges(&judged_by(class)).unwrap();
+        assert_eq!(nft.verify().unwrap(), []);
+        for address in [BRIDGE4, BRIDGE6, NODE4] {
+            for transport in ["udp", "tcp"] {
+                let answer = quinn.reach(transport, address, 53);
+                assert_eq!(
+                    answer == "ok",
+                    asks,
+                    "{class} {transport} {address}: {answer}"
+                );
+                assert_eq!(alice.reach(transport, address, 53), "ok", "{address}");
+            }
+            assert_eq!(quinn.reach("tcp", address, 8081), "ok", "{class}: the hub");
+        }
+        assert_ne!(quinn.reach("udp", NODE6, 53), "ok", "no resolver");
+    }
+    nft.set_bridges(&judged_by("nothing")).unwrap();
+    policy.mode = Mode::Observe;
+    nft.load(&policy, &[], &[]).unwrap();
+    assert_eq!(nft.verify().unwrap(), []);
+    assert_eq!(quinn.reach("udp", BRIDGE4, 53), "ok", "observing");
+}
+
 #[test]
 fn neither_a_packet_socket_nor_a_false_source_gets_past_the_port() {
     let bed = Bed::new(3);

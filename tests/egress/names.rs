@@ -80,7 +80,7 @@ impl Reading {
         self.nft.lock().unwrap()
     }
 
-    fn tally(&self) -> Tally {
+    pub fn tally(&self) -> Tally {
         self.counts.tally()
     }
 }
@@ -252,6 +252,46 @@ fn chains_streams_and_odd_answers_are_read_as_they_should() {
     assert_eq!(alice.reach("tcp", OTHER4, 80), "ok");
     let tally = reading.tally();
     assert_eq!((tally.malformed, tally.truncated, tally.failed), (1, 1, 0));
+    assert_eq!((tally.dropped, tally.overrun), (1, 0));
+    // Each that is malformed counts.
+    assert_eq!(ask(&mut alice, "udp", "broken.example", "A"), "ETIMEDOUT");
+    assert_eq!(
+        reading.tally(),
+        Tally {
+            malformed: 2,
+            dropped: 2,
+            ..tally
+        }
+    );
+}
+
+/// A queue keeps so many; of a class with names the rest is lost, and counted.
+#[test]
+fn answers_that_the_kernel_cannot_keep_are_counted() {
+    let (link, slice) = (Link::new(), Slice::new());
+    let _host = host(&link);
+    let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+    let policy = named_policy(&["good.example"]);
+    let servers = [alice.admitted(1, "named")];
+    let mut reading = Reading::new(&link.node, &policy, &[], &servers);
+    reading.end();
+    let (nft, counts) = (Arc::clone(&reading.nft), Arc::clone(&reading.counts));
+    let (tell, _asked) = mpsc::channel(64);
+    let mut reader = link
+        .node
+        .within(|| Reader::open(policy.dns_queue, nft, counts, tell).unwrap());
+    // 4,096 wait for somebody to read them.
+    let sent = alice.tell(&format!("storm {HOST4} good.example 6000"));
+    assert_eq!(sent, "ok");
+    reading.stop = Arc::default();
+    let stop = Arc::clone(&reading.stop);
+    reading.thread = Some(std::thread::spawn(move || reader.run(&stop).unwrap()));
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    while reading.tally().overrun == 0 && std::time::Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let tally = reading.tally();
+    assert!(tally.overrun > 0 && tally.overrun < 6000, "{tally:?}");
 }
 
 #[test]

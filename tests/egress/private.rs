@@ -305,6 +305,7 @@ fn a_name_that_resolves_to_a_private_address_opens_nothing() {
         let answer = ask(&mut alice, "udp", name, kind);
         assert!(answer.starts_with("NOERROR "), "{name} {kind}: {answer}");
     }
+    assert_eq!(reading.tally().closed, 5);
     for address in CLOSED.iter().chain(&LAB) {
         assert_eq!(alice.reach("tcp", address, 80), REFUSED, "{address}");
     }

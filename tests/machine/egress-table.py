@@ -13,7 +13,8 @@ from reach import CERTIFICATE, DENIED, FULL, GATEWAY, OPENED, OTHER, OVER_HTTPS,
 
 DOCUMENT = rootfs.PROJECT / "docs/egress.md"
 MADE = rootfs.CACHE / "egress.md"
-USERS = {"standard": ("alice", "bert", "cora"), "named": ("dora", "emil", "fred"), "limited": ("gina", "hugo", "ines")}
+USERS = {"standard": ("alice", "bert", "cora"), "named": ("dora", "emil", "fred"), "limited": ("gina", "hugo", "ines"),
+         "quarantine": ("kate", "liam", "mona")}
 MORE = f"""
 [hub]
 container_networks = ["{NETWORK}"]
@@ -184,6 +185,17 @@ def limited():
     return [Row("Python", "60 connections at once, where `new_connections` is 20/min", python(lambda family: FLOOD.format(FULL[family])), NONE, families=(4,))]
 
 
+def quarantine(machine):
+    return [
+        Row("curl", "http", web("http", FULL), NONE),
+        Row("dig", "the node's resolver, UDP", ask(RESOLVER), NONE),
+        Row("dig", "the node's resolver, TCP", ask(RESOLVER, "+tcp"), NONE),
+        Row("Python", "a name, by `socket.getaddrinfo`", python(lambda family: "socket.getaddrinfo('hub.test', 80, f)"), NONE,
+            env={"RES_OPTIONS": "timeout:1 attempts:1"}),
+        *(row for row in inside(machine) if row.target == "the hub's API"),
+    ]
+
+
 def pending():
     return [
         Row("curl", "http", web("http", FULL), {**NONE, "host": True}),
@@ -199,7 +211,7 @@ def scenario(machine):
     install(machine, reload_with={"mode": "enforce", "more": MORE})
     with reach.Outside(machine):
         start(machine)
-        rows = {"standard": standard(machine), "named": named(), "limited": limited(), "not known": pending()}
+        rows = {"standard": standard(machine), "named": named(), "limited": limited(), "quarantine": quarantine(machine), "not known": pending()}
         control(machine, rows)
         wrong, sections = [], []
         for title, of_class in rows.items():
@@ -263,7 +275,8 @@ def one_place(machine, title, place, at, rows):
             found = reach.arrived(chosen, found, arrivals)
             results |= {(rows.index(chosen[number]), family): result for (number, family), result in found.items()}
             if not wanted and title != "limited":
-                arrived = [one for one in arrivals if not (one["port"] == 53 and one["dst"] in RESOLVER.values())]
+                asks = title != "quarantine"
+                arrived = [one for one in arrivals if not (asks and one["port"] == 53 and one["dst"] in RESOLVER.values())]
                 leaked += [f"class {title}, {place}: a packet of what is refused arrived: {one}" for one in arrived[:5]]
     return results, leaked
 

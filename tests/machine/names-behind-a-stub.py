@@ -3,7 +3,7 @@
 import reach
 import testhost
 from containers import NETWORK
-from product import expect, install, wait_guarded
+from product import expect, install, status, wait_guarded
 
 MORE = f"""
 [hub]
@@ -55,6 +55,15 @@ def scenario(machine):
         bert = reach.container(machine, "jupyter-bert")
         reached(machine, "a container, Docker asks a resolver on 127.0.0.1", bert, "good-relay.test")
         refused(bert, "a container behind Docker's relay", "refused: could not connect")
+
+        # Since the daemon started anew: good-relay.test over both families, and what was denied.
+        counts = dict(status(machine)["names"])
+        expect(counts["answers_read"] >= 3 and counts["addresses_learned"] >= 2, f"answers are not counted: {counts}")
+        said = machine.run("hubwarden status").out
+        expect(f"answers read {counts['answers_read']}" in said, f"status does not tell of answers: {said}")
+        print(next(line for line in said.splitlines() if line.startswith("Names")))
+        bus = machine.run("journalctl --no-pager --grep 'Rejected send message' || true").out
+        expect("hubwarden" not in bus, f"the bus refused the daemon something: {bus[-600:]}")
 
 
 def refused(place, who, denied):

@@ -18,8 +18,10 @@ names = ["good-podman.test", "*.sub.test"]
 deny_names = ["denied.test"]
 [users.dora]
 egress_class = "named"
+[users.quinn]
+egress_class = "quarantine"
 """
-USERS = {"alice": "standard", "bob": "standard", "dora": "named"}
+USERS = {"alice": "standard", "bob": "standard", "dora": "named", "quinn": "quarantine"}
 LISTEN = f"exec {PYTHON} {CLIENT} listen"
 
 
@@ -148,6 +150,16 @@ def names(machine, backend):
     expect_cells(dora.run(both), both, [], f"{backend}: by name")
     denied = dora.run({"denied": curl("http://denied.test/")})["denied"]
     expect(reach.cell(denied) == "refused: no such name", f"{backend}: a denied name: {denied}")
+    # In quarantine the network's own resolver is not asked either; names that are asked for elsewhere stay out of reach.
+    quinn = reach.container(machine, "jupyter-quinn", "podman")
+    machine.arrivals(clear=True)
+    asked = quinn.run({f"getent {family}": {"argv": ["getent", f"ahostsv{family}", "hub.test"]} for family in (4, 6)}
+                      | {f"bridge {kind}": {"argv": ["dig", "+tries=1", "+time=3", *options, f"@{GATEWAY[4]}", "hub.test"]}
+                         for kind, options in (("udp", ()), ("tcp", ("+tcp",)))})
+    expect_cells(asked, [], asked, f"{backend}: quinn in quarantine")
+    arrived = machine.arrivals()
+    expect(not arrived, f"{backend}: questions from quarantine arrived: {arrived}")
+    expect_cells(quinn.run({"hub": connect(address(machine, "hub", 4), 8081)}), ["hub"], [], f"{backend}: quinn in quarantine")
     learned = machine.run("nft list set inet hubwarden names4_named").out
     expect(f'comment "{good}"' in learned, f"{backend}: {good} was not learned:\n{learned}")
 

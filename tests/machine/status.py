@@ -28,9 +28,9 @@ def scenario(machine):
 
     unit = TLJH_UNIT.format("alice")
     spin(machine, unit, workers=1)
-    eventually(lambda: 0.7 < server_of(machine, "alice")["cpu_cores"] < 1.5, "alice's spinner shows as about one core", 20)
+    eventually(lambda: shown_as_used(machine, unit), "alice's spinner shows with what it uses", 60)
     expect(server_of(machine, "bob")["cpu_cores"] < 0.5, "bob is shown as busy")
-    expect(server_of(machine, "alice")["credits_core_seconds"] < 3600, "alice's credits do not drain")
+    eventually(lambda: server_of(machine, "alice")["credits_core_seconds"] < 3600, "alice's credits drain", 20)
     table = machine.run("hubwarden status").out
     print(table)
     for word in ("alice", "bob", "standard", "free"):
@@ -59,10 +59,19 @@ def scenario(machine):
         expect(f"users' {job} run in {unit}" in said, f"check does not name {unit}:\n{said}")
 
     # Of what the daemon asks of the bus nothing is refused and logged: it would be at every look.
-    refused = machine.run("journalctl -q -b | grep -F 'Rejected send message' | grep -F '/usr/bin/hubwarden run'", check=False).out
+    refused = machine.run("journalctl -q -b | grep -F 'Rejected send message' | grep -F '/usr/bin/hubwarden run\") interface='", check=False).out
     expect(refused == "", f"the bus refuses what the daemon sends:\n{refused}")
 
     # Without the daemon it says so.
     machine.run("systemctl stop hubwarden")
     down = machine.run("hubwarden status", check=False)
     expect(down.code != 0 and down.err.strip() and "panicked" not in down.err, f"without the daemon: {down}")
+
+
+def shown_as_used(machine, unit):
+    """Whether alice's CPU is what her cgroup's own counter says: a core where the machine is idle."""
+    counter = f"sed -n 's/^usage_usec //p' /sys/fs/cgroup{machine.unit_cgroup(unit)}/cpu.stat"
+    before, after = machine.run(f"{counter}; sleep 2; {counter}").out.split()
+    used = (int(after) - int(before)) / 2e6
+    shown = server_of(machine, "alice")["cpu_cores"]
+    return used > 0.3 and used / 2 < shown < used * 2

@@ -1,7 +1,7 @@
 //! What our table of the family `inet` has for containers: who is routed, and who went astray.
 
 use super::{
-    CONTAINED, GUARDED_BRIDGES, SAYS_CONTAINER,
+    ASKING, CONTAINED, GUARDED_BRIDGES, MAY_ASK, SAYS_CONTAINER,
     frames::{is_bridged, is_exempt, neighbour, to_its_bridge, to_this_node, unbridge},
     neighbour_types,
 };
@@ -66,12 +66,17 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
                 rule("", [p::goto("container_unknown")]),
             ],
         ),
-        chain("contained_here", {
-            let mut rules = vec![
+        chain(
+            "contained_here",
+            vec![
                 rule("answers", [p::is_answer(), p::accept()]),
                 rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
-            ];
-            rules.extend(table::dns());
+                rule("by its class", [p::service_in("dns"), p::by_mark(ASKING)]),
+                rule("", [p::goto("not_its_own")]),
+            ],
+        ),
+        chain(MAY_ASK, {
+            let mut rules = table::dns();
             // Podman's networks have a resolver there, and the containers know no other.
             let names = [p::service_in("dns"), to_its_bridge(), p::accept()];
             rules.push(rule("its network's resolver", names));
@@ -106,6 +111,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
     ruleset.sets.extend(limits::leaving_set(policy));
     ruleset.sets.extend([
         sets::map(CONTAINED, TYPE_MARK, 4, DataType::Verdict, 0, true),
+        sets::map(ASKING, TYPE_MARK, 4, DataType::Verdict, 0, false),
         sets::plain(GUARDED_BRIDGES, TYPE_IFINDEX, 4),
         neighbour_types(),
     ]);

@@ -48,6 +48,10 @@ const SERVER_PORTS: &str = "server_ports";
 const KNOWN_PORTS: &str = "known_ports";
 /// From a server's mark to its class.
 pub const CONTAINED: &str = "contained";
+/// From a server's mark to what becomes of its questions to resolvers on this node.
+const ASKING: &str = "contained_asking";
+/// The chain of those who may ask.
+const MAY_ASK: &str = "may_ask";
 /// Kinds of ICMPv6 without which IPv6 does not work.
 const NEIGHBOUR: &str = "neighbour_types";
 /// Guarded bridges.
@@ -118,6 +122,12 @@ impl Bridges {
                 CONTAINED,
                 Element::map(mark.to_ne_bytes().to_vec(), to),
             );
+            let asked = Data::Goto(asked(policy, &server.class));
+            add(
+                NFPROTO_INET,
+                ASKING,
+                Element::map(mark.to_ne_bytes().to_vec(), asked),
+            );
             if let Some((set, element)) = limits::element_of_port(policy, &server.class, *port) {
                 add(NFPROTO_BRIDGE, &set, element);
             }
@@ -177,6 +187,14 @@ impl Bridges {
                 set.elements.push(element);
             }
         }
+    }
+}
+
+/// The chain that judges a class's questions to resolvers on this node.
+fn asked(policy: &Policy, class: &ClassName) -> String {
+    match policy.classes.get(class) {
+        Some(of) if !of.dns && !of.unrestricted => sets::refuse_chain(class),
+        _ => MAY_ASK.to_owned(),
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod answer;
 mod contained;
+mod counts;
 mod dictionary;
 mod learned;
 mod pattern;
@@ -27,6 +28,7 @@ mod wire;
 
 pub use answer::{Answer, Unusable};
 pub(super) use contained::{by_address, extend as extend_for_containers};
+pub use counts::{Counts, Tally};
 pub use dictionary::DeniedBy;
 pub(super) use dictionary::Dictionary;
 pub(super) use learned::{Learned, messages};
@@ -34,7 +36,7 @@ pub use pattern::{NamePattern, PatternError};
 #[cfg(any(test, fuzzing))]
 pub(super) use queue::read as held;
 pub use queue::{Held, Queue};
-pub use reader::{Asked, Counts, Reader, Tally};
+pub use reader::{Asked, Reader};
 pub use rules::Queueing;
 pub(super) use rules::{
     asking_sets, chains, elements_of, is_flows_set, names_set, networks, places, queued_by,

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, TryLockError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     answer::{Answer, Unusable},
+    counts::{Counts, Overruns, add},
     dictionary::DeniedBy,
     queue::{Held, Queue},
     streams::{Brings, Streams},
@@ -22,6 +23,8 @@ use crate::egress::{Error, Nft, Transport, phrases, shared::lock};
 /// How often, and how long apart, a busy driver is asked for.
 const PATIENCE: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(1);
+/// How often the kernel is asked what it could not keep.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A server asked for a name that is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,53 +39,6 @@ pub struct Asked {
     pub refused: bool,
 }
 
-/// How many answers there were, by what became of them.
-#[derive(Debug, Default)]
-pub struct Counts {
-    read: AtomicU64,
-    learned: AtomicU64,
-    refused: AtomicU64,
-    truncated: AtomicU64,
-    malformed: AtomicU64,
-    failed: AtomicU64,
-}
-
-/// The counts at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Answers that were read.
-    pub read: u64,
-    /// Addresses that were written.
-    pub learned: u64,
-    /// Answers that were turned into "no such name".
-    pub refused: u64,
-    /// Answers that said of themselves that they are cut; nothing was learned from them.
-    pub truncated: u64,
-    /// Packets that were no answers, or not understood.
-    pub malformed: u64,
-    /// Answers whose addresses the kernel did not take.
-    pub failed: u64,
-}
-
-impl Counts {
-    /// The counts now.
-    pub fn tally(&self) -> Tally {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Tally {
-            read: of(&self.read),
-            learned: of(&self.learned),
-            refused: of(&self.refused),
-            truncated: of(&self.truncated),
-            malformed: of(&self.malformed),
-            failed: of(&self.failed),
-        }
-    }
-}
-
-fn add(count: &AtomicU64, number: usize) {
-    count.fetch_add(number as u64, Ordering::Relaxed);
-}
-
 /// The reader of one network namespace.
 #[derive(Debug)]
 pub struct Reader {
@@ -92,6 +48,7 @@ pub struct Reader {
     rules: Arc<Mutex<Nft>>,
     streams: Streams,
     counts: Arc<Counts>,
+    overruns: Overruns,
     tell: mpsc::Sender<Asked>,
 }
 
@@ -121,10 +78,12 @@ impl Reader {
         counts: Arc<Counts>,
         tell: mpsc::Sender<Asked>,
     ) -> Result<Self, Error> {
-        let queue = Queue::hold(&[(strict, false), (super::rules::loose(strict), true)])?;
+        let loose = super::rules::loose(strict);
+        let queue = Queue::hold(&[(strict, false), (loose, true)])?;
         Ok(Self {
             queue,
             strict,
+            overruns: Overruns::of([strict, loose]),
             rules,
             streams: Streams::default(),
             counts,
@@ -137,9 +96,15 @@ impl Reader {
     /// # Errors
     /// [`Error::Socket`]: nothing more can be read.
     pub fn run(&mut self, stop: &AtomicBool) -> Result<(), Error> {
+        let mut looked: Option<Instant> = None;
         while !stop.load(Ordering::Relaxed) {
             if let Some(held) = self.queue.receive()? {
                 self.judge(&held)?;
+            }
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+                looked = Some(Instant::now());
+                let new = self.overruns.new_ones();
+                self.counts.overrun.fetch_add(new, Ordering::Relaxed);
             }
         }
         Ok(())
@@ -155,7 +120,10 @@ impl Reader {
                 add(&self.counts.refused, 1);
                 self.queue.release(held.queue, held.id, mark, Some(&packet))
             }
-            Verdict::Discard => self.queue.discard(held.queue, held.id),
+            Verdict::Discard => {
+                add(&self.counts.dropped, 1);
+                self.queue.discard(held.queue, held.id)
+            }
         }
     }
 
@@ -258,6 +226,7 @@ impl Reader {
             return failed();
         };
         add(&self.counts.learned, heard.learned);
+        add(&self.counts.closed, heard.closed);
         let (Some(number), Some(by), Some(name)) = (asker, heard.denied, answer.asked) else {
             return Ruled::Good;
         };

@@ -305,7 +305,7 @@ pub fn reached(name: &ClassName, class: &Class, allow: &dyn Fn() -> Vec<Expr>) -
     if !class.is_selective() {
         return vec![rule("services", [services(), allow()])];
     }
-    let refuse = || p::goto(&format!("refuse_{name}"));
+    let refuse = || p::goto(&sets::refuse_chain(name));
     let to = |family, set: &str| [services(), p::destination_in(family, set)].concat();
     let mut rules = Vec::new();
     if !class.names.is_empty() {

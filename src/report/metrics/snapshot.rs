@@ -1,5 +1,6 @@
 //! What is shown, as plain data.
 
+use crate::egress::names::Tally as Answers;
 use crate::evidence::connector::Missed;
 use crate::judge::Rung;
 use crate::units::{CoreSeconds, Cores};
@@ -140,6 +141,8 @@ pub struct MetricsSnapshot {
     pub refusals: u64,
     /// Those of them that the kernel told of one by one.
     pub refusals_told: u64,
+    /// What became of resolvers' answers since the daemon started.
+    pub answers: Answers,
     /// Verdicts since the daemon started, by the rung they led to.
     pub verdicts: Tally,
     /// How long the ticks took.

@@ -112,6 +112,42 @@ fn starts_that_could_not_be_read_are_counted_by_their_reason() {
 }
 
 #[test]
+fn what_became_of_resolvers_answers_is_counted() {
+    let snapshot = MetricsSnapshot {
+        answers: crate::egress::names::Tally {
+            read: 9,
+            learned: 8,
+            closed: 7,
+            refused: 6,
+            truncated: 5,
+            malformed: 4,
+            failed: 3,
+            dropped: 2,
+            overrun: 1,
+        },
+        ..MetricsSnapshot::default()
+    };
+    let text = text(snapshot, Format::Prometheus);
+    for line in [
+        "# TYPE hubwarden_dns_answers_read_total counter",
+        "hubwarden_dns_answers_read_total 9",
+        "hubwarden_dns_addresses_learned_total 8",
+        "hubwarden_dns_addresses_private_total 7",
+        "hubwarden_dns_answers_refused_total 6",
+        "hubwarden_dns_answers_unusable_total{reason=\"truncated\"} 5",
+        "hubwarden_dns_answers_unusable_total{reason=\"malformed\"} 4",
+        "hubwarden_dns_answers_unusable_total{reason=\"failed\"} 3",
+        "hubwarden_dns_packets_dropped_total 2",
+        "hubwarden_dns_queue_overruns_total 1",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "no `{line}` in\n{text}"
+        );
+    }
+}
+
+#[test]
 fn openmetrics_states_units_and_its_end() {
     let text = text(MetricsSnapshot::default(), Format::OpenMetrics);
     assert!(

@@ -1,6 +1,7 @@
 //! A snapshot as text, in the two formats that are read in the field.
 
 use super::snapshot::{MetricsSnapshot, RUNGS, ServerMetrics};
+use crate::egress::names::Tally as Answers;
 use crate::judge::Rung;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -127,6 +128,7 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     out.counter("egress_refusals", help, None, snapshot.refusals)?;
     let help = "Those of them that the kernel told of one by one, ten a minute and server at most.";
     out.counter("egress_refusals_told", help, None, snapshot.refusals_told)?;
+    names(out, &snapshot.answers)?;
     let help = "Journal entries lost since the daemon started.";
     out.counter("journal_entries_lost", help, None, snapshot.journal_lost)?;
     let help = "Starts of programs that the senses for miners could not read since the daemon \
@@ -157,6 +159,31 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     out.0
         .encode_descriptor("tick_duration", help, seconds, kind)?
         .encode_histogram::<NoLabelSet>(sum, ticks.count(), &ticks.buckets(), None)
+}
+
+/// What became of resolvers' answers.
+fn names(out: &mut Writer<'_>, answers: &Answers) -> fmt::Result {
+    let help = "Resolvers' answers that were read since the daemon started.";
+    out.counter("dns_answers_read", help, None, answers.read)?;
+    let help = "Addresses that classes with names reach since then.";
+    out.counter("dns_addresses_learned", help, None, answers.learned)?;
+    let help = "Addresses of allowed names that stayed out of reach, being in private networks.";
+    out.counter("dns_addresses_private", help, None, answers.closed)?;
+    let help = "Answers that were turned into \"no such name\".";
+    out.counter("dns_answers_refused", help, None, answers.refused)?;
+    let help = "Answers that nothing was learned from, by the reason: truncated ones say so of \
+                themselves, malformed ones are no answers, of failed the kernel took no address.";
+    let unusable = [
+        ("truncated", answers.truncated),
+        ("malformed", answers.malformed),
+        ("failed", answers.failed),
+    ];
+    let unusable = unusable.map(|(why, count)| ([("reason", why)], count));
+    out.counters("dns_answers_unusable", help, None, unusable)?;
+    let help = "Packets of resolvers that were dropped instead of being let go on.";
+    out.counter("dns_packets_dropped", help, None, answers.dropped)?;
+    let help = "Packets of resolvers that the kernel dropped, since too many waited to be read.";
+    out.counter("dns_queue_overruns", help, None, answers.overrun)
 }
 
 /// What concerns each server.
