@@ -18,8 +18,11 @@ use std::time::Duration;
 const AGAIN: Duration = Duration::from_millis(100);
 /// … for so long after a bridge came or went; else at each event and tick.
 const UNSETTLED: Duration = Duration::from_secs(3);
-/// One that could not be asked is left alone for this long: systemd starts Podman for each question.
-const REST: Duration = Duration::from_secs(30);
+/// One that could not be asked is left alone for so many times as long as it took to fail, since
+/// systemd starts Podman for each question; and one that is not there yet is asked at once …
+const REST_TIMES: u32 = 10;
+/// … and no longer than this.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// What is asked of the engines, and of whom.
 #[derive(Default)]
@@ -66,6 +69,13 @@ impl Asking {
             .collect()
     }
 
+    /// It could not be asked.
+    fn failed(&mut self, engine: Engine, asked: Time, now: Time) {
+        let rest = now.since(asked).saturating_mul(REST_TIMES);
+        let until = Time(now.0 + rest.min(LONGEST_REST));
+        self.rests.insert(engine, until);
+    }
+
     fn unsettled(&self, now: Time) -> bool {
         let fresh = |at: Time| now.since(at) < UNSETTLED;
         !self.missing.is_empty() && self.changed.is_some_and(fresh)
@@ -107,14 +117,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             (inner.config.hub.clone(), missing)
         };
         for network in missing {
+            let asked = now();
             match network_bridge(engine, &network, &hub).await {
                 Ok(bridge) => self.found_bridge(network, bridge),
                 Err(why) => {
                     let mut inner = self.inner.borrow_mut();
                     inner.not_found(engine, network, why.to_string());
                     if !why.is_answer() {
-                        let until = Time(now().0 + REST);
-                        inner.networks.asking.rests.insert(engine, until);
+                        inner.networks.asking.failed(engine, asked, now());
                         return false;
                     }
                 }
@@ -186,12 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_asked_rests_while_the_other_goes_on() {
+    fn one_that_takes_long_to_fail_rests_while_the_other_goes_on_and_one_that_is_not_there_does_not()
+     {
         let mut asking = Asking::default();
         asking.note(&[], missing(&["hub"]), at(0));
-        asking.rests.insert(Engine::Podman, at(30));
-        assert_eq!(asking.begin(&BOTH, at(29)), [Engine::Docker]);
-        assert_eq!(asking.begin(&BOTH, at(30)), [Engine::Podman]);
+        asking.failed(Engine::Podman, at(0), at(20));
+        asking.failed(Engine::Docker, at(20), at(20));
+        assert_eq!(asking.begin(&BOTH, at(20)), [Engine::Docker]);
+        assert_eq!(asking.begin(&BOTH, at(49)), []);
+        assert_eq!(asking.begin(&BOTH, at(50)), [Engine::Podman]);
+        asking.under_way.clear();
+        asking.failed(Engine::Podman, at(60), at(61));
+        assert_eq!(asking.begin(&BOTH, at(70)), [Engine::Docker]);
+        assert_eq!(asking.begin(&BOTH, at(71)), [Engine::Podman]);
     }
 
     #[test]
