@@ -3,7 +3,9 @@
 use super::ServiceName;
 use super::decode::{FromToml, Section};
 use super::values::{integer, number_and_unit, string};
-use crate::egress::{BitsPerSecond, Class, ClassLimits, Rate, lies_in, names::NamePattern};
+use crate::egress::{
+    AbuseLimits, BitsPerSecond, Class, ClassLimits, Rate, lies_in, names::NamePattern,
+};
 use ipnet::IpNet;
 use std::num::NonZeroU32;
 use toml::de::DeValue;
@@ -75,6 +77,18 @@ pub(super) fn read(section: &mut Section<'_, '_>, private: &[IpNet]) -> Class {
         }
     }
     class
+}
+
+/// Reads `[egress.abuse]`, the limits of every server.
+pub(super) fn read_abuse(section: &mut Section<'_, '_>, default: AbuseLimits) -> AbuseLimits {
+    let mut rate = |key, default| {
+        let read = section.optional::<Perhaps<Rate>>(key);
+        read.map_or(default, Perhaps::get)
+    };
+    AbuseLimits {
+        connections: rate("connections", default.connections),
+        packets: rate("packets", default.packets),
+    }
 }
 
 /// A value, or `"none"`.

@@ -25,7 +25,7 @@ pub use outside::Outside;
 pub use record::{Record, Size};
 pub use values::{Share, parse_amount, parse_duration};
 
-use crate::egress::{Class, ClassName, Policy};
+use crate::egress::{AbuseLimits, Class, ClassName, Policy};
 use crate::units::{Cores, Mode};
 use decode::{Document, Section};
 use ipnet::IpNet;
@@ -75,6 +75,8 @@ pub struct Egress {
     pub class: ClassName,
     /// The class of a server while certain evidence holds it back, if another than its own.
     pub quarantine: Option<ClassName>,
+    /// The class of a server while evidence that it abuses the network holds it back, likewise.
+    pub abusing: Option<ClassName>,
     /// What DNS may be asked.
     pub resolvers: Resolvers,
     /// Whether a user's class holds outside the server too.
@@ -87,6 +89,8 @@ pub struct Egress {
     pub log_group: u16,
     /// Netfilter queue in which DNS answers wait to be read; the next one is used too.
     pub dns_queue: u16,
+    /// Limits of every server, whatever its class.
+    pub abuse: AbuseLimits,
     /// The classes by name.
     pub classes: BTreeMap<ClassName, Class>,
 }
@@ -142,12 +146,14 @@ impl Default for Config {
             egress: Egress {
                 class: standard(),
                 quarantine: Some(ClassName::quarantine()),
+                abusing: None,
                 outside: Outside::Judge,
                 resolvers: Resolvers::Auto,
                 denied: default_denied(),
                 private: Policy::usual_private(),
                 log_group: 4814,
                 dns_queue: 4814,
+                abuse: AbuseLimits::default(),
                 classes: BTreeMap::from([
                     (standard(), Class::standard()),
                     (ClassName::quarantine(), Class::default()),
@@ -289,8 +295,13 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
         log_group: section.value("log_group", default.log_group),
         dns_queue: section.value("dns_queue", default.dns_queue),
         quarantine: default.quarantine,
+        abusing: default.abusing,
+        abuse: default.abuse,
         classes: default.classes,
     };
+    let mut abuse = section.section("abuse");
+    egress.abuse = classes::read_abuse(&mut abuse, egress.abuse);
+    abuse.finish();
     let mut classes = section.section("classes");
     for (name, span, mut class) in classes.sections() {
         let read = classes::read(&mut class, &egress.private);
@@ -304,13 +315,12 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
         }
         class.finish();
     }
-    let quarantine = "when_throttled_by_evidence";
-    if let Some(text) = section.optional::<String>(quarantine) {
-        egress.quarantine = match text.as_str() {
-            "none" => None,
-            name => egress.class_named(name, &mut section, quarantine),
-        };
-    }
+    egress.quarantine = egress.stand_in(
+        "when_throttled_by_evidence",
+        egress.quarantine.clone(),
+        &mut section,
+    );
+    egress.abusing = egress.stand_in("when_abusing", egress.abusing.clone(), &mut section);
     if let Some(text) = section.optional::<String>("class")
         && let Some(name) = egress.class_named(&text, &mut section, "class")
     {
@@ -321,6 +331,20 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
 }
 
 impl Egress {
+    /// The class at `key`, or none; the default where nothing is there.
+    fn stand_in(
+        &self,
+        key: &str,
+        default: Option<ClassName>,
+        section: &mut Section<'_, '_>,
+    ) -> Option<ClassName> {
+        match section.optional::<String>(key).as_deref() {
+            None => default,
+            Some("none") => None,
+            Some(name) => self.class_named(name, section, key),
+        }
+    }
+
     /// The class of this name, or a problem at `key`.
     fn class_named(
         &self,

@@ -1,113 +1,172 @@
 //! Once a tick: who abuses the network.
 //!
-//! What is seen at two ticks in a row is told: a scan and a flood last, an accident does not.
+//! The packet rules remember whom servers tried to reach in vain, hold floods, and count both; so a
+//! look costs next to nothing where nobody does either. What is seen at look after look is worth more
+//! than what is seen once: an accident does not last.
 
+use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
-use crate::egress::FanOut;
+use crate::egress::Attempts;
 use crate::evidence::senses::Found;
 use crate::evidence::{Evidence, Fact, scan};
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level};
 use crate::units::Time;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// What was seen at the last tick.
+/// What was seen at the last look, by the packet rules' numbers.
 #[derive(Default)]
 pub(super) struct Abuse {
-    /// Who was seen at the tick before.
-    scanned: BTreeSet<CgroupId>,
-    flooded: BTreeSet<CgroupId>,
-    trouble: bool,
+    /// At how many looks in a row, up to the last, who scanned.
+    scanned: BTreeMap<u32, u32>,
+    /// The same of who flooded.
+    flooded: BTreeMap<u32, u32>,
+    /// When there was a look last.
+    looked: Option<Time>,
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Looks for connections that are not answered, and packets in great number.
+    /// Looks for connections that are not answered, packets in great number and false addresses.
     pub(super) fn watch_abuse(self: &Rc<Self>, now: Time) {
         let mut inner = self.inner.borrow_mut();
-        if inner.off {
+        if inner.off || !inner.loaded {
+            inner.abuse = Abuse::default();
+            inner.counters.refused.clear();
             return;
         }
-        let mut found = inner.scans();
-        found.extend(inner.floods());
+        let mut seen = inner.scans(now);
+        seen.extend(inner.floods());
+        seen.extend(inner.false_addresses());
+        // What a user does outside the server goes to the server's account.
+        let found: Vec<Found> = seen
+            .into_iter()
+            .filter_map(|(number, fact)| {
+                let id = inner.sender(number)?;
+                let pid = Evidence::NO_PROCESS;
+                let evidence = Evidence { fact, pid, at: now };
+                Some(Found { id: id.0, evidence })
+            })
+            .collect();
+        inner.counters.refused.clear();
         drop(inner);
-        for (id, fact) in found {
-            self.abused(id, fact, now);
+        if !found.is_empty() {
+            self.found(&found, now);
         }
-    }
-
-    /// Takes in a fact about a server as a whole.
-    pub(super) fn abused(self: &Rc<Self>, id: CgroupId, fact: Fact, now: Time) {
-        let evidence = Evidence {
-            fact,
-            pid: Evidence::NO_PROCESS,
-            at: now,
-        };
-        self.found(&[Found { id: id.0, evidence }], now);
     }
 }
 
 impl Inner {
-    fn scans(&mut self) -> Vec<(CgroupId, Fact)> {
-        let seen = match FanOut::from_hosts(scan::HOSTS) {
-            Ok(seen) => seen,
-            Err(error) => {
-                if !std::mem::replace(&mut self.abuse.trouble, true) {
-                    let message = format!("Scans of other networks are not noticed: {error}.");
-                    self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+    fn scans(&mut self, now: Time) -> Vec<(u32, Fact)> {
+        let since = self.abuse.looked.replace(now);
+        let since = since.map_or(self.config.tick, |since| now.since(since));
+        // What is wrong with the table is the next check's to tell.
+        let seen = self
+            .firewall
+            .attempts(scan::HOSTS, since)
+            .unwrap_or_default();
+        let before = std::mem::take(&mut self.abuse.scanned);
+        let mut facts = Vec::new();
+        for attempts in seen {
+            let number = attempts.number;
+            let looks = before.get(&number).copied().unwrap_or(0);
+            if let Some(fact) = scan_of(&attempts, looks) {
+                if let Fact::Scan { looks, .. } = fact {
+                    self.abuse.scanned.insert(number, looks);
                 }
-                return Vec::new();
+                facts.push((number, fact));
             }
-        };
-        let facts = seen.into_iter().filter_map(|(id, fan_out)| {
-            let (hosts, port) = (fan_out.hosts(), fan_out.port());
-            Some((id, scan::fan_out(hosts, fan_out.established, port)?))
-        });
-        twice(&mut self.abuse.scanned, facts.collect())
+        }
+        facts
     }
 
-    fn floods(&mut self) -> Vec<(CgroupId, Fact)> {
+    fn floods(&mut self) -> Vec<(u32, Fact)> {
+        let before = std::mem::take(&mut self.abuse.flooded);
         let Some(span) = self.counters.span else {
             return Vec::new();
         };
-        let seconds = span.as_secs_f64();
-        let facts = self
-            .counters
-            .sent
-            .iter()
-            .filter_map(|(id, (packets, bytes))| {
-                Some((*id, scan::volume(*packets, *bytes, seconds)?))
-            });
-        twice(&mut self.abuse.flooded, facts.collect())
+        let mut facts = Vec::new();
+        for (number, sent) in self.volumes() {
+            let looks = before.get(&number).copied().unwrap_or(0);
+            if let Some(fact) = scan::volume(sent, span.as_secs_f64(), looks) {
+                self.abuse.flooded.insert(number, looks.saturating_add(1));
+                facts.push((number, fact));
+            }
+        }
+        facts
+    }
+
+    /// What everybody sent since the look before, and what was held of it.
+    fn volumes(&self) -> BTreeMap<u32, scan::Volume> {
+        let mut volumes: BTreeMap<u32, scan::Volume> = BTreeMap::new();
+        for (id, (packets, bytes)) in &self.counters.sent {
+            if let Some(number) = self.number_of(*id) {
+                let volume = volumes.entry(number).or_default();
+                (volume.packets, volume.bytes) = (*packets, *bytes);
+            }
+        }
+        for refused in &self.counters.refused {
+            if let (Some(number), true) = (refused.number, refused.flooding > 0) {
+                volumes.entry(number).or_default().held = refused.flooding;
+            }
+        }
+        volumes
+    }
+
+    fn number_of(&self, id: CgroupId) -> Option<u32> {
+        match self.entries.get(&id) {
+            Some(Entry::Guarded(guarded)) => Some(guarded.number),
+            _ => None,
+        }
+    }
+
+    fn false_addresses(&self) -> Vec<(u32, Fact)> {
+        let spoofed = self.counters.refused.iter().filter(|one| one.spoofed > 0);
+        let fact = |packets| Fact::Spoofed { packets };
+        let by_number = spoofed.filter_map(|one| Some((one.number?, fact(one.spoofed))));
+        by_number.collect()
     }
 }
 
-/// Those who were seen at the look before, too.
-fn twice(
-    before: &mut BTreeSet<CgroupId>,
-    facts: BTreeMap<CgroupId, Fact>,
-) -> Vec<(CgroupId, Fact)> {
-    let last = std::mem::replace(before, facts.keys().copied().collect());
-    facts
-        .into_iter()
-        .filter(|(id, _)| last.contains(id))
-        .collect()
+/// What a sender's attempts amount to. While nobody at all is answered it is the network that is
+/// gone: that is never more than a first look.
+fn scan_of(attempts: &Attempts, before: u32) -> Option<Fact> {
+    let look = scan::Look {
+        unanswered: attempts.unanswered.len(),
+        fresh: attempts.fresh,
+        answered: attempts.answered,
+        port: attempts.port(),
+    };
+    let before = if attempts.connected { before } else { 0 };
+    scan::fan_out(look, before)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn attempts(connected: bool) -> Attempts {
+        let target = |n: u8| ([10, 0, 0, n].into(), [22].into());
+        Attempts {
+            number: 1,
+            unanswered: (0..200).map(target).collect(),
+            fresh: 40,
+            answered: 0,
+            connected,
+        }
+    }
+
     #[test]
-    fn what_is_seen_once_is_an_accident() {
-        let fact = Fact::Flood { rate: 1 };
-        let seen = |ids: &[u64]| ids.iter().map(|id| (CgroupId(*id), fact)).collect();
-        let mut before = BTreeSet::new();
-        assert_eq!(twice(&mut before, seen(&[1, 2])), []);
-        assert_eq!(twice(&mut before, seen(&[2, 3])), [(CgroupId(2), fact)]);
-        assert_eq!(twice(&mut before, seen(&[])), []);
-        assert_eq!(twice(&mut before, seen(&[2])), []);
+    fn looks_add_up_only_while_somebody_is_answered() {
+        let looks = |connected, before| match scan_of(&attempts(connected), before) {
+            Some(Fact::Scan { looks, port, .. }) => {
+                assert_eq!(port, Some(22));
+                looks
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(looks(true, 3), 4);
+        assert_eq!(looks(false, 3), 1);
     }
 }

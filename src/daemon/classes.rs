@@ -6,7 +6,7 @@ use crate::cgroup::CgroupId;
 use crate::config::Egress;
 use crate::egress::ClassName;
 use crate::evidence::Strength;
-use crate::judge::Rung;
+use crate::judge::{Matter, Rung};
 use crate::units::Time;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 pub(super) enum Instead {
     /// Evidence of mining holds it back.
     Evidence,
+    /// Evidence of abuse of the network does.
+    Abuse,
     /// It has had its bytes for the day.
     Spent,
 }
@@ -116,6 +118,14 @@ impl Inner {
                 return Some((Instead::Evidence, quarantine.clone()));
             }
         }
+        if let Some(class) = &egress.abusing {
+            let standing = guarded.case.accusation(now);
+            let accused = standing.is_some_and(|it| it.of == Matter::Network)
+                && guarded.case.rung >= Rung::Throttled;
+            if accused {
+                return Some((Instead::Abuse, class.clone()));
+            }
+        }
         let most = egress.classes.get(&guarded.class)?.limits.bytes_per_day?;
         let used = self.traffic.used(guarded.server.user.as_str());
         (used >= most).then(|| (Instead::Spent, ClassName::spent()))
@@ -127,6 +137,7 @@ fn why_in_words(why: Option<Instead>) -> &'static str {
         Some(Instead::Evidence) => {
             "certain evidence of mining holds it back, until it is free again"
         }
+        Some(Instead::Abuse) => "evidence that it abuses the network holds it back",
         Some(Instead::Spent) => "it has had its bytes for today, and has them again at midnight",
         None => "what held it back is over",
     }

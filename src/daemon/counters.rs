@@ -23,7 +23,7 @@ pub(super) struct Counters {
     pub(super) span: Option<Duration>,
     /// What servers with a daily share had, all in all; nothing where that was not read.
     pub(super) traffic: Option<Vec<Traffic>>,
-    /// What was refused since the reading before.
+    /// What was refused since the last look for abuse.
     pub(super) refused: Vec<Refused>,
 }
 
@@ -33,7 +33,6 @@ impl Inner {
         self.counters.sent.clear();
         self.counters.span = None;
         self.counters.traffic = None;
-        self.counters.refused.clear();
         if !self.loaded {
             return;
         }
@@ -43,7 +42,6 @@ impl Inner {
         if self.has_daily_shares() {
             self.counters.traffic = self.firewall.traffic().ok();
         }
-        self.counters.refused = self.firewall.refused().unwrap_or_default();
         if self.shows_metrics() {
             for (id, (packets, bytes)) in &self.counters.sent {
                 self.meter.ledger.sent(*id, *packets, *bytes);

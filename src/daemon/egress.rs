@@ -201,5 +201,6 @@ fn policy(
         log_group: config.egress.log_group,
         relays: relays.to_vec(),
         dns_queue,
+        abuse: config.egress.abuse,
     }
 }

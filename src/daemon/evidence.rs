@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::evidence::senses::{Found, Suspect};
 use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::Units;
-use crate::judge::{Event, step, suspicion};
+use crate::judge::{Event, Matter, matter, step, suspicion};
 use crate::units::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -199,11 +199,15 @@ impl Inner {
                 dossier.told = Some(level);
             }
             let stood = guarded.case.accusation(now).map(|before| before.level);
-            // What is weaker may come from somebody else of the same server, and says nothing of
-            // whether this goes on.
-            let goes_on = fresh.iter().any(|fresh| fresh.fact.is_of_mining());
+            let of = matter(&dossier.evidence, hot, level);
+            // What is weaker, or of something else, may come from somebody else of the same server,
+            // and says nothing of whether this goes on.
+            let goes_on = fresh.iter().any(|fresh| match of {
+                Matter::Mining => fresh.fact.is_of_mining(),
+                Matter::Network => fresh.fact.accuses(),
+            });
             if level >= Strength::High && (Some(level) > stood || goes_on) {
-                let event = Event::Evidence { level };
+                let event = Event::Evidence { level, of };
                 step(&mut guarded.case, &event, now, &guarded.policy);
                 self.dirty = true;
                 act = true;

@@ -193,8 +193,6 @@ struct Inner {
     unknown_refused: Option<Time>,
     /// What was refused to them, and no line of the journal stands for.
     unknown_unlogged: unlogged::Unlogged,
-    /// Who ended since refusals were counted last.
-    ended: Vec<refusals::Ended>,
     /// What the packet rules counted, as of this tick.
     counters: counters::Counters,
     /// What the hub said last of its servers and people.
@@ -269,7 +267,6 @@ impl<C, U> Daemon<C, U> {
                 trouble_told: None,
                 unknown_refused: None,
                 unknown_unlogged: unlogged::Unlogged::default(),
-                ended: Vec::new(),
                 counters: counters::Counters::default(),
                 directory: Rc::default(),
                 told_unknown: BTreeSet::new(),

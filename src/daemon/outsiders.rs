@@ -6,7 +6,6 @@
 //! rules are told what is new.
 
 use super::entries::{Entry, Guarded, level};
-use super::refusals::Ended;
 use super::unlogged::Refusals;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
@@ -63,7 +62,7 @@ pub(super) struct Outsiders {
 /// One who is judged.
 pub(super) struct Outsider {
     user: HubUser,
-    pub(super) person: Person,
+    person: Person,
     pub(super) refusals: Refusals,
 }
 
@@ -169,17 +168,20 @@ impl Inner {
                 }
             }
         }
+        // A uid that is another's now gets another number: a refusal may be on its way.
+        let same = |uid: &u32, outsider: &Outsider| {
+            judged
+                .get(uid)
+                .is_some_and(|(user, ..)| *user == outsider.user)
+        };
+        self.tell_last_refused_outside(&same);
         let before = std::mem::take(&mut self.outsiders.judged);
         self.outsiders.numbers.clear();
         let mut kept = BTreeMap::new();
         for (uid, outsider) in before {
-            // A uid that is another's now gets another number: a refusal may be on its way.
-            let same = |(user, ..): &(HubUser, _, _)| *user == outsider.user;
-            if judged.get(&uid).is_some_and(same) {
+            if same(&uid, &outsider) {
                 self.outsiders.numbers.insert(outsider.person.number, uid);
                 kept.insert(uid, outsider);
-            } else if self.loaded {
-                self.ended.push(Ended::Outsider(Box::new(outsider)));
             }
         }
         let mut people = People {
@@ -211,6 +213,26 @@ impl Inner {
             self.outsiders.judged.insert(uid, outsider);
         }
         people
+    }
+
+    /// Those who are judged no more: what no line stands for is told before that.
+    fn tell_last_refused_outside(&mut self, stays: &dyn Fn(&u32, &Outsider) -> bool) {
+        if self
+            .outsiders
+            .judged
+            .iter()
+            .all(|(uid, one)| stays(uid, one))
+        {
+            return;
+        }
+        self.book_refused(super::now());
+        let (mode, journal) = (self.config.mode, self.journal.clone());
+        for (uid, outsider) in &mut self.outsiders.judged {
+            if !stays(uid, outsider) {
+                let left = outsider.refusals.rest();
+                outsider.tell_left(&journal, left, mode);
+            }
+        }
     }
 
     /// What belongs to each uid that a server or a slice has.

@@ -1,23 +1,15 @@
 //! What the packet rules refused: told one by one as far as that is worth it, counted whole.
 
 use super::entries::{Entry, Guarded};
-use super::outsiders::Outsider;
 use super::unlogged::{Refusals, TELL_AGAIN};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::egress::{Refusal, RefusedBy};
-use crate::evidence::Fact;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::{Mode, Time};
 use std::rc::Rc;
-
-/// Who ended, and may have refusals that are yet to be counted.
-pub(super) enum Ended {
-    Server(Box<Guarded>),
-    Outsider(Box<Outsider>),
-}
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Tells a refusal, once an hour for the same server and destination.
@@ -46,10 +38,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     /// What a refusal is evidence of.
     fn refused_of(self: &Rc<Self>, id: Option<CgroupId>, refusal: &Refusal, now: Time) {
-        match (id, &refusal.by) {
-            (Some(id), RefusedBy::List(_)) => self.asked_for_listed(id, now),
-            (Some(id), RefusedBy::Spoofed) => self.abused(id, Fact::Spoofed, now),
-            _ => {}
+        if let (Some(id), RefusedBy::List(_)) = (id, &refusal.by) {
+            self.asked_for_listed(id, now);
         }
     }
 }
@@ -63,37 +53,41 @@ impl Inner {
 
     /// Once a tick: takes in how much was refused to whom, for metrics and for the journal.
     pub(super) fn count_refused(&mut self, now: Time) {
-        let mut ended = std::mem::take(&mut self.ended);
-        for refused in std::mem::take(&mut self.counters.refused) {
-            let number = refused.number;
-            let id = number.and_then(|number| self.sender(number));
-            self.meter.ledger.refused(id, refused.packets);
-            let of_ended = ended.iter_mut().find(|gone| Some(gone.number()) == number);
-            let refusals = match (of_ended, number) {
-                (Some(gone), _) => Some(gone.refusals()),
-                (None, Some(number)) => self.refusals_of(number),
-                (None, None) => None,
-            };
-            match refusals {
-                Some(refusals) => refusals.counted(refused.packets, now),
-                None => self.unknown_unlogged.counted(refused.packets, now),
-            }
-        }
-        let (mode, journal) = (self.config.mode, self.journal.clone());
-        for mut gone in ended {
-            let left = gone.refusals().rest();
-            match &gone {
-                Ended::Server(guarded) => tell_left(&journal, guarded, left, mode),
-                Ended::Outsider(outsider) => outsider.tell_left(&journal, left, mode),
-            }
-        }
+        self.book_refused(now);
         self.tell_unlogged(&|refusals| refusals.overdue(now));
+    }
+
+    /// Takes in what was refused since the last time. What is wrong with the table is the next
+    /// check's to tell, and nothing is lost by it.
+    pub(super) fn book_refused(&mut self, now: Time) {
+        if !self.loaded {
+            return;
+        }
+        let refused = self.firewall.refused().unwrap_or_default();
+        for one in &refused {
+            let id = one.number.and_then(|number| self.sender(number));
+            self.meter.ledger.refused(id, one.packets);
+            match one.number.and_then(|number| self.refusals_of(number)) {
+                Some(refusals) => refusals.counted(one.packets, now),
+                None => self.unknown_unlogged.counted(one.packets, now),
+            }
+        }
+        self.counters.refused.extend(refused);
+    }
+
+    /// A server ends: what no line stands for is told before that.
+    pub(super) fn tell_last_refused(&mut self, id: CgroupId, now: Time) {
+        self.book_refused(now);
+        let (mode, journal) = (self.config.mode, self.journal.clone());
+        if let Some(guarded) = self.guarded(id) {
+            let left = guarded.refusals.rest();
+            tell_left(&journal, guarded, left, mode);
+        }
     }
 
     /// The daemon ends: what no line stands for is told now.
     pub(super) fn tell_all_unlogged(&mut self, now: Time) {
-        self.read_counters(now);
-        self.count_refused(now);
+        self.book_refused(now);
         self.tell_unlogged(&Refusals::rest);
     }
 
@@ -152,22 +146,6 @@ impl Inner {
             .with("VERDICT_MODE", mode)
             .with("DESTINATION", refusal.destination.to_canonical());
         self.tell(told.and_not_logged(more));
-    }
-}
-
-impl Ended {
-    fn number(&self) -> u32 {
-        match self {
-            Ended::Server(guarded) => guarded.number,
-            Ended::Outsider(outsider) => outsider.person.number,
-        }
-    }
-
-    fn refusals(&mut self) -> &mut Refusals {
-        match self {
-            Ended::Server(guarded) => &mut guarded.refusals,
-            Ended::Outsider(outsider) => &mut outsider.refusals,
-        }
     }
 }
 

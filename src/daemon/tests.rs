@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod abuse;
 mod accounts;
 mod asked;
 mod classes;
@@ -99,6 +100,7 @@ struct Rules {
     altered: Vec<Difference>,
     traffic: Vec<crate::egress::Traffic>,
     refused: Vec<crate::egress::Refused>,
+    attempts: Vec<crate::egress::Attempts>,
     sent: Vec<crate::egress::Sent>,
     bridges: Bridges,
     people: People,
@@ -209,6 +211,14 @@ impl Firewall for FakeFirewall {
 
     fn refused(&mut self) -> Result<Vec<crate::egress::Refused>, Error> {
         Ok(std::mem::take(&mut self.rules().refused))
+    }
+
+    fn attempts(
+        &mut self,
+        _least: usize,
+        _since: Duration,
+    ) -> Result<Vec<crate::egress::Attempts>, Error> {
+        Ok(self.rules().attempts.clone())
     }
 
     fn lacks(&mut self) -> Option<String> {

@@ -3,7 +3,6 @@
 use super::entries::{Entry, Guarded, level, unit_of};
 use super::outside::uid_of_cgroup;
 use super::places::{filter, slices, within};
-use super::refusals::Ended;
 use super::state::Record;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
@@ -200,6 +199,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     fn gone(self: &Rc<Self>, id: CgroupId) {
         let mut inner = self.inner.borrow_mut();
         let mode = inner.config.mode;
+        inner.tell_last_refused(id, now());
         match inner.entries.remove(&id) {
             Some(Entry::Guarded(guarded)) => {
                 inner.bequeath(&guarded, now());
@@ -215,9 +215,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     inner.tell(told);
                 }
                 inner.tell(guarded.story(mode).gone());
-                if inner.loaded {
-                    inner.ended.push(Ended::Server(guarded));
-                }
                 inner.dirty = true;
             }
             Some(Entry::Other { exempt: true, .. }) => inner.shut_out(id),

@@ -1,8 +1,10 @@
 //! The power to let a server's packets out, and to refuse them.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use super::{Admitted, Bridges, CgroupId, ClassName, Damage, Error, People, Policy, Refused};
+use super::{
+    Admitted, Attempts, Bridges, CgroupId, ClassName, Damage, Error, People, Policy, Refused,
+};
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
 /// blocks; none waits for anything but the kernel.
@@ -144,6 +146,13 @@ pub trait Firewall: Send {
     /// # Errors
     /// The table could not be read. Nothing is lost by that.
     fn refused(&mut self) -> Result<Vec<Refused>, Error>;
+
+    /// Senders that at least `least` hosts lately did not answer, and how many of those were tried
+    /// in the time `since`. Well under a millisecond where nobody scans.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    fn attempts(&mut self, least: usize, since: Duration) -> Result<Vec<Attempts>, Error>;
 
     /// What the loaded policy asks for and this kernel cannot do, with what follows from that.
     fn lacks(&mut self) -> Option<String>;

@@ -6,7 +6,7 @@
 //! `net.netfilter.nf_conntrack_acct` is on. Nothing of any content is read.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
@@ -36,10 +36,6 @@ const BYTES_ACKED: usize = 120;
 const BYTES_RECEIVED: usize = 128;
 /// All of TCP's states but those of no peer: closed, listening, and waiting for stray packets.
 const WITH_A_PEER: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
-const ESTABLISHED: u32 = 1 << 1;
-const SYN_SENT: u32 = 1 << 2;
-/// Unanswered hosts that are remembered of one cgroup.
-const MOST_UNANSWERED: usize = 65_536;
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 
@@ -110,94 +106,27 @@ impl Flows {
     }
 }
 
-/// How a cgroup's TCP connections stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FanOut {
-    /// Hosts that have not answered yet, with the port each was asked on.
-    pub unanswered: BTreeSet<(IpAddr, u16)>,
-    /// Connections that stand.
-    pub established: u64,
-}
-
-impl FanOut {
-    /// How many hosts are waited for.
-    pub fn hosts(&self) -> usize {
-        let hosts: BTreeSet<IpAddr> = self.unanswered.iter().map(|(host, _)| *host).collect();
-        hosts.len()
-    }
-
-    /// The port that most of them are asked on, and by how many.
-    pub fn port(&self) -> Option<(u16, usize)> {
-        let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
-        for (_, port) in &self.unanswered {
-            *ports.entry(*port).or_default() += 1;
-        }
-        ports.into_iter().max_by_key(|(_, hosts)| *hosts)
-    }
-
-    /// Of all cgroups of this node, those that wait for at least so many hosts. One look at the
-    /// sockets that wait for an answer, and a second at those that stand if there is anybody.
-    ///
-    /// # Errors
-    /// [`Error::Socket`].
-    pub fn from_hosts(least: usize) -> Result<BTreeMap<CgroupId, Self>, Error> {
-        let mut found: BTreeMap<CgroupId, Self> = BTreeMap::new();
-        let all = |_, _: &Flow| true;
-        each_socket(SYN_SENT, &[IPPROTO_TCP], all, |cgroup, flow| {
-            let unanswered = &mut found.entry(cgroup).or_default().unanswered;
-            if unanswered.len() < MOST_UNANSWERED {
-                unanswered.insert((flow.remote.ip(), flow.remote.port()));
-            }
-        })?;
-        found.retain(|_, fan_out| fan_out.hosts() >= least);
-        if !found.is_empty() {
-            let waits: BTreeSet<CgroupId> = found.keys().copied().collect();
-            let keep = |cgroup, flow: &Flow| waits.contains(&cgroup) && leaves(flow);
-            each_socket(ESTABLISHED, &[IPPROTO_TCP], keep, |cgroup, _| {
-                found.entry(cgroup).or_default().established += 1;
-            })?;
-        }
-        Ok(found)
-    }
-}
-
+/// Lists the sockets of both families that belong to these cgroups and speak with another node.
 fn sockets(cgroups: &BTreeSet<CgroupId>, found: &mut BTreeSet<Flow>) -> Result<(), Error> {
-    let keep = |cgroup, flow: &Flow| cgroups.contains(&cgroup) && leaves(flow);
-    each_socket(WITH_A_PEER, &[IPPROTO_TCP, IPPROTO_UDP], keep, |_, flow| {
-        found.insert(flow);
-    })
-}
-
-/// Whether it is with another node, as far as loopback's addresses tell.
-fn leaves(flow: &Flow) -> bool {
-    !flow.remote.ip().is_loopback()
-}
-
-/// Lists the sockets in these states, of both families, and hands those that are kept to `each`.
-fn each_socket(
-    states: u32,
-    protocols: &[u8],
-    keep: impl Fn(CgroupId, &Flow) -> bool,
-    mut each: impl FnMut(CgroupId, Flow),
-) -> Result<(), Error> {
     let attempt = "list the sockets of this node";
     let mut netlink = Netlink::of(SockProtocol::NetlinkSockDiag, SockFlag::empty())?;
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for protocol in protocols.iter().copied() {
-            let header = request(family, protocol, states);
+        for protocol in [IPPROTO_TCP, IPPROTO_UDP] {
+            let header = request(family, protocol);
             let says = attempt.to_owned();
             let w = Writer::default();
             let request = Message::new(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, says, &header, w)?;
-            let found = netlink.dump(attempt, &request, |found, reply| {
-                if reply.kind == SOCK_DIAG_BY_FAMILY {
-                    let socket = read_socket(protocol, reply.payload);
-                    found.extend(socket.filter(|(cgroup, flow)| keep(*cgroup, flow)));
+            let flows = netlink.dump(attempt, &request, |flows, reply| {
+                if reply.kind == SOCK_DIAG_BY_FAMILY
+                    && let Some((cgroup, flow)) = read_socket(protocol, reply.payload)
+                    && cgroups.contains(&cgroup)
+                    && leaves(&flow)
+                {
+                    flows.push(flow);
                 }
             });
-            match found {
-                Ok(found) => found
-                    .into_iter()
-                    .for_each(|(cgroup, flow)| each(cgroup, flow)),
+            match flows {
+                Ok(flows) => found.extend(flows),
                 // A kernel that cannot list UDP still lists TCP (CONFIG_INET_UDP_DIAG).
                 Err(Error::Refused {
                     errno: Errno::ENOENT | Errno::EOPNOTSUPP,
@@ -210,13 +139,18 @@ fn each_socket(
     Ok(())
 }
 
+/// Whether it is with another node, as far as loopback's addresses tell.
+fn leaves(flow: &Flow) -> bool {
+    !flow.remote.ip().is_loopback()
+}
+
 /// `struct inet_diag_req_v2`: for whole families, so that the socket it could name is left zero.
-fn request(family: i32, protocol: u8, states: u32) -> [u8; REQUEST] {
+fn request(family: i32, protocol: u8) -> [u8; REQUEST] {
     let mut bytes = [0; REQUEST];
     let family = u8::try_from(family).unwrap_or(0);
     let info = 1 << (INET_DIAG_INFO - 1);
     bytes[..4].copy_from_slice(&[family, protocol, info, 0]);
-    bytes[4..8].copy_from_slice(&states.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&WITH_A_PEER.to_ne_bytes());
     bytes
 }
 

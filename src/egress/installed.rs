@@ -7,7 +7,9 @@ use super::{
     limits,
     names::{self, Learned},
     people,
+    phrases::MARK,
     ruleset::{Element, Ruleset},
+    senders::Known,
     sets,
     shape::{self, Shaping},
     table,
@@ -103,6 +105,16 @@ impl Installed {
         self.people.by_uid.get(self.people_s.get(&number)?)
     }
 
+    /// The number of the server, or of the user's slice, that a cgroup is.
+    pub fn number_of(&self, cgroup: CgroupId) -> Option<u32> {
+        let of_slice = || {
+            let slice = self.people.by_uid.get(self.slices.get(&cgroup)?)?.slice?;
+            Some(slice.number)
+        };
+        let server = self.servers.get(&cgroup);
+        server.map(|server| server.number).or_else(of_slice)
+    }
+
     /// The users outside their servers.
     pub fn people(&self) -> &People {
         &self.people
@@ -161,25 +173,33 @@ impl Installed {
     }
 
     /// How fast each server whose class is shaped may send, by number.
-    pub fn shaped(&self) -> BTreeMap<u32, BitsPerSecond> {
+    pub fn shaped(&self) -> BTreeMap<shape::Sender, BitsPerSecond> {
         let policy = &self.policy;
         if !shape::is_used(policy) {
             return BTreeMap::new();
         }
-        let of_cgroups = self.servers.values().map(|s| (s.number, &s.class));
-        let contained = self.bridges.servers.values().map(|s| (s.number, &s.class));
-        let rate = |(number, class)| {
+        let cgroup = |id: CgroupId| (Known::Cgroup, id.0.to_ne_bytes().to_vec());
+        let mark = |number: u32| (Known::Mark, (MARK | number).to_ne_bytes().to_vec());
+        let uid = |uid: u32| (Known::Uid, uid.to_ne_bytes().to_vec());
+        let contained: BTreeSet<CgroupId> =
+            self.bridges.servers.values().map(|s| s.cgroup).collect();
+        let here = self.servers.values();
+        let here = here.filter(|server| !contained.contains(&server.cgroup));
+        let of_cgroups = here.map(|s| (cgroup(s.cgroup), &s.class));
+        let of_ports = self.bridges.servers.values();
+        let of_ports = of_ports.map(|s| (mark(s.number), &s.class));
+        let rate = |(sender, class)| {
             let class = policy.classes.get(class)?;
             let rate = class.limits.shaped()?;
-            shape::shapes(policy, class).then_some((number, rate))
+            shape::shapes(policy, class).then_some((sender, rate))
         };
         let people = self.people.by_uid.values();
         let outside = people.flat_map(|person| {
-            let slice = person.slice.map(|slice| slice.number);
-            let numbers = slice.into_iter().chain([person.number]);
-            numbers.map(|number| (number, &person.class))
+            let slice = person.slice.map(|slice| cgroup(slice.cgroup));
+            let senders = slice.into_iter().chain([uid(person.uid)]);
+            senders.map(|sender| (sender, &person.class))
         });
-        let all = of_cgroups.chain(contained).chain(outside);
+        let all = of_cgroups.chain(of_ports).chain(outside);
         all.filter_map(rate).collect()
     }
 

@@ -21,6 +21,8 @@
 // What is read here comes from the kernel, the network or a feed; none of it may end the daemon.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
+mod abuse;
+mod attempts;
 mod bridges;
 mod class;
 mod damage;
@@ -54,6 +56,7 @@ mod refused;
 mod ruleset;
 #[cfg(any(test, fuzzing))]
 pub mod seams;
+mod senders;
 mod sets;
 mod shape;
 mod shared;
@@ -62,12 +65,14 @@ mod table;
 mod transaction;
 mod uapi;
 
+pub use abuse::Abuse;
+pub use attempts::Attempts;
 pub use bridges::{Bridges, ServerPort};
 pub use class::{Class, Service, Transport};
 pub use damage::Damage;
 pub use error::Error;
 pub use firewall::{Audit, Audited, Difference, DifferenceKind, Firewall, Sent, Traffic};
-pub use flows::{FanOut, Flow, Flows};
+pub use flows::{Flow, Flows};
 pub use ids::{CgroupId, ClassName, Mode};
 pub use limits::{BitsPerSecond, ClassLimits, Limit, Rate};
 pub use links::{Link, LinkEvents, Links};
@@ -75,7 +80,7 @@ pub use monitor::{Intrusion, Monitor, Writer};
 pub use nflog::Refusals;
 pub use nft::Nft;
 pub use people::{People, Person, Place};
-pub use policy::{Admitted, Policy};
+pub use policy::{AbuseLimits, Admitted, Policy};
 pub use private::{Closed, lies_in};
 pub use refusal::{Refusal, RefusedBy};
 pub use refused::Refused;

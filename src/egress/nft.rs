@@ -6,11 +6,13 @@ mod compared;
 mod counts;
 mod queues;
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 
 use super::{
-    Admitted, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall,
-    Mode, People, Policy, Refused, Sent, Traffic, bridges,
+    Admitted, Attempts, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, Error,
+    Firewall, Mode, People, Policy, Refused, Sent, Traffic, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
     names::{self, Dictionary, Queueing},
@@ -403,6 +405,10 @@ impl Firewall for Nft {
     fn refused(&mut self) -> Result<Vec<Refused>, Error> {
         self.read_refused()?;
         Ok(self.refused.take())
+    }
+
+    fn attempts(&mut self, least: usize, since: Duration) -> Result<Vec<Attempts>, Error> {
+        self.all_attempts(least, since)
     }
 
     fn lacks(&mut self) -> Option<String> {

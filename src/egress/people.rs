@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, CgroupId, Class, ClassName, Error, Policy, limits, phrases as p,
+    Admitted, CgroupId, Class, ClassName, Error, Policy, phrases as p,
     ruleset::{Chain, Data, DataType, Element, Rule, Set},
     sets::{self, LEVELS, class_chain},
     table::{chain, rule},
@@ -239,17 +239,16 @@ pub fn sets() -> Vec<Set> {
     ]
 }
 
-/// The chains of one class; `rules` are those of its servers, with another end for what is
-/// allowed.
+/// The chains of one class; `rules` are those of its servers, with a sender known by uid.
 pub fn chains(name: &ClassName, class: &Class, rules: Vec<Rule>) -> [Chain; 2] {
     let class_s = || vec![rule("", [p::goto(&class_chain(name))])];
     let mut person = vec![rule(
         "acts for the system",
         [p::cgroup_in(2, DEPUTIES), p::accept()],
     )];
-    match limits::counts_sent(class) {
-        true => person.extend(rules),
-        false => person.extend(class_s()),
+    match class.unrestricted {
+        true => person.extend(class_s()),
+        false => person.extend(rules),
     }
     let mut session = vec![rule(
         "root in a user's session",

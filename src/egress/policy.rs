@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    num::NonZeroU32,
     sync::Arc,
 };
 
 use ipnet::IpNet;
 
-use super::{CgroupId, Class, ClassName, Error, Mode, Service, lists::List, private};
+use super::{CgroupId, Class, ClassName, Error, Mode, Rate, Service, lists::List, private};
 
 /// What the table is built from. Change it and `load` again: the swap is atomic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,35 @@ pub struct Policy {
     pub relays: Vec<CgroupId>,
     /// The netfilter queue that answers to classes with names wait in; others wait in the next.
     pub dns_queue: u16,
+    /// Limits of everybody whose class is not unrestricted.
+    pub abuse: AbuseLimits,
+}
+
+/// What nobody may do to the network, whatever the class; none of them is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbuseLimits {
+    /// Connections begun to elsewhere; ten seconds' worth may come at once.
+    pub connections: Option<Rate>,
+    /// Packets to elsewhere that are no TCP; a second's worth may come at once.
+    pub packets: Option<Rate>,
+}
+
+impl Default for AbuseLimits {
+    /// 500 connections and 50,000 packets a second. A browser begins some tens of connections a
+    /// second and a dask cluster of hundreds of workers as many once; an upload over QUIC at
+    /// 500 Mbit/s sends 45,000 packets.
+    fn default() -> Self {
+        let a_second = |count| {
+            Some(Rate {
+                count: NonZeroU32::new(count)?,
+                seconds: 1,
+            })
+        };
+        Self {
+            connections: a_second(500),
+            packets: a_second(50_000),
+        }
+    }
 }
 
 impl Policy {
@@ -85,6 +115,7 @@ impl Policy {
             log_group: Self::LOG_GROUP,
             relays: Vec::new(),
             dns_queue: Self::DNS_QUEUE,
+            abuse: AbuseLimits::default(),
         }
     }
 

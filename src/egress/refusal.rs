@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{ClassName, Limit, bridges, lists::ListName, nla::Attributes, phrases, table, uapi::*};
+use super::{
+    Abuse, ClassName, Limit, abuse, bridges, lists::ListName, nla::Attributes, phrases, table,
+    uapi::*,
+};
 
 /// A packet that was refused (or, when observing, would have been). Nothing of its content is
 /// kept.
@@ -33,6 +36,8 @@ pub enum RefusedBy {
     List(ListName),
     /// The class allows it, and a limit of the class is reached.
     Limit(Limit, ClassName),
+    /// Any class allows it, and a limit of everybody is reached.
+    Abuse(Abuse),
     /// On loopback, it was meant for a listener of somebody else.
     Loopback,
     /// The unit is in a guarded slice and not admitted.
@@ -58,6 +63,8 @@ impl Refusal {
             let (limit, class) = rest.split_once(' ')?;
             let limit = Limit::ALL.into_iter().find(|one| one.as_str() == limit)?;
             RefusedBy::Limit(limit, class.parse().ok()?)
+        } else if let Some(abuse) = prefix.strip_prefix(abuse::SAYS_ABUSE) {
+            RefusedBy::Abuse(Abuse::ALL.into_iter().find(|one| one.as_str() == abuse)?)
         } else {
             match prefix {
                 table::SAYS_LOOPBACK => RefusedBy::Loopback,

@@ -16,8 +16,9 @@ pub const LEVELS: [u8; 2] = [2, 3];
 pub const TOLD: &str = "told";
 /// The set of marks whose packets were refused, each with a counter of them.
 pub const REFUSED: &str = "refused";
-const TOLD_MAX: u32 = 65_535;
-const TOLD_MS: u64 = 3_600_000;
+const SENDERS_MAX: u32 = 65_535;
+/// How long an element of such a set lives after its sender's last packet.
+const IDLE_MS: u64 = 3_600_000;
 
 /// The elements that admit a server, each with its set's name.
 pub fn elements_of(policy: &Policy, server: &Admitted) -> Vec<(String, Element)> {
@@ -101,12 +102,23 @@ pub fn of_servers() -> Vec<Set> {
 
 /// What was refused lately, and what was told of it.
 pub fn of_refused() -> [Set; 2] {
-    [REFUSED, TOLD].map(|name| Set {
+    [REFUSED, TOLD].map(by_mark)
+}
+
+/// A set that packets fill with their marks, each with a check of its own that ends an hour after its
+/// sender's last packet.
+pub fn by_mark(name: &str) -> Set {
+    dynamic(name, TYPE_MARK, 4)
+}
+
+/// The same with keys of another type.
+pub fn dynamic(name: &str, key_type: u32, key_len: u32) -> Set {
+    Set {
         flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
-        size: TOLD_MAX,
-        timeout_ms: TOLD_MS,
-        ..plain(name, TYPE_MARK, 4)
-    })
+        size: SENDERS_MAX,
+        timeout_ms: IDLE_MS,
+        ..plain(name, key_type, key_len)
+    }
 }
 
 /// The sets that a policy fills.

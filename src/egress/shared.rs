@@ -3,11 +3,14 @@
 //! On kernels where the table is owned (6.9 on) only the socket that made it may change it, so
 //! both must use the same one, in turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use super::{
-    Admitted, Audit, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall, People,
-    Policy, Refused, Sent, Traffic,
+    Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall,
+    People, Policy, Refused, Sent, Traffic,
 };
 
 /// The driver, whoever had it before: what a panic left of it is compared with the kernel at the
@@ -85,6 +88,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
 
     fn refused(&mut self) -> Result<Vec<Refused>, Error> {
         lock(self).refused()
+    }
+
+    fn attempts(&mut self, least: usize, since: Duration) -> Result<Vec<Attempts>, Error> {
+        lock(self).attempts(least, since)
     }
 
     fn lacks(&mut self) -> Option<String> {

@@ -8,7 +8,9 @@
 //! `own_loopback` of its cgroup level.
 
 use super::{
-    Class, ClassName, Mode, Policy, Transport, limits, listed, names, people,
+    Class, ClassName, Mode, Policy, Transport,
+    abuse::{self, Sender},
+    limits, listed, names, people,
     phrases::{self as p, Family},
     private,
     ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
@@ -49,6 +51,8 @@ pub fn build(policy: &Policy) -> Ruleset {
     let mut sets = sets::of_servers();
     sets.extend(people::sets());
     sets.extend(sets::of_policy(policy));
+    chains.extend(abuse::chains(policy));
+    sets.extend(abuse::sets(policy));
     chains.extend(names::chains(policy));
     sets.extend(names::sets(policy));
     let received = limits::input(policy);
@@ -75,13 +79,16 @@ pub fn build(policy: &Policy) -> Ruleset {
             chains.extend(people::chains(name, class, Vec::new()));
             continue;
         }
-        let rules =
-            |allow: &dyn Fn() -> Vec<Expr>| class_rules(name, class, policy, &listed, allow);
+        let rules = |sender: Sender, allow: &dyn Fn() -> Vec<Expr>| {
+            let first = abuse::judged_first(policy, sender);
+            class_rules(name, class, policy, (first, &listed), allow)
+        };
+        let to_servers = rules(Sender::Server, &|| limits::allow(name, class));
         chains.extend([
-            chain(&class_chain(name), rules(&|| limits::allow(name, class))),
+            chain(&class_chain(name), to_servers),
             class_loopback(name, class),
         ]);
-        let to_people = rules(&|| limits::allow_people(name, class));
+        let to_people = rules(Sender::Person, &|| limits::allow_people(name, class));
         chains.extend(people::chains(name, class, to_people));
         chains.push(class_refuse(name, policy));
         if private::concerns(policy, class) {
@@ -258,13 +265,13 @@ pub fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
     rules
 }
 
-/// What a server of a class sends. The first rule that matches decides; `allow` is what becomes of
-/// what is allowed.
+/// What a server of a class sends. The first rule that matches decides; `first` is what everybody's
+/// packets to elsewhere go through, `allow` what becomes of what is allowed.
 fn class_rules(
     name: &ClassName,
     class: &Class,
     policy: &Policy,
-    listed: &[Set],
+    (first, listed): (Vec<Rule>, &[Set]),
     allow: &dyn Fn() -> Vec<Expr>,
 ) -> Vec<Rule> {
     let refuse = refuse_chain(name);
@@ -272,6 +279,7 @@ fn class_rules(
         "this node",
         [p::to_loopback(), p::goto(&format!("loopback_{name}"))],
     )];
+    rules.extend(first);
     rules.extend(each_family(
         "answers to the proxy",
         "proxies",

@@ -34,6 +34,7 @@ pub const NF_INET_FORWARD: u32 = 2;
 pub const NF_BR_PRE_ROUTING: u32 = 0;
 pub const NF_BR_FORWARD: u32 = 2;
 pub const NF_BR_LOCAL_OUT: u32 = 3;
+pub const NF_BR_POST_ROUTING: u32 = 4;
 pub const NF_NETDEV_INGRESS: u32 = 0;
 pub const NF_NETDEV_EGRESS: u32 = 1;
 pub const NF_INET_LOCAL_IN: u32 = 1;

@@ -159,18 +159,27 @@ pub enum Fact {
     Listed,
     /// It tries to reach many hosts at a time, and most do not answer.
     Scan {
-        /// How many hosts it waits for.
+        /// How many hosts did not answer within the last minute.
         hosts: u32,
+        /// How many did.
+        answered: u32,
         /// The port that nearly all of them are asked on.
         port: Option<u16>,
+        /// At how many looks in a row.
+        looks: u32,
     },
-    /// It sends small packets in great number.
+    /// It sends packets in great number.
     Flood {
         /// Packets a second.
         rate: u32,
+        /// At how many looks in a row.
+        looks: u32,
     },
     /// It sends from addresses that are not its own.
-    Spoofed,
+    Spoofed {
+        /// How many packets since the look before.
+        packets: u64,
+    },
 }
 
 impl Fact {
@@ -185,14 +194,29 @@ impl Fact {
             Fact::NoPythonInPython => Sense::Binary,
             Fact::Stratum { .. } => Sense::Stratum,
             Fact::Listed => Sense::Pools,
-            Fact::Scan { .. } | Fact::Spoofed => Sense::Scan,
+            Fact::Scan { .. } | Fact::Spoofed { .. } => Sense::Scan,
             Fact::Flood { .. } => Sense::Volume,
         }
     }
 
-    /// What it proves by itself, about a server that is hot.
+    /// Whether it is abuse of the network, which has nothing to do with mining and needs no CPU.
+    pub fn is_of_network(&self) -> bool {
+        matches!(
+            self,
+            Fact::Scan { .. } | Fact::Flood { .. } | Fact::Spoofed { .. }
+        )
+    }
+
+    /// What it proves by itself: of mining, about a server that is hot.
     pub fn strength(&self) -> Strength {
         match self {
+            Fact::Scan {
+                hosts,
+                answered,
+                port,
+                looks,
+            } if scan::is_sustained(*hosts, *answered, *port, *looks) => Strength::High,
+            Fact::Flood { looks, .. } if *looks >= scan::SUSTAINED => Strength::High,
             Fact::Constants { found } if *found >= CONSTANTS_NEEDED => Strength::High,
             Fact::Stratum { .. } => Strength::High,
             Fact::IntervalRounding(_) => Strength::Exonerates,
@@ -205,7 +229,7 @@ impl Fact {
             | Fact::Listed
             | Fact::Scan { .. }
             | Fact::Flood { .. }
-            | Fact::Spoofed => Strength::Suspicious,
+            | Fact::Spoofed { .. } => Strength::Suspicious,
         }
     }
 }
@@ -243,19 +267,38 @@ impl fmt::Display for Fact {
                 "it speaks stratum, the mining pools' protocol ({word}, to TCP port {port})"
             ),
             Fact::Listed => f.write_str("it asked for a host that a deny list names"),
-            Fact::Scan { hosts, port } => {
+            Fact::Scan {
+                hosts,
+                answered,
+                port,
+                looks,
+            } => {
                 write!(
                     f,
-                    "it tries to reach {hosts} hosts at a time that do not answer"
+                    "it tries to reach many hosts: {hosts} did not answer within a minute, and \
+                     {answered} did"
                 )?;
-                match port {
-                    Some(port) => write!(f, ", nearly all on TCP port {port}"),
-                    None => Ok(()),
+                if let Some(port) = port {
+                    write!(f, "; nearly all were asked on TCP port {port}")?;
                 }
+                in_a_row(f, *looks)
             }
-            Fact::Flood { rate } => write!(f, "it sends {rate} small packets a second"),
-            Fact::Spoofed => f.write_str("it sends from an address that is not its own"),
+            Fact::Flood { rate, looks } => {
+                write!(f, "it sends {rate} packets a second")?;
+                in_a_row(f, *looks)
+            }
+            Fact::Spoofed { packets } => write!(
+                f,
+                "it sends from addresses that are not its own ({packets} packets)"
+            ),
         }
+    }
+}
+
+fn in_a_row(f: &mut fmt::Formatter<'_>, looks: u32) -> fmt::Result {
+    match looks {
+        0 | 1 => Ok(()),
+        looks => write!(f, " (at {looks} looks in a row)"),
     }
 }
 

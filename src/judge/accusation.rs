@@ -14,11 +14,25 @@ use std::time::Duration;
 /// modes and a few ticks.
 const GOES_ON: Duration = Duration::from_secs(90);
 
-/// Evidence of mining, high or certain.
+/// What evidence is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Matter {
+    /// Mining.
+    #[default]
+    Mining,
+    /// Abuse of the network, which is never certain.
+    Network,
+}
+
+/// Evidence of mining or of abuse of the network, high or certain.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Accusation {
     /// What it amounts to.
     pub level: Strength,
+    /// What it is of; of both, mining.
+    #[serde(default)]
+    pub of: Matter,
     /// When it first amounted to that.
     pub since: Time,
     /// When it was found last.
@@ -31,19 +45,21 @@ impl Accusation {
     /// This and what stood before: a level does not fall while evidence stands.
     pub(super) fn again(
         before: Option<Accusation>,
-        level: Strength,
+        (level, of): (Strength, Matter),
         now: Time,
         policy: &Policy,
     ) -> Accusation {
         let until = Time(now.0 + policy.evidence.stands);
         match before.filter(|before| before.stands(now)) {
             Some(before) if before.level >= level => Accusation {
+                of: before.of.min(of),
                 last: now,
                 until,
                 ..before
             },
             _ => Accusation {
                 level,
+                of,
                 since: now,
                 last: now,
                 until,
@@ -94,6 +110,7 @@ impl Accusation {
         let stands = consequences.stands;
         let reason = Reason::Evidence {
             level,
+            of: self.of,
             stands,
             stop_after,
         };

@@ -5,9 +5,13 @@
 //! - suspicious: whatever is merely odd;
 //! - exonerates: what looks odd and is honest.
 //!
+//! Abuse of the network has a level of its own, which needs no heat and adds nothing to evidence of
+//! mining: a scan that goes on, or a flood, is high.
+//!
 //! Sustained CPU alone is none of these, however long: it is where training jobs and miners are
 //! alike. More evidence never lowers what less of it proved; `tests` hold both down.
 
+use super::Matter;
 use crate::evidence::{Evidence, Fact, Strength};
 use std::time::Duration;
 
@@ -17,6 +21,26 @@ pub const HOT_FOR_CERTAIN: Duration = Duration::from_secs(60);
 /// What evidence on one server proves together; `hot` is for how long it has used much CPU,
 /// `None` when it does not.
 pub fn suspicion(evidence: &[Evidence], hot: Option<Duration>) -> Option<Strength> {
+    let (network, mining): (Vec<Evidence>, Vec<Evidence>) =
+        evidence.iter().partition(|one| one.fact.is_of_network());
+    let network = network.iter().map(Evidence::strength).max();
+    network.max(of_mining(&mining, hot))
+}
+
+/// What evidence that proves so much is of: of mining, if that alone proves as much.
+pub fn matter(evidence: &[Evidence], hot: Option<Duration>, level: Strength) -> Matter {
+    let mining: Vec<Evidence> = evidence
+        .iter()
+        .filter(|one| !one.fact.is_of_network())
+        .copied()
+        .collect();
+    match of_mining(&mining, hot) >= Some(level) {
+        true => Matter::Mining,
+        false => Matter::Network,
+    }
+}
+
+fn of_mining(evidence: &[Evidence], hot: Option<Duration>) -> Option<Strength> {
     let strongest = evidence.iter().map(Evidence::strength).max()?;
     let (Some(hot), true) = (hot, strongest >= Strength::Suspicious) else {
         // What is idle harms nobody: it is noted, and no more.
@@ -59,6 +83,12 @@ mod tests {
     const STRATUM: Fact = Fact::Stratum {
         word: crate::evidence::stratum::Word::Login,
         port: 3333,
+    };
+    const SCAN: Fact = Fact::Scan {
+        hosts: 500,
+        answered: 0,
+        port: Some(22),
+        looks: 10,
     };
     const HOT: Option<Duration> = Some(Duration::from_secs(15));
     const LONG_HOT: Option<Duration> = Some(Duration::from_secs(61));
@@ -109,6 +139,20 @@ mod tests {
         assert_eq!(suspicion(&honest, LONG_HOT), Some(Strength::Exonerates));
     }
 
+    #[test]
+    fn abuse_of_the_network_needs_no_heat_and_proves_no_mining() {
+        let scan = [at(1, SCAN)];
+        assert_eq!(suspicion(&scan, None), Some(Strength::High));
+        assert_eq!(matter(&scan, HOT, Strength::High), Matter::Network);
+        let both = [at(1, SCAN), at(2, STRATUM)];
+        assert_eq!(matter(&both, HOT, Strength::High), Matter::Mining);
+        assert_eq!(matter(&both, None, Strength::High), Matter::Network);
+        let both = [at(1, SCAN), at(2, RANDOM)];
+        assert_eq!(suspicion(&both, LONG_HOT), Some(Strength::High));
+        let both = [at(1, Fact::Spoofed { packets: 9 }), at(2, STRATUM)];
+        assert_eq!(suspicion(&both, None), Some(Strength::Suspicious));
+    }
+
     fn any_fact() -> impl Strategy<Value = Fact> {
         prop_oneof![
             Just(RANDOM),
@@ -119,6 +163,8 @@ mod tests {
             Just(Fact::NoPythonInPython),
             Just(STRATUM),
             Just(Fact::Listed),
+            Just(SCAN),
+            Just(Fact::Spoofed { packets: 9 }),
         ]
     }
 
@@ -161,7 +207,11 @@ mod tests {
 
         #[test]
         fn nothing_above_suspicious_without_heat(evidence in any_evidence()) {
-            prop_assert!(suspicion(&evidence, None) <= Some(Strength::Suspicious));
+            let mining: Vec<_> = evidence
+                .into_iter()
+                .filter(|one| !one.fact.is_of_network())
+                .collect();
+            prop_assert!(suspicion(&mining, None) <= Some(Strength::Suspicious));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The ladder: which rung a case stands on, and why it moves.
 
-use super::{Accusation, Credits, Policy, Reason, Stop};
+use super::{Accusation, Credits, Matter, Policy, Reason, Stop};
 use crate::evidence::Strength;
 use crate::units::{CoreSeconds, Time};
 use serde::{Deserialize, Serialize};
@@ -229,10 +229,12 @@ pub enum Event {
         /// Other servers or the hub wait for the CPU.
         contended: bool,
     },
-    /// There is evidence of mining; the next sample's verdict goes by it.
+    /// There is evidence of mining or of abuse of the network; the next sample's verdict goes by it.
     Evidence {
         /// What it amounts to, high or certain.
         level: Strength,
+        /// What it is of.
+        of: Matter,
     },
     /// The processes that the evidence was of were ended.
     ProcessesEnded {
@@ -265,8 +267,8 @@ pub struct Warning {
 pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Option<Verdict> {
     let (usage, contended) = match *event {
         Event::Sampled { usage, contended } => (usage, contended),
-        Event::Evidence { level } => {
-            case.accusation = Some(Accusation::again(case.accusation, level, now, policy));
+        Event::Evidence { level, of } => {
+            case.accusation = Some(Accusation::again(case.accusation, (level, of), now, policy));
             return None;
         }
         Event::ProcessesEnded { count } => return processes_ended(case, count, now),

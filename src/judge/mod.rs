@@ -18,10 +18,10 @@ mod policy;
 mod reason;
 mod share;
 
-pub use accusation::Accusation;
+pub use accusation::{Accusation, Matter};
 pub use controls::{Controls, wanted};
 pub use credits::Credits;
-pub use evidence::{HOT_FOR_CERTAIN, suspicion};
+pub use evidence::{HOT_FOR_CERTAIN, matter, suspicion};
 pub use grant::{Grant, GrantedCredits};
 pub use ladder::{Case, Event, Rung, Verdict, Warning, step};
 pub use otherwise::{Otherwise, otherwise};

@@ -1,5 +1,6 @@
 //! Why a verdict was reached, in the words that the journal uses.
 
+use super::Matter;
 use crate::evidence::Strength;
 use crate::units::{CoreSeconds, Cores, in_words};
 use std::fmt;
@@ -26,10 +27,12 @@ pub enum Reason {
         /// How long it must rest to be free.
         rest: Duration,
     },
-    /// There is evidence of mining.
+    /// There is evidence of mining or of abuse of the network.
     Evidence {
         /// What it amounts to.
         level: Strength,
+        /// What it is of.
+        of: Matter,
         /// How long it stands after it was last found.
         stands: Duration,
         /// When it is ended if it goes on.
@@ -124,12 +127,17 @@ impl fmt::Display for Reason {
             }
             Reason::Evidence {
                 level,
+                of,
                 stands,
                 stop_after,
             } => {
+                let what = match of {
+                    Matter::Mining => "mines",
+                    Matter::Network => "abuses the network",
+                };
                 write!(
                     f,
-                    "the evidence that it mines is {level}; this ends {} after the last sign of it",
+                    "the evidence that it {what} is {level}; this ends {} after the last sign of it",
                     in_words(*stands)
                 )?;
                 match stop_after {

@@ -1,7 +1,7 @@
 //! A refused packet in words.
 
 use super::{Entry, Kind, Level};
-use crate::egress::{ClassName, Limit, Refusal, RefusedBy};
+use crate::egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
 use crate::hub::{HubUser, Spawner};
 use crate::units::Mode;
 
@@ -82,6 +82,10 @@ pub(super) fn refused(
         RefusedBy::Limit(Limit::Connections, class) => {
             format!("it has as many connections open as egress class {class} allows")
         }
+        RefusedBy::Abuse(Abuse::Connections) => {
+            "it begins more connections than any server may".to_owned()
+        }
+        RefusedBy::Abuse(Abuse::Packets) => "it sends more packets than any server may".to_owned(),
         RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
         RefusedBy::Pending => "the server was not known yet".to_owned(),
         RefusedBy::Container => "it belongs to another container".to_owned(),
@@ -105,6 +109,7 @@ pub(super) fn refused(
             .with("EGRESS_LIMIT", limit.as_str()),
         RefusedBy::Class(class) | RefusedBy::Private(class) => entry.with("EGRESS_CLASS", class),
         RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
+        RefusedBy::Abuse(abuse) => entry.with("EGRESS_LIMIT", abuse.as_str()),
         RefusedBy::Loopback | RefusedBy::Pending | RefusedBy::Container | RefusedBy::Spoofed => {
             entry
         }

@@ -7,7 +7,7 @@ use crate::egress::names::{Asked, DeniedBy};
 use crate::egress::{ClassName, Refusal};
 use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::{Server, Spawner};
-use crate::judge::{Controls, Reason, Rung, Verdict, Warning};
+use crate::judge::{Controls, Matter, Reason, Rung, Verdict, Warning};
 use crate::units::{CoreSeconds, Cores, Mode, in_words};
 use std::collections::BTreeSet;
 
@@ -110,6 +110,10 @@ impl Story<'_> {
         };
         let message = format!("{} {what}: {}.", self.whose(), verdict.reason);
         let evidence = match verdict.reason {
+            Reason::Evidence {
+                of: Matter::Network,
+                ..
+            } => "network",
             Reason::Evidence { .. } => "mining",
             _ => "cpu credits",
         };
@@ -135,10 +139,20 @@ impl Story<'_> {
         }
         let words: Vec<String> = shown.iter().map(|one| one.to_string()).collect();
         let words = words.join("; ");
+        let of_network = shown.first().is_some_and(|one| one.fact.is_of_network());
         let message = match level {
             Strength::Exonerates => {
                 format!("{} does nothing that miners do: {words}.", self.whose())
             }
+            Strength::Suspicious if of_network => format!(
+                "{} does something that abuses the network; by itself that proves too little, and \
+                 nothing comes of it: {words}.",
+                self.whose()
+            ),
+            Strength::High if of_network => format!(
+                "{} abuses the network, and the evidence is {level}: {words}.",
+                self.whose()
+            ),
             Strength::Suspicious => format!(
                 "{} does something that miners do; by itself that proves too little, and nothing \
                  comes of it: {words}.",

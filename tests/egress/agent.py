@@ -272,6 +272,17 @@ def scan(first, count, port):
     return "ok"
 
 
+def scan_on(first, count, port):
+    """The same of more hosts than there are files: each attempt is let go of at once."""
+    address = ipaddress.ip_address(first)
+    for number in range(int(count)):
+        target = str(address + number)
+        with socket.socket(family(target), socket.SOCK_STREAM) as client:
+            client.setblocking(False)
+            client.connect_ex((target, int(port)))
+    return "ok"
+
+
 ORDERS = {
     "again": again,
     "become": become,
@@ -288,6 +299,7 @@ ORDERS = {
     "reach": reach,
     "retransmitted": retransmitted,
     "scan": scan,
+    "scan_on": scan_on,
     "sink": sink,
     "spoof": spoof,
     "stream": stream,

@@ -7,9 +7,9 @@ use std::{
 };
 
 use hubwarden::egress::{
-    Admitted, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, DifferenceKind,
-    Error, Firewall, Mode, Nft, People, Person, Place, Policy, Rate, ServerPort, Service,
-    Transport,
+    AbuseLimits, Admitted, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName,
+    DifferenceKind, Error, Firewall, Mode, Nft, People, Person, Place, Policy, Rate, ServerPort,
+    Service, Transport,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -139,10 +139,23 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         (nets.clone(), nets.clone()),
         (any::<u16>(), any::<u16>()),
         any_lists(nets),
-        prop::collection::btree_set(any::<u64>(), 0..4),
+        (
+            prop::collection::btree_set(any::<u64>(), 0..4),
+            (any_rate(), any_rate()),
+        ),
     )
         .prop_map(
-            |(enforce, classes, hub_ports, proxies, resolvers, denied, groups, lists, relays)| {
+            |(
+                enforce,
+                classes,
+                hub_ports,
+                proxies,
+                resolvers,
+                denied,
+                groups,
+                lists,
+                (relays, abuse),
+            )| {
                 Policy {
                     mode: if enforce {
                         Mode::Enforce
@@ -161,6 +174,10 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                     lists: Arc::new(lists),
                     log_group: groups.0,
                     dns_queue: groups.1,
+                    abuse: AbuseLimits {
+                        connections: abuse.0,
+                        packets: abuse.1,
+                    },
                     relays: relays.into_iter().map(CgroupId).collect(),
                 }
             },
@@ -176,10 +193,18 @@ fn any_addresses() -> impl Strategy<Value = BTreeSet<IpAddr>> {
     prop::collection::btree_set(any::<IpAddr>(), 0..4)
 }
 
-fn any_limits() -> impl Strategy<Value = ClassLimits> {
+fn any_rate() -> impl Strategy<Value = Option<Rate>> {
     let rate = (1u32..=1_000_000, prop::sample::select(vec![1u32, 60, 3600]));
+    let rate = rate.prop_map(|(count, seconds)| Rate {
+        count: count.try_into().unwrap(),
+        seconds,
+    });
+    prop::option::of(rate)
+}
+
+fn any_limits() -> impl Strategy<Value = ClassLimits> {
     (
-        prop::option::of(rate),
+        any_rate(),
         prop::option::of(1u32..),
         prop::option::of(64_000u64..400_000_000_000),
         any::<bool>(),
@@ -187,10 +212,7 @@ fn any_limits() -> impl Strategy<Value = ClassLimits> {
     )
         .prop_map(
             |(rate, connections, bandwidth, shape, bytes_per_day)| ClassLimits {
-                new_connections: rate.map(|(count, seconds)| Rate {
-                    count: count.try_into().unwrap(),
-                    seconds,
-                }),
+                new_connections: rate,
                 connections: connections.map(|count| count.try_into().unwrap()),
                 bandwidth: bandwidth.map(BitsPerSecond),
                 shape,

@@ -143,7 +143,11 @@ fn every_refused_packet_is_counted_whether_it_was_told_of_or_not() {
         assert_eq!(nft.refused().unwrap(), []);
         alice.tell(&format!("flood {HOST4} 7777 3000"));
         alice.tell(&format!("flood {HOST6} 7777 500"));
-        let refused = |number, packets| Refused { number, packets };
+        let refused = |number, packets| Refused {
+            number,
+            packets,
+            ..Refused::default()
+        };
         assert_eq!(nft.refused().unwrap(), [refused(Some(1), 3500)], "{mode:?}");
         assert_eq!(nft.refused().unwrap(), [], "asked for already");
         // What was counted when the table is loaded anew is not lost with it.

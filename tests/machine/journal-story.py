@@ -41,8 +41,11 @@ def scenario(machine):
     places = [kinds.index(kind) if kind in kinds else None for kind in (FOUND, REFUSED, THROTTLED, FREED, GONE)]
     expect(None not in places, f"of found, refused, throttled, freed, gone the story has {places}")
     expect(places == sorted(places), f"the story is out of order: {places}")
-    targets = sorted(record["PORT"] for record in records if record["MESSAGE_ID"] == REFUSED)
+    refused = [record for record in records if record["MESSAGE_ID"] == REFUSED]
+    targets = sorted(record["PORT"] for record in refused if "PORT" in record)
     expect(targets == ["22", "25"], f"refusals of ports {targets} are told, not each once")
+    unlogged = sum(int(record.get("NOT_LOGGED", 0)) for record in refused)
+    expect(unlogged == 4, f"of six packets that were refused two have a line, and {unlogged} are told of as a number")
     for kind, word in ((THROTTLED, "throttled"), (FREED, "free")):
         record = records[kinds.index(kind)]
         missing = [field for field in VERDICTS if not record.get(field)]

@@ -37,7 +37,7 @@ impl Dossier {
             self.evidence.push(evidence);
         } else {
             // What is stronger is worth more room than what is weaker.
-            let worth = |one: &Evidence| (one.fact.is_of_mining(), one.strength());
+            let worth = |one: &Evidence| (one.fact.accuses(), one.strength());
             let least = self.evidence.iter_mut().min_by_key(|one| worth(one));
             if let Some(least) = least.filter(|least| worth(least) < worth(&evidence)) {
                 *least = evidence;
@@ -71,9 +71,14 @@ impl Dossier {
 }
 
 impl Fact {
-    /// Whether it is a sign that mining goes on, and no mere name.
-    pub(super) fn is_of_mining(&self) -> bool {
+    /// Whether it is a sign that mining or abuse goes on, and no mere name.
+    pub(in crate::daemon) fn accuses(&self) -> bool {
         matches!(self, Fact::RandomRounding(_)) || self.strength() >= Strength::High
+    }
+
+    /// Whether it is a sign that mining goes on.
+    pub(in crate::daemon) fn is_of_mining(&self) -> bool {
+        self.accuses() && !self.is_of_network()
     }
 }
 

@@ -55,7 +55,8 @@ fn accuse(node: &Node, daemon: &Running, user: &str, level: Strength) {
         if let Entry::Guarded(guarded) = entry
             && guarded.server.user.as_str() == user
         {
-            let event = crate::judge::Event::Evidence { level };
+            let of = crate::judge::Matter::Mining;
+            let event = crate::judge::Event::Evidence { level, of };
             crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
         }
     }

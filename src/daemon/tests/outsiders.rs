@@ -215,7 +215,8 @@ fn accuse(node: &Node, daemon: &Running) {
             && guarded.lead.is_none()
         {
             let level = crate::evidence::Strength::Certain;
-            let event = crate::judge::Event::Evidence { level };
+            let of = crate::judge::Matter::Mining;
+            let event = crate::judge::Event::Evidence { level, of };
             crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
         }
     }

@@ -28,14 +28,6 @@ pub fn mark_by_port() -> Vec<Expr> {
     ]
 }
 
-/// Load the mark of the port that it leaves by, if it has one.
-pub fn number_by_port() -> Vec<Expr> {
-    vec![
-        load(NFT_META_OIF, R0),
-        look_up(PORTS, LookupTo::Reg(R0), false),
-    ]
-}
-
 /// It is from a container that is no server.
 pub fn is_exempt() -> Vec<Expr> {
     kind_of_mark(EXEMPT, p::MARK_MASK)
@@ -74,6 +66,14 @@ fn of_ethertype(number: u16) -> Vec<Expr> {
     vec![load(NFT_META_PROTOCOL, R0), equals(&number.to_be_bytes())]
 }
 
+/// It is IP of this family.
+pub fn of_family(family: Family) -> Vec<Expr> {
+    of_ethertype(match family {
+        Family::V4 => ETHERTYPE_IPV4,
+        Family::V6 => ETHERTYPE_IPV6,
+    })
+}
+
 /// It is ARP.
 pub fn is_arp() -> Vec<Expr> {
     of_ethertype(ETHERTYPE_ARP)
@@ -95,11 +95,11 @@ pub fn arp_from_another() -> Vec<Expr> {
 
 /// It is of this family, with an address of another.
 pub fn from_another(family: Family) -> Vec<Expr> {
-    let (kind, offset, len) = match family {
-        Family::V4 => (ETHERTYPE_IPV4, 12, 4),
-        Family::V6 => (ETHERTYPE_IPV6, 8, 16),
+    let (offset, len) = match family {
+        Family::V4 => (12, 4),
+        Family::V6 => (8, 16),
     };
-    [of_ethertype(kind), not_a_source(offset, len, family)].concat()
+    [of_family(family), not_a_source(offset, len, family)].concat()
 }
 
 /// It is IPv6 from a link-local address, which is never routed.

@@ -17,7 +17,7 @@ use std::{
     net::IpAddr,
 };
 
-pub use frames::{is_arp, number_by_port};
+pub use frames::{is_arp, of_family};
 pub use judge::extend;
 pub use table::{PRIORITY, build};
 
@@ -33,6 +33,9 @@ use super::{
 pub const SAYS_CONTAINER: &str = "container";
 /// Prefix of what is logged of packets with a source address that is not the sender's.
 pub const SAYS_SPOOFED: &str = "spoofed";
+
+/// Marks of who sent from false addresses lately, each with a counter of these packets.
+pub const SPOOFERS: &str = "spoofers";
 
 /// From a port to its mark.
 pub const PORTS: &str = "ports";

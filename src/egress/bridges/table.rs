@@ -1,7 +1,7 @@
 //! Our table of the family `bridge`: whose port it is, and what stays on the bridge.
 
 use super::{
-    CHECKED, GATEWAYS, KNOWN_PORTS, PORTS, SAYS_CONTAINER, SAYS_SPOOFED, SERVER_PORTS,
+    CHECKED, GATEWAYS, KNOWN_PORTS, PORTS, SAYS_CONTAINER, SAYS_SPOOFED, SERVER_PORTS, SPOOFERS,
     frames::{
         arp_from_another, bridge_mark, checked, from_another, is_arp, is_bridged, is_exempt,
         link_local, mark_by_port, neighbour, not_to_gateway, ours, unbridge,
@@ -9,7 +9,7 @@ use super::{
     neighbour_types, sources,
 };
 use crate::egress::{
-    Mode, Policy, intervals, limits,
+    Mode, Policy, attempts, intervals, limits,
     phrases::{self as p, Family},
     ruleset::{Chain, DataType, Expr, Hook, Rule, Ruleset, Set},
     sets,
@@ -95,10 +95,15 @@ pub fn build(policy: &Policy) -> Ruleset {
         base("forward", NF_BR_FORWARD, forwarding),
         chain("bridged", bridged),
         chain("refused", told(SAYS_CONTAINER)),
-        chain("spoofed", told(SAYS_SPOOFED)),
+        chain("spoofed", {
+            let mut rules = told(SAYS_SPOOFED);
+            // By the mark that is told, which comes first.
+            rules.insert(1, rule("counted", [p::count_by_mark(SPOOFERS)]));
+            rules
+        }),
     ];
     chains.extend(received.0);
-    Ruleset {
+    let mut ruleset = Ruleset {
         family: NFPROTO_BRIDGE,
         table: table::TABLE.to_owned(),
         flags: 0,
@@ -138,8 +143,11 @@ pub fn build(policy: &Policy) -> Ruleset {
                 neighbour_types(),
             ],
             sets::of_refused().to_vec(),
+            vec![sets::by_mark(SPOOFERS)],
             received.1,
         ]
         .concat(),
-    }
+    };
+    attempts::on_bridges(&mut ruleset.chains, &mut ruleset.sets);
+    ruleset
 }

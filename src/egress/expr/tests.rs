@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::egress::{nla::Attributes, ruleset::Cmp};
 
 fn back(expr: &Expr) -> Expr {
     let mut w = Writer::default();

@@ -1,9 +1,10 @@
 //! What a server receives from elsewhere: how it is found, and what it counts against.
 
-use super::rules::{count_day, dynamic, each_number, had, police, received_by_class, too_fast};
+use super::rules::{HAD, count_day, policing, received_by_ports};
 use crate::egress::{
     Admitted, Class, ClassName, Policy, bridges, phrases as p,
-    ruleset::{Chain, Data, DataType, Element, Expr, Hook, Set},
+    ruleset::{Chain, Data, DataType, Element, Hook, Set},
+    senders::Known,
     sets::{self, LEVELS},
     table::{self, chain, rule},
     uapi::*,
@@ -103,8 +104,8 @@ pub fn output_of_bridges(policy: &Policy) -> (Vec<Chain>, Vec<Set>) {
         false,
     )];
     for (name, class) in policy.classes.iter().filter(|(_, c)| !c.unrestricted) {
-        chains.extend(arriving(name, class, policy, &[bridges::number_by_port()]));
-        sets.extend(dynamic(received_by_class(name, &class.limits), false));
+        chains.extend(arriving(name, class, policy, Known::Port));
+        sets.extend(received_by_ports(name, &class.limits));
     }
     (chains, sets)
 }
@@ -114,15 +115,10 @@ pub(super) fn arriving(
     name: &ClassName,
     class: &Class,
     policy: &Policy,
-    numbers: &[Vec<Expr>],
+    known: Known,
 ) -> Option<Chain> {
-    let mut rules = Vec::new();
-    if let Some(bandwidth) = class.limits.bandwidth {
-        let (set, check) = (had(name), police(bandwidth));
-        let then = || too_fast(policy);
-        rules.extend(each_number(numbers, "bandwidth", &set, &check, then));
-    }
-    rules.extend(count_day(name, &class.limits, numbers));
+    let mut rules = policing(name, &class.limits, policy, (known, HAD));
+    rules.extend(count_day(name, &class.limits, known));
     rules.push(rule("", [p::accept()]));
     let chain = chain(&arrived(name), rules);
     class.limits.on_received().then_some(chain)

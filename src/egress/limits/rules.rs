@@ -2,18 +2,14 @@
 
 use super::{BitsPerSecond, ClassLimits, Limit, received::arriving};
 use crate::egress::{
-    Class, ClassName, Mode, Policy, people, phrases as p,
+    Class, ClassName, Mode, Policy, phrases as p,
     ruleset::{Chain, Data, DataType, Element, Expr, Rule, Set},
-    sets::{self, LEVELS},
-    shape,
+    senders::Known,
+    sets, shape,
     table::{self, chain, rule},
     uapi::*,
 };
 
-/// Elements of a limit's set live so long after their server's last packet.
-const IDLE_MS: u64 = 3_600_000;
-/// The most servers at a time.
-const SERVERS_MAX: u32 = 65_535;
 /// A bucket's extra room: what arrives in so long at full rate.
 const BURST_S: f64 = 0.25;
 const BURST_MIN: u64 = 64 << 10;
@@ -30,26 +26,19 @@ fn over(limit: Limit, name: &ClassName) -> String {
     format!("over_{}_{name}", limit.as_str())
 }
 
-fn sent(name: &ClassName) -> String {
-    format!("sent_{name}")
-}
+/// The names of sets of what is sent, what is received, and both, before that of the class.
+const SENT: &str = "sent";
+pub(super) const HAD: &str = "had";
+const DAY: &str = "day";
 
-pub(super) fn had(name: &ClassName) -> String {
-    format!("had_{name}")
-}
-
-fn day(name: &ClassName) -> String {
-    format!("day_{name}")
-}
-
-/// The sets that count what servers had today.
-pub fn traffic_sets(policy: &Policy) -> impl Iterator<Item = String> {
+/// The sets that count what those had today who are known so.
+pub fn traffic_sets(policy: &Policy, known: Known) -> impl Iterator<Item = String> {
     let limited = |class: &Class| class.limits.bytes_per_day.is_some() && !class.unrestricted;
     let classes = policy
         .classes
         .iter()
         .filter(move |(_, class)| limited(class));
-    classes.map(|(name, _)| day(name))
+    classes.map(move |(name, _)| known.set(DAY, name.as_str()))
 }
 
 /// What becomes of what a class allows.
@@ -68,11 +57,6 @@ pub fn allow_people(name: &ClassName, class: &Class) -> Vec<Expr> {
     }
 }
 
-/// Whether what is allowed counts against anything.
-pub fn counts_sent(class: &Class) -> bool {
-    class.limits.on_sent() && !class.unrestricted
-}
-
 /// The chains of one class.
 pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
     let mut chains = Vec::new();
@@ -83,15 +67,13 @@ pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
         refuse.extend(table::refusal(policy, says));
         chains.push(chain(&over(limit, name), refuse));
     }
-    chains.extend(arriving(name, class, policy, &by_cgroup()));
+    chains.extend(arriving(name, class, policy, Known::Cgroup));
     if limits.on_sent() {
         // A container's packets have their server's mark, and no socket here.
-        let by_mark = [p::number_by_mark()];
-        let servers = (allowed(name), by_cgroup(), &by_mark[..]);
-        let by_uid = vec![p::number_by_uid(people::MARKS)];
-        let people = (allowed_people(name), by_uid, &[][..]);
-        for (called, here, routed) in [servers, people] {
-            chains.extend(sending(&called, (&here, routed), name, class, policy));
+        let servers = (allowed(name), (Known::Cgroup, Some(Known::Mark)));
+        let people = (allowed_people(name), (Known::Uid, None));
+        for (called, senders) in [servers, people] {
+            chains.extend(sending(&called, senders, name, class, policy));
         }
     }
     if shape::shapes(policy, class) {
@@ -100,62 +82,73 @@ pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
     chains
 }
 
-/// What is allowed to who is known by one of these numbers: by those of sockets here, or by those of
-/// packets that are only routed.
+/// What is allowed to those who are known so: by sockets here, or by packets that are only routed.
 fn sending(
     called: &str,
-    (here, routed): (&[Vec<Expr>], &[Vec<Expr>]),
+    (here, routed): (Known, Option<Known>),
     name: &ClassName,
     class: &Class,
     policy: &Policy,
 ) -> Vec<Chain> {
     let limits = &class.limits;
-    let all = [here, routed].concat();
+    let all: Vec<Known> = [here].into_iter().chain(routed).collect();
     let mut rules: Vec<Rule> = Vec::new();
     for (limit, check) in checks(limits) {
-        let set = format!("{}_{name}", limit.as_str());
-        let new = all.iter().map(|number| [p::is_new(), number.clone()]);
-        let new: Vec<Vec<Expr>> = new.map(|parts| parts.concat()).collect();
+        let says = (&p::is_new()[..], limit.as_str());
         let then = || p::goto(&over(limit, name));
-        rules.extend(each_number(&new, limit.as_str(), &set, &check, then));
+        for known in &all {
+            let set = known.set(limit.as_str(), name.as_str());
+            rules.extend(known.each(false, says, (&set, &check), &then));
+        }
     }
     let mut chains = Vec::new();
     let shaped = shape::shapes(policy, class);
     if shaped {
         // It ends the packet's way here, so it is counted on the way out.
         let counted = format!("queued_{called}");
-        let queue = |number: &Vec<Expr>| {
-            let to = [shape::queue_it(number.clone()), p::goto(&counted)];
-            rule("waits its turn", to)
-        };
-        rules.extend(here.iter().map(queue));
+        for key in here.keys(false) {
+            let to = [shape::queue_it(here, key), p::goto(&counted)];
+            rules.push(rule("waits its turn", to));
+        }
         let mut day = count_day(name, limits, here);
         day.push(rule("", [p::accept()]));
         chains.push(chain(&counted, day));
     }
     // Where a shaped container's packet leaves by is known later: see `leaving`.
-    let policed = if shaped { here } else { &all };
-    if let Some(bandwidth) = limits.bandwidth {
-        let (set, check) = (sent(name), police(bandwidth));
-        let then = || too_fast(policy);
-        rules.extend(each_number(policed, "bandwidth", &set, &check, then));
+    let policed = if shaped { &[here][..] } else { &all };
+    for known in policed {
+        rules.extend(policing(name, limits, policy, (*known, SENT)));
     }
-    rules.extend(count_day(name, limits, &all));
+    for known in all {
+        rules.extend(count_day(name, limits, known));
+    }
     rules.push(rule("", [p::accept()]));
     chains.push(chain(called, rules));
     chains
 }
 
+/// What holds those who are known so to a bandwidth, by a set of what is sent or received.
+pub(super) fn policing(
+    name: &ClassName,
+    limits: &ClassLimits,
+    policy: &Policy,
+    (known, set): (Known, &str),
+) -> Vec<Rule> {
+    let Some(bandwidth) = limits.bandwidth else {
+        return Vec::new();
+    };
+    let (set, check) = (known.set(set, name.as_str()), police(bandwidth));
+    let then = || too_fast(policy);
+    known.each(false, (&[], "bandwidth"), (&set, &check), &then)
+}
+
 /// What a container of a shaped class sends, where it is known by which interface it leaves.
 fn leaving(name: &ClassName, limits: &ClassLimits, policy: &Policy) -> Chain {
-    let number = p::number_by_mark;
+    let known = Known::Mark;
     let done = || [p::mark(0), p::accept()].concat();
-    let mut rules = vec![rule("waits its turn", [shape::queue_it(number()), done()])];
-    if let Some(bandwidth) = limits.bandwidth {
-        let (set, check) = (sent(name), police(bandwidth));
-        let then = || too_fast(policy);
-        rules.extend(each_number(&[number()], "bandwidth", &set, &check, then));
-    }
+    let queue_it = |key| rule("waits its turn", [shape::queue_it(known, key), done()]);
+    let mut rules: Vec<Rule> = known.keys(false).into_iter().map(queue_it).collect();
+    rules.extend(policing(name, limits, policy, (known, SENT)));
     rules.push(rule("judged already", [done()]));
     chain(&leaves(name), rules)
 }
@@ -185,38 +178,42 @@ pub fn element_of_leaving(
     shaped.then(|| (LEAVING.to_owned(), element))
 }
 
-/// The sets of one class, which its packets fill.
+/// The sets of one class, which its packets fill, in the table of the family `inet`.
 pub fn sets(name: &ClassName, class: &Class) -> Vec<Set> {
+    let limits = &class.limits;
     let mut sets = Vec::new();
-    for (limit, _) in checks(&class.limits) {
-        let set = format!("{}_{name}", limit.as_str());
-        sets.extend(dynamic(vec![set], limit == Limit::Connections));
+    for known in Known::JUDGED {
+        for (limit, _) in checks(limits) {
+            let mut set = known.counting(limit.as_str(), name.as_str());
+            if limit == Limit::Connections {
+                // They end when there are none left. The kernel takes no time for these
+                // (`nft_dynset_init`: `ops->gc`).
+                set.flags &= !NFT_SET_TIMEOUT;
+                set.timeout_ms = 0;
+            }
+            sets.push(set);
+        }
+        if limits.bandwidth.is_some() {
+            sets.push(known.counting(SENT, name.as_str()));
+        }
+        if limits.bytes_per_day.is_some() {
+            sets.push(known.counting(DAY, name.as_str()));
+        }
     }
-    let mut names = received_by_class(name, &class.limits);
-    if class.limits.bandwidth.is_some() {
-        names.push(sent(name));
+    if limits.bandwidth.is_some() {
+        sets.push(Known::Cgroup.counting(HAD, name.as_str()));
     }
-    sets.extend(dynamic(names, false));
     sets
 }
 
-/// The sets of a class that what is received fills.
-pub(super) fn received_by_class(name: &ClassName, limits: &ClassLimits) -> Vec<String> {
-    let had = limits.bandwidth.map(|_| had(name));
-    let day = limits.bytes_per_day.map(|_| day(name));
-    had.into_iter().chain(day).collect()
-}
-
-/// Sets that packets fill. Elements with a limit end when their server is quiet; those that count
-/// connections, when there are none. The kernel takes no time for the latter (`nft_dynset_init`:
-/// `ops->gc`).
-pub(super) fn dynamic(names: Vec<String>, connections: bool) -> impl Iterator<Item = Set> {
-    names.into_iter().map(move |name| Set {
-        flags: NFT_SET_EVAL | if connections { 0 } else { NFT_SET_TIMEOUT },
-        size: SERVERS_MAX,
-        timeout_ms: if connections { 0 } else { IDLE_MS },
-        ..sets::plain(&name, TYPE_MARK, 4)
-    })
+/// The sets of a class that what is received fills, in the table of the bridge.
+pub(super) fn received_by_ports(name: &ClassName, limits: &ClassLimits) -> Vec<Set> {
+    let had = limits.bandwidth.map(|_| HAD);
+    let day = limits.bytes_per_day.map(|_| DAY);
+    let names = had.into_iter().chain(day);
+    names
+        .map(|set| Known::Port.counting(set, name.as_str()))
+        .collect()
 }
 
 fn checks(limits: &ClassLimits) -> impl Iterator<Item = (Limit, Expr)> {
@@ -240,7 +237,7 @@ fn checks(limits: &ClassLimits) -> impl Iterator<Item = (Limit, Expr)> {
     rate.into_iter().chain(count)
 }
 
-pub(super) fn police(bandwidth: BitsPerSecond) -> Expr {
+fn police(bandwidth: BitsPerSecond) -> Expr {
     let rate = (bandwidth.0.min(BitsPerSecond::MAX.0) / 8).max(1);
     #[allow(
         clippy::cast_possible_truncation,
@@ -258,43 +255,19 @@ pub(super) fn police(bandwidth: BitsPerSecond) -> Expr {
     }
 }
 
-pub(super) fn count_day(
-    name: &ClassName,
-    limits: &ClassLimits,
-    numbers: &[Vec<Expr>],
-) -> Vec<Rule> {
+pub(super) fn count_day(name: &ClassName, limits: &ClassLimits, known: Known) -> Vec<Rule> {
     if limits.bytes_per_day.is_none() {
         return Vec::new();
     }
-    each_number(numbers, "bytes a day", &day(name), &Expr::Counter, Vec::new)
+    let set = known.set(DAY, name.as_str());
+    let counted = (set.as_str(), &Expr::Counter);
+    known.each(false, (&[], "bytes a day"), counted, &Vec::new)
 }
 
 /// What becomes of what is over a bandwidth.
-pub(super) fn too_fast(policy: &Policy) -> Vec<Expr> {
+fn too_fast(policy: &Policy) -> Vec<Expr> {
     match policy.mode {
         Mode::Enforce => p::discard(),
         Mode::Observe => p::count(),
     }
-}
-
-/// The ways in which the server of a packet with a socket here can be known.
-pub(super) fn by_cgroup() -> Vec<Vec<Expr>> {
-    let number = |level| p::number_by_cgroup(level, &sets::marks(level));
-    LEVELS.map(number).into()
-}
-
-/// A rule for each way in which a packet's server can be known: what its element in `set` matches
-/// goes on with `then`.
-pub(super) fn each_number(
-    numbers: &[Vec<Expr>],
-    comment: &str,
-    set: &str,
-    check: &Expr,
-    then: impl Fn() -> Vec<Expr>,
-) -> Vec<Rule> {
-    let one = |number: &Vec<Expr>| {
-        let counted = p::update(set, check.clone());
-        rule(comment, [number.clone(), counted, then()])
-    };
-    numbers.iter().map(one).collect()
 }

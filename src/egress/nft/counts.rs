@@ -1,8 +1,12 @@
 //! What the table's elements counted.
 
+use std::time::Duration;
+
 use super::Nft;
 use crate::egress::{
-    Admitted, CgroupId, Error, Sent, Traffic, bridges, limits, phrases, readback, sets, table,
+    Admitted, Attempts, CgroupId, Error, Sent, Traffic, attempts, bridges, limits, readback,
+    senders::Known,
+    sets, table,
     uapi::{NFPROTO_BRIDGE, NFPROTO_INET},
 };
 
@@ -33,17 +37,20 @@ impl Nft {
 
     /// What servers of classes with a daily share sent and received.
     pub(super) fn all_traffic(&mut self) -> Result<Vec<Traffic>, Error> {
-        let installed = self.installed("read the servers' traffic")?;
-        let sets: Vec<String> = limits::traffic_sets(installed.policy()).collect();
+        let Some(installed) = &self.installed else {
+            let attempt = "read the servers' traffic";
+            return Err(Error::NotLoaded { attempt });
+        };
+        let judged = Known::JUDGED.map(|known| (NFPROTO_INET, known));
         // What containers receive is counted on their bridges.
-        let bridged = (!installed.bridges().is_empty()).then_some(NFPROTO_BRIDGE);
+        let bridged = !installed.bridges().is_empty();
+        let received = bridged.then_some((NFPROTO_BRIDGE, Known::Port));
         let mut traffic = Vec::new();
-        for family in [NFPROTO_INET].into_iter().chain(bridged) {
-            for set in &sets {
-                let counts = readback::counts(&mut self.netlink, family, table::TABLE, set)?;
+        for (family, known) in judged.into_iter().chain(received) {
+            for set in limits::traffic_sets(installed.policy(), known) {
+                let counts = readback::counts(&mut self.netlink, family, table::TABLE, &set)?;
                 traffic.extend(counts.into_iter().filter_map(|(key, _, bytes)| {
-                    let mark = u32::from_ne_bytes(key.try_into().ok()?);
-                    let number = mark & !phrases::MARK_MASK;
+                    let number = known.number(installed, &key)?;
                     Some(Traffic { number, bytes })
                 }));
             }
@@ -58,7 +65,21 @@ impl Nft {
             return Ok(());
         };
         let bridges = !installed.bridges().is_empty();
-        self.refused.read(&mut self.netlink, bridges)
+        self.refused
+            .read(&mut self.netlink, installed.policy(), bridges)
+    }
+
+    /// Whom senders lately tried to reach in vain.
+    pub(super) fn all_attempts(
+        &mut self,
+        least: usize,
+        since: Duration,
+    ) -> Result<Vec<Attempts>, Error> {
+        let Some(installed) = &self.installed else {
+            let attempt = "read whom servers tried to reach";
+            return Err(Error::NotLoaded { attempt });
+        };
+        attempts::read(&mut self.netlink, installed, least, since)
     }
 
     /// Adds what came in by containers' ports to what their cgroups sent.

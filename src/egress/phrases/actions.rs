@@ -1,8 +1,9 @@
 //! What becomes of a packet.
 
 use super::{
-    Family, LookupTo, R0, destination_in, load, look_up, number_bits, number_by_cgroup,
-    number_by_uid, protocol, store,
+    Family, LookupTo, R0, destination_in, load,
+    loads::{cgroup, uid},
+    look_up, number_bits, protocol, store,
 };
 use crate::egress::{
     Transport,
@@ -18,6 +19,22 @@ pub fn keep(set: &str) -> Vec<Expr> {
 /// What was loaded last is an element of a set that has a check of its own, which matches.
 pub fn update(set: &str, check: Expr) -> Vec<Expr> {
     vec![touch(set, Some(Box::new(check)))]
+}
+
+/// What was loaded last is in a set from now on; if it is there already, it keeps its time.
+pub fn add(set: &str) -> Vec<Expr> {
+    vec![Expr::Add {
+        set: set.to_owned(),
+        key: R0,
+    }]
+}
+
+/// What was loaded last is in a set no more.
+pub fn remove(set: &str) -> Vec<Expr> {
+    vec![Expr::Remove {
+        set: set.to_owned(),
+        key: R0,
+    }]
 }
 
 fn touch(set: &str, expr: Option<Box<Expr>>) -> Expr {
@@ -46,9 +63,7 @@ pub fn change_mark(mask: u32, xor: u32) -> Vec<Expr> {
 
 /// Mark it with what its socket's cgroup at this level maps to, if it does.
 pub fn mark_by_cgroup(level: u8, map: &str) -> Vec<Expr> {
-    let mut exprs = number_by_cgroup(level, map);
-    exprs.push(store(NFT_META_MARK));
-    exprs
+    mark_with(cgroup(level, R0), map)
 }
 
 /// Mark it with what its destination maps to, if it does.
@@ -61,9 +76,12 @@ pub fn mark_by_destination(family: Family, map: &str) -> Vec<Expr> {
 
 /// Mark it with what its socket's owner maps to, if it does.
 pub fn mark_by_uid(map: &str) -> Vec<Expr> {
-    let mut exprs = number_by_uid(map);
-    exprs.push(store(NFT_META_MARK));
-    exprs
+    mark_with(uid(), map)
+}
+
+fn mark_with(loaded: Expr, map: &str) -> Vec<Expr> {
+    let mark = look_up(map, LookupTo::Reg(R0), false);
+    vec![loaded, mark, store(NFT_META_MARK)]
 }
 
 /// Tell of it, unless much was told of its mark lately.

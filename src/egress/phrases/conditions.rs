@@ -88,17 +88,45 @@ pub fn protocol(number: u8) -> Vec<Expr> {
     vec![load(NFT_META_L4PROTO, R0), equals(&[number])]
 }
 
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
 /// It is TCP, and not the first packet of a connection: anything but SYN without ACK.
 pub fn continues_tcp() -> Vec<Expr> {
-    const SYN: u8 = 0x02;
-    const ACK: u8 = 0x10;
+    tcp_flags(Cmp::Neq, SYN)
+}
+
+/// It is the first packet of a TCP connection: SYN without ACK.
+pub fn begins_tcp() -> Vec<Expr> {
+    tcp_flags(Cmp::Eq, SYN)
+}
+
+/// It answers the first packet of a TCP connection: SYN and ACK.
+pub fn answers_tcp() -> Vec<Expr> {
+    tcp_flags(Cmp::Eq, SYN | ACK)
+}
+
+/// It is TCP, and its flags SYN and ACK compare so.
+fn tcp_flags(op: Cmp, flags: u8) -> Vec<Expr> {
     let mut exprs = protocol(Transport::Tcp.number());
     exprs.extend([
         header(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, R0),
         bits(&[SYN | ACK], &[0]),
-        compare(Cmp::Neq, &[SYN]),
+        compare(op, &[flags]),
     ]);
     exprs
+}
+
+/// It is anything but TCP.
+pub fn no_tcp() -> Vec<Expr> {
+    let tcp = Transport::Tcp.number();
+    vec![load(NFT_META_L4PROTO, R0), compare(Cmp::Neq, &[tcp])]
+}
+
+/// It is of this family.
+pub fn of_family(family: Family) -> Vec<Expr> {
+    let (number, ..) = family.layout();
+    vec![load(NFT_META_NFPROTO, R0), equals(&[number])]
 }
 
 /// Its destination is in a set of this family's addresses.

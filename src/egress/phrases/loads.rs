@@ -20,14 +20,46 @@ pub(super) fn uid() -> Expr {
     load(NFT_META_SKUID, R0)
 }
 
-/// Load what its socket's owner maps to, if it does.
-pub fn number_by_uid(map: &str) -> Vec<Expr> {
-    vec![uid(), look_up(map, LookupTo::Reg(R0), false)]
-}
-
 /// Load its destination port.
 pub(super) fn destination_port(to: Reg) -> Expr {
     header(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, to)
+}
+
+/// Load its socket's cgroup at this level, as the first part of a key.
+pub fn its_cgroup(level: u8) -> Vec<Expr> {
+    vec![cgroup(level, R0)]
+}
+
+/// Load its socket's owner, as the first part of a key.
+pub fn its_uid() -> Vec<Expr> {
+    vec![uid()]
+}
+
+/// Load the interface that it came in by, or that it leaves by, as the first part of a key.
+pub fn its_port(incoming: bool) -> Vec<Expr> {
+    let key = if incoming { NFT_META_IIF } else { NFT_META_OIF };
+    vec![load(key, R0)]
+}
+
+/// Load its destination's address and port behind so many bytes of a key.
+pub fn target(family: Family, behind: u8) -> Vec<Expr> {
+    let (_, _, destination, len) = family.layout();
+    other_end((destination, 2), len, behind)
+}
+
+/// The same of its source.
+pub fn answerer(family: Family, behind: u8) -> Vec<Expr> {
+    let (_, source, _, len) = family.layout();
+    other_end((source, 0), len, behind)
+}
+
+fn other_end((address, port): (u32, u32), len: u32, behind: u8) -> Vec<Expr> {
+    // A register holds four bytes.
+    let (first, wide) = (behind / 4, if len == 4 { 1 } else { 4 });
+    vec![
+        header(NFT_PAYLOAD_NETWORK_HEADER, address, len, Reg(first)),
+        header(NFT_PAYLOAD_TRANSPORT_HEADER, port, 2, Reg(first + wide)),
+    ]
 }
 
 /// Load its flow: source address and port, destination address and port.
@@ -45,13 +77,15 @@ pub fn flow(family: Family) -> Vec<Expr> {
     ]
 }
 
-/// Load what its socket's cgroup at this level maps to, if it does.
-pub fn number_by_cgroup(level: u8, map: &str) -> Vec<Expr> {
-    vec![cgroup(level, R0), look_up(map, LookupTo::Reg(R0), false)]
+/// Load its socket's cgroup at this level, if a map knows it.
+pub fn cgroup_known_to(level: u8, map: &str) -> Vec<Expr> {
+    // What it maps to goes where nothing is looked for.
+    const ASIDE: Reg = Reg(8);
+    vec![cgroup(level, R0), look_up(map, LookupTo::Reg(ASIDE), false)]
 }
 
 /// Load its mark, if it is one of ours.
-pub fn number_by_mark() -> Vec<Expr> {
+pub fn its_mark() -> Vec<Expr> {
     let mut exprs = kind_of_mark(MARK, MARK_MASK);
     exprs.push(load(NFT_META_MARK, R0));
     exprs

@@ -1,8 +1,8 @@
 //! Policies and containers of any kind, made of any bytes.
 
 use crate::egress::{
-    BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, Mode, People, Person, Place,
-    Policy, Rate, ServerPort, Service, Transport,
+    AbuseLimits, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, Mode, People,
+    Person, Place, Policy, Rate, ServerPort, Service, Transport,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -134,11 +134,25 @@ pub fn policy(dice: &mut Dice<'_>) -> Policy {
         log_group: dice.number(),
         relays: dice.some(3, |dice| CgroupId(dice.number())),
         dns_queue: dice.number(),
+        abuse: AbuseLimits {
+            connections: dice.maybe(rate),
+            packets: dice.maybe(rate),
+        },
+    }
+}
+
+fn count(dice: &mut Dice<'_>) -> NonZeroU32 {
+    NonZeroU32::new(dice.number()).unwrap_or(NonZeroU32::MIN)
+}
+
+fn rate(dice: &mut Dice<'_>) -> Rate {
+    Rate {
+        count: count(dice),
+        seconds: dice.one_of(&[1, 60, 3600]),
     }
 }
 
 fn class(dice: &mut Dice<'_>) -> Class {
-    let count = |dice: &mut Dice<'_>| NonZeroU32::new(dice.number()).unwrap_or(NonZeroU32::MIN);
     Class {
         dns: dice.flag(),
         services: dice.some(6, |dice| {
@@ -156,10 +170,7 @@ fn class(dice: &mut Dice<'_>) -> Class {
         nowhere_else: dice.flag(),
         deny_networks: dice.some(6, Dice::network),
         limits: ClassLimits {
-            new_connections: dice.maybe(|dice| Rate {
-                count: count(dice),
-                seconds: dice.one_of(&[1, 60, 3600]),
-            }),
+            new_connections: dice.maybe(rate),
             connections: dice.maybe(count),
             bandwidth: dice.maybe(|dice| {
                 let bits: u64 = dice.number();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
-use super::{Detour, Device, MAJOR, Queue, wire};
+use super::{Detour, Device, MAJOR, Queue, Sender, wire};
 use crate::egress::{
     Error, Link, Links,
     message::Message,
@@ -101,7 +101,7 @@ impl Devices {
     pub fn stand(
         &mut self,
         uplink: &Device,
-        queues: &BTreeMap<u32, Queue>,
+        queues: &BTreeMap<Sender, Queue>,
     ) -> Result<Detour, Error> {
         let index = uplink.index;
         let (queue, back) = self.pair(&format!("{QUEUE}{index}"), &format!("{BACK}{index}"))?;
@@ -143,8 +143,8 @@ impl Devices {
     pub fn add_queues(
         &mut self,
         detours: &[Detour],
-        before: &BTreeMap<u32, Queue>,
-        after: &BTreeMap<u32, Queue>,
+        before: &BTreeMap<Sender, Queue>,
+        after: &BTreeMap<Sender, Queue>,
     ) -> Result<(), Error> {
         for (number, queue) in after {
             let known = before.get(number);
@@ -167,8 +167,8 @@ impl Devices {
     pub fn end_queues(
         &mut self,
         detours: &[Detour],
-        before: &BTreeMap<u32, Queue>,
-        after: &BTreeMap<u32, Queue>,
+        before: &BTreeMap<Sender, Queue>,
+        after: &BTreeMap<Sender, Queue>,
     ) -> Result<(), Error> {
         let kept: BTreeSet<u32> = after.values().map(|queue| queue.class()).collect();
         for class in before.values().map(|queue| queue.class()) {

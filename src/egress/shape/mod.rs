@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use rules::{elements, fill, queue_it, ruleset, sets};
 pub use shaper::Shaper;
 
-use super::{BitsPerSecond, Class, Mode, Policy};
+use super::{BitsPerSecond, Class, Mode, Policy, senders::Known};
 
 /// The major number of our queue and its classes ("HW" in ASCII); the minor one is a server's.
 pub const MAJOR: u32 = 0x4857_0000;
@@ -43,9 +43,12 @@ pub fn is_used(policy: &Policy) -> bool {
 pub struct Shaping {
     /// One for each interface that packets leave by.
     pub detours: Vec<Detour>,
-    /// By servers' numbers.
-    pub queues: BTreeMap<u32, Queue>,
+    /// By sender.
+    pub queues: BTreeMap<Sender, Queue>,
 }
+
+/// Who has a queue: what it is known by, and that.
+pub type Sender = (Known, Vec<u8>);
 
 /// An interface and the pair of devices that its packets pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,16 +89,16 @@ impl Queue {
 /// The queues of these servers: whoever had one keeps it. There are 65,535; who finds none free has
 /// none, and is policed.
 pub fn assign(
-    before: &BTreeMap<u32, Queue>,
-    wanted: &BTreeMap<u32, BitsPerSecond>,
-) -> BTreeMap<u32, Queue> {
-    let kept = |number| before.get(number).map(|queue| queue.minor);
+    before: &BTreeMap<Sender, Queue>,
+    wanted: &BTreeMap<Sender, BitsPerSecond>,
+) -> BTreeMap<Sender, Queue> {
+    let kept = |sender| before.get(sender).map(|queue| queue.minor);
     let taken: BTreeSet<u16> = wanted.keys().filter_map(kept).collect();
     let mut free = (1..=u16::MAX).filter(|minor| !taken.contains(minor));
     let mut queues = BTreeMap::new();
-    for (number, rate) in wanted {
-        if let Some(minor) = kept(number).or_else(|| free.next()) {
-            queues.insert(*number, Queue { minor, rate: *rate });
+    for (sender, rate) in wanted {
+        if let Some(minor) = kept(sender).or_else(|| free.next()) {
+            queues.insert(sender.clone(), Queue { minor, rate: *rate });
         }
     }
     queues
@@ -105,25 +108,33 @@ pub fn assign(
 mod tests {
     use super::*;
 
+    /// In an order that shows.
+    fn sender(uid: u32) -> Sender {
+        (Known::Uid, uid.to_be_bytes().to_vec())
+    }
+
     #[test]
     fn a_server_keeps_its_queue_and_a_free_one_is_used_again() {
         let rate = BitsPerSecond(1_000_000);
-        let wanted = |numbers: &[u32]| numbers.iter().map(|number| (*number, rate)).collect();
+        let wanted = |uids: &[u32]| uids.iter().map(|uid| (sender(*uid), rate)).collect();
         let first = assign(&BTreeMap::new(), &wanted(&[70_000, 80_000, 90_000]));
-        let minors = |queues: &BTreeMap<u32, Queue>| -> Vec<(u32, u16)> {
-            let minor = |(number, queue): (&u32, &Queue)| (*number, queue.minor);
+        let minors = |queues: &BTreeMap<Sender, Queue>| -> Vec<(u32, u16)> {
+            let minor = |((_, key), queue): (&Sender, &Queue)| {
+                let uid = u32::from_be_bytes(key[..].try_into().unwrap());
+                (uid, queue.minor)
+            };
             queues.iter().map(minor).collect()
         };
         assert_eq!(minors(&first), [(70_000, 1), (80_000, 2), (90_000, 3)]);
         let second = assign(&first, &wanted(&[5, 80_000, 90_000]));
         assert_eq!(minors(&second), [(5, 1), (80_000, 2), (90_000, 3)]);
-        assert_eq!(second[&90_000].class(), 0x4857_0003);
+        assert_eq!(second[&sender(90_000)].class(), 0x4857_0003);
     }
 
     #[test]
     fn more_servers_than_there_are_queues_leaves_the_rest_without() {
         let all = (1..=70_000)
-            .map(|number| (number, BitsPerSecond(1)))
+            .map(|uid| (sender(uid), BitsPerSecond(1)))
             .collect();
         let queues = assign(&BTreeMap::new(), &all);
         assert_eq!(queues.len(), 65_535);

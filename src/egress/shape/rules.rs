@@ -1,10 +1,11 @@
 //! The rules of shaping: which packets get a priority, and where those make their detour.
 
-use super::{Detour, MAJOR, MAJOR_MASK, Shaping};
+use super::{Detour, MAJOR, MAJOR_MASK, Sender, Shaping};
 use crate::egress::{
     Policy,
     phrases::{self as p, R0, equals, load, look_up, number_bits, store},
     ruleset::{Chain, Data, DataType, Element, Expr, Hook, LookupTo, Rule, Ruleset, Set},
+    senders::Known,
     sets,
     table::{self, chain, rule},
     uapi::*,
@@ -12,7 +13,7 @@ use crate::egress::{
 
 /// Interfaces with a detour.
 pub const SHAPED: &str = "shaped";
-/// From a server's number to its class in the queue.
+/// From a sender to its class in the queue.
 const QUEUES: &str = "queues";
 /// Before the rules of others: they see a packet once, when it comes back.
 const PRIORITY: i32 = -300;
@@ -23,18 +24,23 @@ pub fn sets() -> Vec<Set> {
         kind: TYPE_CLASSID,
         len: 4,
     };
-    vec![
-        sets::plain(SHAPED, TYPE_IFINDEX, 4),
-        sets::map(QUEUES, TYPE_MARK, 4, class, BYTEORDER_HOST, false),
-    ]
+    let queues = |known: Known| {
+        let (name, len) = (known.set(QUEUES, ""), known.len().into());
+        sets::map(&name, known.key_type(), len, class, BYTEORDER_HOST, false)
+    };
+    let shaped = sets::plain(SHAPED, TYPE_IFINDEX, 4);
+    [shaped]
+        .into_iter()
+        .chain(Known::JUDGED.map(queues))
+        .collect()
 }
 
 /// The elements of queues, by set.
 pub fn elements(shaping: &Shaping) -> Vec<(String, Element)> {
-    let queue = |(number, queue): (&u32, &super::Queue)| {
-        let mark = (p::MARK | number).to_ne_bytes().to_vec();
+    let queue = |((known, key), queue): (&Sender, &super::Queue)| {
         let class = queue.class().to_ne_bytes().to_vec();
-        (QUEUES.to_owned(), Element::map(mark, Data::Value(class)))
+        let element = Element::map(key.clone(), Data::Value(class));
+        (known.set(QUEUES, ""), element)
     };
     shaping.queues.iter().map(queue).collect()
 }
@@ -53,13 +59,13 @@ pub fn fill(ruleset: &mut Ruleset, shaping: &Shaping) {
     }
 }
 
-/// It leaves by an interface with a detour, and the server with the number that is loaded in between
-/// has a queue: it goes there.
-pub fn queue_it(number: Vec<Expr>) -> Vec<Expr> {
+/// It leaves by an interface with a detour, and the sender whose key is loaded in between has a queue:
+/// it goes there.
+pub fn queue_it(known: Known, key: Vec<Expr>) -> Vec<Expr> {
     let mut exprs = p::outgoing_in(SHAPED);
-    exprs.extend(number);
+    exprs.extend(key);
     exprs.extend([
-        look_up(QUEUES, LookupTo::Reg(R0), false),
+        look_up(&known.set(QUEUES, ""), LookupTo::Reg(R0), false),
         store(NFT_META_PRIORITY),
     ]);
     exprs

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Detour, Queue, Shaping, assign,
+    Detour, Queue, Sender, Shaping, assign,
     devices::{Devices, Uplinks},
     rules::probe,
 };
@@ -53,13 +53,13 @@ impl Shaper {
     }
 
     /// Makes what the rules need before they are made: detours for all interfaces that packets leave
-    /// by, with queues of these rates by servers' numbers. Where that cannot be, nothing stands and
+    /// by, with queues of these rates by sender. Where that cannot be, nothing stands and
     /// [`lack`](Self::lack) says why: then bandwidth is policed.
     pub fn stand(
         &mut self,
         netlink: &mut Netlink,
         before: &Shaping,
-        wanted: Option<&BTreeMap<u32, BitsPerSecond>>,
+        wanted: Option<&BTreeMap<Sender, BitsPerSecond>>,
     ) -> Shaping {
         self.broken = false;
         self.lack = None;
@@ -82,7 +82,7 @@ impl Shaper {
     fn try_stand(
         &mut self,
         netlink: &mut Netlink,
-        queues: &BTreeMap<u32, Queue>,
+        queues: &BTreeMap<Sender, Queue>,
     ) -> Result<Vec<Detour>, Error> {
         let (uplinks, _) = self.devices.look(&[])?;
         self.tried = uplinks;

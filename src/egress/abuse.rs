@@ -1,0 +1,187 @@
+//! Two limits of everybody, whatever the class, far above what honest programs do: of connections
+//! begun, and of packets that are no TCP, which holds its own floods.
+//!
+//! Each is sets that packets fill, as a class's limits are, with a limit of each sender's; what is over
+//! one is counted under the sender's mark. The rules of [`attempts`] look at the same first packets,
+//! so both are reached by the same jump.
+
+use super::{
+    AbuseLimits, Mode, Policy, Rate, attempts, phrases as p,
+    ruleset::{Chain, Expr, Rule, Set},
+    senders::Known,
+    sets,
+    table::{self, chain, rule},
+};
+
+/// Prefix of what is logged of refusals by a limit of everybody; the limit's name follows.
+pub const SAYS_ABUSE: &str = "abuse ";
+
+/// So many seconds' worth of connections may be begun at once.
+const BURST_S: u32 = 10;
+
+/// A limit of everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Abuse {
+    /// [`AbuseLimits::connections`].
+    Connections,
+    /// [`AbuseLimits::packets`].
+    Packets,
+}
+
+impl Abuse {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Connections, Self::Packets];
+
+    /// The word in the log prefix.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Packets => "packets",
+        }
+    }
+
+    fn rate(self, limits: &AbuseLimits) -> Option<Rate> {
+        match self {
+            Self::Connections => limits.connections,
+            Self::Packets => limits.packets,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "most_connections",
+            Self::Packets => "most_packets",
+        }
+    }
+
+    /// The set of its limits, for those who are known so.
+    fn set(self, known: Known) -> String {
+        known.set(self.name(), "")
+    }
+
+    /// The chain of what is over it, and the set of counters of that, by mark.
+    pub fn over(self) -> &'static str {
+        match self {
+            Self::Connections => "too_many_connections",
+            Self::Packets => "too_many_packets",
+        }
+    }
+
+    fn check(self, rate: Rate) -> Expr {
+        let count = rate.count.get();
+        let burst = match self {
+            Self::Connections => count.saturating_mul(BURST_S),
+            Self::Packets => count,
+        };
+        Expr::Limit {
+            rate: u64::from(count),
+            unit_s: u64::from(rate.seconds),
+            burst,
+            bytes: false,
+            over: true,
+        }
+    }
+}
+
+/// Who sends: the chains of both are alike but for how the sender is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// Servers and users' slices, by cgroup, and containers, by the mark of their port.
+    Server,
+    /// Users outside both, by uid.
+    Person,
+}
+
+impl Sender {
+    const ALL: [Self; 2] = [Self::Server, Self::Person];
+
+    fn chain(self, name: &str) -> String {
+        match self {
+            Self::Server => name.to_owned(),
+            Self::Person => format!("{name}_outside"),
+        }
+    }
+
+    /// What one is known by, first where there is a socket here.
+    fn known(self) -> (Known, Option<Known>) {
+        match self {
+            Self::Server => (Known::Cgroup, Some(Known::Mark)),
+            Self::Person => (Known::Uid, None),
+        }
+    }
+}
+
+/// The first rules of a class, for what leaves the node.
+pub fn judged_first(policy: &Policy, sender: Sender) -> Vec<Rule> {
+    let begins = [p::begins_tcp(), p::jump(&sender.chain("begins"))];
+    let mut rules = vec![rule("begins a connection", begins)];
+    if policy.abuse.packets.is_some() {
+        rules.push(rule("", [p::no_tcp(), p::jump(&sender.chain("no_tcp"))]));
+    }
+    rules
+}
+
+/// The chains of the table of the family `inet`, those of [`attempts`] with them.
+pub fn chains(policy: &Policy) -> Vec<Chain> {
+    let mut chains = Vec::new();
+    for sender in Sender::ALL {
+        let (here, routed) = sender.known();
+        let limited = |abuse: Abuse| {
+            let mut rules = Vec::new();
+            if let Some(rate) = abuse.rate(&policy.abuse) {
+                let then = || p::goto(abuse.over());
+                for known in [here].into_iter().chain(routed) {
+                    let (set, check) = (abuse.set(known), abuse.check(rate));
+                    let says = (&[][..], abuse.as_str());
+                    rules.extend(known.each(true, says, (&set, &check), &then));
+                }
+            }
+            rules
+        };
+        let mut begins = limited(Abuse::Connections);
+        begins.extend(attempts::noting(here));
+        chains.push(chain(&sender.chain("begins"), begins));
+        let no_tcp = limited(Abuse::Packets);
+        if !no_tcp.is_empty() {
+            chains.push(chain(&sender.chain("no_tcp"), no_tcp));
+        }
+    }
+    chains.extend(counted(policy).map(|abuse| chain(abuse.over(), over(abuse, policy))));
+    chains.extend(attempts::chains());
+    chains
+}
+
+/// Refuses what is over a limit. A flood is dropped without a word to its sender.
+fn over(abuse: Abuse, policy: &Policy) -> Vec<Rule> {
+    let says = format!("{SAYS_ABUSE}{}", abuse.as_str());
+    let mut rules = vec![
+        rule("", [p::jump("name_sender")]),
+        rule("counted", [p::count_by_mark(abuse.over())]),
+    ];
+    match (abuse, policy.mode) {
+        (Abuse::Packets, Mode::Enforce) => {
+            rules.extend(table::counted_and_told(policy, says));
+            rules.push(rule("", [p::discard()]));
+        }
+        _ => rules.extend(table::refusal(policy, says)),
+    }
+    rules
+}
+
+/// The sets of the table of the family `inet`, those of [`attempts`] with them.
+pub fn sets(policy: &Policy) -> Vec<Set> {
+    let mut sets = attempts::sets();
+    for abuse in counted(policy) {
+        let limits = Known::JUDGED.map(|known| known.counting(abuse.name(), ""));
+        sets.extend(limits);
+        sets.push(sets::by_mark(abuse.over()));
+    }
+    sets
+}
+
+/// The sets of that table that count what is over a limit.
+pub fn counted(policy: &Policy) -> impl Iterator<Item = Abuse> {
+    let limits = &policy.abuse;
+    let limited = Abuse::ALL.into_iter();
+    limited.filter(move |abuse| abuse.rate(limits).is_some())
+}
