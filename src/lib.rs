@@ -26,4 +26,7 @@ pub mod seams;
 pub mod units;
 
 #[cfg(test)]
+#[path = "../tests/leftovers/mod.rs"]
+mod leftovers;
+#[cfg(test)]
 mod wings;

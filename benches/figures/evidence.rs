@@ -5,6 +5,7 @@
 
 use crate::{daemon, figure};
 use aya::Btf;
+use hubwarden::evidence::program;
 use hubwarden::evidence::rounding::Rounding;
 use hubwarden::evidence::senses::{Senses, Suspect};
 use hubwarden::evidence::starts::Starts;
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -253,7 +254,10 @@ fn loopback_packets() -> u64 {
 
 /// An honest program, looked at by all senses once a second, and not looked at.
 fn honest() {
-    let senses = std::cell::RefCell::new(Senses::start());
+    let senses = std::cell::RefCell::new(Senses::start_on(
+        Path::new(program::TYPES),
+        Path::new(env!("CARGO_BIN_EXE_hubwarden")),
+    ));
     let worker = std::cell::RefCell::new(Worker::new("sums"));
     let begun = Instant::now();
     let turn = |watched: bool| {

@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn what_root_may_do_is_proven_beforehand() {
         // Kept: where nothing else is there, its cgroup is the one to try.
-        let Some(_bed) = Bed::new("try-out") else {
+        let Some(_bed) = Bed::new() else {
             return;
         };
         stopper().try_out_all().unwrap();
@@ -245,7 +245,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_cgroup_is_ended_also_while_it_stands_still_and_what_is_below_it() {
-        let Some(bed) = Bed::new("end-all") else {
+        let Some(bed) = Bed::new() else {
             return;
         };
         std::fs::create_dir(bed.directory.join("below")).unwrap();
@@ -269,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_cgroup_of_the_same_path_is_left_alone() {
-        let Some(bed) = Bed::new("other-id") else {
+        let Some(bed) = Bed::new() else {
             return;
         };
         let mut child = bed.command("exec sleep 60").spawn().unwrap();
@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_process_is_ended_and_its_neighbours_and_namesakes_are_not() {
-        let Some(bed) = Bed::new("end-one") else {
+        let Some(bed) = Bed::new() else {
             return;
         };
         let mut miner = bed.command("exec sleep 61").spawn().unwrap();

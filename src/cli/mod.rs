@@ -11,6 +11,7 @@ mod dates;
 mod explain;
 mod flows;
 mod grant;
+mod help_with;
 mod lists;
 mod reload;
 mod replay;
@@ -101,6 +102,12 @@ enum Verb {
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
+    /// Do for hubwarden what a process may hold up
+    #[command(hide = true)]
+    HelpWith {
+        /// What
+        work: String,
+    },
     /// List the deny lists, or import and remove them
     Lists {
         #[command(subcommand)]
@@ -163,6 +170,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
         Verb::Sense { cgroup, seconds } => sense::sense(&cgroup, seconds),
+        Verb::HelpWith { work } => help_with::help_with(&work),
         Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
         Verb::Replay(options) => replay::replay(&options),

@@ -32,6 +32,10 @@ const LOOKED_AT_FOR: Duration = Duration::from_secs(60);
 /// A server that used a share of what is hot is measured again after this, not at the next tick.
 const MEASURED_AGAIN: Duration = Duration::from_secs(1);
 const WARM: f64 = 0.25;
+/// Who comes is listened to at once, or this long after others who came: each order to the senses
+/// names all servers that there are.
+const LISTENED_TO_WITHIN: Duration = Duration::from_millis(200);
+
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// A server asked for a host that a deny list names.
     pub(super) fn asked_for_listed(self: &Rc<Self>, id: CgroupId, now: Time) {
@@ -52,6 +56,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if !act.is_empty() {
             self.sweep(now, Some(&act));
             self.inner.borrow_mut().settle_classes(now);
+        }
+    }
+
+    /// Has the senses listen to who has just come. A miner's name is told once, when it is started, and
+    /// that may be before the next tick.
+    pub(super) async fn listen_to_who_comes(self: Rc<Self>) {
+        loop {
+            self.senses_due.notified().await;
+            self.inner.borrow_mut().send_senses(super::run::now());
+            tokio::time::sleep(LISTENED_TO_WITHIN).await;
         }
     }
 

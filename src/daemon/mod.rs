@@ -7,6 +7,7 @@
 mod abuse;
 mod accounts;
 mod brake;
+mod bridges;
 mod classes;
 mod commands;
 mod containers;
@@ -131,6 +132,8 @@ struct Daemon<C, U> {
     hub_news: Notify,
     /// Who is judged outside the server may have changed.
     outsiders_due: Notify,
+    /// Somebody came whom the senses do not listen to yet.
+    senses_due: Notify,
     tree_reads: Cell<bool>,
     /// Who looks at processes when people ask.
     observer: insight::Observer,
@@ -285,6 +288,7 @@ impl<C, U> Daemon<C, U> {
             reloaded: Notify::new(),
             hub_news: Notify::new(),
             outsiders_due: Notify::new(),
+            senses_due: Notify::new(),
             observer: insight::Observer::default(),
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),

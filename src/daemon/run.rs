@@ -48,6 +48,7 @@ where
     tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
     tokio::task::spawn_local(Rc::clone(&daemon).follow_links());
     tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
+    tokio::task::spawn_local(Rc::clone(&daemon).listen_to_who_comes());
     let mut found = {
         let inner = daemon.inner.borrow();
         inner.dossiers.start(&inner.journal)

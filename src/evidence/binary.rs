@@ -1,6 +1,7 @@
 //! What a process is in truth, whatever it calls itself. This corroborates and never convicts.
 
 use super::process::{Process, ProcessError};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// A kind of program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// Python, with Python in it.
     Python,
@@ -185,17 +186,26 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
 mod tests {
     use super::*;
     use std::os::unix::process::CommandExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// What a program is that sleeps, called that.
+    fn kind_of(program: &Path, called: &str) -> Kind {
+        let mut sleep = Command::new(program).arg0(called).arg("9").spawn().unwrap();
+        let process = Process::new(sleep.id());
+        // It has no arguments until the kernel has laid them out.
+        while process.read("cmdline", 1).is_ok_and(|line| line.is_empty()) {
+            std::thread::yield_now();
+        }
+        let kind = look(&process).unwrap();
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        kind
+    }
 
     #[test]
     fn a_program_of_the_systems_is_that_and_a_renamed_one_is_found_out() {
-        let mut sleep = std::process::Command::new("sleep")
-            .arg("9")
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let kind = look(&Process::new(sleep.id())).unwrap();
-        sleep.kill().unwrap();
-        sleep.wait().unwrap();
+        let kind = kind_of(Path::new("/bin/sleep"), "sleep");
         assert_eq!(kind, Kind::System);
 
         let directory = tempfile::tempdir().unwrap();
@@ -205,15 +215,6 @@ mod tests {
             return;
         }
         nix::unistd::chown(&copy, Some(1000.into()), None).unwrap();
-        let mut sleep = std::process::Command::new(&copy)
-            .arg0("python")
-            .arg("9")
-            .spawn()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        let kind = look(&Process::new(sleep.id())).unwrap();
-        sleep.kill().unwrap();
-        sleep.wait().unwrap();
-        assert_eq!(kind, Kind::NotPython);
+        assert_eq!(kind_of(&copy, "python"), Kind::NotPython);
     }
 }

@@ -5,14 +5,18 @@
 //! Nothing of a process's memory is read, which it could make slow.
 
 use super::binary::{Kind, Program, has_python};
+use super::helpers::{self, ServeError};
 use super::process::{Process, ProcessError};
 use super::senses::{MOST_PROCESSES, processes};
 use crate::units::Cores;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// What a helper is started for.
+pub const WORK: &str = "programs";
 /// An answer this young is given again: many who ask cost no more than one.
 const YOUNG: Duration = Duration::from_secs(1);
 /// A reading older than this is no base to measure from.
@@ -30,8 +34,13 @@ const MOST_FILES: usize = 16;
 /// Files whose answer is kept.
 const MOST_KEPT: usize = 4096;
 
+/// Servers to look at, by cgroup id and directory.
+pub type Servers = Vec<(u64, PathBuf)>;
+/// What runs in them.
+pub type Groups = BTreeMap<u64, Vec<Group>>;
+
 /// Processes of one server that run the same program.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// What it is; `None` for what is left when there are many groups.
     pub kind: Option<Kind>,
@@ -61,7 +70,7 @@ struct Reading {
 impl Insight {
     /// What runs in these servers, by cgroup id and directory; takes half a second where one was
     /// not asked about just before.
-    pub fn look(&mut self, servers: &[(u64, PathBuf)]) -> BTreeMap<u64, Vec<Group>> {
+    pub fn look(&mut self, servers: &[(u64, PathBuf)]) -> Groups {
         let begun = Instant::now();
         self.servers
             .retain(|_, reading| begun.duration_since(reading.at) < FORGOTTEN);
@@ -164,6 +173,15 @@ impl Insight {
     }
 }
 
+/// The helper's side: a file of a process's may be on a file system that does not answer.
+///
+/// # Errors
+/// It was not started as one.
+pub fn help() -> Result<(), ServeError> {
+    let mut insight = Insight::default();
+    helpers::serve(|servers: Servers| insight.look(&servers))
+}
+
 /// The busiest, and what is left in one.
 fn few(mut groups: Vec<Group>) -> Vec<Group> {
     groups.sort_by(|a, b| b.cpu.0.total_cmp(&a.cpu.0).then(a.program.cmp(&b.program)));
@@ -216,7 +234,7 @@ fn name(kind: Kind, path: &Path) -> String {
     };
     // The end of a long path says more than its beginning.
     match name.char_indices().rev().nth(MOST_NAME - 1) {
-        Some((at, _)) if at > 0 => format!("…{}", &name[at..]),
+        Some((at, _)) if at > 0 => format!("…{}", name.get(at..).unwrap_or_default()),
         _ => name,
     }
 }

@@ -344,16 +344,22 @@ pub(crate) mod tests {
         pub id: u64,
     }
 
-    impl Bed {
-        /// `None`, and said so, where there may be none; with `CI` set and as root there must be.
-        pub(crate) fn new(name: &str) -> Option<Bed> {
-            let root = crate::cgroup::find_root().unwrap_or_default();
-            let directory = root.join(format!("hubwarden-{name}-{}", std::process::id()));
-            if let Err(error) = std::fs::create_dir(&directory) {
-                eprintln!("NOT TESTED, since no cgroup can be made: {error}");
+    /// What the kernel gave. `None`, and said so, where it refuses; with `CI` set and as root it must
+    /// not.
+    pub(crate) fn allowed<T, E: std::fmt::Display>(given: Result<T, E>) -> Option<T> {
+        given
+            .map_err(|error| {
+                eprintln!("NOT TESTED, since this kernel does not allow it: {error}");
                 assert!(std::env::var_os("CI").is_none() || !nix::unistd::geteuid().is_root());
-                return None;
-            }
+            })
+            .ok()
+    }
+
+    impl Bed {
+        /// `None`, and said so, where there may be none.
+        pub(crate) fn new() -> Option<Bed> {
+            let root = crate::cgroup::find_root().unwrap_or_default();
+            let directory = allowed(crate::leftovers::make_cgroup(&root))?;
             let id = std::fs::metadata(&directory).unwrap().ino();
             Some(Bed { directory, id })
         }
@@ -374,13 +380,7 @@ pub(crate) mod tests {
 
     impl Drop for Bed {
         fn drop(&mut self) {
-            let _ = std::fs::write(self.directory.join("cgroup.kill"), "1");
-            for _ in 0..100 {
-                if std::fs::remove_dir(&self.directory).is_ok() {
-                    return;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(20));
-            }
+            crate::leftovers::remove_cgroup(&self.directory);
         }
     }
 }

@@ -122,7 +122,7 @@ impl Process {
 /// The fields of `stat` after the name, which a user chooses and may hold anything (proc_pid_stat(5)).
 fn after_name(stat: &[u8]) -> Option<Vec<String>> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
+    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
     Some(rest.split_ascii_whitespace().map(str::to_owned).collect())
 }
 

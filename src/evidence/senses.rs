@@ -9,12 +9,13 @@ mod turns;
 mod windows;
 
 pub use blind::Blind;
+pub use into::{WORK, help};
 pub(super) use turns::MOST_PROCESSES;
 pub use turns::processes;
 
 use super::connector::{Connector, Missed, Reading};
-use super::constants::Constants;
 use super::exec::Exec;
+use super::helpers::OURSELVES;
 use super::process::Process;
 use super::program;
 use super::rounding::{Nudge, Rounding};
@@ -89,11 +90,11 @@ pub struct Senses {
 impl Senses {
     /// Starts what works here; [`Senses::blind`] says what does not and why.
     pub fn start() -> Senses {
-        Senses::start_on(Path::new(program::TYPES))
+        Senses::start_on(Path::new(program::TYPES), Path::new(OURSELVES))
     }
 
-    /// The same, where this file describes the kernel's types.
-    pub fn start_on(types: &Path) -> Senses {
+    /// The same, where this file describes the kernel's types, and this is our own program.
+    pub fn start_on(types: &Path, ourselves: &Path) -> Senses {
         let mut blind = Vec::new();
         let types = program::types_in(types);
         let with_types = || types.as_ref().map_err(ToString::to_string);
@@ -105,8 +106,8 @@ impl Senses {
         let starts = with_types().and_then(|types| Starts::load(types).map_err(|e| said(&e)));
         let (starts, connector) = starts_or_connector(starts, &mut blind);
         let stratum = Stratum::load().map_err(|error| said(&error));
-        let constants = Constants::try_out().map_err(|error| said(&error));
-        let constants = sighted(Sense::Constants, constants, &mut blind);
+        let mut into = Into::new(ourselves.to_owned());
+        sighted(Sense::Constants, into.try_out(), &mut blind);
         Senses {
             settings: Settings::default(),
             rounding: sighted(Sense::Rounding, rounding, &mut blind),
@@ -118,7 +119,7 @@ impl Senses {
             blind,
             windows: Windows::default(),
             turns: Turns::default(),
-            into: Into::new(constants),
+            into,
         }
     }
 

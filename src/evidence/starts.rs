@@ -132,6 +132,7 @@ impl AsFd for Starts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::tests::{Bed, allowed};
 
     fn message(length: u32, name: &[u8], arguments: &[u8]) -> Vec<u8> {
         let mut bytes = 7u64.to_ne_bytes().to_vec();
@@ -162,15 +163,8 @@ mod tests {
     /// Where the kernel lets us (root, type information); elsewhere it must say why not.
     #[test]
     fn the_kernel_tells_what_a_watched_cgroup_starts_and_counts_what_is_too_much() {
-        let mut starts = match program::types().and_then(|types| Starts::load(&types)) {
-            Ok(starts) => starts,
-            Err(error) => {
-                eprintln!("NOT TESTED, since this kernel does not allow it: {error}");
-                assert!(std::env::var_os("CI").is_none() || !nix::unistd::geteuid().is_root());
-                return;
-            }
-        };
-        let Some(bed) = crate::evidence::tests::Bed::new("starts") else {
+        let loaded = program::types().and_then(|types| Starts::load(&types));
+        let (Some(mut starts), Some(bed)) = (allowed(loaded), Bed::new()) else {
             return;
         };
         starts.watch(&BTreeSet::from([bed.id])).unwrap();

@@ -8,10 +8,11 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio, id},
-    sync::atomic::{AtomicU32, Ordering},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Once,
 };
 
+use crate::leftovers;
 use hubwarden::egress::{Admitted, CgroupId};
 use nix::{fcntl, libc, sys::stat::Mode as FileMode};
 
@@ -23,12 +24,6 @@ pub const HOST6: &str = "2001:db8:72::2";
 /// On the outside host too: what a cloud answers metadata at.
 pub const METADATA4: &str = "169.254.169.254";
 pub const METADATA6: &str = "fd00:ec2::254";
-
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-fn unique() -> String {
-    format!("{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
 
 pub fn must_be_root() {
     assert!(
@@ -46,13 +41,21 @@ pub fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
+const NETNS: &str = "hw-test-";
+
 /// A named network namespace with loopback up.
 pub struct Netns(String);
 
 impl Netns {
     pub fn new() -> Self {
         must_be_root();
-        let netns = Self(format!("hw-test-{}", unique()));
+        static OLD: Once = Once::new();
+        OLD.call_once(|| {
+            for name in leftovers::left_in(Path::new("/run/netns"), NETNS) {
+                run("ip", &["netns", "delete", &name]);
+            }
+        });
+        let netns = Self(leftovers::name(NETNS));
         run("ip", &["netns", "add", &netns.0]);
         netns.ip("link set lo up");
         netns
@@ -139,9 +142,7 @@ pub struct Slice(PathBuf);
 impl Slice {
     pub fn new() -> Self {
         must_be_root();
-        let slice = Self(cgroup_root().join(format!("hubwarden-test-{}", unique())));
-        fs::create_dir(&slice.0).unwrap();
-        slice
+        Self(leftovers::make_cgroup(&cgroup_root()).unwrap())
     }
 
     pub fn id(&self) -> CgroupId {
@@ -158,24 +159,8 @@ impl Slice {
 
 impl Drop for Slice {
     fn drop(&mut self) {
-        remove_tree(&self.0);
+        leftovers::remove_cgroup(&self.0);
     }
-}
-
-fn remove_tree(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            remove_tree(&entry.path());
-        }
-    }
-    // A killed process leaves its cgroup a little after it was waited for.
-    for _ in 0..100 {
-        if fs::remove_dir(path).is_ok() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    eprintln!("left behind: {}", path.display());
 }
 
 pub fn cgroup_id(path: &Path) -> CgroupId {

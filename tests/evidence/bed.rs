@@ -1,6 +1,10 @@
 //! A cgroup of our own with processes in it that do not want to be looked at (`hostile.c`), or that
 //! start programs without end (`storm.c`).
 
+use crate::leftovers;
+use hubwarden::evidence::program::TYPES;
+use hubwarden::evidence::senses::Senses;
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,17 +13,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
 const NOBODY: u32 = 65534;
 
 /// A cgroup, and a directory for programs; both go with it.
 pub struct Bed {
     pub id: u64,
     pub directory: PathBuf,
-    files: tempfile::TempDir,
+    pub files: tempfile::TempDir,
 }
 
 /// A process of the bed's.
@@ -31,10 +33,8 @@ impl Bed {
             nix::unistd::geteuid().is_root(),
             "these tests make cgroups and read other users' processes: run as root"
         );
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("hubwarden-evidence-{}-{number}", std::process::id());
-        let directory = hubwarden::cgroup::find_root().unwrap().join(name);
-        fs::create_dir(&directory).unwrap();
+        let root = hubwarden::cgroup::find_root().unwrap();
+        let directory = leftovers::make_cgroup(&root).unwrap();
         let files = tempfile::tempdir().unwrap();
         std::os::unix::fs::chown(files.path(), Some(NOBODY), None).unwrap();
         Bed {
@@ -42,6 +42,18 @@ impl Bed {
             directory,
             files,
         }
+    }
+
+    /// The senses, looking at this cgroup in a process of their own; what they say, once they look.
+    pub fn sense(&self) -> (Hostile, impl Iterator<Item = Value> + use<>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hubwarden"));
+        command.arg("sense").arg(&self.directory);
+        let senses = command.args(["--seconds", "300"]).stdout(Stdio::piped());
+        let mut senses = senses.spawn().unwrap();
+        let lines = BufReader::new(senses.stdout.take().unwrap()).lines();
+        let mut said = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        assert!(said.any(|line| line["ready"] == true));
+        (Hostile(senses), said)
     }
 
     /// Starts the program as a user of no rights.
@@ -134,14 +146,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        let _ = fs::write(self.directory.join("cgroup.kill"), "1");
-        for _ in 0..200 {
-            if fs::remove_dir(&self.directory).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        eprintln!("{} is still there", self.directory.display());
+        leftovers::remove_cgroup(&self.directory);
     }
 }
 
@@ -156,6 +161,12 @@ fn hear(mut command: Command) -> (Hostile, String) {
 impl Hostile {
     pub fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Sends SIGKILL; whether it has ended some time later.
+    pub fn can_be_killed(&mut self) -> bool {
+        self.0.kill().unwrap();
+        comes(|| self.0.try_wait().unwrap().is_some())
     }
 
     /// Waits for its end, which is to be a good one.
@@ -209,6 +220,24 @@ fn storm() -> &'static Path {
     let flags = ["-nostdlib", "-fno-stack-protector"];
     let new = || Built::new("tests/evidence/storm.c", &flags);
     &BUILT.get_or_init(new).path
+}
+
+/// Whether that comes within some twenty seconds.
+pub fn comes(mut what: impl FnMut() -> bool) -> bool {
+    (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        what()
+    })
+}
+
+/// The senses as this kernel has them.
+pub fn senses() -> Senses {
+    senses_on(Path::new(TYPES))
+}
+
+/// The senses as a kernel has them that is described so.
+pub fn senses_on(types: &Path) -> Senses {
+    Senses::start_on(types, Path::new(env!("CARGO_BIN_EXE_hubwarden")))
 }
 
 /// What a process has in memory: now (`VmRSS`) or at most (`VmHWM`).

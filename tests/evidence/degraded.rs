@@ -1,9 +1,9 @@
 //! Kernels that refuse a sense: what is said of it, and that the others find a miner all the same.
 
-use crate::bed::Bed;
+use crate::bed::{Bed, senses_on};
 use hubwarden::evidence::Fact;
 use hubwarden::evidence::program;
-use hubwarden::evidence::senses::{Blind, Senses, Suspect};
+use hubwarden::evidence::senses::{Blind, Suspect};
 use hubwarden::units::Time;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// What is blind there, and what the rest finds of a miner that starts with a pool's address.
 fn blind_and_found(types: &Path) -> (Vec<Blind>, Vec<Fact>) {
     let bed = Bed::new();
-    let mut senses = Senses::start_on(types);
+    let mut senses = senses_on(types);
     senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
     let _miner = bed.start(&[OsStr::new("within"), OsStr::new("stratum+tcp://pool")]);
     let suspects = [Suspect {

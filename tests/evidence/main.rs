@@ -8,19 +8,24 @@
 
 mod bed;
 mod degraded;
+mod held;
+#[path = "../leftovers/mod.rs"]
+mod leftovers;
 mod storm;
 
 use bed::Bed;
 use hubwarden::evidence::constants::Constants;
 use hubwarden::evidence::exec::Exec;
-use hubwarden::evidence::insight::Insight;
+use hubwarden::evidence::helpers::{self, Helper};
+use hubwarden::evidence::insight::{self, Groups, Insight, Servers};
 use hubwarden::evidence::process::Process;
-use hubwarden::evidence::senses::{Senses, Suspect};
+use hubwarden::evidence::senses::Suspect;
 use hubwarden::evidence::{Fact, binary};
 use hubwarden::units::{Plain, Time};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A look may take this long: the bound of one round, and room for a busy machine.
@@ -28,7 +33,7 @@ const QUICK: Duration = Duration::from_secs(2);
 
 /// Looks at the bed's processes as the daemon does, and returns what was found.
 fn look(bed: &Bed, rounds: u64) -> Vec<Fact> {
-    let mut senses = Senses::start();
+    let mut senses = bed::senses();
     senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
     let suspects = [Suspect {
         id: bed.id,
@@ -54,6 +59,47 @@ fn look(bed: &Bed, rounds: u64) -> Vec<Fact> {
 }
 
 #[test]
+fn what_a_killed_run_left_is_removed_and_nothing_of_whoever_is_alive() {
+    let root = hubwarden::cgroup::find_root().unwrap();
+    let [killed, alive] = [leftovers::make_cgroup(&root), leftovers::make_cgroup(&root)];
+    let (killed, alive) = (killed.unwrap(), alive.unwrap());
+    // The same as if a process that has ended had made it.
+    let mut other = std::process::Command::new("true").spawn().unwrap();
+    other.wait().unwrap();
+    let name = killed.file_name().unwrap().to_str().unwrap();
+    let name = name.replace(
+        &format!("-{}-", std::process::id()),
+        &format!("-{}-", other.id()),
+    );
+    let left = root.join(&name);
+    // Somebody else's, by another scheme, in another pid namespace.
+    let others =
+        ["hubwarden-test-x", &name.replace("test-4", "test-5")].map(|name| root.join(name));
+    std::fs::create_dir_all(left.join("below")).unwrap();
+    others
+        .iter()
+        .for_each(|other| std::fs::create_dir(other).unwrap());
+    let mut inside = std::process::Command::new("sh")
+        .args(["-c", "echo $$ > \"$0/below/cgroup.procs\"; exec sleep 600"])
+        .arg(&left)
+        .spawn()
+        .unwrap();
+    assert!(bed::comes(|| !std::fs::read(
+        left.join("below/cgroup.procs")
+    )
+    .unwrap()
+    .is_empty()));
+    leftovers::remove_left_cgroups(&root);
+    let spared = [&killed, &alive, &others[0], &others[1]];
+    let are_spared = spared.map(|one| one.exists());
+    for one in spared {
+        leftovers::remove_cgroup(one);
+    }
+    assert!(!left.exists() && !inside.wait().unwrap().success());
+    assert_eq!(are_spared, [true; 4]);
+}
+
+#[test]
 fn command_lines_of_128_kb_of_anything_are_searched_and_nothing_of_them_is_told() {
     let bed = Bed::new();
     let mut long = vec![0xff; 100 << 10];
@@ -76,8 +122,11 @@ fn a_program_file_named_to_paint_on_a_terminal_is_told_escaped() {
     let bed = Bed::new();
     let name = OsStr::from_bytes(b"\x1b]0;x\x07\nalice  0.00  free\xff \xe2\x80\xae");
     let child = bed.start_as(name, &[OsStr::new("compute")]);
-    let mut insight = Insight::default();
-    let groups = insight.look(&[(bed.id, bed.directory.clone())]);
+    let command = helpers::command(Path::new(env!("CARGO_BIN_EXE_hubwarden")), insight::WORK);
+    let mut helper: Helper<Servers, Groups> = Helper::start(command).unwrap();
+    helper.give(&vec![(bed.id, bed.directory.clone())]).unwrap();
+    let groups = helper.answer(Some(Duration::from_secs(60))).unwrap();
+    let groups = groups.expect("an answer");
     let [group] = &groups[&bed.id][..] else {
         panic!("{groups:?}");
     };
@@ -140,54 +189,6 @@ fn a_process_that_has_itself_traced_and_is_not_dumpable_is_read_all_the_same() {
     let scan = Constants::new().unwrap().scan(&process).unwrap();
     assert_eq!(scan.found, 7);
     assert!(process.used_and_started().unwrap().0 > 0, "it stands still");
-}
-
-#[test]
-fn a_program_that_nobody_can_read_to_its_end_holds_nobody_but_itself() {
-    let (bed, other) = (Bed::new(), Bed::new());
-    let file = bed.file("python");
-    let (_server, said) = bed.start_as_root_and_hear(&[OsStr::new("held"), file.as_os_str()]);
-    let held: u32 = said
-        .trim()
-        .parse()
-        .expect("a FUSE mount (/dev/fuse is needed)");
-    let miner = other.start(&[OsStr::new("within")]);
-    std::thread::sleep(Duration::from_millis(300));
-    let suspect = |bed: &Bed| Suspect {
-        id: bed.id,
-        directory: bed.directory.clone(),
-    };
-    let suspects = [suspect(&bed), suspect(&other)];
-    let mut senses = Senses::start();
-    let mut found = Vec::new();
-    let mut held_once = false;
-    for round in 0..6 {
-        let now = Time(Duration::from_secs(round * 11));
-        let begun = Instant::now();
-        found.extend(senses.look(&suspects, now));
-        // One helper is waited for, at most, and then no more.
-        assert!(begun.elapsed() < 2 * QUICK, "{:?}", begun.elapsed());
-        assert!(!held_once || begun.elapsed() < QUICK);
-        held_once |= senses.held() == (1, false);
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    assert_eq!(senses.held(), (1, false));
-    let of = |pid: u32, fact: Fact| {
-        let mut of = found.iter().filter(|one| one.evidence.pid == pid);
-        of.any(|one| one.evidence.fact == fact)
-    };
-    assert!(of(held, Fact::Unreadable), "{found:?}");
-    assert!(of(miner.pid(), Fact::Constants { found: 7 }), "{found:?}");
-    // Whoever reads waits in the kernel until nobody serves the file any more.
-    drop(bed);
-    for _ in 0..500 {
-        senses.look(&[suspect(&other)], Time(Duration::from_secs(100)));
-        if senses.held() == (0, false) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("still held");
 }
 
 #[test]

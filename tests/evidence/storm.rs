@@ -4,19 +4,16 @@
 //! kernel did is told or counted, and what that takes is little beside what the storm itself takes.
 
 use crate::QUICK;
-use crate::bed::{Bed, Hostile, memory_kb};
+use crate::bed::{Bed, Hostile, memory_kb, senses_on};
 use hubwarden::evidence::process::Process;
-use hubwarden::evidence::senses::{Senses, Suspect};
+use hubwarden::evidence::senses::Suspect;
 use hubwarden::evidence::starts::Starts;
 use hubwarden::evidence::{Fact, program};
 use hubwarden::units::Time;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Starts by each of the processes that are at it.
@@ -87,22 +84,13 @@ fn each_of_twenty_thousand_starts_is_told_or_counted_and_none_costs_much() {
 #[test]
 fn senses_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_what_they_missed() {
     let bed = Bed::new();
-    let mut senses = Command::new(env!("CARGO_BIN_EXE_hubwarden"))
-        .arg("sense")
-        .arg(&bed.directory)
-        .args(["--seconds", "300"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(senses.stdout.take().unwrap()).lines();
-    let mut next = || -> Value { serde_json::from_str(&said.next().unwrap().unwrap()).unwrap() };
-    while next()["ready"] != true {}
+    let (senses, mut said) = bed.sense();
     // The first takes what there is to be taken once.
     let beds = [bed];
     let first = Instant::now();
     whole_storm(&beds);
-    let process = Process::new(senses.id());
-    let (memory, ticks) = (memory_kb(senses.id(), "VmHWM"), process.ticks().unwrap());
+    let process = Process::new(senses.pid());
+    let (memory, ticks) = (memory_kb(senses.pid(), "VmHWM"), process.ticks().unwrap());
 
     let (begun, used) = (Instant::now(), beds[0].used());
     let storm = begin(&beds);
@@ -113,7 +101,7 @@ fn senses_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_wha
     let most_told = TOLD_A_SECOND * (first.elapsed().as_secs() + 4);
     let (mut named, mut missed, mut lines) = (false, 0, 0);
     while !named || missed + most_told < 2 * STARTS {
-        let line = next();
+        let line = said.next().unwrap();
         let reading = line["reading"].as_str().unwrap_or_default();
         assert!(!reading.contains(char::is_control), "{line}");
         named |= reading.contains("\"xmrig\"") && line["pid"] == miner.pid();
@@ -121,9 +109,7 @@ fn senses_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_wha
         lines += 1;
     }
     let spent = Duration::from_millis(10 * (process.ticks().unwrap() - ticks));
-    let grown = memory_kb(senses.id(), "VmHWM").saturating_sub(memory);
-    senses.kill().unwrap();
-    senses.wait().unwrap();
+    let grown = memory_kb(senses.pid(), "VmHWM").saturating_sub(memory);
     println!(
         "{:.0} starts a second, {missed} of {} missed and told in {lines} lines; {spent:?} of \
          processor time beside the storm's {used:?}; grown by {grown} kB",
@@ -139,7 +125,7 @@ fn senses_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_wha
 #[test]
 fn where_the_connector_tells_of_starts_a_storm_is_counted_and_the_miner_in_it_found() {
     let bed = Bed::new();
-    let mut senses = Senses::start_on(Path::new("/nonexistent/btf"));
+    let mut senses = senses_on(Path::new("/nonexistent/btf"));
     senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
     let suspects = [Suspect {
         id: bed.id,

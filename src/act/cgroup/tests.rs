@@ -133,12 +133,14 @@ fn a_real_cgroup_takes_a_quota_or_says_that_it_has_no_controller() {
         println!("skipped: no cgroup v2 is mounted here");
         return;
     };
-    let cgroup = CgroupPath::new(&format!("hubwarden-test-{}", std::process::id()));
-    let directory = root.join(cgroup.as_str());
-    if let Err(error) = std::fs::create_dir(&directory) {
-        println!("skipped: {}: {error}", directory.display());
-        return;
-    }
+    let directory = match crate::leftovers::make_cgroup(&root) {
+        Ok(directory) => directory,
+        Err(error) => {
+            println!("skipped: {}: {error}", root.display());
+            return;
+        }
+    };
+    let cgroup = CgroupPath::new(directory.file_name().unwrap().to_str().unwrap());
     let id = CgroupId(std::fs::metadata(&directory).unwrap().ino());
     let cpu = CgroupCpu::new(&root);
     let read = cpu.read(&cgroup, id);

@@ -298,6 +298,21 @@ fn high_evidence_throttles_also_on_an_idle_node_and_never_ends_anything() {
 }
 
 #[test]
+fn who_comes_is_listened_to_before_the_next_tick() {
+    on_a_node(async || {
+        let node = Node::new(Mode::Observe);
+        let (daemon, _journal) = node.start();
+        let listens = tokio::task::spawn_local(Rc::clone(&daemon).listen_to_who_comes());
+        node.spawn("alice");
+        daemon.rescan();
+        quiet().await;
+        let id = CgroupId(node.id("alice"));
+        assert!(daemon.inner.borrow().dossiers.of(id).is_some());
+        listens.abort();
+    });
+}
+
+#[test]
 fn what_is_found_on_an_idle_server_counts_when_it_gets_hot() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn each_of_very_many_processes_has_its_turn() {
-        let Some(bed) = Bed::new("turns") else {
+        let Some(bed) = Bed::new() else {
             return;
         };
         let many = MOST_PROCESSES + 100;
