@@ -60,8 +60,11 @@ fn imports() -> BTreeMap<String, BTreeMap<String, String>> {
         }
         let wing = name.split('/').next().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
-        let code = code.split("#[cfg(test)]\npub mod ").next().unwrap();
+        let mut code = text.as_str();
+        for module in ["mod ", "pub mod ", "pub(crate) mod ", "pub(super) mod "] {
+            let tests = format!("#[cfg(test)]\n{module}");
+            code = code.split(tests.as_str()).next().unwrap();
+        }
         let of_wing: &mut BTreeMap<_, _> = found.entry(wing.to_owned()).or_default();
         for line in code
             .lines()

@@ -152,7 +152,8 @@ fn resolve(socket: &UdpSocket) {
         answer[3] = 0x80;
         answer[7] = 1;
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4]);
-        answer.extend([10, 99, buffer[0], buffer[1]]);
+        // Of no private network: such an answer would not be learned.
+        answer.extend([203, 0, buffer[0], buffer[1]]);
         if socket.send_to(&answer, peer).is_err() {
             return;
         }

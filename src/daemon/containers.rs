@@ -4,14 +4,13 @@
 //! each tick. The kernel is asked each time, for nothing else is the truth; it takes some
 //! microseconds a container.
 
+use super::bridges::Asking;
 use super::entries::Entry;
-use super::{Daemon, Inner};
+use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::{Bridges, ClassName, Error, Link, LinkEvents, Links, ServerPort};
-use crate::hub::{
-    ContainerCgroup, ContainerFacts, Units, container_facts, is_bystander, network_bridge,
-};
+use crate::hub::{ContainerCgroup, ContainerFacts, Units, container_facts, is_bystander};
 use crate::report::{Entry as Told, Kind, Level};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -34,8 +33,8 @@ pub(super) struct Networks {
     pub bridges: BTreeMap<String, String>,
     /// What the packet rules know.
     known: Bridges,
-    /// Engines are being asked for bridges.
-    resolving: bool,
+    /// What engines are asked of bridges.
+    pub asking: Asking,
     trouble: Option<String>,
     /// What the packet rules lack here.
     pub lack: Option<String>,
@@ -94,14 +93,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             inner.note_generation();
         }
         let nameless = inner.nameless();
-        let unresolved = inner.unresolved();
         drop(inner);
         for cgroup in nameless {
             self.ask_addresses(cgroup);
         }
-        if !unresolved.is_empty() {
-            self.resolve(unresolved);
-        }
+        self.ask_for_bridges();
     }
 
     /// Engines know a container's addresses only once its network is made.
@@ -114,46 +110,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             };
             if let Ok(facts) = container_facts(&container, &hub).await {
                 daemon.inner.borrow_mut().note_container(&cgroup, &facts);
-                daemon.follow_containers();
-            }
-        });
-    }
-
-    /// Asks for the bridges of networks that no interface here is named as.
-    fn resolve(self: &Rc<Self>, networks: Vec<String>) {
-        let mut inner = self.inner.borrow_mut();
-        if std::mem::replace(&mut inner.networks.resolving, true) {
-            return;
-        }
-        let hub = inner.config.hub.clone();
-        drop(inner);
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let mut news = false;
-            for network in networks {
-                let found = network_bridge(&network, &hub).await;
-                let mut inner = daemon.inner.borrow_mut();
-                match found {
-                    Ok(bridge) => {
-                        let before = inner.networks.bridges.insert(network, bridge.clone());
-                        if before != Some(bridge) {
-                            news = true;
-                            // A daemon that is killed must not leave the next one to ask first.
-                            inner.dirty = true;
-                            daemon.save_wanted.notify_one();
-                        }
-                    }
-                    Err(why) => {
-                        inner.network_trouble(&format!(
-                            "containers of network {network} are only held once they are known: \
-                             {why}"
-                        ));
-                    }
-                }
-            }
-            daemon.inner.borrow_mut().networks.resolving = false;
-            // Without news it is the next event or tick that tries again.
-            if news {
                 daemon.follow_containers();
             }
         });
@@ -196,6 +152,7 @@ impl Inner {
         let containers = self.containers();
         if containers.is_empty() && self.config.hub.container_networks.is_empty() {
             self.networks.notes.clear();
+            self.networks.asking.nothing_missing();
             return Bridges::default();
         }
         match self.look_up(&containers) {
@@ -239,13 +196,18 @@ impl Inner {
         };
         let all = links.all()?;
         let mut bridges = Bridges::default();
+        let mut missing = BTreeSet::new();
         for network in &self.config.hub.container_networks {
             let name = self.networks.bridges.get(network).unwrap_or(network);
-            if let Some(bridge) = all.iter().find(|link| link.bridge && link.name == *name) {
-                bridges.guarded.insert(bridge.index);
-                bridges.gateways.extend(bridge.address);
+            match all.iter().find(|link| link.bridge && link.name == *name) {
+                Some(bridge) => {
+                    bridges.guarded.insert(bridge.index);
+                    bridges.gateways.extend(bridge.address);
+                }
+                None => drop(missing.insert(network.clone())),
             }
         }
+        self.networks.asking.note(&all, missing, now());
         for (cgroup, id, whose) in containers {
             for port in ports(&mut links, &all, &self.root, cgroup)? {
                 let master = all.iter().find(|link| Some(link.index) == port.master);
@@ -304,16 +266,7 @@ impl Inner {
         nameless
     }
 
-    /// Configured networks for which no bridge is known to be there.
-    fn unresolved(&self) -> Vec<String> {
-        let wanted = &self.config.hub.container_networks;
-        if self.networks.known.guarded.len() >= wanted.len() {
-            return Vec::new();
-        }
-        wanted.clone()
-    }
-
-    fn network_trouble(&mut self, why: &str) {
+    pub(super) fn network_trouble(&mut self, why: &str) {
         if self.networks.trouble.as_deref() != Some(why) {
             let message = format!("Containers' networks cannot be told apart, or not all: {why}.");
             self.tell(Told::new(Kind::Trouble, Level::Warning, message));

@@ -7,6 +7,7 @@
 mod abuse;
 mod accounts;
 mod brake;
+mod bridges;
 mod classes;
 mod commands;
 mod containers;

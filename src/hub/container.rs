@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 /// Which engine made a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Engine {
     /// Docker.
     Docker,

@@ -5,6 +5,7 @@ The root holds Debian bookworm, a JupyterHub with SystemdSpawner in /opt/tljh/hu
 it: they are laid over it at each boot, so that changing them rebuilds nothing.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -77,13 +78,22 @@ def host_mirror():
 
 
 def once(name, build):
-    """target/beds/NAME, built by `build(directory)` if it is not there; half-built never counts."""
+    """target/beds/NAME, built by `build(directory)` if it is not there; half-built never counts.
+
+    Who finds it in the making by another waits for that.
+    """
     final = CACHE / name
     if final.exists():
         return final
     CACHE.mkdir(parents=True, exist_ok=True)
     stem = name.rsplit("-", 1)[0]
-    partial = CACHE / f".{name}.{os.getpid()}"
+    with open(CACHE / f".{stem}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return final if final.exists() else make(final, stem, build)
+
+
+def make(final, stem, build):
+    partial = CACHE / f".{final.name}.{os.getpid()}"
     started = time.monotonic()
     try:
         build(partial)
@@ -94,7 +104,7 @@ def once(name, build):
     for old in CACHE.glob(f"{stem}-????????????*"):
         if old != final:
             remove(old)
-    say(f"{name} built in {time.monotonic() - started:.0f} s")
+    say(f"{final.name} built in {time.monotonic() - started:.0f} s")
     return final
 
 

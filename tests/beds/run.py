@@ -2,13 +2,14 @@
 
     python3 tests/beds/run.py list
     python3 tests/beds/run.py run NAME…       shows each step
-    python3 tests/beds/run.py all             every scenario of both beds
+    python3 tests/beds/run.py all             every scenario, the two beds beside each other
 
 A scenario is a file in tests/machine/ or tests/vm/ with a docstring and `def scenario(bed)`. Each
 runs in a process of its own that cannot outlive this one; what it leaves is removed here.
 """
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -32,6 +34,8 @@ LIMIT = 420
 LOGS = rootfs.CACHE / "logs"
 # Stands for a line's end within a reason, which is one line on its way from a scenario to here.
 BREAK = "\x1f"
+# What a lane ends with that did not get to its end; below it, how many of its scenarios failed.
+LANE_BROKE = 100
 
 
 class Ended(BaseException):
@@ -160,6 +164,69 @@ def run_one(name, bed, file, live):
     return code == 0, time.monotonic() - started, said
 
 
+def run_in_turn(names, known, live):
+    """Runs them one after another and says how each went; how many failed."""
+    failed = 0
+    for name in names:
+        passed, seconds, said = run_one(name, *known[name], live)
+        if passed:
+            tell(f"ok {name} {seconds:.1f}")
+            continue
+        failed += 1
+        reason = next((line[7:] for line in said if line.startswith("REASON ")), "it ended without a word")
+        lines = [f"FAILED {name} {reason.replace(BREAK, chr(10))}"]
+        if not live:
+            lines += ["    " + line for line in said if not line.startswith("REASON ")]
+        tell("\n".join(lines))
+    return failed
+
+
+def tell(text):
+    """Prints it in one piece, whatever another lane has to say."""
+    with open(__file__) as mouth:
+        fcntl.flock(mouth, fcntl.LOCK_EX)
+        print(text, flush=True)
+
+
+def beside_each_other(lanes):
+    """Each in a process of its own, all at once; the sum of what they return.
+
+    A machine mostly waits, and the vm mostly computes: together they take little longer than one.
+    """
+    pids = []
+    try:
+        for lane in lanes:
+            sys.stdout.flush()
+            pid = os.fork()
+            if pid == 0:
+                # Whatever happens: nothing above here may run in the lane as well.
+                code = LANE_BROKE
+                try:
+                    netns.die_with_parent(signal.SIGTERM)
+                    code = min(lane(), LANE_BROKE - 1)
+                except Ended:
+                    pass
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            pids.append(pid)
+        total = 0
+        while pids:
+            pid, status = os.wait()
+            pids.remove(pid)
+            code = os.waitstatus_to_exitcode(status)
+            if code < 0 or code == LANE_BROKE:
+                raise rootfs.BedError(f"the scenarios of a bed were broken off ({code})")
+            total += code
+        return total
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGTERM)
+                os.waitpid(pid, 0)
+
+
 def main(arguments):
     if arguments[:1] == ["list"]:
         for name, (bed, file) in scenarios().items():
@@ -180,17 +247,8 @@ def main(arguments):
     rootfs.root()
     if any(known[name][0] == "vm" for name in names):
         rootfs.image()
-    failed = 0
-    for name in names:
-        passed, seconds, said = run_one(name, *known[name], live)
-        if passed:
-            print(f"ok {name} {seconds:.1f}", flush=True)
-            continue
-        failed += 1
-        reason = next((line[7:] for line in said if line.startswith("REASON ")), "it ended without a word")
-        print(f"FAILED {name} {reason.replace(BREAK, chr(10))}", flush=True)
-        if not live:
-            print("\n".join("    " + line for line in said if not line.startswith("REASON ")), flush=True)
+    lanes = [names] if live else [[name for name in names if known[name][0] == bed] for bed in BEDS]
+    failed = beside_each_other([partial(run_in_turn, lane, known, live) for lane in lanes])
     print(f"{len(names) - failed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 

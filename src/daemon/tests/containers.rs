@@ -223,3 +223,49 @@ fn a_docker_that_is_down_is_told_once_and_asked_again() {
         until(&mut node, &daemon, |inner| server(inner).is_some()).await;
     });
 }
+
+#[test]
+fn an_engine_that_never_answers_keeps_nobody_from_hearing_the_other_s_word_of_a_network() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let networks = ["hubnet".to_owned()];
+        node.config.hub.container_networks = networks.to_vec();
+        // It takes the question: as systemd does for a Podman that fails to start.
+        let directory = tempfile::tempdir().unwrap();
+        let podman = directory.path().join("podman.sock");
+        let _held = std::os::unix::net::UnixListener::bind(&podman).unwrap();
+        node.config.hub.podman = Some(podman);
+        let made = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let is_made = std::sync::Arc::clone(&made);
+        let service = Service::unix(move |asked| {
+            assert_eq!(asked.target, "GET /networks/hubnet");
+            match is_made.load(std::sync::atomic::Ordering::Relaxed) {
+                true => (200, r#"{"Id":"0123456789abcdef","Driver":"bridge"}"#.into()),
+                false => (404, "{}".into()),
+            }
+        });
+        use_socket(&mut node, service.endpoint());
+        let (daemon, _journal) = node.start();
+        let known = |inner: &Inner| inner.networks.bridges.get("hubnet").cloned();
+        daemon.follow_containers();
+        for _ in 0..1000 {
+            if !service.asked().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(known(&daemon.inner.borrow()), None);
+        made.store(true, std::sync::atomic::Ordering::Relaxed);
+        // Podman's question is given up after twenty seconds only.
+        for _ in 0..500 {
+            // As when an interface comes.
+            daemon.follow_containers();
+            if known(&daemon.inner.borrow()).is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let bridge = known(&daemon.inner.borrow());
+        assert_eq!(bridge.as_deref(), Some("br-0123456789ab"));
+    });
+}
