@@ -14,6 +14,17 @@ const MODES: Modes = Modes {
 const RULE_R: Fact = Fact::RandomRounding(MODES);
 const CONSTANTS: Fact = Fact::Constants { found: 7 };
 
+fn can_be_ended(directory: &std::path::Path, processes: &[u32]) {
+    let procs: String = processes.iter().map(|pid| format!("{pid}\n")).collect();
+    for (file, text) in [
+        ("cgroup.events", "populated 0\nfrozen 1\n"),
+        ("cgroup.kill", ""),
+        ("cgroup.procs", &procs),
+    ] {
+        std::fs::write(directory.join(file), text).unwrap();
+    }
+}
+
 impl Node {
     fn id(&self, user: &str) -> u64 {
         use std::os::unix::fs::MetadataExt;
@@ -22,14 +33,7 @@ impl Node {
 
     /// A cgroup as the kernel shows one: nothing alive in it, and the files by which it is ended.
     fn can_be_ended(&self, user: &str, processes: &[u32]) {
-        let procs: String = processes.iter().map(|pid| format!("{pid}\n")).collect();
-        for (file, text) in [
-            ("cgroup.events", "populated 0\nfrozen 1\n"),
-            ("cgroup.kill", ""),
-            ("cgroup.procs", &procs),
-        ] {
-            std::fs::write(self.directory(user).join(file), text).unwrap();
-        }
+        can_be_ended(&self.directory(user), processes);
     }
 
     /// A second in which the server uses a core and a half.
@@ -192,6 +196,62 @@ fn only_the_processes_that_mine_are_ended_where_an_admin_wants_that() {
         let told = node.read(&journal);
         assert!(told.contains("alice's server is frozen"), "{told}");
         assert!(told.contains("the process that mined was ended"), "{told}");
+    });
+}
+
+#[test]
+fn a_miner_outside_the_server_is_ended_alone_too_and_what_else_runs_there_is_not() {
+    on_a_node(async || {
+        let sleeper = || {
+            let mut sleep = std::process::Command::new("sleep");
+            sleep.arg("60").spawn().unwrap()
+        };
+        let (mut notebook, mut miner, mut shell) = (sleeper(), sleeper(), sleeper());
+        let (mut node, daemon, journal, mut used) = hot(Mode::Enforce, |config| {
+            config.evidence.consequences.stop = Stop::Processes;
+            config.evidence.consequences.stop_after = Some(Duration::ZERO);
+        })
+        .await;
+        node.outside(0.0);
+        node.busy_second(&daemon, "alice", &mut used).await;
+        let slice = node.root.path().join("user.slice/user-1000.slice");
+        node.can_be_ended("alice", &[notebook.id()]);
+        can_be_ended(&slice, &[miner.id(), shell.id()]);
+        let id = {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(&slice).unwrap().ino()
+        };
+        let found = [RULE_R, CONSTANTS].map(|fact| {
+            let (pid, at) = (miner.id(), node.clock);
+            let evidence = Evidence { fact, pid, at };
+            Found { id, evidence }
+        });
+        daemon.found(&found, node.clock);
+        quiet().await;
+        for _ in 0..500 {
+            if rung(&daemon, "alice") == Rung::Throttled {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let ended = miner.try_wait().unwrap().is_some();
+        quiet().await;
+        for spared in [&mut notebook, &mut shell] {
+            assert!(spared.try_wait().unwrap().is_none());
+            spared.kill().unwrap();
+            spared.wait().unwrap();
+        }
+        let told = node.read(&journal);
+        if !ended {
+            miner.kill().unwrap();
+        }
+        miner.wait().unwrap();
+        assert!(ended, "{told}");
+        assert!(node.systemd.0.borrow().stopped.is_empty());
+        assert!(told.contains("the process that mined was ended"), "{told}");
+        for killed in [node.directory("alice"), slice] {
+            assert_eq!(std::fs::read(killed.join("cgroup.kill")).unwrap(), b"");
+        }
     });
 }
 
