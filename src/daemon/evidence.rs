@@ -207,10 +207,15 @@ impl Inner {
         let journal = self.journal.clone();
         let mut act = false;
         if let (Some(guarded), Some(level)) = (self.guarded(id), level) {
-            if Some(level) > dossier.told {
-                let story = guarded.story(mode);
-                journal.tell(story.evidence(level, &dossier.evidence));
-                dossier.told = Some(level);
+            for of in [Matter::Mining, Matter::Network] {
+                let evidence = dossier.of(of);
+                let Some(level) = suspicion(&evidence, hot) else {
+                    continue;
+                };
+                if Some(&level) > dossier.told.get(&of) {
+                    journal.tell(guarded.story(mode).evidence(level, &evidence));
+                    dossier.told.insert(of, level);
+                }
             }
             let stood = guarded.case.accusation(now).map(|before| before.level);
             let of = matter(&dossier.evidence, hot, level);

@@ -2,7 +2,7 @@
 
 use crate::evidence::process::Process;
 use crate::evidence::{Evidence, Fact, Strength};
-use crate::judge::suspicion;
+use crate::judge::{Matter, suspicion};
 use crate::units::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +15,8 @@ const MOST_FACTS: usize = 32;
 pub(in crate::daemon) struct Dossier {
     pub hot_since: Option<Time>,
     pub evidence: Vec<Evidence>,
-    pub told: Option<Strength>,
+    /// The levels that the journal knows of: a line about the one says nothing of the other.
+    pub told: BTreeMap<Matter, Strength>,
     /// When each process that evidence is of was started, since numbers are used again.
     pub(super) processes: BTreeMap<u32, u64>,
     pub(super) look_until: Option<Time>,
@@ -65,8 +66,24 @@ impl Dossier {
             .collect();
         if kept.len() < self.evidence.len() {
             self.evidence = kept;
-            self.told = suspicion(&self.evidence, Some(Duration::MAX)).min(self.told);
+            let mut told = std::mem::take(&mut self.told);
+            told.retain(|of, told| {
+                let left = suspicion(&self.of(*of), Some(Duration::MAX));
+                left.is_some_and(|left| {
+                    *told = left.min(*told);
+                    true
+                })
+            });
+            self.told = told;
         }
+    }
+
+    /// The evidence of one matter.
+    pub(super) fn of(&self, matter: Matter) -> Vec<Evidence> {
+        let of_network = matter == Matter::Network;
+        let all = self.evidence.iter().copied();
+        all.filter(|one| one.fact.is_of_network() == of_network)
+            .collect()
     }
 }
 
@@ -129,13 +146,15 @@ mod tests {
         let stands = Duration::from_secs(600);
         dossier.add(at(0, 7, NAMED));
         dossier.add(at(500, 8, Fact::Constants { found: 7 }));
-        dossier.told = Some(Strength::High);
+        dossier.told.insert(Matter::Mining, Strength::High);
+        dossier.told.insert(Matter::Network, Strength::High);
         dossier.forget(Time(Duration::from_secs(599)), stands);
         assert_eq!(dossier.evidence.len(), 2);
         dossier.forget(Time(Duration::from_secs(601)), stands);
         assert_eq!(dossier.evidence, [at(500, 8, Fact::Constants { found: 7 })]);
-        assert_eq!(dossier.told, Some(Strength::High));
+        let told = BTreeMap::from([(Matter::Mining, Strength::High)]);
+        assert_eq!(dossier.told, told);
         dossier.forget(Time(Duration::from_secs(1100)), stands);
-        assert_eq!(dossier.told, None);
+        assert!(dossier.told.is_empty());
     }
 }

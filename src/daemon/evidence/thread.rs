@@ -2,9 +2,10 @@
 
 use super::{Dossier, missed};
 use crate::cgroup::CgroupId;
+use crate::evidence::Sense;
 use crate::evidence::connector::Missed;
 use crate::evidence::senses::{Blind, Found, Senses, Settings, Suspect};
-use crate::evidence::{Sense, Strength};
+use crate::judge::Matter;
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::Time;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -133,10 +134,12 @@ impl Dossiers {
         self.servers.get(&id)
     }
 
-    /// What evidence on a server amounted to at most, in a word.
+    /// What evidence of mining on a server amounted to at most, in a word.
     pub fn level_of(&self, id: CgroupId) -> &'static str {
-        let told = self.of(id).and_then(|dossier| dossier.told);
-        told.map_or("none", Strength::as_str)
+        let told = self
+            .of(id)
+            .and_then(|dossier| dossier.told.get(&Matter::Mining));
+        told.map_or("none", |level| level.as_str())
     }
 
     /// Starts the senses' thread; what they find comes out of the queue.

@@ -4,6 +4,8 @@
 use super::outsiders::{judged, with_alice};
 use super::*;
 use crate::egress::{Attempts, Refused, Sent};
+use crate::evidence::senses::Found;
+use crate::evidence::{Evidence, Fact};
 
 impl Node {
     /// A tick with its look at the network, five seconds after the last.
@@ -85,6 +87,37 @@ fn a_scan_that_goes_on_is_throttled_and_has_the_class_for_that_until_it_is_over(
         }
         assert_eq!(rung(&daemon, "alice"), Rung::Free);
         assert_eq!(node.class_of("alice"), "standard");
+    });
+}
+
+#[test]
+fn a_line_about_mining_and_one_about_the_network_keep_each_other_from_nothing() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (daemon, journal) = node.start();
+        node.network_tick(&daemon).await;
+        let id = node.guarded_id("alice");
+        let evidence = Evidence {
+            fact: Fact::Listed,
+            pid: Evidence::NO_PROCESS,
+            at: node.clock,
+        };
+        daemon.found(&[Found { id: id.0, evidence }], node.clock);
+        let told = node.read(&journal);
+        assert!(told.contains("does something that miners do"), "{told}");
+        let number = number_of(&daemon, id);
+        node.firewall.rules().attempts = vec![scanning(number, 40)];
+        for _ in 0..2 {
+            node.network_tick(&daemon).await;
+        }
+        let told = node.read(&journal);
+        assert!(
+            told.contains("does something that abuses the network") && !told.contains("deny list"),
+            "{told}"
+        );
+        let inner = daemon.inner.borrow();
+        assert_eq!(inner.dossiers.level_of(id), "suspicious");
     });
 }
 
