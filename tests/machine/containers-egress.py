@@ -3,7 +3,7 @@
 import containers
 import testhost
 from containers import CLIENT, NETWORK, PYTHON, addresses, probe
-from product import eventually, expect, expect_none_arrived, expect_reach, install, outside, status, wait_active, wait_guarded
+from product import eventually, expect, expect_none_arrived, expect_reach, install, outside, status, story, wait_active, wait_guarded
 
 SLEEP = "while :; do sleep 60; done"
 
@@ -30,6 +30,7 @@ def scenario(machine):
         wait_guarded(machine, user, 30)
     held(machine, "alice at first")
     spoofed(machine)
+    speaks_to_a_pool(machine)
 
     # Nobody's rules are lifted by what happens to Docker, and what it starts anew is held again.
     machine.run("systemctl restart docker", timeout=90)
@@ -90,6 +91,18 @@ def held(machine, who):
     results = probe(machine, "jupyter-stray", allowed + refused + api)
     expect(not any(result["ok"] for result in results.values()), f"a container not known reached something: {results}")
     expect_none_arrived(machine, allowed + refused, "a container not known")
+
+
+def speaks_to_a_pool(machine):
+    """The first bytes of a connection are read in a container as in a unit, over both families."""
+    said = '{"id": 1, "method": "mining.authorize", "params": ["NOBODY.1", "x"]}\\n'
+    for user, target in (("alice", testhost.V4), ("bob", testhost.V6)):
+        machine.run(["docker", "exec", f"jupyter-{user}", PYTHON, "-c", f"import socket; socket.create_connection(('{target}', 80)).sendall(b'{said}')"])
+    for user in ("alice", "bob"):
+        def told():
+            return [record["MESSAGE"] for record in story(machine, user) if record.get("EVIDENCE") == "stratum"]
+        eventually(told, f"what {user}'s container said to a pool is told", 20)
+        expect("mining.authorize" in told()[0] and "TCP port 80" in told()[0], f"of {user} it is told: {told()}")
 
 
 def spoofed(machine):

@@ -28,16 +28,30 @@ struct Noted {
     age: Duration,
 }
 
+/// Whether a packet that comes in shows whose socket it is for. The kernel looks that up before our
+/// rules where these are on, as they are unless an admin switched one off
+/// (`Documentation/networking/ip-sysctl.rst`); the rules themselves look up the socket's cgroup and
+/// not its owner. Without it, everybody would seem to be answered by nobody.
+fn answers_show_a_uid() -> bool {
+    ["ip_early_demux", "tcp_early_demux"].iter().all(|name| {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"));
+        text.is_ok_and(|text| text.trim() != "0")
+    })
+}
+
 /// What the sets of one name hold.
 fn all_noted(
     netlink: &mut Netlink,
     installed: &Installed,
     set: impl Fn(Known, Family) -> String,
 ) -> Result<Vec<Noted>, Error> {
-    let here = Known::HERE.map(|known| (NFPROTO_INET, known));
+    let here = Known::HERE
+        .into_iter()
+        .filter(|known| *known != Known::Uid || answers_show_a_uid())
+        .map(|known| (NFPROTO_INET, known));
     let bridged = (!installed.bridges().is_empty()).then_some((NFPROTO_BRIDGE, Known::Port));
     let mut all = Vec::new();
-    for (table, known) in here.into_iter().chain(bridged) {
+    for (table, known) in here.chain(bridged) {
         for family in [Family::V4, Family::V6] {
             let elements = readback::elements(netlink, table, TABLE, &set(known, family))?;
             all.extend(elements.iter().filter_map(|element| {

@@ -204,6 +204,9 @@ fn packets_with_a_false_source_are_counted_under_their_sender() {
         spoofed: 3,
         ..Refused::default()
     };
-    assert_eq!(nft.refused().unwrap(), [refused]);
+    // The other container is nobody's, and is refused what IPv6 may send by itself.
+    let mut all = nft.refused().unwrap();
+    all.retain(|one| one.number.is_some());
+    assert_eq!(all, [refused]);
     assert_eq!(nft.verify().unwrap(), []);
 }

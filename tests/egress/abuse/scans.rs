@@ -208,6 +208,24 @@ fn a_scan_outside_the_server_is_seen_by_slice_and_by_uid() {
 }
 
 #[test]
+fn nobody_is_accused_by_uid_where_answers_do_not_show_it() {
+    for key in ["ip_early_demux", "tcp_early_demux"] {
+        let mut outside = Outside::new();
+        let _host = world(&outside.link);
+        let setting = format!("net.ipv4.{key}=0");
+        outside.link.node.exec("sysctl", &["-qw", &setting]);
+        let mut nft = outside.loaded();
+        let (order, how, port) = SCANS[0];
+        for agent in [&mut outside.session, &mut outside.job] {
+            assert_eq!(agent.tell(order), "ok");
+        }
+        std::thread::sleep(PATIENCE);
+        let facts = outside.link.node.within(|| facts(&mut nft));
+        assert_eq!(facts, BTreeMap::from([(SESSION, scanned(how, port))]));
+    }
+}
+
+#[test]
 fn programs_of_servers_that_speak_with_many_hosts_are_no_scans() {
     let (link, slice) = (Link::new(), Slice::new());
     let _host = world(&link);
