@@ -3,6 +3,7 @@
 mod journal;
 mod kind;
 pub mod metrics;
+mod reached;
 mod refused;
 mod story;
 
