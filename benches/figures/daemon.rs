@@ -156,16 +156,51 @@ pub fn told_of_intrusions(root: &Path, state: &Path) -> Parts<Map, Map> {
     }
 }
 
+/// What the daemon and its helpers used.
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("our own usage");
     let time = |time: nix::sys::time::TimeVal| {
         Duration::from_secs(time.tv_sec() as u64) + Duration::from_micros(time.tv_usec() as u64)
     };
-    time(usage.user_time()) + time(usage.system_time())
+    let helpers: Duration = helpers().iter().map(|pid| cpu_of(pid)).sum();
+    time(usage.user_time()) + time(usage.system_time()) + helpers
 }
 
+/// Children that are this program too; those that compute for us are not.
+fn helpers() -> Vec<String> {
+    let ourselves = std::fs::read_link("/proc/self/exe").expect("our own program");
+    let threads = std::fs::read_dir("/proc/self/task").expect("our own threads");
+    let children = threads.flatten().filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("children")).ok()?;
+        Some(
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    });
+    let is_ours = |pid: &String| {
+        std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == ourselves)
+    };
+    children.flatten().filter(is_ours).collect()
+}
+
+/// By `/proc/PID/stat` (proc(5)): `utime` and `stime`, in hundredths of a second.
+fn cpu_of(pid: &str) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_the_name = text.rsplit(") ").next().unwrap_or_default();
+    let fields = behind_the_name.split_whitespace().skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// What the daemon and its helpers hold.
 fn rss_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("our own status");
+    let helpers: f64 = helpers().iter().map(|pid| rss_of(pid)).sum();
+    rss_of("self") + helpers
+}
+
+fn rss_of(pid: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("our own status");
     let line = status
         .lines()
         .find(|line| line.starts_with("VmRSS:"))

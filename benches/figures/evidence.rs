@@ -5,9 +5,10 @@
 
 use crate::{daemon, figure};
 use aya::Btf;
+use hubwarden::evidence::insight;
 use hubwarden::evidence::program;
 use hubwarden::evidence::rounding::Rounding;
-use hubwarden::evidence::senses::{Senses, Suspect};
+use hubwarden::evidence::senses::{self, Senses, Suspect};
 use hubwarden::evidence::starts::Starts;
 use hubwarden::evidence::stratum::Stratum;
 use hubwarden::units::Time;
@@ -32,6 +33,16 @@ pub fn run() {
     stratum();
     honest();
     daemon::run_hot();
+}
+
+/// What `hubwarden help-with` does.
+pub fn help(work: &str) {
+    let done = match work {
+        senses::WORK => senses::help(),
+        insight::WORK => insight::help(),
+        other => panic!("no helper helps with {other:?}"),
+    };
+    done.expect("a job, and somebody to answer");
 }
 
 /// A cgroup of our own with one process, which works when it is told to and says how long it took.
