@@ -193,10 +193,18 @@ fn cpu_of(pid: &str) -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
-/// What the daemon and its helpers hold.
+/// What the daemon holds, and what its helpers do that is not the daemon's too.
 fn rss_mb() -> f64 {
-    let helpers: f64 = helpers().iter().map(|pid| rss_of(pid)).sum();
+    let helpers: f64 = helpers().iter().map(|pid| share_of(pid)).sum();
     rss_of("self") + helpers
+}
+
+/// Of a page that several map this counts a part for each (`Pss`, proc(5)).
+fn share_of(pid: &str) -> f64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let words = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    words.unwrap_or_default() / 1024.0
 }
 
 fn rss_of(pid: &str) -> f64 {

@@ -7,6 +7,7 @@ use crate::figure;
 use hubwarden::daemon::run as run_daemon;
 use hubwarden::egress::{CgroupId, Error, Firewall, Mode, Nft, Policy};
 use nix::sched::{CloneFlags, unshare};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -29,9 +30,8 @@ pub fn child() {
     let state = tempfile::tempdir().expect("a directory");
     let (finish, finished) = oneshot::channel::<()>();
     let faults = std::thread::spawn(move || {
-        let mut took = faults(CgroupId(slice));
+        let took = faults(CgroupId(slice));
         let _ = finish.send(());
-        took.sort_by(f64::total_cmp);
         took
     });
     runtime().block_on(async {
@@ -39,7 +39,13 @@ pub fn child() {
         let shutdown = async { drop(finished.await) };
         run_daemon(parts, shutdown).await.expect("the daemon runs");
     });
-    let took = faults.join().expect("faults and repairs");
+    let by_fault = faults.join().expect("faults and repairs");
+    for (name, took) in &by_fault {
+        let (p50, most) = (took[took.len() / 2], took[took.len() - 1]);
+        eprintln!("{name}: p50 {p50:.1} ms, at most {most:.1} ms");
+    }
+    let mut took: Vec<f64> = by_fault.into_values().flatten().collect();
+    took.sort_by(f64::total_cmp);
     let p99 = took[(took.len() * 99).div_ceil(100) - 1];
     eprintln!("{} repairs, p50 {:.1} ms", took.len(), took[took.len() / 2]);
     figure("egress_repair_p99_ms", p99, "ms");
@@ -48,14 +54,14 @@ pub fn child() {
 /// A change by another.
 enum Fault<'a> {
     /// By a netlink socket of ours.
-    Own(&'a dyn Fn(&mut Nft) -> Result<(), Error>),
+    Own(&'a str, &'a dyn Fn(&mut Nft) -> Result<(), Error>),
     /// By a program.
     Program(&'a [&'a str]),
 }
 
 /// Milliseconds from each fault until the daemon's repair was committed, both by the generation
 /// that the kernel gives the rules: to be told of what changed would cost the writer of it.
-fn faults(slice: CgroupId) -> Vec<f64> {
+fn faults(slice: CgroupId) -> BTreeMap<String, Vec<f64>> {
     std::thread::sleep(SETTLE);
     let mut another = Nft::open().expect("nftables");
     let mut watch = Nft::open().expect("nftables");
@@ -69,20 +75,20 @@ fn faults(slice: CgroupId) -> Vec<f64> {
     std::fs::write(restart.path(), text).expect("written");
     let restart = restart.path().to_str().expect("text");
     let faults = [
-        Fault::Own(&table),
-        Fault::Own(&content),
-        Fault::Own(&element),
+        Fault::Own("the table deleted by netlink", &table),
+        Fault::Own("the table replaced by one without servers", &content),
+        Fault::Own("one element deleted", &element),
         Fault::Program(&["flush", "ruleset"]),
         Fault::Program(&["-f", restart]),
         Fault::Program(&["flush", "map", "inet", "hubwarden", "servers2"]),
         Fault::Program(&["delete", "table", "inet", "hubwarden"]),
     ];
-    let mut took = Vec::new();
+    let mut took: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for _ in 0..TIMES {
         for fault in &faults {
             let before = settled(&mut watch);
             let begun = match fault {
-                Fault::Own(fault) => {
+                Fault::Own(_, fault) => {
                     fault(&mut another).expect("a change by another");
                     Instant::now()
                 }
@@ -96,8 +102,17 @@ fn faults(slice: CgroupId) -> Vec<f64> {
                 }
             };
             let mended = after(&mut watch, before.wrapping_add(1));
-            took.push(mended.duration_since(begun).as_secs_f64() * 1e3);
+            let name = match fault {
+                Fault::Own(name, _) => (*name).to_owned(),
+                Fault::Program(["-f", _]) => "nftables.service restarted".to_owned(),
+                Fault::Program(arguments) => format!("nft {}", arguments.join(" ")),
+            };
+            let ms = mended.duration_since(begun).as_secs_f64() * 1e3;
+            took.entry(name).or_default().push(ms);
         }
+    }
+    for times in took.values_mut() {
+        times.sort_by(f64::total_cmp);
     }
     took
 }
