@@ -118,6 +118,14 @@ pub struct Link {
 impl Link {
     pub fn new() -> Self {
         let (node, host) = (Netns::new(), Netns::new());
+        // While a link-local address is being made sure of, for a second or two, no neighbour is
+        // asked for (`ndisc_send_ns`), and nothing that is forwarded arrives.
+        for netns in [&node, &host] {
+            for of in ["all", "default"] {
+                let setting = format!("net.ipv6.conf.{of}.accept_dad=0");
+                netns.exec("sysctl", &["-qw", &setting]);
+            }
+        }
         let peer = format!("type veth peer name host0 netns {}", host.name());
         node.ip(&format!("link add node0 {peer}"));
         for (netns, dev, v4, v6) in [
