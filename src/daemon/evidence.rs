@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::evidence::senses::{Found, Suspect};
 use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::Units;
-use crate::judge::{Event, Matter, matter, step, suspicion};
+use crate::judge::{Event, Matter, evidence_of, matter, step, suspicion};
 use crate::units::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -207,14 +207,13 @@ impl Inner {
         let journal = self.journal.clone();
         let mut act = false;
         if let (Some(guarded), Some(level)) = (self.guarded(id), level) {
-            for of in [Matter::Mining, Matter::Network] {
-                let evidence = dossier.of(of);
-                let Some(level) = suspicion(&evidence, hot) else {
-                    continue;
-                };
-                if Some(&level) > dossier.told.get(&of) {
+            for matter in Matter::ALL {
+                let evidence = evidence_of(matter, &dossier.evidence);
+                if let Some(level) = suspicion(&evidence, hot)
+                    && Some(&level) > dossier.told.get(&matter)
+                {
                     journal.tell(guarded.story(mode).evidence(level, &evidence));
-                    dossier.told.insert(of, level);
+                    dossier.told.insert(matter, level);
                 }
             }
             let stood = guarded.case.accusation(now).map(|before| before.level);

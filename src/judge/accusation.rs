@@ -25,6 +25,11 @@ pub enum Matter {
     Network,
 }
 
+impl Matter {
+    /// Both of them.
+    pub const ALL: [Matter; 2] = [Matter::Mining, Matter::Network];
+}
+
 /// Evidence of mining or of abuse of the network, high or certain.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Accusation {

@@ -21,23 +21,25 @@ pub const HOT_FOR_CERTAIN: Duration = Duration::from_secs(60);
 /// What evidence on one server proves together; `hot` is for how long it has used much CPU,
 /// `None` when it does not.
 pub fn suspicion(evidence: &[Evidence], hot: Option<Duration>) -> Option<Strength> {
-    let (network, mining): (Vec<Evidence>, Vec<Evidence>) =
-        evidence.iter().partition(|one| one.fact.is_of_network());
+    let network = evidence_of(Matter::Network, evidence);
     let network = network.iter().map(Evidence::strength).max();
-    network.max(of_mining(&mining, hot))
+    network.max(of_mining(&evidence_of(Matter::Mining, evidence), hot))
 }
 
 /// What evidence that proves so much is of: of mining, if that alone proves as much.
-pub fn matter(evidence: &[Evidence], hot: Option<Duration>, level: Strength) -> Matter {
-    let mining: Vec<Evidence> = evidence
-        .iter()
-        .filter(|one| !one.fact.is_of_network())
-        .copied()
-        .collect();
-    match of_mining(&mining, hot) >= Some(level) {
+pub fn matter(evidence: &[Evidence], hot: Option<Duration>, proved: Strength) -> Matter {
+    match of_mining(&evidence_of(Matter::Mining, evidence), hot) >= Some(proved) {
         true => Matter::Mining,
         false => Matter::Network,
     }
+}
+
+/// The evidence of one matter.
+pub fn evidence_of(matter: Matter, evidence: &[Evidence]) -> Vec<Evidence> {
+    let of_network = matter == Matter::Network;
+    let all = evidence.iter().copied();
+    all.filter(|one| one.fact.is_of_network() == of_network)
+        .collect()
 }
 
 fn of_mining(evidence: &[Evidence], hot: Option<Duration>) -> Option<Strength> {

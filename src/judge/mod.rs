@@ -21,7 +21,7 @@ mod share;
 pub use accusation::{Accusation, Matter};
 pub use controls::{Controls, wanted};
 pub use credits::Credits;
-pub use evidence::{HOT_FOR_CERTAIN, matter, suspicion};
+pub use evidence::{HOT_FOR_CERTAIN, evidence_of, matter, suspicion};
 pub use grant::{Grant, GrantedCredits};
 pub use ladder::{Case, Event, Rung, Verdict, Warning, step};
 pub use otherwise::{Otherwise, otherwise};

@@ -2,7 +2,7 @@
 
 use crate::evidence::process::Process;
 use crate::evidence::{Evidence, Fact, Strength};
-use crate::judge::{Matter, suspicion};
+use crate::judge::{Matter, evidence_of, suspicion};
 use crate::units::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -66,24 +66,12 @@ impl Dossier {
             .collect();
         if kept.len() < self.evidence.len() {
             self.evidence = kept;
-            let mut told = std::mem::take(&mut self.told);
-            told.retain(|of, told| {
-                let left = suspicion(&self.of(*of), Some(Duration::MAX));
-                left.is_some_and(|left| {
-                    *told = left.min(*told);
-                    true
-                })
+            self.told.retain(|matter, told| {
+                let left = suspicion(&evidence_of(*matter, &self.evidence), Some(Duration::MAX));
+                *told = left.unwrap_or(*told).min(*told);
+                left.is_some()
             });
-            self.told = told;
         }
-    }
-
-    /// The evidence of one matter.
-    pub(super) fn of(&self, matter: Matter) -> Vec<Evidence> {
-        let of_network = matter == Matter::Network;
-        let all = self.evidence.iter().copied();
-        all.filter(|one| one.fact.is_of_network() == of_network)
-            .collect()
     }
 }
 
