@@ -77,12 +77,9 @@ fn looker() -> impl FnMut(&Servers) -> std::io::Result<Groups> {
             None => Helper::start(command(OURSELVES.as_ref(), WORK))?,
         };
         asked.give(servers)?;
-        loop {
-            if let Some(groups) = asked.answer(None)? {
-                helper = Some(asked);
-                return Ok(groups);
-            }
-        }
+        let groups = asked.answer()?;
+        helper = Some(asked);
+        Ok(groups)
     }
 }
 

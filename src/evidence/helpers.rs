@@ -77,7 +77,7 @@ impl<J: Serialize, A: DeserializeOwned> Helpers<J, A> {
     pub fn try_out(&mut self, job: &J, patience: Duration) -> std::io::Result<()> {
         let mut helper = Helper::start((self.program)())?;
         helper.give(job)?;
-        if helper.answer(Some(patience))?.is_none() {
+        if helper.answer_within(patience)?.is_none() {
             return Err(std::io::ErrorKind::TimedOut.into());
         }
         self.free = Some(helper);
@@ -95,7 +95,7 @@ impl<J: Serialize, A: DeserializeOwned> Helpers<J, A> {
         };
         let answer = helper
             .give(job)
-            .and_then(|()| helper.answer(Some(patience)));
+            .and_then(|()| helper.answer_within(patience));
         match answer {
             Ok(Some(answer)) => {
                 self.free = Some(helper);
@@ -115,7 +115,7 @@ impl<J: Serialize, A: DeserializeOwned> Helpers<J, A> {
         let mut answers = Vec::new();
         let mut still = BTreeMap::new();
         for (server, mut helper) in std::mem::take(&mut self.held) {
-            match helper.answer(Some(Duration::ZERO)) {
+            match helper.answer_within(Duration::ZERO) {
                 Ok(Some(answer)) => {
                     answers.push((server, answer));
                     self.free.get_or_insert(helper);

@@ -125,7 +125,7 @@ fn a_program_file_named_to_paint_on_a_terminal_is_told_escaped() {
     let command = helpers::command(Path::new(env!("CARGO_BIN_EXE_hubwarden")), insight::WORK);
     let mut helper: Helper<Servers, Groups> = Helper::start(command).unwrap();
     helper.give(&vec![(bed.id, bed.directory.clone())]).unwrap();
-    let groups = helper.answer(Some(Duration::from_secs(60))).unwrap();
+    let groups = helper.answer_within(Duration::from_secs(60)).unwrap();
     let groups = groups.expect("an answer");
     let [group] = &groups[&bed.id][..] else {
         panic!("{groups:?}");

@@ -2,6 +2,7 @@
 
 use super::ServeError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -51,27 +52,34 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
         self.line.get_mut().write_all(&line)
     }
 
-    /// Its answer; `None` where there is none in this time. Without a time it is waited for.
+    /// Its answer, however long that takes.
     ///
     /// # Errors
     /// It has ended.
-    pub fn answer(&mut self, patience: Option<Duration>) -> std::io::Result<Option<A>> {
-        let patience = patience.map(|time| Timespec {
-            tv_sec: time.as_secs() as i64,
-            tv_nsec: time.subsec_nanos().into(),
-        });
-        let mut ready = [PollFd::new(self.line.get_ref(), PollFlags::IN)];
-        match poll(&mut ready, patience.as_ref()) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
-        }
-        // Once it writes, it writes a whole line.
+    pub fn answer(&mut self) -> std::io::Result<A> {
+        // It writes a whole line, or nothing.
         let mut line = Vec::new();
         if self.line.read_until(b'\n', &mut line)? == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        Ok(Some(serde_json::from_slice(&line)?))
+        Ok(serde_json::from_slice(&line)?)
+    }
+
+    /// Its answer; `None` where there is none in this time.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn answer_within(&mut self, patience: Duration) -> std::io::Result<Option<A>> {
+        let patience = Timespec {
+            tv_sec: patience.as_secs() as i64,
+            tv_nsec: patience.subsec_nanos().into(),
+        };
+        let mut ready = [PollFd::new(self.line.get_ref(), PollFlags::IN)];
+        // A signal to the daemon is no word of the helper's.
+        match retry_on_intr(|| poll(&mut ready, Some(&patience)))? {
+            0 => Ok(None),
+            _ => self.answer().map(Some),
+        }
     }
 }
 
