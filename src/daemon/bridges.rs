@@ -58,15 +58,14 @@ impl Asking {
     }
 
     /// The engines to begin to ask; each is under way until it is told of as done.
-    fn begin(&mut self, engines: &[Engine], now: Time) -> Vec<Engine> {
+    fn begin(&mut self, engines: impl FnOnce() -> Vec<Engine>, now: Time) -> Vec<Engine> {
         if self.missing.is_empty() {
             return Vec::new();
         }
-        let due = |engine: &Engine| self.rests.get(engine).is_none_or(|until| *until <= now);
-        let due: Vec<Engine> = engines.iter().copied().filter(due).collect();
-        due.into_iter()
-            .filter(|engine| self.under_way.insert(*engine))
-            .collect()
+        let rests = |engine: &Engine| self.rests.get(engine).is_some_and(|until| now < *until);
+        let mut due = engines();
+        due.retain(|engine| !rests(engine) && self.under_way.insert(*engine));
+        due
     }
 
     /// It could not be asked.
@@ -96,8 +95,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Asks for the bridges of networks that no interface here is named as.
     pub(super) fn ask_for_bridges(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
-        let engines = with_networks(&inner.config.hub);
-        for engine in inner.networks.asking.begin(&engines, now()) {
+        let Inner {
+            networks, config, ..
+        } = &mut *inner;
+        let engines = || with_networks(&config.hub);
+        for engine in networks.asking.begin(engines, now()) {
             let daemon = Rc::clone(self);
             tokio::task::spawn_local(async move {
                 while daemon.ask_engine(engine).await {
@@ -168,6 +170,10 @@ mod tests {
 
     const BOTH: [Engine; 2] = [Engine::Docker, Engine::Podman];
 
+    fn both() -> Vec<Engine> {
+        BOTH.to_vec()
+    }
+
     fn at(seconds: u64) -> Time {
         Time(Duration::from_secs(seconds))
     }
@@ -188,11 +194,11 @@ mod tests {
     fn engines_are_asked_once_at_a_time_and_only_for_what_is_missing() {
         let mut asking = Asking::default();
         asking.note(&[bridge(3)], missing(&[]), at(0));
-        assert_eq!(asking.begin(&BOTH, at(0)), []);
+        assert_eq!(asking.begin(both, at(0)), []);
         asking.note(&[bridge(3)], missing(&["hub"]), at(1));
-        assert_eq!(asking.begin(&BOTH, at(1)), BOTH);
+        assert_eq!(asking.begin(both, at(1)), BOTH);
         asking.under_way.remove(&Engine::Docker);
-        assert_eq!(asking.begin(&BOTH, at(2)), [Engine::Docker]);
+        assert_eq!(asking.begin(both, at(2)), [Engine::Docker]);
     }
 
     #[test]
@@ -202,13 +208,13 @@ mod tests {
         asking.note(&[], missing(&["hub"]), at(0));
         asking.failed(Engine::Podman, at(0), at(20));
         asking.failed(Engine::Docker, at(20), at(20));
-        assert_eq!(asking.begin(&BOTH, at(20)), [Engine::Docker]);
-        assert_eq!(asking.begin(&BOTH, at(49)), []);
-        assert_eq!(asking.begin(&BOTH, at(50)), [Engine::Podman]);
+        assert_eq!(asking.begin(both, at(20)), [Engine::Docker]);
+        assert_eq!(asking.begin(both, at(49)), []);
+        assert_eq!(asking.begin(both, at(50)), [Engine::Podman]);
         asking.under_way.clear();
         asking.failed(Engine::Podman, at(60), at(61));
-        assert_eq!(asking.begin(&BOTH, at(70)), [Engine::Docker]);
-        assert_eq!(asking.begin(&BOTH, at(71)), [Engine::Podman]);
+        assert_eq!(asking.begin(both, at(70)), [Engine::Docker]);
+        assert_eq!(asking.begin(both, at(71)), [Engine::Podman]);
     }
 
     #[test]
