@@ -6,7 +6,7 @@ use crate::figure;
 use hubwarden::act::{ActError, CpuControl, Owner};
 use hubwarden::config::Config;
 use hubwarden::daemon::{Parts, Store, run as run_daemon};
-use hubwarden::egress::{Monitor, Nft};
+use hubwarden::egress::{Keeper, Nft};
 use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
 use hubwarden::judge::Controls;
 use hubwarden::report::Journal;
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -115,7 +116,7 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
     std::mem::forget(ask);
     let (_refuse, refusals) = mpsc::channel(1);
     let (_ask_name, asked) = mpsc::channel(1);
-    let (_intrude, intrusions) = mpsc::channel(1);
+    let (_repair, repairs) = mpsc::channel(1);
     let config = Config {
         mode: Mode::Enforce,
         ..Config::default()
@@ -133,25 +134,21 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
         refusals,
         asked,
         answers: Default::default(),
-        intrusions,
+        repairs,
         commands,
     }
 }
 
 /// The same, told of what others do to its packet rules, which it does not own, as before kernel
-/// 6.9. Within a runtime.
+/// 6.9.
 pub fn told_of_intrusions(root: &Path, state: &Path) -> Parts<Map, Map> {
-    let nft = Nft::open().expect("nftables");
-    let mut monitor = Monitor::listen(nft.port().expect("a number")).expect("a monitor");
-    let (tell, intrusions) = mpsc::channel(64);
-    tokio::spawn(async move {
-        while let Ok(intrusion) = monitor.next().await {
-            let _ = tell.send(intrusion).await;
-        }
-    });
+    let nft = Arc::new(Mutex::new(Nft::open().expect("nftables")));
+    let keeper = Keeper::open(Arc::clone(&nft)).expect("a keeper");
+    let (tell, repairs) = mpsc::channel(64);
+    std::thread::spawn(move || keeper.run(&tell).expect("all changes heard"));
     Parts {
         firewall: Box::new(nft),
-        intrusions,
+        repairs,
         ..parts(root, state)
     }
 }

@@ -6,7 +6,7 @@ use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
 use crate::config::Config;
 use crate::daemon::{self, Parts, Store};
 use crate::egress::names::{Asked, Counts, Reader};
-use crate::egress::{Intrusion, Monitor, Nft, Refusal};
+use crate::egress::{Keeper, Nft, Refusal, Repair};
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,6 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
         let (ask, commands) = mpsc::channel(16);
         let bus = SdBus::new(connection.clone());
         let firewall = firewall(&journal)?;
-        let intrusions = intrusions(&firewall, &journal);
         let firewall = Arc::new(Mutex::new(firewall));
         let answers = Arc::default();
         let parts = Parts {
@@ -38,7 +37,7 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
             units: bus,
             asked: names(&firewall, config.egress.dns_queue, &answers, &journal),
             answers,
-            intrusions,
+            repairs: repairs(&firewall, &journal),
             firewall: Box::new(firewall),
             refusals: refusals(config.egress.log_group, &journal),
             journal,
@@ -108,36 +107,34 @@ fn firewall(journal: &Journal) -> Result<Nft, Failure> {
     Ok(firewall)
 }
 
-/// What others do to the packet rules, as the kernel tells of it.
-fn intrusions(firewall: &Nft, journal: &Journal) -> mpsc::Receiver<Intrusion> {
-    let (sender, intrusions) = mpsc::channel(64);
-    match firewall.port().and_then(Monitor::listen) {
-        Ok(mut monitor) => {
-            tokio::spawn(async move {
-                loop {
-                    match monitor.next().await {
-                        Ok(intrusion) => {
-                            if sender.send(intrusion).await.is_err() {
-                                return;
-                            }
-                        }
-                        Err(error) => {
-                            complain(format_args!(
-                                "hubwarden: changes by others are only seen at each tick: {error}"
-                            ));
-                            return;
-                        }
-                    }
-                }
-            });
-        }
+/// Puts back what others do to the packet rules on a thread of its own, so that no repair waits for
+/// the daemon's loop; what was done comes out of the queue.
+fn repairs(firewall: &Arc<Mutex<Nft>>, journal: &Journal) -> mpsc::Receiver<Repair> {
+    let (sender, repairs) = mpsc::channel(64);
+    let blind = |error: &dyn std::fmt::Display| {
+        let message = format!("Changes of the packet rules are only seen at each tick: {error}.");
+        Entry::new(Kind::Trouble, Level::Error, message)
+    };
+    let keeper = match Keeper::open(Arc::clone(firewall)) {
+        Ok(keeper) => keeper,
         Err(error) => {
-            let message =
-                format!("Changes of the packet rules are only seen at each tick: {error}.");
-            journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
+            journal.tell(blind(&error));
+            return repairs;
         }
+    };
+    let told = journal.clone();
+    let keep = move || {
+        if let Err(error) = keeper.run(&sender) {
+            told.tell(blind(&error));
+        }
+    };
+    if let Err(error) = std::thread::Builder::new()
+        .name("keeper".into())
+        .spawn(keep)
+    {
+        journal.tell(blind(&error));
     }
-    intrusions
+    repairs
 }
 
 /// Reads resolvers' answers on a thread of its own, so that no answer waits for the daemon's loop;

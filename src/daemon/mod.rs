@@ -56,7 +56,7 @@ use crate::config::Config;
 use crate::control::Command;
 use crate::egress::lists::List;
 use crate::egress::names::{Asked, Counts};
-use crate::egress::{Admitted, Firewall, Intrusion, Refusal};
+use crate::egress::{Admitted, Firewall, Refusal, Repair};
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName};
 use crate::judge::{Case, Grant};
@@ -97,8 +97,8 @@ pub struct Parts<C, U> {
     pub asked: mpsc::Receiver<Asked>,
     /// What became of resolvers' answers.
     pub answers: Arc<Counts>,
-    /// Who else changed the packet rules.
-    pub intrusions: mpsc::Receiver<Intrusion>,
+    /// Who else changed the packet rules, and what was put back.
+    pub repairs: mpsc::Receiver<Repair>,
     /// What people ask.
     pub commands: mpsc::Receiver<Command>,
 }
@@ -145,7 +145,7 @@ struct Daemon<C, U> {
 struct Inlets {
     refusals: mpsc::Receiver<Refusal>,
     asked: mpsc::Receiver<Asked>,
-    intrusions: mpsc::Receiver<Intrusion>,
+    repairs: mpsc::Receiver<Repair>,
     commands: mpsc::Receiver<Command>,
 }
 
@@ -179,6 +179,8 @@ struct Inner {
     answers: Arc<Counts>,
     /// They are being compared.
     auditing: bool,
+    /// They are to be compared again after that.
+    audit_again: bool,
     slices: Vec<CgroupId>,
     resolvers: Vec<IpAddr>,
     /// The queue that answers are read from; it was bound at the start.
@@ -259,6 +261,7 @@ impl<C, U> Daemon<C, U> {
                 networks: containers::Networks::default(),
                 answers: parts.answers,
                 auditing: false,
+                audit_again: false,
                 slices: Vec::new(),
                 resolvers: Vec::new(),
                 dns_queue,
@@ -296,7 +299,7 @@ impl<C, U> Daemon<C, U> {
         let inlets = Inlets {
             refusals: parts.refusals,
             asked: parts.asked,
-            intrusions: parts.intrusions,
+            repairs: parts.repairs,
             commands: parts.commands,
         };
         Ok((daemon, inlets))

@@ -3,7 +3,7 @@
 use super::resolvers::resolvers;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::egress::{Audited, Damage, Intrusion, Writer};
+use crate::egress::{Audited, Damage, Error, Repair, Writer};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
 use std::collections::BTreeSet;
@@ -11,26 +11,32 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Somebody else wrote to our table: mends it at once, not at the next tick.
-    pub(super) fn intruded(
-        self: &Rc<Self>,
-        intrusion: Intrusion,
-        more: &mut mpsc::Receiver<Intrusion>,
-    ) {
+    /// Somebody else wrote to our table, and what that broke is put back already: tells of it, and
+    /// sees whether that was all.
+    pub(super) fn intruded(self: &Rc<Self>, repair: Repair, more: &mut mpsc::Receiver<Repair>) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.off || !inner.loaded {
+            return;
+        }
         let mut by = BTreeSet::new();
         let mut damage = Damage::default();
-        let mut next = Some(intrusion);
-        while let Some(intrusion) = next {
-            if let Intrusion::By(writer, done) = intrusion {
-                by.insert(writer);
-                damage.merge(done);
+        let mut failed = false;
+        let mut next = Some(repair);
+        while let Some(repair) = next {
+            failed |= repair.outcome.is_err();
+            if !matches!(repair.outcome, Ok(false)) {
+                by.extend(repair.by);
+                damage.merge(repair.damage);
             }
-            // What came meanwhile is mended by the same repair.
+            // What came meanwhile is told in the same line.
             next = more.try_recv().ok();
         }
-        let mut inner = self.inner.borrow_mut();
-        if !inner.off && inner.loaded {
-            inner.repair_egress(&by, &damage);
+        if failed {
+            // Whatever it is, the table whole and anew is the last resort.
+            inner.load_egress();
+        }
+        if !damage.is_empty() && inner.loaded {
+            inner.tell_repaired(&by, &damage.to_string());
         }
         drop(inner);
         // Whether that was all of it takes longer to see, and holds up nobody.
@@ -41,7 +47,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// thousands of servers' elements takes a while, in which the next repair must not wait.
     pub(super) fn audit_egress(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
-        if inner.off || !inner.loaded || inner.auditing {
+        if inner.off || !inner.loaded {
+            return;
+        }
+        if inner.auditing {
+            inner.audit_again = true;
             return;
         }
         let audit = match inner.firewall.audit() {
@@ -59,9 +69,15 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             inner.auditing = false;
             match audited {
                 Ok(Ok(audited)) => inner.audited(audited),
+                // The next tick sees that the rules are others than were compared last.
+                Ok(Err(Error::Overtaken { .. })) => {}
                 Ok(Err(error)) => inner.egress_trouble("Reading the packet rules back", &error),
                 // Only when the daemon ends.
-                Err(_) => {}
+                Err(_) => return,
+            }
+            if std::mem::take(&mut inner.audit_again) {
+                drop(inner);
+                daemon.audit_egress();
             }
         });
     }
@@ -98,26 +114,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
-    /// Puts back what others are known to have undone.
-    fn repair_egress(&mut self, by: &BTreeSet<Writer>, damage: &Damage) {
-        if damage.is_empty() {
-            return;
-        }
-        match self.firewall.repair(damage) {
-            Ok(false) => {}
-            // First the rules, then the words.
-            Ok(true) => self.tell_repaired(by, &damage.to_string()),
-            // Whatever it is, the table whole and anew is the last resort.
-            Err(_) => {
-                self.load_egress();
-                if self.loaded {
-                    self.tell_repaired(by, &damage.to_string());
-                }
-            }
-        }
-        self.note_generation();
-    }
-
     /// What comparing the rules with what was installed found. Of rules that were changed since
     /// it says nothing; the next tick sees that they were.
     fn audited(&mut self, audited: Audited) {

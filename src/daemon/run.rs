@@ -61,7 +61,7 @@ where
     let mut alive = ticker(watchdog_interval());
     let mut refusals_open = true;
     let mut asked_open = true;
-    let mut intrusions_open = true;
+    let mut repairs_open = true;
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
@@ -73,9 +73,9 @@ where
                 ready?.clear_ready();
                 daemon.poll_tree();
             }
-            intrusion = inlets.intrusions.recv(), if intrusions_open => match intrusion {
-                Some(intrusion) => daemon.intruded(intrusion, &mut inlets.intrusions),
-                None => intrusions_open = false,
+            repair = inlets.repairs.recv(), if repairs_open => match repair {
+                Some(repair) => daemon.intruded(repair, &mut inlets.repairs),
+                None => repairs_open = false,
             },
             command = inlets.commands.recv() => match command {
                 Some(command) => daemon.command(command),

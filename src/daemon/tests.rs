@@ -339,7 +339,7 @@ impl Node {
         let (journal, entries) = Journal::queue();
         let (_, refusals) = mpsc::channel(1);
         let (_, asked) = mpsc::channel(1);
-        let (_, intrusions) = mpsc::channel(1);
+        let (_, repairs) = mpsc::channel(1);
         let (_, commands) = mpsc::channel(1);
         let parts = Parts {
             config: self.config.clone(),
@@ -353,7 +353,7 @@ impl Node {
             refusals,
             asked,
             answers: Arc::default(),
-            intrusions,
+            repairs,
             commands,
         };
         let (daemon, _) = Daemon::new(parts).unwrap();

@@ -141,9 +141,22 @@ pub enum Error {
         /// How many times.
         tries: u32,
     },
+    /// The rules were written anew while they were read: what was read is out of date.
+    #[error("cannot {attempt}: they were written anew meanwhile; read them again")]
+    Overtaken {
+        /// What was attempted.
+        attempt: &'static str,
+    },
 }
 
 impl Error {
+    /// An error of the standard library's, which keeps the kernel's answer as a number; 0 for any
+    /// other.
+    pub(super) fn of_io(attempt: &'static str, error: &std::io::Error) -> Self {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        Self::Socket { attempt, errno }
+    }
+
     /// The kernel's errno, where it gave one.
     pub fn errno(&self) -> Option<Errno> {
         match self {

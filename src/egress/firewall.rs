@@ -120,7 +120,8 @@ pub trait Firewall: Send {
     /// [`Error::NotLoaded`], or the kernel's refusal.
     fn repair(&mut self, damage: &Damage) -> Result<bool, Error>;
 
-    /// A verification to be run on another thread, of what is installed at this moment.
+    /// A verification to be run on another thread, of what is installed at this moment. It ends early,
+    /// with [`Error::Overtaken`], if the table is written meanwhile.
     ///
     /// # Errors
     /// [`Error::NotLoaded`], or the kernel cannot be asked.
@@ -147,8 +148,8 @@ pub trait Firewall: Send {
     /// The table could not be read. Nothing is lost by that.
     fn refused(&mut self) -> Result<Vec<Refused>, Error>;
 
-    /// Senders that at least `least` hosts lately did not answer, and how many of those were tried
-    /// in the time `since`. Well under a millisecond where nobody scans.
+    /// Senders that at least `least` hosts lately did not answer, or one host on at least so many
+    /// ports, and how many of those were tried in the time `since`. Well under a millisecond where nobody scans.
     ///
     /// # Errors
     /// The table could not be read.

@@ -44,8 +44,8 @@ impl Listener {
         let Netlink { fd, buffer, .. } = netlink;
         // SAFETY: an `OwnedFd` is an open descriptor, and stays the same one until it is dropped
         // with the `AsyncFd` that now owns it.
-        let fd =
-            unsafe { AsyncFd::register(fd) }.map_err(|error| failed(attempt, &error.into()))?;
+        let fd = unsafe { AsyncFd::register(fd) }
+            .map_err(|error| Error::of_io(attempt, &error.into()))?;
         Ok(Self {
             fd,
             buffer,
@@ -64,7 +64,7 @@ impl Listener {
                 .fd
                 .readable()
                 .await
-                .map_err(|error| failed(attempt, &error))?;
+                .map_err(|error| Error::of_io(attempt, &error))?;
             match receive(ready.get_inner(), &mut self.buffer, MsgFlags::empty()) {
                 Ok(length) => {
                     drop(ready);
@@ -81,10 +81,4 @@ impl Listener {
             }
         }
     }
-}
-
-/// The number of an error from the operating system; 0 for any other.
-fn failed(attempt: &'static str, error: &std::io::Error) -> Error {
-    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    Error::Socket { attempt, errno }
 }

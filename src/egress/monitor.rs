@@ -57,6 +57,14 @@ pub struct Monitor {
     lost: bool,
 }
 
+/// A socket that keeps changes until they are read.
+pub(super) fn joined() -> Result<Netlink, Error> {
+    let netlink = Netlink::of(SockProtocol::NetlinkNetFilter, SockFlag::SOCK_NONBLOCK)?;
+    let netlink = netlink.with_queue(RECEIVE_QUEUE)?;
+    netlink.join(NFNLGRP_NFTABLES)?;
+    Ok(netlink)
+}
+
 impl Monitor {
     /// Listen; the socket with the port `own` ([`Nft::port`](super::Nft::port)) is not another.
     ///
@@ -66,15 +74,29 @@ impl Monitor {
     /// # Errors
     /// [`Error::Socket`].
     pub fn listen(own: u32) -> Result<Self, Error> {
-        let netlink = Netlink::of(SockProtocol::NetlinkNetFilter, SockFlag::SOCK_NONBLOCK)?;
-        let netlink = netlink.with_queue(RECEIVE_QUEUE)?;
-        netlink.join(NFNLGRP_NFTABLES)?;
+        Self::on(joined()?, own)
+    }
+
+    /// The same with a socket that has listened since before.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O.
+    pub(super) fn on(joined: Netlink, own: u32) -> Result<Self, Error> {
         Ok(Self {
-            listener: Listener::on(netlink, "read changes of the rules")?,
+            listener: Listener::on(joined, "read changes of the rules")?,
             reader: Reader::new(own),
             waiting: VecDeque::new(),
             lost: false,
         })
+    }
+
+    /// The next changes by others, all that came at one go. Cancelling loses none.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub async fn next_ones(&mut self) -> Result<Vec<Intrusion>, Error> {
+        let first = self.next().await?;
+        Ok([first].into_iter().chain(self.waiting.drain(..)).collect())
     }
 
     /// The next change by another. Cancelling loses none.

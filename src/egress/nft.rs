@@ -11,10 +11,11 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::{
-    Admitted, Attempts, Audit, Audited, Bridges, CgroupId, ClassName, Damage, Difference, Error,
-    Firewall, Mode, People, Policy, Refused, Sent, Traffic, bridges,
+    Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Damage, Difference, Error, Firewall,
+    Mode, People, Policy, Refused, Sent, Traffic, bridges,
     encode::{self, Change},
     installed::{Delta, Installed},
+    message::Message,
     names::{self, Dictionary, Queueing},
     readback,
     refused::RefusedCounts,
@@ -23,6 +24,7 @@ use super::{
     socket::Netlink,
     table,
     uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_NETDEV, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
+    writings::Writings,
 };
 use changes::{by_family, by_set, is_drift, messages};
 #[cfg(any(test, fuzzing))]
@@ -40,9 +42,6 @@ pub struct Nft {
     queueing: Option<Queueing>,
     /// The names of deny lists.
     dictionary: Dictionary,
-    /// How often addresses of names or servers' queues were written. Each time raises the
-    /// generation.
-    learned: u32,
     /// The devices that packets of shaped classes wait in.
     shaper: Shaper,
     /// The containers of the moment.
@@ -51,6 +50,8 @@ pub struct Nft {
     bridging: Option<Result<(), Errno>>,
     /// How many packets were refused.
     refused: RefusedCounts,
+    /// What was written, for audits beside.
+    writings: Writings,
 }
 
 impl Nft {
@@ -65,11 +66,11 @@ impl Nft {
             flags: 0,
             queueing: None,
             dictionary: Dictionary::default(),
-            learned: 0,
             shaper: Shaper::open()?,
             bridges: Bridges::default(),
             bridging: None,
             refused: RefusedCounts::default(),
+            writings: Writings::default(),
         })
     }
 
@@ -122,10 +123,9 @@ impl Nft {
         if delta.is_empty() {
             return Ok(());
         }
-        match self
-            .netlink
-            .transact(attempt, &messages(&delta, installed.policy())?)
-        {
+        let messages = messages(&delta, installed.policy())?;
+        self.writings.change();
+        match self.netlink.transact(attempt, &messages) {
             Ok(()) => {
                 installed.apply(delta);
                 Ok(())
@@ -137,6 +137,12 @@ impl Nft {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes to the table.
+    fn transact(&mut self, attempt: &'static str, messages: &[Message]) -> Result<(), Error> {
+        self.writings.change();
+        self.netlink.transact(attempt, messages)
     }
 
     fn install(&mut self, attempt: &'static str, mut installed: Installed) -> Result<(), Error> {
@@ -172,7 +178,7 @@ impl Nft {
                 None => messages.extend(encode::remove(family, table::TABLE)?),
             }
         }
-        self.netlink.transact(attempt, &messages)
+        self.transact(attempt, &messages)
     }
 
     /// Asks the kernel once whether it has rules for bridges, as `probe` does for the rest.
@@ -276,7 +282,7 @@ impl Firewall for Nft {
             self.installed = Some(next);
             return Ok(());
         }
-        match self.netlink.transact(attempt, &messages) {
+        match self.transact(attempt, &messages) {
             Ok(()) => {
                 self.installed = Some(next);
                 self.follow_queues();
@@ -293,7 +299,7 @@ impl Firewall for Nft {
         }
         self.bridges = bridges.clone();
         let attempt = "judge other containers";
-        let Some(installed) = &mut self.installed else {
+        let Some(installed) = &self.installed else {
             return Ok(());
         };
         let before = installed.bridges();
@@ -307,9 +313,9 @@ impl Firewall for Nft {
             let (old, new) = (before.elements(policy), bridges.elements(policy));
             let mut messages = by_family(Change::Delete, old.difference(&new))?;
             messages.extend(by_family(Change::Add, new.difference(&old))?);
-            match self.netlink.transact(attempt, &messages) {
+            match self.transact(attempt, &messages) {
                 Ok(()) => {
-                    *installed = next;
+                    self.installed = Some(next);
                     self.follow_queues();
                     return Ok(());
                 }
@@ -347,7 +353,7 @@ impl Firewall for Nft {
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
         let installed = self.installed("verify the egress table")?.clone();
         let expected = self.rulesets(&installed);
-        let audited = verify(&mut self.netlink, &expected)?;
+        let audited = verify(&mut self.netlink, &expected, &self.writings.since_now())?;
         Ok(audited.differences)
     }
 
@@ -367,7 +373,7 @@ impl Firewall for Nft {
                 let elements = elements.map(|(_, set, element)| (set.clone(), element.clone()));
                 messages.extend(by_set(wanted, elements.collect())?);
             }
-            match self.netlink.transact(attempt, &messages) {
+            match self.transact(attempt, &messages) {
                 Ok(()) => return Ok(true),
                 // More has happened than the notice knew.
                 Err(error) if is_drift(&error) => {}
@@ -381,17 +387,11 @@ impl Firewall for Nft {
 
     fn audit(&mut self) -> Result<Audit, Error> {
         let installed = self.installed("audit the egress table")?.clone();
-        let learned = self.learned;
         let expected = self.rulesets(&installed);
         // Opened here: the thread it is used on may be in another network namespace.
         let mut netlink = Netlink::open()?;
-        Ok(Box::new(move || {
-            let audited = verify(&mut netlink, &expected)?;
-            Ok(Audited {
-                generation: audited.generation.wrapping_sub(learned),
-                ..audited
-            })
-        }))
+        let since = self.writings.since_now();
+        Ok(Box::new(move || verify(&mut netlink, &expected, &since)))
     }
 
     fn sent(&mut self) -> Result<Vec<Sent>, Error> {
@@ -426,7 +426,6 @@ impl Firewall for Nft {
     /// What is learned raises the kernel's number too, and changes nothing that anybody should look
     /// at: it is not counted.
     fn generation(&mut self) -> Result<u32, Error> {
-        let generation = self.netlink.generation()?;
-        Ok(generation.wrapping_sub(self.learned))
+        self.writings.generation(&mut self.netlink)
     }
 }

@@ -9,6 +9,7 @@ use super::{
     ruleset::{Element, Ruleset, Set},
     socket::Netlink,
     uapi::*,
+    writings::Since,
 };
 
 const ATTEMPT: &str = "read the egress table";
@@ -17,22 +18,24 @@ const TRIES: u32 = 5;
 /// Read a table whole, and the generation it was of; `None` if it is not there.
 ///
 /// # Errors
-/// [`Error::Unsettled`] if others kept changing rules meanwhile, [`Error::Socket`].
+/// [`Error::Unsettled`] if others kept changing rules meanwhile, [`Error::Overtaken`] if this
+/// writer changed the table since that moment, [`Error::Socket`].
 pub fn read(
     netlink: &mut Netlink,
     family: u8,
     table: &str,
+    since: &Since,
 ) -> Result<(u32, Option<Ruleset>), Error> {
     for _ in 0..TRIES {
-        let before = netlink.generation()?;
-        let found = match read_once(netlink, family, table) {
+        let before = since.generation(netlink)?;
+        let found = match read_once(netlink, family, table, since) {
             Err(Error::Refused {
                 errno: Errno::ENOENT,
                 ..
             }) => None,
             other => Some(other?),
         };
-        if netlink.generation()? == before {
+        if since.generation(netlink)? == before {
             return Ok((before, found));
         }
     }
@@ -56,7 +59,12 @@ pub fn stands(netlink: &mut Netlink, family: u8, table: &str) -> bool {
     found.is_ok()
 }
 
-fn read_once(netlink: &mut Netlink, family: u8, table: &str) -> Result<Ruleset, Error> {
+fn read_once(
+    netlink: &mut Netlink,
+    family: u8,
+    table: &str,
+    since: &Since,
+) -> Result<Ruleset, Error> {
     let request = request(NFT_MSG_GETTABLE, 0, "table", |w| {
         w.text(NFTA_TABLE_NAME, table);
     })?
@@ -104,6 +112,9 @@ fn read_once(netlink: &mut Netlink, family: u8, table: &str) -> Result<Ruleset, 
     })?;
     // What packets fill is not compared, so it need not be read.
     for set in sets.iter_mut().filter(|set| !set.is_dynamic()) {
+        if since.is_overtaken() {
+            return Err(Error::Overtaken { attempt: ATTEMPT });
+        }
         set.elements = elements(netlink, family, table, &set.name)?;
     }
     Ok(Ruleset {
@@ -175,8 +186,8 @@ fn request(
     Message::nft(kind, flags, format!("read {what}"), w)
 }
 
-/// How `found` differs from `expected`.
-pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
+/// How `found` differs from `expected`; in what is timed only if that is known as well.
+pub fn compare(expected: &Ruleset, found: Option<&Ruleset>, timed: bool) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut differ = |object: String, kind| differences.push(Difference { object, kind });
     let Some(found) = found else {
@@ -217,9 +228,9 @@ pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
                 if bare(w) != bare(t) {
                     differ(format!("set {}", w.name), DifferenceKind::Altered);
                 }
-                if w.is_timed() {
+                if w.is_timed() && timed {
                     compare_timed(w, t, &mut differ);
-                } else if !w.is_dynamic() {
+                } else if !w.is_timed() && !w.is_dynamic() {
                     compare_elements(w, t, &mut differ);
                 }
             }

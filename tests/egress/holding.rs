@@ -1,10 +1,15 @@
-//! Others at our table: noticed at once, with who it was.
+//! Others at our table: noticed and put right at once, with who it was.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use hubwarden::egress::{
-    Admitted, CgroupId, Firewall, Intrusion, Mode, Monitor, Nft, Policy, Writer,
+    Admitted, CgroupId, Error, Firewall, Intrusion, Keeper, Mode, Monitor, Nft, Policy, Repair,
+    Writer,
 };
+use tokio::sync::mpsc;
 
 use crate::bed::Netns;
 
@@ -73,6 +78,82 @@ fn whoever_else_changes_the_table_is_named_and_we_ourselves_are_not() {
             assert_eq!(next(&mut monitor).await, None, "{change}: our own repair");
             assert_eq!(nft.verify().unwrap(), [], "{change}");
         }
+    });
+}
+
+#[test]
+fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_was() {
+    let netns = Netns::new();
+    netns.within(|| {
+        let rules = Arc::new(Mutex::new(Nft::open().unwrap()));
+        let keeper = Keeper::open(Arc::clone(&rules)).unwrap();
+        let (tell, mut repairs) = mpsc::channel(4);
+        let kept = std::thread::spawn(move || keeper.run(&tell));
+        load(&mut rules.lock().unwrap());
+        // Whoever waits for repairs here stands for the daemon's loop: it need not come to them.
+        for change in [
+            "delete table inet hubwarden",
+            "flush map inet hubwarden servers2",
+        ] {
+            netns.exec("nft", &change.split(' ').collect::<Vec<_>>());
+            let begun = Instant::now();
+            while !rules.lock().unwrap().verify().unwrap().is_empty() {
+                assert!(
+                    begun.elapsed() < Duration::from_secs(10),
+                    "{change}: not put back"
+                );
+            }
+        }
+        for said in [
+            "the table was deleted",
+            "100 elements of set servers2 were deleted",
+        ] {
+            let Repair {
+                by,
+                damage,
+                outcome,
+            } = repairs.blocking_recv().unwrap();
+            assert!(outcome.unwrap(), "{said}");
+            assert_eq!(damage.to_string(), said);
+            assert!(
+                by.iter().all(|writer| writer.name == "nft") && by.len() == 1,
+                "{by:?}"
+            );
+        }
+
+        // Switched off: what is not to be there is not put back.
+        rules.lock().unwrap().remove().unwrap();
+        netns.exec("nft", &["add", "table", "inet", "hubwarden"]);
+        let repair = repairs.blocking_recv().unwrap();
+        assert!(
+            matches!(repair.outcome, Err(Error::NotLoaded { .. })),
+            "{repair:?}"
+        );
+        assert_eq!(
+            netns.exec("nft", &["list", "ruleset"]),
+            "table inet hubwarden {\n}\n"
+        );
+
+        // A daemon that ends does not listen any more.
+        drop(repairs);
+        netns.exec("nft", &["delete", "table", "inet", "hubwarden"]);
+        kept.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn an_audit_ends_early_when_the_table_is_written_meanwhile() {
+    let netns = Netns::new();
+    netns.within(|| {
+        let mut nft = Nft::open().unwrap();
+        load(&mut nft);
+        let audit = nft.audit().unwrap();
+        assert_eq!(audit().unwrap().differences, []);
+        let audit = nft.audit().unwrap();
+        nft.admit(&[server(200)]).unwrap();
+        assert!(matches!(audit(), Err(Error::Overtaken { .. })));
+        let audit = nft.audit().unwrap();
+        assert_eq!(audit().unwrap().differences, []);
     });
 }
 

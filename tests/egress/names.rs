@@ -389,9 +389,13 @@ fn learning_is_no_change_that_anybody_has_to_look_at() {
     let policy = named_policy(&["*"]);
     let reading = Reading::new(&link.node, &policy, &[], &[alice.admitted(1, "named")]);
     let before = reading.nft().generation().unwrap();
+    let audit = link.node.within(|| reading.nft().audit().unwrap());
     for name in ["good.example", "other.example", "good.example"] {
         ask(&mut alice, "udp", name, "A");
     }
+    // An audit that began before is neither disturbed nor misled by it.
+    let audited = audit().unwrap();
+    assert_eq!((audited.generation, audited.differences), (before, vec![]));
     assert_eq!(
         reading.tally().learned,
         2,

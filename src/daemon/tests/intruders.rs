@@ -1,6 +1,7 @@
 //! Others at the packet rules.
 
 use super::*;
+use crate::egress::Intrusion;
 
 #[test]
 fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a_name() {
@@ -21,10 +22,15 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
             let writer = crate::egress::Writer { pid, name };
             Intrusion::By(writer, Damage::of_the_table())
         };
+        let mut rules = node.firewall.clone();
+        let mut repair = |intrusion| Repair::of([intrusion], &mut rules);
         let (tell, mut more) = mpsc::channel(4);
         alter();
-        tell.try_send(by(12, "firewalld")).unwrap();
-        daemon.intruded(by(11, "nft"), &mut more);
+        let first = repair(by(11, "nft"));
+        assert!(node.firewall.rules().loaded);
+        alter();
+        tell.try_send(repair(by(12, "firewalld"))).unwrap();
+        daemon.intruded(first, &mut more);
         assert!(node.firewall.rules().loaded);
         let told = node.read(&journal);
         assert!(
@@ -36,14 +42,14 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
         );
 
         // Overtaken by a repair, or in doubt: looked at, and nothing is told.
-        daemon.intruded(by(11, "nft"), &mut more);
-        daemon.intruded(Intrusion::Unknown, &mut more);
+        daemon.intruded(repair(by(11, "nft")), &mut more);
+        daemon.intruded(repair(Intrusion::Unknown), &mut more);
         assert_eq!(node.read(&journal), "");
 
         // Seen by comparing alone, once the loop has a moment.
         compared(&daemon).await;
         alter();
-        daemon.intruded(Intrusion::Unknown, &mut more);
+        daemon.intruded(repair(Intrusion::Unknown), &mut more);
         assert!(!node.firewall.rules().loaded);
         compared(&daemon).await;
         assert!(node.firewall.rules().loaded);
@@ -51,9 +57,25 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
         assert!(told.contains("Somebody changed"), "{told}");
         assert!(told.contains("table hubwarden is gone"), "{told}");
 
+        // What could not be put back is loaded anew.
+        let failed = |pid, name: &str| {
+            let attempt = "repair the egress table";
+            let name = name.into();
+            Repair {
+                by: BTreeSet::from([crate::egress::Writer { pid, name }]),
+                damage: Damage::of_the_table(),
+                outcome: Err(crate::egress::Error::NoAnswer { attempt }),
+            }
+        };
+        alter();
+        daemon.intruded(failed(13, "iptables"), &mut more);
+        assert!(node.firewall.rules().loaded);
+        let told = node.read(&journal);
+        assert!(told.contains("iptables (pid 13) changed"), "{told}");
+
         daemon.switch_off("an admin").await.unwrap();
         alter();
-        daemon.intruded(by(11, "nft"), &mut more);
+        daemon.intruded(failed(11, "nft"), &mut more);
         assert!(!node.firewall.rules().loaded, "off is off");
     });
 }

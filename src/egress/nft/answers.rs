@@ -77,7 +77,7 @@ impl Nft {
             return Ok(heard);
         }
         self.netlink.transact(attempt, &names::messages(&news)?)?;
-        self.learned = self.learned.wrapping_add(1);
+        self.writings.aside();
         heard.learned = news.len();
         installed.learned.apply(news, asked, now);
         Ok(heard)

@@ -10,6 +10,7 @@ use crate::egress::{
     socket::Netlink,
     table,
     uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_NETDEV},
+    writings::Since,
 };
 
 /// The tables that should stand, by family; none where one should not be there.
@@ -34,11 +35,15 @@ impl Nft {
     }
 }
 
-/// How the tables differ from that, all read at the same generation.
-pub(super) fn verify(netlink: &mut Netlink, expected: &Expected) -> Result<Audited, Error> {
+/// How the tables differ from what was installed at that moment, all read at the same generation.
+pub(super) fn verify(
+    netlink: &mut Netlink,
+    expected: &Expected,
+    since: &Since,
+) -> Result<Audited, Error> {
     const TRIES: u32 = 5;
     for _ in 0..TRIES {
-        if let Some(audited) = verify_once(netlink, expected)? {
+        if let Some(audited) = verify_once(netlink, expected, since)? {
             return Ok(audited);
         }
     }
@@ -49,10 +54,14 @@ pub(super) fn verify(netlink: &mut Netlink, expected: &Expected) -> Result<Audit
 }
 
 /// `None` if something was changed between two tables.
-fn verify_once(netlink: &mut Netlink, expected: &Expected) -> Result<Option<Audited>, Error> {
+fn verify_once(
+    netlink: &mut Netlink,
+    expected: &Expected,
+    since: &Since,
+) -> Result<Option<Audited>, Error> {
     let mut audited: Option<Audited> = None;
     for (family, expected) in expected {
-        let (generation, found) = readback::read(netlink, *family, table::TABLE)?;
+        let (generation, found) = readback::read(netlink, *family, table::TABLE, since)?;
         let audited = audited.get_or_insert_with(|| Audited {
             generation,
             differences: Vec::new(),
@@ -61,7 +70,9 @@ fn verify_once(netlink: &mut Netlink, expected: &Expected) -> Result<Option<Audi
             return Ok(None);
         }
         let differences = match (expected, found) {
-            (Some(expected), found) => readback::compare(expected, found.as_ref()),
+            (Some(expected), found) => {
+                readback::compare(expected, found.as_ref(), !since.learned_more())
+            }
             (None, None) => Vec::new(),
             (None, Some(_)) => vec![Difference {
                 object: format!("table {}", table::TABLE),

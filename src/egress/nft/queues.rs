@@ -39,7 +39,7 @@ impl Nft {
         }
         let detours = before.detours.clone();
         let after = Shaping { detours, queues };
-        let (netlink, learned) = (&mut self.netlink, &mut self.learned);
+        let (netlink, writings) = (&mut self.netlink, &self.writings);
         let followed = self.shaper.follow(before, &after, || {
             let (old, new) = (shape::elements(before), shape::elements(&after));
             let mut messages = by_set(Change::Delete, without(&old, &new))?;
@@ -48,8 +48,9 @@ impl Nft {
             if messages.is_empty() {
                 return Ok(());
             }
+            writings.change();
             netlink.transact("give servers their queues", &messages)?;
-            *learned = learned.wrapping_add(1);
+            writings.aside();
             Ok(())
         });
         // What failed is made anew when interfaces are looked at next, each tick.
