@@ -45,12 +45,20 @@ pub fn replace(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
 pub fn create(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
     let table = ruleset.table.as_str();
     let mut messages = vec![add_table(table, Some(ruleset.flags), &ruleset.comment)?];
-    // Chains before elements and rules, which lead to them; sets before rules, which look in them.
+    // Chains and sets before rules, which lead to them and look in them. Elements come last: a rule
+    // that looks in a map has the kernel walk all elements that are there (`nf_tables_bind_set`).
     for chain in &ruleset.chains {
         messages.push(add_chain(table, chain)?);
     }
     for (id, set) in (1..).zip(&ruleset.sets) {
         messages.push(add_set(table, set, id)?);
+    }
+    for chain in &ruleset.chains {
+        for (place, rule) in (1..).zip(&chain.rules) {
+            messages.push(add_rule(table, &chain.name, place, rule)?);
+        }
+    }
+    for set in &ruleset.sets {
         messages.extend(elements(
             ruleset.family,
             table,
@@ -58,11 +66,6 @@ pub fn create(ruleset: &Ruleset) -> Result<Vec<Message>, Error> {
             Change::Add,
             &set.elements,
         )?);
-    }
-    for chain in &ruleset.chains {
-        for (place, rule) in (1..).zip(&chain.rules) {
-            messages.push(add_rule(table, &chain.name, place, rule)?);
-        }
     }
     Ok(of_family(ruleset.family, messages))
 }

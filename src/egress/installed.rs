@@ -1,19 +1,22 @@
 //! What was installed, as this process remembers it.
 
+mod place;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Admitted, BitsPerSecond, Bridges, CgroupId, ClassName, Error, People, Person, Policy, bridges,
-    limits,
-    names::{self, Learned},
+    names::Learned,
     people,
     phrases::MARK,
-    ruleset::{Element, Ruleset},
+    ruleset::Ruleset,
     senders::Known,
     sets,
     shape::{self, Shaping},
     table,
 };
+
+pub use place::Place;
 
 /// The whole of what the kernel should hold.
 #[derive(Clone, Debug)]
@@ -224,6 +227,8 @@ impl Installed {
         for set in &mut ruleset.sets {
             if sets::is_of_servers(&set.name) || people::is_of_people(&set.name) {
                 set.size = self.room;
+            } else if sets::is_of_senders(set) {
+                set.size = set.size.max(self.room).min(sets::SENDERS_MAX);
             }
             if let Some(elements) = elements.remove(&set.name) {
                 set.elements = elements;
@@ -232,62 +237,6 @@ impl Installed {
         self.learned
             .fill(&mut ruleset.sets, std::time::Instant::now());
         ruleset
-    }
-
-    /// What should be in a set under a key: an element, or none. `None` where a set's elements are
-    /// not looked up singly; those are the policy's.
-    pub fn element(&self, set: &str, key: &[u8]) -> Option<Option<Element>> {
-        let cgroup_at = |bytes: Option<&[u8]>| {
-            let bytes = bytes?.try_into().ok()?;
-            Some(CgroupId(u64::from_ne_bytes(bytes)))
-        };
-        let value_at = |bytes: Option<&[u8]>| Some(u32::from_ne_bytes(bytes?.try_into().ok()?));
-        if set == sets::GUARDED {
-            let slice = cgroup_at(Some(key)).filter(|slice| self.guarded.contains(slice));
-            return Some(slice.map(sets::guard));
-        }
-        if let Some(services) = self.people.services_in(set) {
-            let service = cgroup_at(Some(key)).filter(|cgroup| services.contains(cgroup));
-            return Some(service.map(sets::guard));
-        }
-        let holds = |level: &u8| {
-            let by_cgroup = [sets::servers(*level), sets::marks(*level)];
-            by_cgroup.iter().any(|name| name == set)
-        };
-        let more = || {
-            names::asking_sets()
-                .into_iter()
-                .chain(limits::received_sets())
-        };
-        let (server, person) = if sets::LEVELS.iter().any(holds) || more().any(|name| name == set) {
-            let cgroup = cgroup_at(Some(key));
-            let slice = cgroup.and_then(|cgroup| self.slices.get(&cgroup));
-            (cgroup, slice.and_then(|uid| self.people.by_uid.get(uid)))
-        } else if sets::LEVELS.iter().any(|level| sets::own(*level) == set) {
-            // The mark comes first.
-            let number = value_at(key.get(..4)).map(|mark| mark & Person::NUMBER_MAX);
-            let person = number.and_then(|number| self.person(number));
-            (cgroup_at(key.get(4..)), person)
-        } else if people::is_of_people(set) {
-            let uid = value_at(Some(key));
-            (None, uid.and_then(|uid| self.people.by_uid.get(&uid)))
-        } else {
-            return None;
-        };
-        let of_server = server.and_then(|cgroup| self.servers.get(&cgroup));
-        let mut elements = of_server
-            .into_iter()
-            .flat_map(|server| sets::elements_of(&self.policy, server))
-            .chain(
-                person
-                    .into_iter()
-                    .flat_map(|person| people::elements_of(&self.policy, person)),
-            );
-        Some(
-            elements
-                .find(|(of, element)| of == set && element.key == key)
-                .map(|(_, element)| element),
-        )
     }
 
     /// What admitting these changes. Those already admitted just so are left out; the last

@@ -16,7 +16,12 @@ pub const LEVELS: [u8; 2] = [2, 3];
 pub const TOLD: &str = "told";
 /// The set of marks whose packets were refused, each with a counter of them.
 pub const REFUSED: &str = "refused";
-const SENDERS_MAX: u32 = 65_535;
+/// Senders that such a set has room for at least. The kernel makes a hash table for all of them when
+/// it makes the set (`nelem_hint` in `nft_rhash_init`), 8 bytes each and a third more, and a dozen of
+/// these sets are made with each table.
+const SENDERS: u32 = 16_384;
+/// Senders that one has room for at most.
+pub const SENDERS_MAX: u32 = 65_535;
 /// How long an element of such a set lives after its sender's last packet.
 const IDLE_MS: u64 = 3_600_000;
 
@@ -115,10 +120,15 @@ pub fn by_mark(name: &str) -> Set {
 pub fn dynamic(name: &str, key_type: u32, key_len: u32) -> Set {
     Set {
         flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
-        size: SENDERS_MAX,
+        size: SENDERS,
         timeout_ms: IDLE_MS,
         ..plain(name, key_type, key_len)
     }
+}
+
+/// Whether packets fill a set with their senders.
+pub fn is_of_senders(set: &Set) -> bool {
+    set.is_dynamic() && set.timeout_ms == IDLE_MS
 }
 
 /// The sets that a policy fills.

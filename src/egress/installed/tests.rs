@@ -49,7 +49,10 @@ fn each_element_of_servers_and_people_is_found_by_its_key_for_a_repair() {
     let mut count = 0;
     for set in installed.ruleset().sets {
         for element in &set.elements {
-            if let Some(found) = installed.element(&set.name, &element.key) {
+            if let Some(found) = installed
+                .place(&set.name)
+                .map(|place| place.element(&element.key))
+            {
                 assert_eq!(found.as_ref(), Some(element), "{}", set.name);
                 count += 1;
             }
@@ -58,7 +61,7 @@ fn each_element_of_servers_and_people_is_found_by_its_key_for_a_repair() {
     // Three for each server; for the slice three, two by uid, four between places; services.
     assert_eq!(count, 6 + 3 + 2 + 4 + 2);
     let stranger = 1001u32.to_ne_bytes();
-    assert_eq!(installed.element("people", &stranger), Some(None));
+    assert_eq!(installed.place("people").unwrap().element(&stranger), None);
     assert_eq!(installed.class_of(3), installed.class_of(1));
 }
 
