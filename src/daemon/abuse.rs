@@ -72,7 +72,7 @@ impl Inner {
             let number = attempts.number;
             let looks = before.get(&number).copied().unwrap_or(0);
             if let Some(fact) = scan_of(&attempts, looks) {
-                if let Fact::Scan { looks, .. } = fact {
+                if let Fact::Scan { looks, .. } | Fact::PortScan { looks, .. } = fact {
                     self.abuse.scanned.insert(number, looks);
                 }
                 facts.push((number, fact));
@@ -137,9 +137,11 @@ fn scan_of(attempts: &Attempts, before: u32) -> Option<Fact> {
         fresh: attempts.fresh,
         answered: attempts.answered,
         port: attempts.port(),
+        ports: attempts.ports_of_one(),
+        fresh_ports: attempts.fresh_ports,
     };
     let before = if attempts.connected { before } else { 0 };
-    scan::fan_out(look, before)
+    scan::look(look, before)
 }
 
 #[cfg(test)]
@@ -152,6 +154,7 @@ mod tests {
             number: 1,
             unanswered: (0..200).map(target).collect(),
             fresh: 40,
+            fresh_ports: 1,
             answered: 0,
             connected,
         }

@@ -168,6 +168,13 @@ pub enum Fact {
         /// At how many looks in a row.
         looks: u32,
     },
+    /// It tries port after port of one host, and most do not answer.
+    PortScan {
+        /// How many ports did not answer within the last minute.
+        ports: u32,
+        /// At how many looks in a row.
+        looks: u32,
+    },
     /// It sends packets in great number.
     Flood {
         /// Packets a second.
@@ -194,7 +201,7 @@ impl Fact {
             Fact::NoPythonInPython => Sense::Binary,
             Fact::Stratum { .. } => Sense::Stratum,
             Fact::Listed => Sense::Pools,
-            Fact::Scan { .. } | Fact::Spoofed { .. } => Sense::Scan,
+            Fact::Scan { .. } | Fact::PortScan { .. } | Fact::Spoofed { .. } => Sense::Scan,
             Fact::Flood { .. } => Sense::Volume,
         }
     }
@@ -203,7 +210,7 @@ impl Fact {
     pub fn is_of_network(&self) -> bool {
         matches!(
             self,
-            Fact::Scan { .. } | Fact::Flood { .. } | Fact::Spoofed { .. }
+            Fact::Scan { .. } | Fact::PortScan { .. } | Fact::Flood { .. } | Fact::Spoofed { .. }
         )
     }
 
@@ -216,6 +223,9 @@ impl Fact {
                 port,
                 looks,
             } if scan::is_sustained(*hosts, *answered, *port, *looks) => Strength::High,
+            Fact::PortScan { ports, looks } if scan::is_sustained_of_ports(*ports, *looks) => {
+                Strength::High
+            }
             Fact::Flood { looks, .. } if *looks >= scan::SUSTAINED => Strength::High,
             Fact::Constants { found } if *found >= CONSTANTS_NEEDED => Strength::High,
             Fact::Stratum { .. } => Strength::High,
@@ -228,6 +238,7 @@ impl Fact {
             | Fact::Unreadable
             | Fact::Listed
             | Fact::Scan { .. }
+            | Fact::PortScan { .. }
             | Fact::Flood { .. }
             | Fact::Spoofed { .. } => Strength::Suspicious,
         }
@@ -281,6 +292,13 @@ impl fmt::Display for Fact {
                 if let Some(port) = port {
                     write!(f, "; nearly all were asked on TCP port {port}")?;
                 }
+                in_a_row(f, *looks)
+            }
+            Fact::PortScan { ports, looks } => {
+                write!(
+                    f,
+                    "it tries port after port of one host: {ports} did not answer within a minute"
+                )?;
                 in_a_row(f, *looks)
             }
             Fact::Flood { rate, looks } => {

@@ -2,19 +2,24 @@
 //!
 //! What separates a scan from a busy program is not how many hosts it speaks with: dask, pip, apt
 //! and a browser speak with many at a time. It is that most of those that a scan tries do not
-//! answer, and that it goes on to others. Of a flood it is that its packets are many and small; a fast
+//! answer, and that it goes on to others; or of one host, that most of its ports do not. Of a flood it is that its packets are many and small; a fast
 //! download answers with as small ones, but the kernel gathers those, and they stay far below.
 
 use super::Fact;
 
 /// So many hosts that do not answer, within a minute, are no accident.
 pub const HOSTS: usize = 64;
+/// So many ports of one host that do not answer, within a minute, are none either: a program that
+/// starts many workers on one host knows which ports they have.
+pub const PORTS: usize = HOSTS;
 /// A scan goes on while so many of them were tried since the last look.
 const FRESH: usize = 8;
 /// What was seen at so many looks in a row is abuse, and nobody's mistake.
 pub const SUSTAINED: u32 = 4;
 /// Of a sustained scan at least so many hosts do not answer, nine in ten of them on one port.
 const MANY: u32 = 128;
+/// Of one host, so many ports.
+const MANY_PORTS: u32 = 512;
 /// And so many times as many as do answer.
 const TIMES: u32 = 4;
 /// Small packets a second that nothing but a flood sends: a download at 10 Gbit/s acknowledges with
@@ -36,10 +41,18 @@ pub struct Look {
     pub answered: usize,
     /// The port that most of those that did not are asked on, and by how many.
     pub port: Option<(u16, usize)>,
+    /// On how many ports one host did not answer, at most.
+    pub ports: usize,
+    /// How many of these were tried since the look before.
+    pub fresh_ports: usize,
 }
 
 /// What a look amounts to, after `before` looks in a row that did.
-pub fn fan_out(look: Look, before: u32) -> Option<Fact> {
+pub fn look(look: Look, before: u32) -> Option<Fact> {
+    fan_out(look, before).or_else(|| all_ports(look, before))
+}
+
+fn fan_out(look: Look, before: u32) -> Option<Fact> {
     let hosts = look.unanswered;
     let most_fail = hosts >= look.answered;
     (hosts >= HOSTS && look.fresh >= FRESH && most_fail).then(|| Fact::Scan {
@@ -53,8 +66,20 @@ pub fn fan_out(look: Look, before: u32) -> Option<Fact> {
     })
 }
 
-fn count(hosts: usize) -> u32 {
-    u32::try_from(hosts).unwrap_or(u32::MAX)
+fn all_ports(look: Look, before: u32) -> Option<Fact> {
+    (look.ports >= PORTS && look.fresh_ports >= FRESH).then(|| Fact::PortScan {
+        ports: count(look.ports),
+        looks: before.saturating_add(1),
+    })
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Whether a scan of one host's ports goes on, and is of no few.
+pub fn is_sustained_of_ports(ports: u32, looks: u32) -> bool {
+    looks >= SUSTAINED && ports >= MANY_PORTS
 }
 
 /// Whether a scan goes on, fails, and asks everybody the same.
@@ -102,8 +127,8 @@ mod tests {
     use super::*;
     use crate::evidence::Strength::{self, High, Suspicious};
 
-    fn strength(look: Look, before: u32) -> Option<Strength> {
-        fan_out(look, before).map(|fact| fact.strength())
+    fn strength(seen: Look, before: u32) -> Option<Strength> {
+        super::look(seen, before).map(|fact| fact.strength())
     }
 
     fn look(unanswered: usize, fresh: usize, answered: usize, on_one_port: usize) -> Look {
@@ -112,7 +137,58 @@ mod tests {
             fresh,
             answered,
             port: Some((22, on_one_port)),
+            ports: 1,
+            fresh_ports: 1,
         }
+    }
+
+    #[test]
+    fn a_scan_of_one_hosts_ports_is_told_from_programs_with_many_connections_to_one_host() {
+        let one = |ports, fresh_ports| Look {
+            ports,
+            fresh_ports,
+            ..look(1, 1, 0, 1)
+        };
+        for (who, seen, first, later) in [
+            ("all ports", one(1_200, 100), Some(Suspicious), Some(High)),
+            (
+                "some ports",
+                one(300, 100),
+                Some(Suspicious),
+                Some(Suspicious),
+            ),
+            ("it is over", one(1_200, 0), None, None),
+            (
+                "40 workers of one host that are down",
+                one(40, 40),
+                None,
+                None,
+            ),
+            (
+                "100 workers that are gone, asked again",
+                one(100, 4),
+                None,
+                None,
+            ),
+        ] {
+            assert_eq!(strength(seen, 0), first, "{who}");
+            assert_eq!(
+                strength(seen, SUSTAINED - 1),
+                later,
+                "{who}, at look after look"
+            );
+        }
+        // Of many hosts, and of many ports of some: the first says more.
+        let both = Look {
+            ports: 600,
+            fresh_ports: 100,
+            ..look(200, 40, 3, 200)
+        };
+        let fact = super::look(both, 0);
+        assert!(
+            matches!(fact, Some(Fact::Scan { hosts: 200, .. })),
+            "{fact:?}"
+        );
     }
 
     #[test]
@@ -187,7 +263,7 @@ mod tests {
                 port,
                 looks,
             };
-            assert_eq!(fan_out(look(200, 40, 3, asked), 0), Some(fact));
+            assert_eq!(super::look(look(200, 40, 3, asked), 0), Some(fact));
         }
     }
 

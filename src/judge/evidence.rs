@@ -166,6 +166,10 @@ mod tests {
             Just(STRATUM),
             Just(Fact::Listed),
             Just(SCAN),
+            Just(Fact::PortScan {
+                ports: 1_000,
+                looks: 9
+            }),
             Just(Fact::Spoofed { packets: 9 }),
         ]
     }

@@ -45,6 +45,7 @@ fn scanning(number: u32, fresh: usize) -> Attempts {
         number,
         unanswered: (0..200).map(target).collect(),
         fresh,
+        fresh_ports: 1,
         answered: 4,
         connected: true,
     }

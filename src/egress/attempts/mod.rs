@@ -44,6 +44,8 @@ pub struct Attempts {
     pub unanswered: BTreeMap<IpAddr, BTreeSet<u16>>,
     /// How many of these hosts were tried since the time that was asked for.
     pub fresh: usize,
+    /// How many ports were tried since then of the host that was asked on most.
+    pub fresh_ports: usize,
     /// How many hosts answered.
     pub answered: usize,
     /// Whether anybody on this node was answered by a host of the kind that most of these are, public
@@ -59,6 +61,20 @@ impl Attempts {
             *ports.entry(*port).or_default() += 1;
         }
         ports.into_iter().max_by_key(|(_, hosts)| *hosts)
+    }
+
+    /// The host that was asked on most ports, and on how many.
+    pub(super) fn most_asked(&self) -> Option<(IpAddr, usize)> {
+        let ports = self
+            .unanswered
+            .iter()
+            .map(|(host, ports)| (*host, ports.len()));
+        ports.max_by_key(|(_, ports)| *ports)
+    }
+
+    /// On how many ports one host was asked at most.
+    pub fn ports_of_one(&self) -> usize {
+        self.most_asked().map_or(0, |(_, ports)| ports)
     }
 
     /// Whether most of the hosts are in these networks.

@@ -69,8 +69,8 @@ fn all_noted(
     Ok(all)
 }
 
-/// Of senders that at least `least` hosts did not answer. Who answered is only read where there is
-/// anybody of whom it matters.
+/// Of senders that at least `least` hosts did not answer, or one host on at least so many ports. Who
+/// answered is only read where there is anybody of whom it matters.
 ///
 /// # Errors
 /// The table could not be read.
@@ -81,7 +81,7 @@ pub fn read(
     since: Duration,
 ) -> Result<Vec<Attempts>, Error> {
     let mut found: BTreeMap<u32, Attempts> = BTreeMap::new();
-    let mut fresh: BTreeSet<(u32, IpAddr)> = BTreeSet::new();
+    let mut fresh: BTreeMap<(u32, IpAddr), usize> = BTreeMap::new();
     for noted in all_noted(netlink, installed, unanswered)? {
         if noted.age < PATIENCE {
             continue;
@@ -90,11 +90,13 @@ pub fn read(
         attempts.number = noted.number;
         let ports = attempts.unanswered.entry(noted.host).or_default();
         ports.extend(noted.port);
-        if noted.age < PATIENCE + since && fresh.insert((noted.number, noted.host)) {
-            attempts.fresh += 1;
+        if noted.age < PATIENCE + since {
+            *fresh.entry((noted.number, noted.host)).or_default() += 1;
         }
     }
-    found.retain(|_, attempts| attempts.unanswered.len() >= least);
+    found.retain(|_, attempts| {
+        attempts.unanswered.len() >= least || attempts.ports_of_one() >= least
+    });
     if found.is_empty() {
         return Ok(Vec::new());
     }
@@ -111,6 +113,14 @@ pub fn read(
             && hosts.insert((noted.number, noted.host))
         {
             attempts.answered += 1;
+        }
+    }
+    for ((number, host), ports) in fresh {
+        if let Some(attempts) = found.get_mut(&number) {
+            attempts.fresh += 1;
+            if attempts.most_asked().is_some_and(|(most, _)| most == host) {
+                attempts.fresh_ports = ports;
+            }
         }
     }
     for attempts in found.values_mut() {

@@ -60,8 +60,10 @@ fn facts(nft: &mut Nft) -> BTreeMap<u32, Fact> {
             fresh: seen.fresh,
             answered: seen.answered,
             port: seen.port(),
+            ports: seen.ports_of_one(),
+            fresh_ports: seen.fresh_ports,
         };
-        Some((seen.number, scan::fan_out(look, 0)?))
+        Some((seen.number, scan::look(look, 0)?))
     };
     let seen = nft.attempts(scan::HOSTS, Duration::from_secs(30)).unwrap();
     seen.into_iter().filter_map(fact).collect()

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hubwarden::egress::{Firewall, Mode, Nft, People, Person, Place, Refused};
+use hubwarden::evidence::Fact;
 
 use super::{PATIENCE, contained, facts, open_policy, scanned, seen, world};
 use crate::bed::{Agent, HOST4, HOST6, Link, Slice};
@@ -109,6 +110,39 @@ fn a_scan_of_a_server_s_is_seen_whether_hosts_say_no_or_nothing_or_are_refused()
         }
         all_are_seen(&mut nft, 1..=4, &format!("{mode:?}"));
     }
+}
+
+#[test]
+fn a_scan_of_one_hosts_ports_is_seen_whether_the_host_says_no_or_the_class_does() {
+    let (link, slice) = (Link::new(), Slice::new());
+    let _host = world(&link);
+    let mut agents: Vec<Agent> = ["a.service", "b.service"]
+        .iter()
+        .map(|unit| Agent::new(&link.node, Some(&slice.cgroup(unit))))
+        .collect();
+    let admitted = (1..).zip(&agents);
+    let servers: Vec<_> = admitted
+        .map(|(number, agent)| agent.admitted(number, "open"))
+        .collect();
+    let mut nft = loaded(
+        &link.node,
+        &open_policy(Mode::Enforce),
+        &[slice.id()],
+        &servers,
+    );
+    // Forty of these are answered; the second are ports that the class does not have.
+    let scans = [(1_960..2_160, 160), (500..600, 100)];
+    for (agent, (ports, _)) in agents.iter_mut().zip(&scans) {
+        let orders: Vec<_> = ports
+            .clone()
+            .map(|port| format!("scan {HOST4} 1 {port}"))
+            .collect();
+        does(agent, &orders);
+    }
+    std::thread::sleep(PATIENCE);
+    let fact = |ports| Fact::PortScan { ports, looks: 1 };
+    let expected = BTreeMap::from([(1, fact(scans[0].1)), (2, fact(scans[1].1))]);
+    assert_eq!(facts(&mut nft), expected);
 }
 
 #[test]
