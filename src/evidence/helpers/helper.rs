@@ -3,6 +3,7 @@
 use super::ServeError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -104,6 +105,7 @@ pub fn serve<J: DeserializeOwned, A: Serialize>(
     mut work: impl FnMut(J) -> A,
 ) -> Result<(), ServeError> {
     close_the_rest();
+    give_up_capabilities().map_err(std::io::Error::from)?;
     let input = std::io::stdin().as_fd().try_clone_to_owned()?;
     let mut output = File::from(input.try_clone()?);
     for line in BufReader::new(File::from(input)).split(b'\n') {
@@ -119,11 +121,48 @@ pub fn serve<J: DeserializeOwned, A: Serialize>(
     Ok(())
 }
 
+/// A helper reads what a hostile process made, and needs no power for that but to read (capset(2), which
+/// holds for the calling thread: here there is no other yet).
+fn give_up_capabilities() -> rustix::io::Result<()> {
+    let needed = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+    let CapabilitySets {
+        permitted,
+        effective,
+        ..
+    } = capabilities(None)?;
+    let left = CapabilitySets {
+        permitted: permitted & needed,
+        effective: effective & needed,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, left)
+}
+
 /// A helper may outlive the daemon. What belongs to that must not: the socket that owns the packet
 /// rules keeps them from the next one.
 fn close_the_rest() {
     // SAFETY: called before this process has opened anything but standard input, output and error.
     unsafe {
         nix::libc::syscall(nix::libc::SYS_close_range, 3, nix::libc::c_uint::MAX, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_keeps_what_reading_takes_and_no_other_power() {
+        // Capabilities are a thread's.
+        let left = std::thread::spawn(|| {
+            give_up_capabilities().unwrap();
+            capabilities(None).unwrap()
+        });
+        let left = left.join().unwrap();
+        let had = capabilities(None).unwrap().permitted;
+        let reading = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+        assert_eq!(left.permitted, had & reading);
+        assert_eq!(left.effective & !reading, CapabilitySet::empty());
+        assert_eq!(left.inheritable, CapabilitySet::empty());
     }
 }
