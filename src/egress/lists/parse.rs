@@ -141,14 +141,21 @@ fn reachable(address: IpAddr) -> Result<IpAddr, &'static str> {
 
 /// A host name, in lower case and without what says "and all below it".
 fn name(word: &str) -> Result<String, &'static str> {
-    let word = word.strip_prefix("||").unwrap_or(word);
-    let word = word.strip_suffix('^').unwrap_or(word);
+    let word = match word.strip_prefix("||") {
+        // What an ad blocker's rule says after that is of pages, not of hosts.
+        Some(rule) => rule.split_once('^').map_or(rule, |(host, _)| host),
+        None => word,
+    };
     let word = word.strip_prefix("*.").unwrap_or(word);
     let word = word.strip_prefix('.').unwrap_or(word);
     let word = word.strip_suffix('/').unwrap_or(word);
     let word = word.strip_suffix('.').unwrap_or(word);
-    if word.contains('/') {
-        return Err("a path, which packets do not show");
+    match word.split_once('/') {
+        Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
+            return Err("no network: after / stands a number, up to 32 for IPv4 and 128 for IPv6");
+        }
+        Some(_) => return Err("a path, which packets do not show"),
+        None => {}
     }
     if !word.is_ascii() {
         return Err("not ASCII; write internationalised names as xn--…");
@@ -185,6 +192,7 @@ mod tests {
         let (entries, problems) = read(
             "\u{feff}# a feed\r\n; and another\n! and one more\n// yes\n\n\
              Pool.Example.com\r\n*.wild.example.net\n||adblock.example.org^\n\
+             ||options.example.org^$third-party\n\
              127.0.0.1 localhost\n0.0.0.0 hosts.example.com second.example.com # both\n\
              192.0.2.7\n198.51.100.0/24 # a network\n2001:db8::/32\n\
              192.0.2.9:3333\n[2001:db9::1]:14444\nname.example.com:5555\n\
@@ -206,6 +214,7 @@ mod tests {
                 ("adblock.example.org", None),
                 ("hosts.example.com", None),
                 ("name.example.com", Some(5555)),
+                ("options.example.org", None),
                 ("pool.example.com", None),
                 ("scheme.example.com", Some(3333)),
                 ("second.example.com", None),
@@ -218,7 +227,8 @@ mod tests {
     fn what_is_wrong_is_named_by_line_and_passed_over() {
         let (entries, problems) = read(
             "com\n0.0.0.0/0\n127.0.0.1\ngood.example.com\nexample.com/path\n1.2.3.4.5\n\
-             example.com:99999\ntwo words\n192.0.2.1:0\n\u{1b}[31m.example\nmünchen.example\n::/3\n",
+             example.com:99999\ntwo words\n192.0.2.1:0\n\u{1b}[31m.example\nmünchen.example\n::/3\n\
+             192.0.2.0/33\n||a.example/path^\n@@||good.example^\n",
         );
         assert_eq!(entries.len(), 1);
         assert_eq!(
@@ -236,6 +246,10 @@ mod tests {
                 "line 10: \\u{1b}[31m.example: neither a name nor an address",
                 "line 11: münchen.example: not ASCII; write internationalised names as xn--…",
                 "line 12: ::/3: too wide: /8 for IPv4 and /16 for IPv6 at the most",
+                "line 13: 192.0.2.0/33: no network: after / stands a number, up to 32 for IPv4 \
+                 and 128 for IPv6",
+                "line 14: ||a.example/path^: a path, which packets do not show",
+                "line 15: @@||good.example^: neither a name nor an address",
             ]
         );
     }
