@@ -5,8 +5,9 @@ from pathlib import Path
 from product import deb, expect
 
 DROP_IN = "/etc/systemd/system/hubwarden.service.d/no-bpf.conf"
-# A server that rests until told, and then starts a program with a miner's name that rests too.
-SERVER = 'until [ -e "$HOME/go" ]; do sleep 0.5; done; cp /bin/sleep "$HOME/xmrig"; exec "$HOME/xmrig" 600'
+MINER, GO = "/opt/xmrig", "/opt/go"
+# A server that rests until told, and then becomes a program with a miner's name that rests too.
+SERVER = f"read word < {GO}; exec {MINER} 600"
 
 
 def guest(bed):
@@ -17,6 +18,7 @@ def guest(bed):
     bed.put(DROP_IN, "[Service]\nCapabilityBoundingSet=\n"
                      "CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_KILL\n")
     product.install(bed, package=Path("/root/hubwarden.deb"), quick=True)
+    bed.run(f"cp /bin/sleep {MINER}; mkfifo -m 666 {GO}")
     bed.spawn("alice", ["/bin/sh", "-c", SERVER])
     product.wait_guarded(bed, "alice", 30)
 
@@ -28,7 +30,7 @@ def guest(bed):
 
     blind = product.eventually(exec_is_blind, "the status says that BPF is refused", 30)
     bed.report("blind", exec=blind, told=told(), say="\n".join(blind))
-    bed.put("/home/jupyter-alice/go", "")
+    bed.run(f"echo go > {GO}")
     found = product.eventually(told, "the start of a miner's name is told", 30)
     bed.report("found", told=found, hot=product.server_of(bed, "alice")["cpu_cores"], say="\n".join(found))
 
