@@ -62,7 +62,8 @@ impl Keeper {
     /// # Errors
     /// [`Error::Socket`].
     pub fn open(rules: Arc<Mutex<Nft>>) -> Result<Self, Error> {
-        let joined = monitor::joined()?;
+        let (joined, ears) = monitor::joined()?;
+        lock(&rules).hears_by(ears);
         Ok(Self { rules, joined })
     }
 

@@ -57,12 +57,31 @@ pub struct Monitor {
     lost: bool,
 }
 
-/// A socket that keeps changes until they are read.
-pub(super) fn joined() -> Result<Netlink, Error> {
+/// A socket that keeps changes until they are read, and what stops its ears.
+pub(super) fn joined() -> Result<(Netlink, Ears), Error> {
     let netlink = Netlink::of(SockProtocol::NetlinkNetFilter, SockFlag::SOCK_NONBLOCK)?;
     let netlink = netlink.with_queue(RECEIVE_QUEUE)?;
     netlink.join(NFNLGRP_NFTABLES)?;
-    Ok(netlink)
+    let ears = Ears(netlink.try_clone()?);
+    Ok((netlink, ears))
+}
+
+/// The ears of a monitor in the hands of the writer. While somebody listens the kernel writes a message
+/// for each element of a transaction: of 5,000 servers half of the time that it takes, and the monitor
+/// has to read them all only to see that they are our own.
+#[derive(Debug)]
+pub(super) struct Ears(Netlink);
+
+impl Ears {
+    /// Hear nothing from now on. What was said before is kept.
+    pub(super) fn stop(&self) -> Result<(), Error> {
+        self.0.leave(NFNLGRP_NFTABLES)
+    }
+
+    /// Hear again.
+    pub(super) fn open(&self) -> Result<(), Error> {
+        self.0.join(NFNLGRP_NFTABLES)
+    }
 }
 
 impl Monitor {
@@ -74,7 +93,7 @@ impl Monitor {
     /// # Errors
     /// [`Error::Socket`].
     pub fn listen(own: u32) -> Result<Self, Error> {
-        Self::on(joined()?, own)
+        Self::on(joined()?.0, own)
     }
 
     /// The same with a socket that has listened since before.

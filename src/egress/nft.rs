@@ -16,6 +16,7 @@ use super::{
     encode::{self, Change},
     installed::{Delta, Installed},
     message::Message,
+    monitor::Ears,
     names::{self, Dictionary, Queueing},
     readback,
     refused::RefusedCounts,
@@ -52,6 +53,8 @@ pub struct Nft {
     refused: RefusedCounts,
     /// What was written, for audits beside.
     writings: Writings,
+    /// The ears of whoever hears of others' changes.
+    ears: Option<Ears>,
 }
 
 impl Nft {
@@ -71,6 +74,7 @@ impl Nft {
             bridging: None,
             refused: RefusedCounts::default(),
             writings: Writings::default(),
+            ears: None,
         })
     }
 
@@ -108,6 +112,11 @@ impl Nft {
     /// [`Error::Socket`].
     pub fn port(&self) -> Result<u32, Error> {
         self.netlink.port()
+    }
+
+    /// Have this monitor hear nothing of tables that are made anew.
+    pub(super) fn hears_by(&mut self, ears: Ears) {
+        self.ears = Some(ears);
     }
 
     fn installed(&self, attempt: &'static str) -> Result<&Installed, Error> {
@@ -178,7 +187,31 @@ impl Nft {
                 None => messages.extend(encode::remove(family, table::TABLE)?),
             }
         }
-        self.transact(attempt, &messages)
+        self.transact_unheard(attempt, &messages)
+    }
+
+    /// Makes the table anew with stopped ears. Where another wrote at the same time it is made once
+    /// more, and listened to: so what others do to it is undone by that, or heard.
+    fn transact_unheard(
+        &mut self,
+        attempt: &'static str,
+        messages: &[Message],
+    ) -> Result<(), Error> {
+        let Some(ears) = self.ears.take() else {
+            return self.transact(attempt, messages);
+        };
+        let before = self.netlink.generation();
+        let stopped = ears.stop();
+        let written = self.transact(attempt, messages);
+        let opened = ears.open();
+        self.ears = Some(ears);
+        stopped?;
+        opened?;
+        written?;
+        match self.netlink.generation()?.wrapping_sub(before?) {
+            1 => Ok(()),
+            _ => self.transact(attempt, messages),
+        }
     }
 
     /// Asks the kernel once whether it has rules for bridges, as `probe` does for the rest.

@@ -96,6 +96,30 @@ impl Netlink {
             .map_err(failed("listen to a netlink group"))
     }
 
+    /// Be told no more of a multicast group. What was told already can still be read.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn leave(&self, group: libc::c_int) -> Result<(), Error> {
+        option(&self.fd, libc::NETLINK_DROP_MEMBERSHIP, group)
+            .map_err(failed("stop listening to a netlink group"))
+    }
+
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let attempt = "use a netlink socket twice";
+        let fd = self.fd.try_clone();
+        Ok(Self {
+            fd: fd.map_err(|error| Error::of_io(attempt, &error))?,
+            seq: 0,
+            send_queue: 0,
+            buffer: Vec::new(),
+        })
+    }
+
     /// The number that the kernel knows this socket by in its namespace.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! Others at our table: noticed and put right at once, with who it was.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -135,6 +138,48 @@ fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_w
         );
 
         // A daemon that ends does not listen any more.
+        drop(repairs);
+        netns.exec("nft", &["delete", "table", "inet", "hubwarden"]);
+        kept.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn what_another_does_while_the_table_is_made_anew_is_undone_whenever_it_was() {
+    let netns = Netns::new();
+    netns.within(|| {
+        let rules = Arc::new(Mutex::new(Nft::open().unwrap()));
+        let keeper = Keeper::open(Arc::clone(&rules)).unwrap();
+        let (tell, mut repairs) = mpsc::channel(1_000);
+        let kept = std::thread::spawn(move || keeper.run(&tell));
+        load(&mut rules.lock().unwrap());
+        let mut another = Nft::open().unwrap();
+        load(&mut another);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // What it remembers need not stand any more; then its change is a table anew.
+                for slice in (8..)
+                    .map(CgroupId)
+                    .take_while(|_| !over.load(Ordering::Relaxed))
+                {
+                    let _ = another.set_guarded(&[slice]);
+                }
+            });
+            for _ in 0..40 {
+                load(&mut rules.lock().unwrap());
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let begun = Instant::now();
+        while !rules.lock().unwrap().verify().unwrap().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "not put back");
+        }
+        let mut heard = 0;
+        while repairs.try_recv().is_ok() {
+            heard += 1;
+        }
+        assert!(heard > 0, "nobody wrote at the same time");
         drop(repairs);
         netns.exec("nft", &["delete", "table", "inet", "hubwarden"]);
         kept.join().unwrap().unwrap();
