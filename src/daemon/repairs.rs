@@ -15,7 +15,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// sees whether that was all.
     pub(super) fn intruded(self: &Rc<Self>, repair: Repair, more: &mut mpsc::Receiver<Repair>) {
         let mut inner = self.inner.borrow_mut();
-        if inner.off || !inner.loaded {
+        if inner.off {
             return;
         }
         let mut by = BTreeSet::new();
@@ -23,10 +23,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut failed = false;
         let mut next = Some(repair);
         while let Some(repair) = next {
-            failed |= repair.outcome.is_err();
-            if !matches!(repair.outcome, Ok(false)) {
-                by.extend(repair.by);
-                damage.merge(repair.damage);
+            match repair.outcome {
+                // Nothing was to be put back; or the table was not ours yet, and is whole since it is.
+                Ok(false) | Err(Error::NotLoaded { .. }) => {}
+                outcome => {
+                    failed |= outcome.is_err();
+                    by.extend(repair.by);
+                    damage.merge(repair.damage);
+                }
             }
             // What came meanwhile is told in the same line.
             next = more.try_recv().ok();
@@ -35,7 +39,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             // Whatever it is, the table whole and anew is the last resort.
             inner.load_egress();
         }
-        if !damage.is_empty() && inner.loaded {
+        if !damage.is_empty() && (inner.loaded || !failed) {
             inner.tell_repaired(&by, &damage.to_string());
         }
         drop(inner);

@@ -149,7 +149,8 @@ pub trait Firewall: Send {
     fn refused(&mut self) -> Result<Vec<Refused>, Error>;
 
     /// Senders that at least `least` hosts lately did not answer, or one host on at least so many
-    /// ports, and how many of those were tried in the time `since`. Well under a millisecond where nobody scans.
+    /// ports, and how many of those were tried in the time `since`. Well under a millisecond where
+    /// nobody scans.
     ///
     /// # Errors
     /// The table could not be read.
