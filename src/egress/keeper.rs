@@ -63,7 +63,7 @@ impl Keeper {
     /// [`Error::Socket`].
     pub fn open(rules: Arc<Mutex<Nft>>) -> Result<Self, Error> {
         let (joined, ears) = monitor::joined()?;
-        lock(&rules).hears_by(ears);
+        lock(&rules).set_ears(Some(ears));
         Ok(Self { rules, joined })
     }
 
@@ -76,7 +76,7 @@ impl Keeper {
         let port = lock(&rules).port()?;
         let runtime = runtime::Builder::new_current_thread().enable_io().build();
         let runtime = runtime.map_err(|error| Error::of_io("wait for changes of rules", &error))?;
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let mut monitor = Monitor::on(joined, port)?;
             loop {
                 let intrusions = monitor.next_ones().await?;
@@ -85,6 +85,8 @@ impl Keeper {
                     return Ok(());
                 }
             }
-        })
+        });
+        lock(&rules).set_ears(None);
+        ended
     }
 }

@@ -114,9 +114,10 @@ impl Nft {
         self.netlink.port()
     }
 
-    /// Have this monitor hear nothing of tables that are made anew.
-    pub(super) fn hears_by(&mut self, ears: Ears) {
-        self.ears = Some(ears);
+    /// Have this monitor hear nothing of tables that are made anew. Without one nobody is listening,
+    /// and the socket that the ears keep open goes.
+    pub(super) fn set_ears(&mut self, ears: Option<Ears>) {
+        self.ears = ears;
     }
 
     fn installed(&self, attempt: &'static str) -> Result<&Installed, Error> {

@@ -56,7 +56,7 @@ pub enum Sense {
     Stratum,
     /// Addresses and names of pools, as deny lists have them.
     Pools,
-    /// Connections begun to many hosts that do not answer, and false source addresses.
+    /// Connections begun to many hosts, or ports of one, that do not answer, and false source addresses.
     Scan,
     /// How much is sent.
     Volume,
