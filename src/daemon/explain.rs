@@ -5,7 +5,7 @@ use super::entries::{Entry, Guarded};
 use crate::cgroup::CgroupId;
 use crate::control::{Explanation, Sign};
 use crate::evidence::modes::LEAST_OF_EACH;
-use crate::evidence::{CONSTANTS_NEEDED, Strength};
+use crate::evidence::{CONSTANTS_NEEDED, Strength, scan};
 use crate::judge::{HOT_FOR_CERTAIN, otherwise};
 use crate::units::{Cores, Time, in_words};
 use std::collections::BTreeMap;
@@ -96,6 +96,14 @@ impl Inner {
             "suspicious at most: names, arguments, listed hosts, and whatever is found of a \
              server at rest"
                 .to_owned(),
+            format!(
+                "abuse of the network, at rest too: {} hosts, or {} ports of one host, that did \
+                 not answer within a minute, packets in great number, or false source addresses; \
+                 high where a scan or a flood goes on for {} looks",
+                scan::HOSTS,
+                scan::PORTS,
+                scan::SUSTAINED
+            ),
             format!(
                 "evidence stands for {} after it was found last",
                 in_words(config.consequences.stands)

@@ -1,4 +1,4 @@
-"""On Debian's kernel the senses load; RandomX called python is certain, a loop over all rounding modes is not."""
+"""On Debian's kernel RandomX called python is certain, a loop over all rounding modes is not, and starts are told without BPF."""
 
 from pathlib import Path
 
@@ -8,6 +8,13 @@ from product import deb, expect
 ROUNDS = ("import ctypes\nset_mode = ctypes.CDLL('libm.so.6').fesetround\nwhile True:\n"
           " for mode in (0, 0x400, 0x800, 0xc00):\n  set_mode(mode)\n  x = 1.0\n"
           "  for term in range(1, 5000): x += x / term / 3 - 1.0 / term")
+# As where the kernel is locked down: no BPF.
+NO_BPF = ("[Service]\nCapabilityBoundingSet=\n"
+          "CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_KILL\n")
+DROP_IN = "/etc/systemd/system/hubwarden.service.d/no-bpf.conf"
+# A server that rests until told, and then becomes a program with a miner's name that rests too.
+NAMED, GO = "/opt/xmrig", "/opt/go"
+RESTS = f"read word < {GO}; exec {NAMED} 600"
 # Emulated, RandomX fills its 256 MB for as long as this.
 PATIENCE = 150
 
@@ -35,6 +42,31 @@ def guest(bed):
     bed.report("judged", lacks=product.status(bed).get("lacks"), alice=sorted(levels("alice")), bob=sorted(levels("bob")),
                explained=bed.run("hubwarden explain alice").out, shown=bed.run("hubwarden top --once").out,
                told=[record["MESSAGE"] for user in ("alice", "bob") for record in product.story(bed, user) if record.get("EVIDENCE")])
+    without_bpf(bed)
+
+
+def without_bpf(bed):
+    """What the process connector tells of a server that is not hot."""
+    import product
+
+    bed.run("systemctl stop jupyter-alice.service jupyter-bob.service")
+    bed.put(DROP_IN, NO_BPF)
+    bed.run(f"cp /bin/sleep {NAMED}; mkfifo -m 666 {GO}; systemctl daemon-reload; systemctl restart hubwarden", timeout=90)
+    product.wait_active(bed, 60)
+    bed.spawn("carol", ["/bin/sh", "-c", RESTS])
+    product.wait_guarded(bed, "carol", 30)
+
+    def told():
+        return [record["MESSAGE"] for record in product.story(bed, "carol") if "exec" in record.get("EVIDENCE", "")]
+
+    def exec_is_blind():
+        return [why for sense, why in product.status(bed)["lacks"] if sense == "exec"]
+
+    blind = product.eventually(exec_is_blind, "the status says that BPF is refused", 30)
+    bed.report("blind", exec=blind, told=told(), say="\n".join(blind))
+    bed.run(f"echo go > {GO}")
+    found = product.eventually(told, "the start of a miner's name is told", 30)
+    bed.report("named", told=found, cores=product.server_of(bed, "carol")["cpu_cores"], say="\n".join(found))
 
 
 def scenario(vm):
@@ -54,3 +86,8 @@ def scenario(vm):
     for part in ("Evidence of mining: certain", "constants", "rounding", "Without what constants found", "/opt/miner/python"):
         expect(part in text, f"`{part}` is not in what explain says:\n{text}")
     expect("/opt/miner/python" in judged["shown"], f"top does not show what runs:\n{judged['shown']}")
+    blind, named = one["blind"], one["named"]
+    expect(any("the process connector tells of starts instead" in why for why in blind["exec"]), f"exec: {blind['exec']}")
+    expect(blind["told"] == [], f"told before anything was started: {blind['told']}")
+    expect(any("xmrig" in line for line in named["told"]), f"told: {named['told']}")
+    expect(named["cores"] < 0.2, f"carol was looked at for her heat: {named['cores']} cores")
