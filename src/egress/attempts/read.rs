@@ -81,7 +81,8 @@ pub fn read(
     since: Duration,
 ) -> Result<Vec<Attempts>, Error> {
     let mut found: BTreeMap<u32, Attempts> = BTreeMap::new();
-    let mut fresh: BTreeMap<(u32, IpAddr), usize> = BTreeMap::new();
+    // By sender: hosts tried lately, each with how many of its ports.
+    let mut fresh: BTreeMap<u32, BTreeMap<IpAddr, usize>> = BTreeMap::new();
     for noted in all_noted(netlink, installed, unanswered)? {
         if noted.age < PATIENCE {
             continue;
@@ -91,7 +92,8 @@ pub fn read(
         let ports = attempts.unanswered.entry(noted.host).or_default();
         ports.extend(noted.port);
         if noted.age < PATIENCE + since {
-            *fresh.entry((noted.number, noted.host)).or_default() += 1;
+            let hosts = fresh.entry(noted.number).or_default();
+            *hosts.entry(noted.host).or_default() += 1;
         }
     }
     found.retain(|_, attempts| {
@@ -115,15 +117,13 @@ pub fn read(
             attempts.answered += 1;
         }
     }
-    for ((number, host), ports) in fresh {
-        if let Some(attempts) = found.get_mut(&number) {
-            attempts.fresh += 1;
-            if attempts.most_asked().is_some_and(|(most, _)| most == host) {
-                attempts.fresh_ports = ports;
-            }
+    for (number, attempts) in &mut found {
+        if let Some(hosts) = fresh.get(number) {
+            attempts.fresh = hosts.len();
+            let most = attempts.most_asked();
+            let ports = most.and_then(|(host, _)| hosts.get(&host));
+            attempts.fresh_ports = ports.copied().unwrap_or(0);
         }
-    }
-    for attempts in found.values_mut() {
         attempts.connected = match attempts.are_within(&private) {
             true => near,
             false => far,
