@@ -62,8 +62,8 @@ impl Keeper {
     /// # Errors
     /// [`Error::Socket`].
     pub fn open(rules: Arc<Mutex<Nft>>) -> Result<Self, Error> {
-        let (joined, ears) = monitor::joined()?;
-        lock(&rules).set_ears(Some(ears));
+        let (joined, membership) = monitor::joined()?;
+        lock(&rules).set_membership(Some(membership));
         Ok(Self { rules, joined })
     }
 
@@ -86,7 +86,7 @@ impl Keeper {
                 }
             }
         });
-        lock(&rules).set_ears(None);
+        lock(&rules).set_membership(None);
         ended
     }
 }

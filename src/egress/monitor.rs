@@ -57,29 +57,29 @@ pub struct Monitor {
     lost: bool,
 }
 
-/// A socket that keeps changes until they are read, and what stops its ears.
-pub(super) fn joined() -> Result<(Netlink, Ears), Error> {
+/// A socket that keeps changes until they are read, and its membership of the group.
+pub(super) fn joined() -> Result<(Netlink, Membership), Error> {
     let netlink = Netlink::of(SockProtocol::NetlinkNetFilter, SockFlag::SOCK_NONBLOCK)?;
     let netlink = netlink.with_queue(RECEIVE_QUEUE)?;
     netlink.join(NFNLGRP_NFTABLES)?;
-    let ears = Ears(netlink.try_clone()?);
-    Ok((netlink, ears))
+    let membership = Membership(netlink.try_clone()?);
+    Ok((netlink, membership))
 }
 
-/// The ears of a monitor in the hands of the writer. While somebody listens the kernel writes a message
+/// A monitor's membership of the multicast group, in the hands of the writer. While somebody listens the kernel writes a message
 /// for each element of a transaction: of 5,000 servers half of the time that it takes, and the monitor
 /// has to read them all only to see that they are our own.
 #[derive(Debug)]
-pub(super) struct Ears(Netlink);
+pub(super) struct Membership(Netlink);
 
-impl Ears {
+impl Membership {
     /// Hear nothing from now on. What was said before is kept.
-    pub(super) fn stop(&self) -> Result<(), Error> {
+    pub(super) fn leave(&self) -> Result<(), Error> {
         self.0.leave(NFNLGRP_NFTABLES)
     }
 
     /// Hear again.
-    pub(super) fn open(&self) -> Result<(), Error> {
+    pub(super) fn join(&self) -> Result<(), Error> {
         self.0.join(NFNLGRP_NFTABLES)
     }
 }

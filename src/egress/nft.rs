@@ -16,7 +16,7 @@ use super::{
     encode::{self, Change},
     installed::{Delta, Installed},
     message::Message,
-    monitor::Ears,
+    monitor::Membership,
     names::{self, Dictionary, Queueing},
     readback,
     refused::RefusedCounts,
@@ -53,8 +53,8 @@ pub struct Nft {
     refused: RefusedCounts,
     /// What was written, for audits beside.
     writings: Writings,
-    /// The ears of whoever hears of others' changes.
-    ears: Option<Ears>,
+    /// Of the monitor that hears of others' changes.
+    membership: Option<Membership>,
 }
 
 impl Nft {
@@ -74,7 +74,7 @@ impl Nft {
             bridging: None,
             refused: RefusedCounts::default(),
             writings: Writings::default(),
-            ears: None,
+            membership: None,
         })
     }
 
@@ -114,10 +114,10 @@ impl Nft {
         self.netlink.port()
     }
 
-    /// Have this monitor hear nothing of tables that are made anew. Without one nobody is listening,
-    /// and the socket that the ears keep open goes.
-    pub(super) fn set_ears(&mut self, ears: Option<Ears>) {
-        self.ears = ears;
+    /// Have this monitor hear nothing of tables that are made anew; `None` once there is none, whose
+    /// socket would stay open otherwise.
+    pub(super) fn set_membership(&mut self, membership: Option<Membership>) {
+        self.membership = membership;
     }
 
     fn installed(&self, attempt: &'static str) -> Result<&Installed, Error> {
@@ -127,21 +127,20 @@ impl Nft {
     /// Make a change in the kernel, then in memory. Where the kernel's table is not as
     /// remembered, the whole of it is installed anew with the change in it.
     fn change(&mut self, attempt: &'static str, delta: Delta) -> Result<(), Error> {
-        let Some(installed) = &mut self.installed else {
-            return Err(Error::NotLoaded { attempt });
-        };
+        let policy = self.installed(attempt)?.policy();
         if delta.is_empty() {
             return Ok(());
         }
-        let messages = messages(&delta, installed.policy())?;
-        self.writings.change();
-        match self.netlink.transact(attempt, &messages) {
+        let messages = messages(&delta, policy)?;
+        match self.transact(attempt, &messages) {
             Ok(()) => {
-                installed.apply(delta);
+                if let Some(installed) = &mut self.installed {
+                    installed.apply(delta);
+                }
                 Ok(())
             }
             Err(error) if is_drift(&error) => {
-                let mut next = installed.clone();
+                let mut next = self.installed(attempt)?.clone();
                 next.apply(delta);
                 self.install(attempt, next)
             }
@@ -191,25 +190,25 @@ impl Nft {
         self.transact_unheard(attempt, &messages)
     }
 
-    /// Makes the table anew with stopped ears. Where another wrote at the same time it is made once
+    /// Makes the table anew while the monitor does not listen. Where another wrote at the same time it is made once
     /// more, and listened to: so what others do to it is undone by that, or heard.
     fn transact_unheard(
         &mut self,
         attempt: &'static str,
         messages: &[Message],
     ) -> Result<(), Error> {
-        let Some(ears) = self.ears.take() else {
+        let before = self.netlink.generation()?;
+        let Some(membership) = self.membership.take() else {
             return self.transact(attempt, messages);
         };
-        let before = self.netlink.generation();
-        let stopped = ears.stop();
+        // To be heard takes longer, and is no reason not to write.
+        let _ = membership.leave();
         let written = self.transact(attempt, messages);
-        let opened = ears.open();
-        self.ears = Some(ears);
-        stopped?;
-        opened?;
+        let joined = membership.join();
+        self.membership = Some(membership);
         written?;
-        match self.netlink.generation()?.wrapping_sub(before?) {
+        joined?;
+        match self.netlink.generation()?.wrapping_sub(before) {
             1 => Ok(()),
             _ => self.transact(attempt, messages),
         }
