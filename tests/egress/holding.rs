@@ -2,9 +2,10 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -84,28 +85,61 @@ fn whoever_else_changes_the_table_is_named_and_we_ourselves_are_not() {
     });
 }
 
+/// A loaded table with its keeper, in the calling thread's namespace.
+struct Kept {
+    rules: Arc<Mutex<Nft>>,
+    repairs: mpsc::Receiver<Repair>,
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let rules = Arc::new(Mutex::new(Nft::open().unwrap()));
+        let keeper = Keeper::open(Arc::clone(&rules)).unwrap();
+        let (tell, repairs) = mpsc::channel(1_000);
+        let thread = std::thread::spawn(move || keeper.run(&tell));
+        load(&mut rules.lock().unwrap());
+        Self {
+            rules,
+            repairs,
+            thread,
+        }
+    }
+
+    fn rules(&self) -> MutexGuard<'_, Nft> {
+        self.rules.lock().unwrap()
+    }
+
+    fn wait_until_put_back(&self, change: &str) {
+        let begun = Instant::now();
+        while !self.rules().verify().unwrap().is_empty() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "{change}: not put back"
+            );
+        }
+    }
+
+    /// A daemon that ends does not listen any more; the keeper sees it at the next change.
+    fn end(self, netns: &Netns) {
+        drop(self.repairs);
+        netns.exec("nft", &["delete", "table", "inet", "hubwarden"]);
+        self.thread.join().unwrap().unwrap();
+    }
+}
+
 #[test]
 fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_was() {
     let netns = Netns::new();
     netns.within(|| {
-        let rules = Arc::new(Mutex::new(Nft::open().unwrap()));
-        let keeper = Keeper::open(Arc::clone(&rules)).unwrap();
-        let (tell, mut repairs) = mpsc::channel(4);
-        let kept = std::thread::spawn(move || keeper.run(&tell));
-        load(&mut rules.lock().unwrap());
+        let mut kept = Kept::new();
         // Whoever waits for repairs here stands for the daemon's loop: it need not come to them.
         for change in [
             "delete table inet hubwarden",
             "flush map inet hubwarden servers2",
         ] {
             netns.exec("nft", &change.split(' ').collect::<Vec<_>>());
-            let begun = Instant::now();
-            while !rules.lock().unwrap().verify().unwrap().is_empty() {
-                assert!(
-                    begun.elapsed() < Duration::from_secs(10),
-                    "{change}: not put back"
-                );
-            }
+            kept.wait_until_put_back(change);
         }
         for said in [
             "the table was deleted",
@@ -115,7 +149,7 @@ fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_w
                 by,
                 damage,
                 outcome,
-            } = repairs.blocking_recv().unwrap();
+            } = kept.repairs.blocking_recv().unwrap();
             assert!(outcome.unwrap(), "{said}");
             assert_eq!(damage.to_string(), said);
             assert!(
@@ -125,9 +159,9 @@ fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_w
         }
 
         // Switched off: what is not to be there is not put back.
-        rules.lock().unwrap().remove().unwrap();
+        kept.rules().remove().unwrap();
         netns.exec("nft", &["add", "table", "inet", "hubwarden"]);
-        let repair = repairs.blocking_recv().unwrap();
+        let repair = kept.repairs.blocking_recv().unwrap();
         assert!(
             matches!(repair.outcome, Err(Error::NotLoaded { .. })),
             "{repair:?}"
@@ -137,10 +171,7 @@ fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_w
             "table inet hubwarden {\n}\n"
         );
 
-        // A daemon that ends does not listen any more.
-        drop(repairs);
-        netns.exec("nft", &["delete", "table", "inet", "hubwarden"]);
-        kept.join().unwrap().unwrap();
+        kept.end(&netns);
     });
 }
 
@@ -148,11 +179,7 @@ fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_w
 fn what_another_does_while_the_table_is_made_anew_is_undone_whenever_it_was() {
     let netns = Netns::new();
     netns.within(|| {
-        let rules = Arc::new(Mutex::new(Nft::open().unwrap()));
-        let keeper = Keeper::open(Arc::clone(&rules)).unwrap();
-        let (tell, mut repairs) = mpsc::channel(1_000);
-        let kept = std::thread::spawn(move || keeper.run(&tell));
-        load(&mut rules.lock().unwrap());
+        let mut kept = Kept::new();
         let mut another = Nft::open().unwrap();
         load(&mut another);
         let over = AtomicBool::new(false);
@@ -167,22 +194,17 @@ fn what_another_does_while_the_table_is_made_anew_is_undone_whenever_it_was() {
                 }
             });
             for _ in 0..40 {
-                load(&mut rules.lock().unwrap());
+                load(&mut kept.rules());
             }
             over.store(true, Ordering::Relaxed);
         });
-        let begun = Instant::now();
-        while !rules.lock().unwrap().verify().unwrap().is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "not put back");
-        }
+        kept.wait_until_put_back("changes all the time");
         let mut heard = 0;
-        while repairs.try_recv().is_ok() {
+        while kept.repairs.try_recv().is_ok() {
             heard += 1;
         }
         assert!(heard > 0, "nobody wrote at the same time");
-        drop(repairs);
-        netns.exec("nft", &["delete", "table", "inet", "hubwarden"]);
-        kept.join().unwrap().unwrap();
+        kept.end(&netns);
     });
 }
 
