@@ -141,8 +141,8 @@ pub enum Error {
         /// How many times.
         tries: u32,
     },
-    /// The rules were written anew while they were read: what was read is out of date.
-    #[error("cannot {attempt}: they were written anew meanwhile; read them again")]
+    /// This writer changed the table while it was read: what was read is out of date.
+    #[error("cannot {attempt}: it was written meanwhile; read it again")]
     Overtaken {
         /// What was attempted.
         attempt: &'static str,

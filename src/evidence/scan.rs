@@ -2,8 +2,9 @@
 //!
 //! What separates a scan from a busy program is not how many hosts it speaks with: dask, pip, apt
 //! and a browser speak with many at a time. It is that most of those that a scan tries do not
-//! answer, and that it goes on to others; or of one host, that most of its ports do not. Of a flood it is that its packets are many and small; a fast
-//! download answers with as small ones, but the kernel gathers those, and they stay far below.
+//! answer, and that it goes on to others; or of one host, that most of its ports do not. Of a flood it
+//! is that its packets are many and small; a fast download answers with as small ones, but the kernel
+//! gathers those, and they stay far below.
 
 use super::Fact;
 
