@@ -13,7 +13,7 @@ CORPUS := python3 tests/corpus/run.py target/release/hubwarden target/corpus
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table bench corpus demo clean-beds
+.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table torture bench corpus demo clean-beds
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -70,6 +70,10 @@ scenarios: ## the scenarios' names, each with a line of what it shows
 
 scenario: bed-deb ## one scenario: make scenario NAME=hub-end-to-end
 	$(AS_ROOT) $(BEDS) run $(NAME)
+
+MINUTES := 10
+torture: bed-deb ## kills, re-executions and full disks at random: make torture MINUTES=10 SEED=1
+	$(AS_ROOT) env MINUTES=$(MINUTES) $(if $(SEED),SEED=$(SEED)) $(BEDS) run torture
 
 # Fails where the table differs from the page; the page is written all the same.
 egress-table: bed-deb ## write the table in docs/egress.md anew, from what its scenario finds

@@ -196,6 +196,31 @@ impl SdBus {
             .await
     }
 
+    /// Restarts a unit that is loaded.
+    ///
+    /// # Errors
+    /// The unit is gone, or systemd refuses.
+    pub async fn restart(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        self.unit(unit).await?;
+        self.manager("RestartUnit", unit, &(unit.as_str(), "replace"))
+            .await
+    }
+
+    /// Starts a unit that lives until it stops or the machine reboots, and knows of others that it
+    /// starts.
+    ///
+    /// # Errors
+    /// systemd refuses a property, or there is such a unit already.
+    pub async fn start_transient(
+        &self,
+        unit: &UnitName,
+        properties: &[(&str, Variant<'_>)],
+        auxiliary: &[(String, &[(&str, Variant<'_>)])],
+    ) -> Result<(), SdBusError> {
+        let body = (unit.as_str(), "replace", properties, auxiliary);
+        self.manager("StartTransientUnit", unit, &body).await
+    }
+
     async fn manager<B>(&self, method: &str, unit: &UnitName, body: &B) -> Result<(), SdBusError>
     where
         B: serde::Serialize + zbus::DynamicType,

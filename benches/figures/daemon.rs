@@ -3,9 +3,9 @@
 
 use crate::bed::Bed;
 use crate::figure;
-use hubwarden::act::{ActError, CpuControl, Owner};
+use hubwarden::act::{ActError, CpuControl, Owner, Undo, UndoStore};
 use hubwarden::config::Config;
-use hubwarden::daemon::{Parts, Store, run as run_daemon};
+use hubwarden::daemon::{OffSwitch, Parts, Store, run as run_daemon};
 use hubwarden::egress::{Keeper, Nft};
 use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
 use hubwarden::judge::Controls;
@@ -127,6 +127,8 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
         config_path: state.join("config.toml"),
         root: root.to_owned(),
         store: Store::new(state).expect("a store"),
+        undo: UndoStore::new(&state.join("undo")),
+        switch: OffSwitch::new(&state.join("run"), state),
         cpu: systemd.clone(),
         units: systemd,
         firewall: Box::new(Nft::open().expect("nftables")),
@@ -254,6 +256,22 @@ impl CpuControl for Map {
     }
 
     async fn stop(&self, _owner: &Owner) -> Result<(), ActError> {
+        Ok(())
+    }
+
+    fn stands(&self, _: &Undo) -> Result<bool, ActError> {
+        Ok(false)
+    }
+
+    fn lift(&self, _: &Undo) -> Result<(), ActError> {
+        Ok(())
+    }
+
+    async fn thaw_after(&self, _: &Owner, _: Duration) -> Result<(), ActError> {
+        Ok(())
+    }
+
+    async fn thaw_no_more(&self, _: &Owner) -> Result<(), ActError> {
         Ok(())
     }
 }

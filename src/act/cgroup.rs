@@ -5,7 +5,7 @@
 //! A path can be made again for another container between a look and a write. So the directory is
 //! opened once, its id compared, and its files opened below that descriptor.
 
-use super::{ActError, Owner};
+use super::{ActError, KernelControls, Owner, Undo};
 use crate::cgroup::{CgroupId, CgroupPath, stat::CpuMax};
 use crate::judge::Controls;
 use crate::units::{Bytes, Cores};
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 const MAX: &str = "cpu.max";
 const WEIGHT: &str = "cpu.weight";
+const FREEZE: &str = "cgroup.freeze";
 
 /// The kernel's default period, and the bounds it has for one (kernel/sched/core.c).
 const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
@@ -102,8 +103,76 @@ impl CgroupCpu {
             memory_max: opened.limit("memory.max")?.map(Bytes),
             tasks_max: opened.limit("pids.max")?,
             io_weight: opened.limit("io.weight")?,
-            frozen: opened.limit("cgroup.freeze")? == Some(1),
+            frozen: opened.limit(FREEZE)? == Some(1),
         })
+    }
+
+    /// What the files there are hold, of a cgroup that systemd may own.
+    ///
+    /// # Errors
+    /// As for [`CgroupCpu::read`].
+    pub fn kernel(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<KernelControls, ActError> {
+        let opened = self.open(cgroup, id)?;
+        let max = opened.read_if_there(MAX)?;
+        let max = max.and_then(|text| CpuMax::parse(text.as_bytes()));
+        let number = |file| -> Result<Option<Option<u64>>, ActError> {
+            let text = opened.read_if_there(file)?;
+            Ok(text.map(|text| text.trim().parse().ok()))
+        };
+        Ok(KernelControls {
+            cpu: max.map(|max| {
+                let quota = max.quota_usec;
+                let period = Duration::from_micros(max.period_usec);
+                (quota.and_then(|quota| rate(quota, max.period_usec)), period)
+            }),
+            memory_high: number("memory.high")?,
+            memory_max: number("memory.max")?,
+            tasks_max: number("pids.max")?,
+            frozen: number(FREEZE)? == Some(Some(1)),
+        })
+    }
+
+    /// Writes what a record says that stood before over what stands of ours.
+    ///
+    /// # Errors
+    /// As for [`CgroupCpu::read`].
+    pub fn lift(&self, cgroup: &CgroupPath, id: CgroupId, undo: &Undo) -> Result<(), ActError> {
+        let kernel = self.kernel(cgroup, id)?;
+        if !undo.is_in(&kernel) {
+            return Ok(());
+        }
+        let opened = self.open(cgroup, id)?;
+        let before = as_held(undo.before());
+        if kernel.frozen && !before.frozen {
+            opened.write(FREEZE, "0")?;
+        }
+        if kernel.cpu.is_some() {
+            opened.write(MAX, &max_text(&before))?;
+        }
+        let bytes = |limit: Option<Bytes>| limit.map(|Bytes(bytes)| bytes);
+        for (file, held, value) in [
+            ("memory.high", kernel.memory_high, bytes(before.memory_high)),
+            ("memory.max", kernel.memory_max, bytes(before.memory_max)),
+            ("pids.max", kernel.tasks_max, before.tasks_max),
+        ] {
+            if held.is_some_and(|held| held != value) {
+                opened.write(file, &limit_text(file, value))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the cgroup's processes go on.
+    ///
+    /// # Errors
+    /// As for [`CgroupCpu::read`].
+    pub fn thaw(&self, cgroup: &CgroupPath, id: CgroupId) -> Result<(), ActError> {
+        self.open(cgroup, id)?.write(FREEZE, "0")
+    }
+
+    /// Where a cgroup's files are.
+    pub fn directory(&self, cgroup: &CgroupPath) -> PathBuf {
+        self.root.join(cgroup.as_str())
     }
 
     /// Kills every process in the cgroup (`cgroup.kill`, Linux 5.14).
@@ -145,7 +214,7 @@ impl CgroupCpu {
                 ("memory.max", settings.memory_max.map(|Bytes(bytes)| bytes)),
                 ("pids.max", settings.tasks_max),
                 ("io.weight", settings.io_weight),
-                ("cgroup.freeze", Some(u64::from(settings.frozen))),
+                (FREEZE, Some(u64::from(settings.frozen))),
             ]
         };
         // Without knowing what stands, only what is limited is written: the other files may not
@@ -184,19 +253,26 @@ impl Opened<'_> {
         Ok(text)
     }
 
-    /// The number in a file, or in `io.weight`'s first line; `None` for `max`, and where the
-    /// file's controller is not enabled.
-    fn limit(&self, file: &'static str) -> Result<Option<u64>, ActError> {
+    /// A file's text; `None` where its controller is not enabled.
+    fn read_if_there(&self, file: &'static str) -> Result<Option<String>, ActError> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let mut text = String::new();
         let read = openat(&self.directory, file, flags, Mode::empty())
             .map_err(std::io::Error::from)
             .and_then(|fd| File::from(fd).take(64).read_to_string(&mut text));
         match read {
-            Err(error) if is_gone(&error) && self.still_there() => return Ok(None),
-            Err(error) => return Err(self.trouble(file, error)),
-            Ok(_) => {}
+            Ok(_) => Ok(Some(text)),
+            Err(error) if is_gone(&error) && self.still_there() => Ok(None),
+            Err(error) => Err(self.trouble(file, error)),
         }
+    }
+
+    /// The number in a file, or in `io.weight`'s first line; `None` for `max`, and where the
+    /// file's controller is not enabled.
+    fn limit(&self, file: &'static str) -> Result<Option<u64>, ActError> {
+        let Some(text) = self.read_if_there(file)? else {
+            return Ok(None);
+        };
         let word = text
             .lines()
             .next()

@@ -4,16 +4,20 @@ mod cgroup;
 mod owner;
 mod stopper;
 mod systemd;
+mod thaw;
+pub mod undo;
 
 pub use cgroup::CgroupCpu;
 pub use owner::{ByOwner, Owner};
 pub use stopper::{Named, Stopper};
 pub use systemd::SystemdCpu;
+pub use undo::{KernelControls, Undo, UndoError, UndoStore};
 
 use crate::cgroup::CgroupPath;
 use crate::judge::Controls;
 use crate::sd_bus::SdBusError;
 use std::future::Future;
+use std::time::Duration;
 
 /// The power to read and set a server's CPU properties.
 pub trait CpuControl {
@@ -40,6 +44,36 @@ pub trait CpuControl {
     /// # Errors
     /// [`ActError::Gone`] when it ended by itself, which is no failure.
     fn stop(&self, owner: &Owner) -> impl Future<Output = Result<(), ActError>>;
+
+    /// Whether the kernel holds something that this record tells of, whatever the owner says.
+    ///
+    /// # Errors
+    /// The kernel's files could not be read.
+    fn stands(&self, undo: &Undo) -> Result<bool, ActError>;
+
+    /// Lifts in the kernel what this record tells of, without the unit's owner: for when that does not
+    /// answer.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn lift(&self, undo: &Undo) -> Result<(), ActError>;
+
+    /// Has the server thawed after this time by someone who outlives the daemon. Once more, the time
+    /// begins anew.
+    ///
+    /// # Errors
+    /// No timer could be set: it must not be frozen.
+    fn thaw_after(
+        &self,
+        owner: &Owner,
+        delay: Duration,
+    ) -> impl Future<Output = Result<(), ActError>>;
+
+    /// Takes that back, if it was asked for.
+    ///
+    /// # Errors
+    /// The timer could not be stopped; it thaws what is not frozen.
+    fn thaw_no_more(&self, owner: &Owner) -> impl Future<Output = Result<(), ActError>>;
 }
 
 /// Why an action did not come about.
@@ -51,6 +85,9 @@ pub enum ActError {
     /// systemd refused.
     #[error(transparent)]
     Bus(SdBusError),
+    /// systemd does not answer at all.
+    #[error("systemd cannot be reached: {0}")]
+    NoSystemd(String),
     /// The kernel refused a cgroup file.
     #[error("{cgroup}: {file}: {why}")]
     File {
@@ -73,7 +110,7 @@ impl ActError {
 impl From<SdBusError> for ActError {
     fn from(error: SdBusError) -> Self {
         match error {
-            SdBusError::Gone(unit) => ActError::Gone(Owner::Systemd(unit)),
+            SdBusError::Gone(unit) => ActError::Gone(Owner::Systemd(unit, None)),
             error => ActError::Bus(error),
         }
     }

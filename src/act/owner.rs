@@ -1,16 +1,18 @@
 //! Who owns a server's cgroup, and the dispatch to the driver that goes through that owner.
 
-use super::{ActError, CgroupCpu, CpuControl, SystemdCpu};
+use super::{ActError, CgroupCpu, CpuControl, KernelControls, SystemdCpu, Undo};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::hub::{Control, Server, UnitName};
 use crate::judge::Controls;
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// Whoever a limit has to be set through, with what names the server there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owner {
-    /// systemd made the cgroup for this service or scope.
-    Systemd(UnitName),
+    /// systemd made the cgroup for this unit; where it is, if that is known.
+    Systemd(UnitName, Option<(CgroupPath, CgroupId)>),
     /// Nobody but the kernel: the files of this cgroup are written, as long as it has this id.
     Cgroup(CgroupPath, CgroupId),
 }
@@ -19,8 +21,16 @@ impl Owner {
     /// The owner of a server's cgroup.
     pub fn of(server: &Server, cgroup: &CgroupPath, id: CgroupId) -> Owner {
         match server.control {
-            Control::Systemd => Owner::Systemd(server.unit.clone()),
+            Control::Systemd => Owner::Systemd(server.unit.clone(), Some((cgroup.clone(), id))),
             Control::Cgroup => Owner::Cgroup(cgroup.clone(), id),
+        }
+    }
+
+    /// Whether both are one unit's, or one cgroup's: a unit that is started again has another cgroup.
+    pub fn is_same_unit(&self, other: &Owner) -> bool {
+        match (self, other) {
+            (Owner::Systemd(a, _), Owner::Systemd(b, _)) => a == b,
+            (a, b) => a == b,
         }
     }
 
@@ -28,7 +38,7 @@ impl Owner {
     /// keeps what it is told, the kernel keeps whole microseconds a period and has no "not set".
     pub fn as_held(&self, settings: &Controls) -> Controls {
         match self {
-            Owner::Systemd(_) => *settings,
+            Owner::Systemd(..) => *settings,
             Owner::Cgroup(..) => super::cgroup::as_held(settings),
         }
     }
@@ -37,7 +47,7 @@ impl Owner {
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Owner::Systemd(unit) => unit.fmt(f),
+            Owner::Systemd(unit, _) => unit.fmt(f),
             Owner::Cgroup(cgroup, _) => cgroup.to_string().escape_debug().fmt(f),
         }
     }
@@ -46,21 +56,53 @@ impl fmt::Display for Owner {
 /// Both drivers; each server's owner chooses.
 #[derive(Debug, Clone)]
 pub struct ByOwner {
-    systemd: SystemdCpu,
+    systemd: Result<SystemdCpu, String>,
     cgroup: CgroupCpu,
 }
 
 impl ByOwner {
     /// Joins the drivers.
     pub fn new(systemd: SystemdCpu, cgroup: CgroupCpu) -> ByOwner {
+        let systemd = Ok(systemd);
         ByOwner { systemd, cgroup }
+    }
+
+    /// The kernel's alone, where systemd does not answer for this reason.
+    pub fn without_systemd(why: String, cgroup: CgroupCpu) -> ByOwner {
+        let systemd = Err(why);
+        ByOwner { systemd, cgroup }
+    }
+
+    fn systemd(&self) -> Result<&SystemdCpu, ActError> {
+        let systemd = self.systemd.as_ref();
+        systemd.map_err(|why| ActError::NoSystemd(why.clone()))
+    }
+}
+
+impl ByOwner {
+    /// What the kernel holds of an owner's cgroup; nothing where that is gone or not known.
+    fn kernel(&self, owner: &Owner) -> Result<KernelControls, ActError> {
+        let (cgroup, id) = match owner {
+            Owner::Systemd(_, Some((cgroup, id))) | Owner::Cgroup(cgroup, id) => (cgroup, *id),
+            Owner::Systemd(_, None) => return Ok(KernelControls::default()),
+        };
+        match self.cgroup.kernel(cgroup, id) {
+            Err(error) if error.is_gone() => Ok(KernelControls::default()),
+            held => held,
+        }
     }
 }
 
 impl CpuControl for ByOwner {
     async fn read(&self, owner: &Owner) -> Result<Controls, ActError> {
         match owner {
-            Owner::Systemd(unit) => self.systemd.read(unit).await,
+            Owner::Systemd(unit, _) => {
+                let mut found = self.systemd()?.read(unit).await?;
+                // systemd believes what it was told last; whether processes stand still the kernel
+                // knows.
+                found.frozen |= self.kernel(owner)?.frozen;
+                Ok(found)
+            }
             Owner::Cgroup(cgroup, id) => self.cgroup.read(cgroup, *id),
         }
     }
@@ -72,15 +114,57 @@ impl CpuControl for ByOwner {
         to: &Controls,
     ) -> Result<(), ActError> {
         match owner {
-            Owner::Systemd(unit) => self.systemd.apply(unit, from, to).await,
+            Owner::Systemd(unit, place) => {
+                let thawed = match (to.frozen, from.is_none_or(|from| from.frozen)) {
+                    (false, true) => match self.systemd() {
+                        Ok(systemd) => systemd.thaw(unit).await,
+                        Err(error) => Err(error),
+                    },
+                    _ => Ok(()),
+                };
+                // Also where systemd does not answer, or holds the unit for one that runs.
+                if let Some((cgroup, id)) = place
+                    && !to.frozen
+                    && self.kernel(owner)?.frozen
+                {
+                    self.cgroup.thaw(cgroup, *id)?;
+                }
+                thawed?;
+                self.systemd()?.apply(unit, from, to).await
+            }
             Owner::Cgroup(cgroup, id) => self.cgroup.apply(cgroup, *id, from, to),
         }
     }
 
     async fn stop(&self, owner: &Owner) -> Result<(), ActError> {
         match owner {
-            Owner::Systemd(unit) => self.systemd.stop(unit).await,
+            Owner::Systemd(unit, _) => self.systemd()?.stop(unit).await,
             Owner::Cgroup(cgroup, id) => self.cgroup.stop(cgroup, *id),
         }
+    }
+
+    fn stands(&self, undo: &Undo) -> Result<bool, ActError> {
+        Ok(undo.is_in(&self.kernel(&undo.owner)?))
+    }
+
+    fn lift(&self, undo: &Undo) -> Result<(), ActError> {
+        match &undo.owner {
+            Owner::Systemd(_, Some((cgroup, id))) | Owner::Cgroup(cgroup, id) => {
+                self.cgroup.lift(cgroup, *id, undo)
+            }
+            Owner::Systemd(_, None) => Ok(()),
+        }
+    }
+
+    async fn thaw_after(&self, owner: &Owner, delay: Duration) -> Result<(), ActError> {
+        let directory = match owner {
+            Owner::Cgroup(cgroup, _) => Some(self.cgroup.directory(cgroup)),
+            Owner::Systemd(..) => None,
+        };
+        self.systemd()?.thaw_after(owner, directory, delay).await
+    }
+
+    async fn thaw_no_more(&self, owner: &Owner) -> Result<(), ActError> {
+        self.systemd()?.thaw_no_more(owner).await
     }
 }

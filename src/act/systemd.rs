@@ -1,11 +1,13 @@
 //! CPU properties of units that systemd owns, changed through systemd alone: it would overwrite
 //! a direct write at its next reload.
 
-use super::ActError;
+use super::thaw::Thaw;
+use super::{ActError, Owner};
 use crate::hub::UnitName;
 use crate::judge::Controls;
 use crate::sd_bus::{SCOPE, SERVICE, SLICE, SdBus, UNIT};
 use crate::units::{Bytes, Cores};
+use std::path::PathBuf;
 use std::time::Duration;
 use zbus::Variant;
 
@@ -64,11 +66,7 @@ impl SystemdCpu {
         from: Option<&Controls>,
         to: &Controls,
     ) -> Result<(), ActError> {
-        // A frozen unit takes no properties in good time: thaw first, freeze last.
-        let was_frozen = from.is_none_or(|from| from.frozen);
-        if was_frozen && !to.frozen {
-            self.bus.thaw(unit).await?;
-        }
+        // A frozen unit takes no properties in good time: it was thawed first, and is frozen last.
         let properties = difference(from, to);
         if !properties.is_empty() {
             self.bus.set_properties(unit, &properties).await?;
@@ -77,6 +75,48 @@ impl SystemdCpu {
             self.bus.freeze(unit).await?;
         }
         Ok(())
+    }
+
+    /// Lets the unit's processes go on.
+    ///
+    /// # Errors
+    /// As for [`SystemdCpu::read`].
+    pub async fn thaw(&self, unit: &UnitName) -> Result<(), ActError> {
+        Ok(self.bus.thaw(unit).await?)
+    }
+
+    /// Sets a timer of systemd's that thaws an owner's processes, or sets it anew.
+    ///
+    /// # Errors
+    /// systemd makes no such timer.
+    pub async fn thaw_after(
+        &self,
+        owner: &Owner,
+        directory: Option<PathBuf>,
+        delay: Duration,
+    ) -> Result<(), ActError> {
+        let timer = Thaw::of(owner, directory);
+        match self.bus.restart(&timer.unit()).await {
+            Err(error) if error.is_gone() => {}
+            done => return Ok(done?),
+        }
+        let (timed, service) = (timer.timed(delay), timer.service());
+        let auxiliary = [(timer.service_unit(), service.as_slice())];
+        Ok(self
+            .bus
+            .start_transient(&timer.unit(), &timed, &auxiliary)
+            .await?)
+    }
+
+    /// Stops that timer.
+    ///
+    /// # Errors
+    /// systemd refuses.
+    pub async fn thaw_no_more(&self, owner: &Owner) -> Result<(), ActError> {
+        match self.bus.stop(&Thaw::of(owner, None).unit()).await {
+            Err(error) if !error.is_gone() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the unit.

@@ -4,7 +4,6 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod answer;
-mod brake;
 mod check;
 mod check_config;
 mod dates;
@@ -13,6 +12,7 @@ mod flows;
 mod grant;
 mod help_with;
 mod lists;
+mod off;
 mod reload;
 mod replay;
 mod run;
@@ -174,8 +174,8 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
         Verb::Replay(options) => replay::replay(&options),
-        Verb::Off { state } => brake::off(&state),
-        Verb::On { state } => brake::on(&state),
+        Verb::Off { state } => off::off(&state),
+        Verb::On { state } => off::on(&state),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,10 +1,11 @@
 //! `hubwarden run`: the daemon.
 
 use super::answer::complain;
+use super::off::undo_directory;
 use super::{Failure, runtime};
-use crate::act::{ByOwner, CgroupCpu, SystemdCpu};
+use crate::act::{ByOwner, CgroupCpu, SystemdCpu, UndoStore};
 use crate::config::Config;
-use crate::daemon::{self, Parts, Store};
+use crate::daemon::{self, DaemonLock, OffSwitch, Parts, Store};
 use crate::egress::names::{Asked, Counts, Reader};
 use crate::egress::{Keeper, Nft, Refusal, Repair};
 use crate::report::{Entry, Journal, Kind, Level};
@@ -17,10 +18,14 @@ use tokio::sync::mpsc;
 
 /// Where systemd's `StateDirectory=` puts it.
 pub(super) const STATE_DIRECTORY: &str = "/var/lib/hubwarden";
+/// Where systemd's `RuntimeDirectory=` puts what one boot needs.
+pub(super) const RUNTIME_DIRECTORY: &str = "/run/hubwarden";
 
 pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
     let config = Config::load(&config_path).map_err(Failure::input)?;
     let root = crate::cgroup::find_root().map_err(Failure::new)?;
+    let runtime_directory = Path::new(RUNTIME_DIRECTORY);
+    let _lock = DaemonLock::take(runtime_directory).map_err(Failure::new)?;
     let store = Store::new(state).map_err(Failure::new)?;
     let journal = Journal::start().map_err(Failure::new)?;
     runtime()?.block_on(async {
@@ -34,6 +39,8 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
             cpu: ByOwner::new(SystemdCpu::new(bus.clone()), CgroupCpu::new(&root)),
             root,
             store,
+            undo: UndoStore::new(&undo_directory()),
+            switch: OffSwitch::new(runtime_directory, state),
             units: bus,
             asked: names(&firewall, config.egress.dns_queue, &answers, &journal),
             answers,

@@ -64,7 +64,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// Puts a configuration in force.
-    fn adopt(self: &Rc<Self>, config: Config) -> String {
+    pub(super) fn adopt(self: &Rc<Self>, config: Config) -> String {
         let mut inner = self.inner.borrow_mut();
         let hub_changed = config.hub != inner.config.hub;
         let message = if config == inner.config {
@@ -105,86 +105,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.reloaded.notify_one();
         message
     }
-
-    /// Lifts every verdict and rule and puts back what stood there.
-    pub(super) async fn switch_off(self: &Rc<Self>, who: &str) -> Result<String, String> {
-        let ids = {
-            let mut inner = self.inner.borrow_mut();
-            if inner.off {
-                return Ok("hubwarden is off already.".to_owned());
-            }
-            inner.off = true;
-            // The packet rules first: they are what locks people out.
-            if let Err(error) = inner.unload_egress() {
-                inner.off = false;
-                return Err(format!("the packet rules could not be removed: {error}"));
-            }
-            inner.guarded_ids()
-        };
-        let count = ids.len();
-        for id in ids {
-            self.enforce_now(id).await;
-        }
-        self.cap_slice_now().await;
-        self.settle_down().await;
-        if let Err(error) = self.persist().await {
-            return Err(format!(
-                "everything is lifted, but a restart will not know of it: {error}"
-            ));
-        }
-        let left = self.inner.borrow().still_changed();
-        let message = format!(
-            "hubwarden was switched off by {who}: no packet rule, no limit of ours on any of \
-             {count} servers. It goes on watching; `hubwarden on` resumes."
-        );
-        self.inner
-            .borrow()
-            .tell(Told::new(Kind::Off, Level::Warning, message.clone()).with("ADMIN", who));
-        match left {
-            0 => Ok(message),
-            left => Err(format!(
-                "the packet rules are gone, but the limits of {left} servers could not be put \
-                 back yet; this is tried again every tick (journalctl -u hubwarden says why)"
-            )),
-        }
-    }
-
-    /// Waits for actions that were under way, for half a minute at most.
-    async fn settle_down(&self) {
-        for _ in 0..300 {
-            if !self.inner.borrow().busy() {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    }
-
-    pub(super) async fn switch_on(self: &Rc<Self>, who: &str) -> Result<String, String> {
-        let ids = {
-            let mut inner = self.inner.borrow_mut();
-            if !inner.off {
-                return Ok("hubwarden is on already.".to_owned());
-            }
-            inner.off = false;
-            inner.load_egress();
-            inner.guarded_ids()
-        };
-        if let Err(error) = self.persist().await {
-            return Err(format!(
-                "hubwarden is on, but a restart will not know of it: {error}"
-            ));
-        }
-        let mode = self.inner.borrow().config.mode;
-        let message = format!("hubwarden was switched on by {who}, in {mode} mode.");
-        self.inner
-            .borrow()
-            .tell(Told::new(Kind::On, Level::Notice, message.clone()).with("ADMIN", who));
-        for id in ids {
-            self.enforce_now(id).await;
-        }
-        self.cap_slice();
-        Ok(message)
-    }
 }
 
 impl Inner {
@@ -204,16 +124,6 @@ impl Inner {
             _ => None,
         };
         self.entries.iter().filter_map(guarded).collect()
-    }
-
-    fn still_changed(&self) -> usize {
-        let changed = |entry: &&Entry| matches!(entry, Entry::Guarded(g) if g.changed.is_some());
-        self.entries.values().filter(changed).count()
-    }
-
-    fn busy(&self) -> bool {
-        let acting = |entry: &Entry| matches!(entry, Entry::Guarded(g) if g.acting);
-        self.entries.values().any(acting)
     }
 
     /// What of telling miners and ending them, and of the packet rules, does not work here.

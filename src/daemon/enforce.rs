@@ -1,33 +1,59 @@
 //! From a rung to what stands in the kernel, and back.
 //!
-//! Everything goes through [`Daemon::settle`]: read what stands, work out what should, write the
-//! intent to disk, change it, read it back. It is the same for a verdict, its undo, a reload,
+//! Everything goes through [`Daemon::settle`]: read what stands, work out what should, put that on
+//! record, change it, read it back. It is the same for a verdict, its undo, a reload,
 //! `off`, and somebody else's change.
 
-use super::state::{Changed, StateError};
+use super::entries::{Entry, Guarded};
+use super::put_back::{PutBackError, settle_kernel};
+use super::state::StateError;
 use super::sweep::overwritten;
-use super::{Daemon, Inner};
-use crate::act::{ActError, CpuControl, Owner};
+use super::{Daemon, Inner, now};
+use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
 use crate::cgroup::CgroupId;
 use crate::hub::Units;
 use crate::judge::{Controls, Reason, Rung, Verdict, wanted};
-use crate::units::Mode;
+use crate::units::{Mode, Time};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// A server is thawed by the daemon, where that lives; so much later by systemd alone.
+const THAW_GRACE: Duration = Duration::from_secs(10);
 
 /// Why a server could not be brought to where it should be.
 #[derive(Debug, thiserror::Error)]
 enum SettleError {
     #[error(transparent)]
     Act(#[from] ActError),
-    #[error("what stands there could not be noted first, so nothing was changed: {0}")]
-    State(String),
+    #[error("what stands there could not be put on record first, so nothing was changed: {0}")]
+    Record(UndoError),
+    #[error(transparent)]
+    PutBack(#[from] PutBackError),
     #[error("{owner} was to have {wanted:?} and has {found:?}")]
     NotTaken {
         owner: Owner,
         wanted: Controls,
         found: Controls,
     },
+}
+
+impl SettleError {
+    fn is_gone(&self) -> bool {
+        match self {
+            SettleError::Act(error) => error.is_gone(),
+            SettleError::PutBack(error) => error.is_gone(),
+            _ => false,
+        }
+    }
+}
+
+/// What is to be done.
+struct Intent {
+    before: Controls,
+    target: Controls,
+    /// systemd says that it stands, and the kernel does not.
+    forced: bool,
 }
 
 /// What settling came to.
@@ -91,17 +117,21 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             return Ok(None);
         };
         let found = self.cpu.read(&owner).await?;
-        let Some((before, target, forced)) = self.inner.borrow_mut().intend(id, &found) else {
+        let Some(intent) = self.inner.borrow_mut().intend(id, &found) else {
             return Ok(None);
         };
+        let Intent {
+            before,
+            target,
+            forced,
+        } = intent;
         let decided = self
             .inner
             .borrow_mut()
             .guarded(id)
             .map_or(0, |guarded| guarded.verdicts.len());
-        let did = target != found || forced;
         if self.inner.borrow_mut().must_end(id) {
-            self.note_intent().await?;
+            self.inner.borrow_mut().note(id, &target)?;
             self.end_server(id, &owner, &before, &target).await?;
             return Ok(Some(Settled {
                 before,
@@ -110,22 +140,22 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 decided: 0,
             }));
         }
+        let did = target != found || forced;
         if did {
-            self.note_intent().await?;
+            self.inner.borrow_mut().note(id, &target)?;
+            // The verdict should outlive a crash too; nothing waits for a disk.
+            self.save_wanted.notify_one();
+            self.plan_thaw(id, &owner, &target).await?;
             let from = (!forced).then_some(&found);
-            self.change(&owner, from, &target).await?;
+            let changed = self.change(&owner, from, &target).await;
+            self.inner.borrow_mut().follow_stray(id, &owner, &target);
+            changed?;
         }
+        self.confirm(id, &found, &target).await?;
         if self.inner.borrow_mut().must_stop(id) {
             self.stop(id, &owner).await?;
         }
         self.end_miners(id).await?;
-        if let Some(guarded) = self.inner.borrow_mut().guarded(id)
-            && guarded
-                .changed
-                .is_some_and(|changed| changed.ours == changed.before)
-        {
-            guarded.changed = None;
-        }
         Ok(Some(Settled {
             before,
             now: target,
@@ -134,9 +164,55 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }))
     }
 
-    async fn note_intent(&self) -> Result<(), SettleError> {
-        let noted = self.persist().await;
-        noted.map_err(|error| SettleError::State(error.to_string()))
+    /// Has a server that is to stand still thawed by systemd at the latest, before it stands still.
+    async fn plan_thaw(
+        &self,
+        id: CgroupId,
+        owner: &Owner,
+        target: &Controls,
+    ) -> Result<(), SettleError> {
+        let now = now();
+        let lease = match self.inner.borrow_mut().guarded(id) {
+            Some(guarded) if target.frozen => guarded.policy.sustained.freeze_for + THAW_GRACE,
+            _ => return Ok(()),
+        };
+        self.cpu.thaw_after(owner, lease).await?;
+        if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
+            guarded.thaws = Some(Time(now.0 + lease));
+        }
+        Ok(())
+    }
+
+    /// What was wanted stands, by systemd: takes that in once the kernel has nothing else.
+    async fn confirm(
+        &self,
+        id: CgroupId,
+        found: &Controls,
+        target: &Controls,
+    ) -> Result<(), SettleError> {
+        let (owner, lifted, renew) = {
+            let mut inner = self.inner.borrow_mut();
+            let Some(guarded) = inner.guarded(id) else {
+                return Ok(());
+            };
+            let renew = guarded.must_renew(now());
+            // Nothing of ours is to stand.
+            let undo = guarded.undo.clone();
+            let lifted = undo.filter(|undo| undo.before() == target);
+            (guarded.owner(), lifted, renew)
+        };
+        if let Some(undo) = &lifted {
+            settle_kernel(&self.cpu, undo, target).await?;
+        }
+        if target.frozen && renew {
+            self.plan_thaw(id, &owner, target).await?;
+        }
+        if found.frozen && !target.frozen {
+            // It would thaw what is not frozen.
+            let _ = self.cpu.thaw_no_more(&owner).await;
+        }
+        self.inner.borrow_mut().confirmed(id, target);
+        Ok(())
     }
 
     async fn change(
@@ -194,6 +270,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 }
 
+impl Guarded {
+    /// Whether the daemon wants it to stand still for longer than systemd would let it.
+    pub fn must_renew(&self, now: Time) -> bool {
+        let frozen = self.ours().is_some_and(|ours| ours.frozen);
+        frozen && self.thaws.is_none_or(|at| at.since(now) < THAW_GRACE / 2)
+    }
+}
+
 impl Inner {
     /// Whether a server's verdict is to end it.
     pub(super) fn must_stop(&mut self, id: CgroupId) -> bool {
@@ -207,49 +291,115 @@ impl Inner {
         !self.off && self.config.mode == Mode::Enforce
     }
 
-    /// Works out what should stand, notes it, and says whether it must be written even though
-    /// systemd says that it stands.
-    fn intend(&mut self, id: CgroupId, found: &Controls) -> Option<(Controls, Controls, bool)> {
+    /// Works out what should stand, and whether it must be written even though systemd says that it
+    /// stands.
+    fn intend(&mut self, id: CgroupId, found: &Controls) -> Option<Intent> {
         let acts = self.acts();
         let mode = self.config.mode;
         let journal = self.journal.clone();
+        let owner = self.guarded(id)?.owner();
+        let start = self.undo.start_of(&owner);
         let guarded = self.guarded(id)?;
         let policy = guarded.policy_here();
         let acts = acts && !guarded.released;
-        let mut before = guarded.changed.map_or(*found, |changed| changed.before);
-        let mut forced = false;
-        if let Some(changed) = guarded.changed {
-            if *found == changed.before {
-                // We noted an intent and were killed before carrying it out, or the unit was
-                // reset: nothing of ours stands.
-            } else if *found != changed.ours {
-                before = before.with_changes(&changed.ours, found);
-                let story = guarded.story(mode);
-                journal.tell(story.limit_changed(found, &changed.ours));
-            } else {
-                // Written past systemd. What stands where we set no quota is not ours to undo.
-                forced = changed.ours.quota.is_some() && overwritten(guarded);
-            }
+        let mut undo = guarded
+            .undo
+            .take()
+            .unwrap_or_else(|| Undo::new(owner.clone(), start, *found));
+        let stood = undo.stands().then(|| *undo.ours());
+        if undo.observe(found)
+            && let Some(ours) = &stood
+        {
+            journal.tell(guarded.story(mode).limit_changed(found, ours));
         }
-        let rung = guarded.case.rung;
-        let target = if acts {
-            match wanted(rung, &policy, &before) {
+        let before = *undo.before();
+        let target = match acts {
+            false => before,
+            true => match wanted(guarded.case.rung, &policy, &before) {
                 same if same == before => before,
-                target => guarded.owner().as_held(&target),
-            }
-        } else {
-            before
+                target => owner.as_held(&target),
+            },
         };
-        guarded.changed = (target != before || target != *found || guarded.changed.is_some())
-            .then_some(Changed {
-                before,
-                ours: target,
-            });
-        if !acts {
-            // What would stand, for the journal; what does stand is `before`.
-            return Some((before, target, false));
+        // Written past systemd. What stands where we set no quota is not ours to undo.
+        let ours_stands = stood.is_some_and(|ours| ours == *found && ours.quota.is_some());
+        guarded.undo = Some(undo);
+        let forced = acts && ours_stands && overwritten(guarded);
+        Some(Intent {
+            before,
+            target,
+            forced,
+        })
+    }
+
+    /// Puts on record that this is about to be set.
+    fn note(&mut self, id: CgroupId, target: &Controls) -> Result<(), SettleError> {
+        let Inner { entries, undo, .. } = self;
+        let Some(Entry::Guarded(guarded)) = entries.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some(ours) = &mut guarded.undo else {
+            return Ok(());
+        };
+        ours.intend(*target);
+        match undo.save(ours) {
+            // What is put back, or was noted earlier, needs no room.
+            Err(error)
+                if !undo
+                    .get(&ours.owner)
+                    .is_some_and(|noted| noted.covers(target)) =>
+            {
+                Err(SettleError::Record(error))
+            }
+            _ => Ok(()),
         }
-        Some((before, target, forced))
+    }
+
+    /// Notes where a change went to another unit than it was meant for: one that was stopped and made
+    /// again under the same name while systemd was being told.
+    fn follow_stray(&mut self, id: CgroupId, owner: &Owner, target: &Controls) {
+        let start = self.undo.start_of(owner);
+        let Some(mut stray) = self.guarded(id).and_then(|guarded| guarded.undo.clone()) else {
+            return;
+        };
+        if stray.start == start {
+            return;
+        }
+        let same = |other: &Guarded| other.id != id && other.owner().is_same_unit(owner);
+        let heir = self.entries.values_mut().find_map(|entry| match entry {
+            Entry::Guarded(guarded) if same(guarded) => guarded.undo.as_mut(),
+            _ => None,
+        });
+        if let Some(heir) = heir {
+            heir.intend(*target);
+        } else {
+            // The spawner that made it again asks for what it asked for before.
+            stray.start = start;
+            let _ = self.undo.save(&stray);
+        }
+    }
+
+    /// Takes in that this stands.
+    fn confirmed(&mut self, id: CgroupId, standing: &Controls) {
+        let Inner {
+            entries,
+            undo,
+            dirty,
+            ..
+        } = self;
+        if let Some(Entry::Guarded(guarded)) = entries.get_mut(&id)
+            && let Some(ours) = &mut guarded.undo
+        {
+            ours.confirm(*standing);
+            if !standing.frozen {
+                guarded.thaws = None;
+            }
+            // Where nothing was ever changed there is nothing to record. What is on record and cannot
+            // be written anew tells of more than stands, which does no harm.
+            if undo.get(&ours.owner).is_some() {
+                let _ = undo.save(ours);
+                *dirty = true;
+            }
+        }
     }
 
     /// Tells what came of it; true if there is more to do.
@@ -295,7 +445,7 @@ impl Inner {
                     guarded.reason = Some(last.reason.to_string());
                 }
             }
-            Err(SettleError::Act(error)) if error.is_gone() => return false,
+            Err(error) if error.is_gone() => return false,
             Err(error) => {
                 let text = error.to_string();
                 if guarded.trouble.as_ref() != Some(&text) {

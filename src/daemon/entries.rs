@@ -1,14 +1,14 @@
 //! What the daemon knows of each cgroup it was told of.
 
 use super::sharing::Place;
-use super::state::{Changed, Record};
+use super::state::Record;
 use super::stopping::Stopping;
 use super::unlogged::Refusals;
-use crate::act::Owner;
+use crate::act::{Owner, Undo};
 use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
 use crate::hub::{Server, Spawner, UnitName};
-use crate::judge::{Case, Policy, Verdict};
+use crate::judge::{Case, Controls, Policy, Verdict};
 use crate::report::Story;
 use crate::units::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
@@ -44,7 +44,10 @@ pub(super) struct Guarded {
     /// What refusals name it by; unique among the living.
     pub number: u32,
     pub case: Case,
-    pub changed: Option<Changed>,
+    /// What was changed on its unit, once that was read.
+    pub undo: Option<Undo>,
+    /// When it is thawed whatever becomes of the daemon.
+    pub thaws: Option<Time>,
     /// What its user may use, grants included.
     pub policy: Policy,
     /// The server that this slice of a user's follows, while there is one.
@@ -93,14 +96,15 @@ impl Guarded {
             class: record.class,
             number,
             case: record.case,
-            changed: record.changed,
+            undo: None,
+            thaws: None,
             policy,
             lead: None,
             used_outside: record.used_outside,
             told_others: None,
             place: Place::default(),
             at_its_quota: false,
-            limit: record.changed.and_then(|changed| changed.ours.quota),
+            limit: None,
             reader: None,
             stat: None,
             acting: false,
@@ -123,9 +127,23 @@ impl Guarded {
             id: self.id,
             class: self.class.clone(),
             case: self.case,
-            changed: self.changed,
             used_outside: self.used_outside,
         }
+    }
+
+    /// What was set on it, where something of ours may stand.
+    pub fn ours(&self) -> Option<&Controls> {
+        self.undo
+            .as_ref()
+            .filter(|undo| undo.stands())
+            .map(Undo::ours)
+    }
+
+    /// Takes over what an earlier daemon, or an earlier server in the same unit, left on record.
+    pub fn take_over(&mut self, undo: Option<Undo>) {
+        let owner = self.owner();
+        self.undo = undo.map(|undo| undo.of(owner));
+        self.limit = self.ours().and_then(|ours| ours.quota);
     }
 
     /// Through whom its limits are changed.

@@ -21,11 +21,10 @@ impl Inner {
 
     pub(super) fn book(&self) -> Book {
         let mut book = self.store.empty();
-        book.off = self.off;
         book.mode = Some(self.config.mode);
         book.grants = self.grants.clone();
         book.rested = self.rested.clone();
-        book.slice = self.slice_cap.clone();
+        book.changes = self.undo.records().cloned().collect();
         book.bystanders = self.bystanders();
         book.bridges = self.networks.bridges.clone();
         book.traffic = self.traffic.clone();

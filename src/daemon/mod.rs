@@ -6,7 +6,6 @@
 
 mod abuse;
 mod accounts;
-mod brake;
 mod bridges;
 mod classes;
 mod commands;
@@ -25,12 +24,17 @@ mod grants;
 mod hears;
 mod inner;
 mod insight;
+mod lock;
 mod metrics;
 mod names;
+mod off;
+mod offline_off;
+mod orphans;
 mod outside;
 mod outsiders;
 mod people;
 mod places;
+mod put_back;
 mod record;
 mod refusals;
 mod repairs;
@@ -41,16 +45,19 @@ mod slice_cap;
 mod state;
 mod stopping;
 mod sweep;
+mod switch;
 mod traffic;
 mod unlogged;
 mod watch;
 
-pub use brake::lift;
+pub use lock::{DaemonLock, LockError};
+pub use off::OffSwitch;
+pub use offline_off::{Lifted, lift};
 pub use people::policy;
 pub use run::run;
 pub use state::{Book, StateError, Store};
 
-use crate::act::Stopper;
+use crate::act::{Stopper, Undo, UndoStore};
 use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
 use crate::control::Command;
@@ -64,7 +71,6 @@ use crate::report::Journal;
 use crate::units::Time;
 use entries::Entry;
 use run::now;
-use state::SliceCap;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -83,6 +89,10 @@ pub struct Parts<C, U> {
     pub root: PathBuf,
     /// Where the state is kept.
     pub store: Store,
+    /// Where records of what was changed are kept.
+    pub undo: UndoStore,
+    /// Whether supervision is off.
+    pub switch: OffSwitch,
     /// The power over CPU.
     pub cpu: C,
     /// Who knows units.
@@ -218,12 +228,17 @@ struct Inner {
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
     /// What we set on the guarded slice, and what stood there before.
-    slice_cap: Option<SliceCap>,
+    slice_cap: Option<Undo>,
     /// The slice's quota is being set: a second time must not overtake it.
     capping: bool,
     /// Something changed that should be on disk soon.
     dirty: bool,
     store: Store,
+    /// What was changed on units, as it is on record.
+    undo: UndoStore,
+    /// Records of units that are no server known, and since when.
+    orphans: orphans::Orphans,
+    switch: OffSwitch,
 }
 
 impl<C, U> Daemon<C, U> {
@@ -281,6 +296,9 @@ impl<C, U> Daemon<C, U> {
                 off: false,
                 dirty: false,
                 store: parts.store.clone(),
+                undo: parts.undo,
+                orphans: orphans::Orphans::default(),
+                switch: parts.switch,
             }),
             cpu: parts.cpu,
             units: parts.units,

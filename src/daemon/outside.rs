@@ -73,7 +73,6 @@ impl Inner {
             let (policy, class) = self.policy_of(&server);
             let record = Record {
                 case: self.case_for(&server, &policy, now),
-                changed: None,
                 used_outside: std::time::Duration::ZERO,
                 class,
                 server,

@@ -90,6 +90,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn check_egress(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
         if inner.off {
+            if inner.loaded {
+                for left in inner.lift_rules() {
+                    inner.tell_once(Told::new(Kind::Trouble, Level::Error, left));
+                }
+            }
             return;
         }
         let resolvers = resolvers(&inner.config.egress);

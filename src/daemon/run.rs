@@ -145,6 +145,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn start(self: &Rc<Self>) -> Result<(), DaemonError> {
         let changes = self.inner.borrow_mut().tree.rescan()?;
         let mut inner = self.inner.borrow_mut();
+        let (changes_known, was_off) = self.store.changes();
         let book = match self.store.load() {
             Ok(book) => book,
             Err(error) => {
@@ -152,10 +153,21 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 self.store.empty()
             }
         };
-        inner.off = book.off;
+        for error in inner.undo.load() {
+            let message = format!(
+                "A record of changed limits cannot be read, and what it tells of may stand: {error}."
+            );
+            inner.tell(Told::new(Kind::Trouble, Level::Error, message));
+        }
+        for change in changes_known {
+            inner.undo.add(change);
+        }
+        if was_off && let Err(error) = inner.switch.off() {
+            inner.tell(Told::new(Kind::Trouble, Level::Error, error));
+        }
+        inner.off = was_off || inner.switch.is_off();
         inner.grants = book.grants;
         inner.rested = book.rested;
-        inner.slice_cap = book.slice;
         inner.networks.bystanders = book.bystanders;
         inner.networks.bridges = book.bridges;
         inner.traffic = book.traffic;
@@ -186,7 +198,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.resume(cases);
         inner.settle_classes(now());
         inner.read_lists();
-        if !inner.off {
+        if inner.off {
+            // Whoever switched off may have been cut off in the middle of it.
+            for left in inner.lift_rules() {
+                inner.tell_once(Told::new(Kind::Trouble, Level::Error, left));
+            }
+        } else {
             inner.load_egress();
         }
         drop(inner);
@@ -250,6 +267,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.watch_abuse(now());
         self.check_egress();
         self.follow_containers();
+        self.put_back_orphans();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);

@@ -4,13 +4,15 @@
 //! It goes the same way as a server's limit: what stood there is on disk first, is never made
 //! looser, and comes back when supervision is off or only observes.
 
-use super::state::{Changed, SliceCap};
+use super::put_back::{PutBackError, settle_kernel};
 use super::{Daemon, Inner};
-use crate::act::{ActError, CpuControl, Owner};
+use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
+use crate::cgroup::{CgroupId, CgroupPath};
 use crate::hub::{UnitName, Units};
 use crate::judge::Controls;
 use crate::report::{Entry as Told, Kind, Level};
 use crate::units::Cores;
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
 /// However much is reserved, servers keep this share of the node.
@@ -43,32 +45,53 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    async fn try_to_cap(&self) -> Result<(), ActError> {
+    async fn try_to_cap(&self) -> Result<(), CapError> {
         // The slice we changed, which a reload may have made another than the guarded one.
-        let (unit, reserve) = self.inner.borrow().slice_to_cap();
-        let owner = Owner::Systemd(unit.clone());
+        let (owner, reserve) = self.inner.borrow().slice_to_cap();
         let found = match self.cpu.read(&owner).await {
-            // A slice that is not there has no servers in it, and no limit of ours any more.
+            // A slice that is not there has no servers in it. What it had comes back with it.
             Err(error) if error.is_gone() => {
-                self.inner.borrow_mut().slice_cap = None;
+                let mut inner = self.inner.borrow_mut();
+                inner.slice_cap = None;
+                inner.undo.disclaim(&owner);
                 return Ok(());
             }
             found => found?,
         };
-        let changed = self.inner.borrow_mut().intend_cap(&unit, reserve, &found);
-        if changed.ours != found {
-            // Noted nowhere means not done; the saver tells of the trouble.
-            if self.persist().await.is_err() {
-                return Ok(());
+        let mut undo = self.inner.borrow_mut().intend_cap(&owner, reserve, &found);
+        let target = *undo.ours();
+        if target != found {
+            {
+                let mut inner = self.inner.borrow_mut();
+                match inner.undo.save(&undo) {
+                    Err(error)
+                        if !inner
+                            .undo
+                            .get(&owner)
+                            .is_some_and(|noted| noted.covers(&target)) =>
+                    {
+                        return Err(error.into());
+                    }
+                    _ => {}
+                }
+                inner.slice_cap = Some(undo.clone());
             }
-            self.cpu.apply(&owner, Some(&found), &changed.ours).await?;
-            self.inner.borrow().tell_cap(&unit, &changed, reserve);
+            self.cpu.apply(&owner, Some(&found), &target).await?;
+            if self.cpu.read(&owner).await? != target {
+                return Err(PutBackError::NotTaken(owner).into());
+            }
+            self.inner.borrow().tell_cap(&owner, &target, reserve);
         }
-        if changed.ours == changed.before {
-            let mut inner = self.inner.borrow_mut();
-            inner.slice_cap = None;
-            inner.dirty = true;
+        let lifted = target == *undo.before();
+        if lifted {
+            settle_kernel(&self.cpu, &undo, &target).await?;
         }
+        undo.confirm(target);
+        let mut inner = self.inner.borrow_mut();
+        if inner.undo.get(&owner).is_some() {
+            let _ = inner.undo.save(&undo);
+        }
+        inner.slice_cap = (!lifted).then_some(undo);
         Ok(())
     }
 }
@@ -79,47 +102,60 @@ impl Inner {
         self.config.reserve.filter(|_| self.acts())
     }
 
-    fn slice_to_cap(&self) -> (UnitName, Option<Cores>) {
-        let guarded = UnitName(self.config.hub.slice.clone());
+    fn slice_to_cap(&self) -> (Owner, Option<Cores>) {
+        let guarded = CgroupPath::new(&self.config.hub.slice);
+        let unit = UnitName(self.config.hub.slice.clone());
         match &self.slice_cap {
-            Some(cap) if cap.unit != guarded => (cap.unit.clone(), None),
-            _ => (guarded, self.reserve()),
-        }
-    }
-
-    fn intend_cap(&mut self, unit: &UnitName, reserve: Option<Cores>, found: &Controls) -> Changed {
-        let before = match self.slice_cap.as_ref().and_then(|cap| cap.changed) {
-            Some(changed) if *found == changed.before => changed.before,
-            Some(changed) => changed.before.with_changes(&changed.ours, found),
-            None => *found,
-        };
-        let mut ours = before;
-        if let Some(reserve) = reserve {
-            let cap = cap(node_cores(), reserve);
-            if before.quota.is_none_or(|standing| cap < standing) {
-                ours.quota = Some(cap);
+            Some(cap) if !matches!(&cap.owner, Owner::Systemd(capped, _) if *capped == unit) => {
+                (cap.owner.clone(), None)
+            }
+            _ => {
+                let id = std::fs::metadata(self.root.join(guarded.as_str()));
+                let place = id.ok().map(|found| (guarded, CgroupId(found.ino())));
+                (Owner::Systemd(unit, place), self.reserve())
             }
         }
-        let changed = Changed { before, ours };
-        self.slice_cap = Some(SliceCap {
-            unit: unit.clone(),
-            changed: Some(changed),
-        });
-        changed
     }
 
-    fn tell_cap(&self, unit: &UnitName, changed: &Changed, reserve: Option<Cores>) {
-        let message = match (reserve, changed.ours.quota) {
+    fn intend_cap(&mut self, owner: &Owner, reserve: Option<Cores>, found: &Controls) -> Undo {
+        let known = self.slice_cap.take().or_else(|| self.undo.claim(owner));
+        let mut undo = match known {
+            Some(undo) => undo.of(owner.clone()),
+            None => Undo::new(owner.clone(), self.undo.start_of(owner), *found),
+        };
+        undo.observe(found);
+        let mut target = *undo.before();
+        if let Some(reserve) = reserve {
+            let cap = cap(node_cores(), reserve);
+            if target.quota.is_none_or(|standing| cap < standing) {
+                target.quota = Some(cap);
+            }
+        }
+        undo.intend(target);
+        undo
+    }
+
+    fn tell_cap(&self, owner: &Owner, target: &Controls, reserve: Option<Cores>) {
+        let message = match (reserve, target.quota) {
             (Some(reserve), Some(cap)) => format!(
-                "All servers together ({unit}) may use up to {cap}, so that {reserve} are left to \
+                "All servers together ({owner}) may use up to {cap}, so that {reserve} are left to \
                  the hub and the system."
             ),
-            _ => format!("{unit} has the limit again that stood there before hubwarden."),
+            _ => format!("{owner} has the limit again that stood there before hubwarden."),
         };
-        self.tell(
-            Told::new(Kind::Limited, Level::Notice, message).with("UNIT_NAME", unit.as_str()),
-        );
+        self.tell(Told::new(Kind::Limited, Level::Notice, message).with("UNIT_NAME", owner));
     }
+}
+
+/// Why the slice's quota is not as it should be.
+#[derive(Debug, thiserror::Error)]
+enum CapError {
+    #[error(transparent)]
+    Act(#[from] ActError),
+    #[error("what stands there could not be put on record first: {0}")]
+    Record(#[from] UndoError),
+    #[error(transparent)]
+    PutBack(#[from] PutBackError),
 }
 
 /// The cores for servers; systemd's precision.

@@ -4,10 +4,13 @@
 //! all that is waiting. Counters are in it too, so that the CPU used while no daemon ran is
 //! booked exactly by the next one's first sample.
 
+mod earlier;
+
+use crate::act::Undo;
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
-use crate::hub::{Account, Server, UnitName};
-use crate::judge::{Case, Controls, Grant};
+use crate::hub::{Account, Server};
+use crate::judge::{Case, Grant};
 use crate::units::{Mode, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +29,6 @@ pub struct Book {
     version: u32,
     /// Cgroup ids and runtime properties mean something within one boot only.
     boot_id: String,
-    /// `hubwarden off` was said, and `on` not since.
-    pub off: bool,
     /// Whether verdicts were carried out, or only told.
     #[serde(default)]
     pub mode: Option<Mode>,
@@ -44,9 +45,9 @@ pub struct Book {
     /// before it has asked.
     #[serde(default)]
     pub accounts: BTreeMap<u32, Account>,
-    /// What we changed on the guarded slice as a whole.
+    /// What was changed on units, and what to put back: a second copy of what is under `/run`.
     #[serde(default)]
-    pub slice: Option<SliceCap>,
+    pub changes: Vec<Undo>,
     /// Containers known to be no servers: the packet rules must not take them for unknown ones.
     #[serde(default)]
     pub bystanders: BTreeSet<CgroupId>,
@@ -70,29 +71,9 @@ pub struct Record {
     pub class: ClassName,
     /// Credits and rung.
     pub case: Case,
-    /// What we changed, and what stood there before.
-    pub changed: Option<Changed>,
     /// What its user ran outside it, all in all.
     #[serde(default)]
     pub used_outside: Duration,
-}
-
-/// A change of ours to a unit's properties.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Changed {
-    /// What to put back.
-    pub before: Controls,
-    /// What we set, or were about to set.
-    pub ours: Controls,
-}
-
-/// The cap on all servers together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SliceCap {
-    /// The slice.
-    pub unit: UnitName,
-    /// As for a server.
-    pub changed: Option<Changed>,
 }
 
 /// Why the state could not be read or written.
@@ -108,8 +89,8 @@ pub enum StateError {
     },
     /// The file was not ours, or damaged; it was moved aside and not lost.
     #[error(
-        "{path} cannot be understood ({why}) and was kept as {kept}; limits set before may have to \
-         be put back by hand: systemctl set-property --runtime UNIT CPUQuota="
+        "{path} cannot be understood ({why}) and was kept as {kept}; credits, grants and the day's \
+         traffic begin anew, and limits are put back from the records in /run/hubwarden"
     )]
     Damaged {
         /// The file.
@@ -153,20 +134,24 @@ impl Store {
             return Ok(book);
         }
         Ok(Book {
-            off: book.off,
             grants: book.grants,
             traffic: book.traffic,
             ..self.empty()
         })
     }
 
-    /// As [`Store::load`], cases of another boot included: for the brake, which compares each
-    /// unit with what we set before it touches it. A container's service can see another boot id
-    /// than its shell (systemd-nspawn over-mounts the file).
-    ///
-    /// # Errors
-    /// As for [`Store::load`].
-    pub fn load_any_boot(&self) -> Result<Book, StateError> {
+    /// What a state file that can be read says was changed on units, in whatever boot, and whether
+    /// version 0.1.0 was switched off. The file is left as it is. (A container's service can see another
+    /// boot id than its shell: systemd-nspawn mounts over the file.)
+    pub fn changes(&self) -> (Vec<Undo>, bool) {
+        let text = std::fs::read(self.directory.join(FILE)).unwrap_or_default();
+        let book = serde_json::from_slice::<Book>(&text);
+        let (mut changes, off) = earlier::read(&text);
+        changes.extend(book.map_or_else(|_| Vec::new(), |book| book.changes));
+        (changes, off)
+    }
+
+    fn load_any_boot(&self) -> Result<Book, StateError> {
         let path = self.directory.join(FILE);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -200,12 +185,11 @@ impl Store {
         Book {
             version: VERSION,
             boot_id: self.boot_id.clone(),
-            off: false,
             mode: None,
             grants: BTreeMap::new(),
             rested: BTreeMap::new(),
             traffic: super::traffic::Traffic::default(),
-            slice: None,
+            changes: Vec::new(),
             accounts: BTreeMap::new(),
             bystanders: BTreeSet::new(),
             bridges: BTreeMap::new(),
@@ -252,21 +236,20 @@ mod tests {
         let (_directory, store) = store();
         let mut book = store.empty();
         assert_eq!(store.load().unwrap(), book);
-        book.off = true;
+        book.mode = Some(Mode::Enforce);
         store.save(&book).unwrap();
         assert_eq!(store.load().unwrap(), book);
     }
 
     #[test]
-    fn another_boots_cases_are_forgotten_and_off_is_not() {
+    fn another_boots_mode_is_forgotten_and_its_bridges_too() {
         let (_directory, store) = store();
         let mut book = store.empty();
-        book.off = true;
+        book.mode = Some(Mode::Enforce);
+        book.bridges.insert("hub".into(), "br0".into());
         book.boot_id = "another".into();
         store.save(&book).unwrap();
-        let loaded = store.load().unwrap();
-        assert!(loaded.off && loaded.cases.is_empty());
-        assert_eq!(loaded.boot_id, store.boot_id);
+        assert_eq!(store.load().unwrap(), store.empty());
     }
 
     #[test]

@@ -52,12 +52,13 @@ impl Guarded {
     /// asked to stop it says so.
     pub fn was_stopped(&self, mode: Mode) -> Option<Told> {
         let verdict = self.verdicts.iter().find(|one| one.to == Rung::Stopped)?;
-        let now = self.changed.map(|changed| changed.ours).unwrap_or_default();
-        let before = self
-            .changed
-            .map(|changed| changed.before)
-            .unwrap_or_default();
-        Some(self.story(mode).verdict(verdict, &now, &before))
+        let now = self.undo.as_ref().map(|undo| *undo.ours());
+        let before = self.undo.as_ref().map(|undo| *undo.before());
+        Some(self.story(mode).verdict(
+            verdict,
+            &now.unwrap_or_default(),
+            &before.unwrap_or_default(),
+        ))
     }
 }
 

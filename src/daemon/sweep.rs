@@ -46,6 +46,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     continue;
                 }
                 if guarded.unsettled
+                    || guarded.must_renew(now)
                     || guarded.stopping.is_overdue(now)
                     || (*cpu_controller && !guarded.acting && overwritten(guarded))
                     || guarded.case.waits_for_end_of_processes(&guarded.policy)
@@ -130,9 +131,7 @@ fn sample(
 /// Whether the kernel holds another quota than the one we set, or than the one we found and left
 /// as it was. Without data the answer is no.
 pub(super) fn overwritten(guarded: &mut Guarded) -> bool {
-    let known = guarded
-        .changed
-        .map_or(guarded.limit, |changed| changed.ours.quota);
+    let known = guarded.ours().map_or(guarded.limit, |ours| ours.quota);
     let max = guarded.reader.as_mut().map(|reader| reader.cpu_max());
     match (max, known) {
         (Some(Ok(Some(max))), Some(known)) => !same_rate(known, &max),

@@ -20,6 +20,7 @@ mod accounts;
 mod asked;
 mod classes;
 mod containers;
+mod cut_off;
 mod hub_word;
 mod intruders;
 mod ladder;
@@ -44,7 +45,20 @@ struct Systemd {
     settings: BTreeMap<String, Controls>,
     broken: BTreeSet<String>,
     stopped: Vec<String>,
+    /// Units that are thawed by and by, whatever becomes of the daemon.
+    timers: BTreeMap<String, Duration>,
     applied: usize,
+    /// Where the next changes are cut off; those after them are not.
+    cuts: std::collections::VecDeque<Cut>,
+}
+
+/// Where a change is cut off: by a re-execution of systemd's, say, which loses the reply at least.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Cut {
+    No,
+    Before,
+    Between,
+    After,
 }
 
 impl Units for FakeSystemd {
@@ -75,16 +89,43 @@ impl CpuControl for FakeSystemd {
         tokio::task::yield_now().await;
         let mut systemd = self.0.borrow_mut();
         let unit = owner.to_string();
-        if systemd.broken.contains(&unit) {
+        let cut = systemd.cuts.pop_front().unwrap_or(Cut::No);
+        if systemd.broken.contains(&unit) || cut == Cut::Before {
             return Err(ActError::Bus(SdBusError::NoBus(zbus::Error::InvalidReply)));
         }
         systemd.applied += 1;
-        systemd.settings.insert(unit, *to);
-        Ok(())
+        let standing = systemd.settings.entry(unit).or_default();
+        standing.period = to.period;
+        if cut != Cut::Between {
+            *standing = *to;
+        }
+        match cut {
+            Cut::No => Ok(()),
+            _ => Err(ActError::Bus(SdBusError::NoBus(zbus::Error::InvalidReply))),
+        }
     }
 
     async fn stop(&self, owner: &Owner) -> Result<(), ActError> {
         self.0.borrow_mut().stopped.push(owner.to_string());
+        Ok(())
+    }
+
+    fn stands(&self, _: &Undo) -> Result<bool, ActError> {
+        Ok(false)
+    }
+
+    fn lift(&self, _: &Undo) -> Result<(), ActError> {
+        Ok(())
+    }
+
+    async fn thaw_after(&self, owner: &Owner, delay: Duration) -> Result<(), ActError> {
+        let mut systemd = self.0.borrow_mut();
+        systemd.timers.insert(owner.to_string(), delay);
+        Ok(())
+    }
+
+    async fn thaw_no_more(&self, owner: &Owner) -> Result<(), ActError> {
+        self.0.borrow_mut().timers.remove(&owner.to_string());
         Ok(())
     }
 }
@@ -186,6 +227,14 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
+    fn standing(&mut self) -> Result<Vec<String>, Error> {
+        let loaded = self.rules().loaded;
+        Ok(loaded
+            .then(|| "table inet hubwarden".to_owned())
+            .into_iter()
+            .collect())
+    }
+
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
         Ok(self.rules().altered.clone())
     }
@@ -273,6 +322,32 @@ impl Node {
         }
     }
 
+    /// Records of changes, where the daemon keeps them.
+    fn records(&self) -> UndoStore {
+        let directory = self.state.path();
+        UndoStore::with_units_in(&directory.join("undo"), &directory.join("transient"))
+    }
+
+    fn switch(&self) -> OffSwitch {
+        OffSwitch::new(&self.state.path().join("run"), self.state.path())
+    }
+
+    /// Switches off without a daemon; what could not be lifted.
+    async fn off_without_daemon(&self) -> Vec<String> {
+        let (switch, mut undo) = (self.switch(), self.records());
+        let store = Store::new(self.state.path()).unwrap();
+        let mut firewall = self.firewall.clone();
+        let lifted = lift(
+            &switch,
+            &mut undo,
+            Some(&store),
+            &self.systemd,
+            &mut firewall,
+        )
+        .await;
+        lifted.complaints
+    }
+
     fn unit(user: &str) -> String {
         format!("jupyter-{user}.service")
     }
@@ -346,6 +421,8 @@ impl Node {
             config_path: self.state.path().join("config.toml"),
             root: self.root.path().to_owned(),
             store: Store::new(self.state.path()).unwrap(),
+            undo: self.records(),
+            switch: self.switch(),
             cpu: self.systemd.clone(),
             units: self.systemd.clone(),
             firewall: Box::new(self.firewall.clone()),

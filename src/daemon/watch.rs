@@ -115,7 +115,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let record = Record {
                     class,
                     case: inner.case_for(&server, &policy, now()),
-                    changed: None,
                     used_outside: std::time::Duration::ZERO,
                     server,
                     cgroup,
@@ -204,6 +203,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         match inner.entries.remove(&id) {
             Some(Entry::Guarded(guarded)) => {
                 inner.bequeath(&guarded, now());
+                inner.undo.disclaim(&guarded.owner());
                 inner.numbers.remove(&guarded.number);
                 match guarded.is_outside() {
                     // Its elements are those of its user.
@@ -231,6 +231,7 @@ impl Inner {
         let number = self.free_number();
         let (policy, _) = self.policy_of(&record.server);
         let mut guarded = Guarded::new(record, number, policy);
+        guarded.take_over(self.undo.claim(&guarded.owner()));
         self.numbers.insert(number, guarded.id);
         if let Some(admitted) = guarded.admitted() {
             self.let_in(&admitted, &guarded.server);

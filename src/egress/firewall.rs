@@ -105,6 +105,12 @@ pub trait Firewall: Send {
     /// The kernel's refusal.
     fn remove(&mut self) -> Result<(), Error>;
 
+    /// What of this program's stands in the kernel, whoever loaded it, in words: tables, devices.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    fn standing(&mut self) -> Result<Vec<String>, Error>;
+
     /// Read the table back and say how it differs from what was installed. Empty is well.
     /// A few tens of milliseconds at 5,000 servers.
     ///

@@ -383,6 +383,23 @@ impl Firewall for Nft {
         self.shaper.clear(&[])
     }
 
+    fn standing(&mut self) -> Result<Vec<String>, Error> {
+        let families = [
+            (NFPROTO_INET, "inet"),
+            (NFPROTO_BRIDGE, "bridge"),
+            (NFPROTO_NETDEV, "netdev"),
+        ];
+        let stands =
+            |(family, _): &(u8, &str)| readback::stands(&mut self.netlink, *family, table::TABLE);
+        let tables: Vec<_> = families.into_iter().filter(stands).collect();
+        let mut standing: Vec<String> = tables
+            .into_iter()
+            .map(|(_, family)| format!("table {family} {}", table::TABLE))
+            .collect();
+        standing.extend(self.shaper.standing()?);
+        Ok(standing)
+    }
+
     fn verify(&mut self) -> Result<Vec<Difference>, Error> {
         let installed = self.installed("verify the egress table")?.clone();
         let expected = self.rulesets(&installed);

@@ -34,6 +34,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
         lock(self).load_with_people(policy, guarded, servers, people)
     }
 
+    fn standing(&mut self) -> Result<Vec<String>, Error> {
+        lock(self).standing()
+    }
+
     fn set_people(&mut self, people: &People) -> Result<(), Error> {
         lock(self).set_people(people)
     }

@@ -30,7 +30,7 @@ import rootfs  # noqa: E402
 
 BEDS = ("machine", "vm")
 # No scenario may take longer; one that does is stopped and fails.
-LIMIT = 420
+LIMIT = 420 + int(60 * float(os.environ.get("MINUTES", "0")))
 LOGS = rootfs.CACHE / "logs"
 # Stands for a line's end within a reason, which is one line on its way from a scenario to here.
 BREAK = "\x1f"

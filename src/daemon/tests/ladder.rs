@@ -215,7 +215,7 @@ fn off_lifts_everything_outlives_a_restart_and_on_resumes() {
 }
 
 #[test]
-fn the_brake_lifts_without_a_daemon() {
+fn off_lifts_everything_without_a_daemon() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
@@ -223,11 +223,10 @@ fn the_brake_lifts_without_a_daemon() {
         node.tick(&daemon, 1).await;
         spin(&mut node, &daemon, "alice").await;
         drop(daemon);
-        let store = Store::new(node.state.path()).unwrap();
-        let complaints = lift(&store, Some(&node.systemd), &mut node.firewall.clone()).await;
+        let complaints = node.off_without_daemon().await;
         assert!(complaints.is_empty(), "{complaints:?}");
         assert_eq!(node.quota("alice"), Some(1.5));
-        assert!(store.load().unwrap().off);
+        assert!(node.switch().is_off());
     });
 }
 
@@ -311,7 +310,7 @@ fn a_unit_nobody_can_tell_is_told_once_and_never_acted_on() {
 }
 
 #[test]
-fn all_servers_together_leave_the_hub_its_cores_and_the_brake_puts_that_back_too() {
+fn all_servers_together_leave_the_hub_its_cores_and_off_puts_that_back_too() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.config.reserve = Some(Cores(0.5));
@@ -333,8 +332,7 @@ fn all_servers_together_leave_the_hub_its_cores_and_the_brake_puts_that_back_too
         assert_eq!(node.quota_of("jupyter.slice"), Some(cap));
         daemon.save();
         drop(daemon);
-        let store = Store::new(node.state.path()).unwrap();
-        let complaints = lift(&store, Some(&node.systemd), &mut node.firewall.clone()).await;
+        let complaints = node.off_without_daemon().await;
         assert!(complaints.is_empty(), "{complaints:?}");
         assert_eq!(node.quota_of("jupyter.slice"), None);
         let told = node.read(&journal);

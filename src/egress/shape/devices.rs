@@ -196,6 +196,16 @@ impl Devices {
         Ok(())
     }
 
+    /// Our devices that are there.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn standing(&mut self) -> Result<Vec<String>, Error> {
+        let links = self.links.all()?;
+        let ours = links.iter().filter(|link| is_ours(link));
+        Ok(ours.map(|link| format!("device {}", link.name)).collect())
+    }
+
     /// Whether the kernel makes such devices and queues: one of each is made and taken away.
     ///
     /// # Errors

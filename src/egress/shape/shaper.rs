@@ -47,6 +47,14 @@ impl Shaper {
         self.devices.probe()
     }
 
+    /// Our devices that are there.
+    ///
+    /// # Errors
+    /// The kernel could not be asked.
+    pub fn standing(&mut self) -> Result<Vec<String>, Error> {
+        self.devices.standing()
+    }
+
     /// What is asked for and cannot be had.
     pub fn lack(&self) -> Option<&str> {
         self.lack.as_deref()

@@ -1,0 +1,268 @@
+//! Records of changes under `/run`: there for as long as what they tell of.
+//!
+//! Runtime properties and cgroups end with the boot, and so does `/run`. A disk that is full is no
+//! matter to it, and neither is a state file that is damaged or from another version. One small file a
+//! unit, replaced by rename: a crash leaves the old one or the new one.
+
+use super::super::Owner;
+use super::Undo;
+use crate::hub::UnitName;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Where systemd keeps a transient unit's file for as long as the unit is loaded
+/// (src/basic/path-lookup.c, `transient`).
+const TRANSIENT: &str = "/run/systemd/transient";
+const SUFFIX: &str = "undo";
+/// A record is a few hundred bytes; this is far beyond any.
+const LONGEST: u64 = 1 << 20;
+
+/// One life of a unit, from its loading to its unloading: a transient unit's runtime properties end
+/// with it. A restart is the same life, a unit made again under the same name is another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start(Option<Fragment>);
+
+/// The unit's file, as made by systemd at `StartTransientUnit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Fragment {
+    inode: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+/// Why a record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {why}")]
+pub struct UndoError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// All records of this boot.
+#[derive(Debug, Clone)]
+pub struct UndoStore {
+    directory: PathBuf,
+    transient: PathBuf,
+    /// As they are on file.
+    records: BTreeMap<String, Undo>,
+    /// Those of them that no server known has claimed.
+    unclaimed: BTreeSet<String>,
+}
+
+impl UndoStore {
+    /// Keeps records in this directory, which is made when the first one is written.
+    pub fn new(directory: &Path) -> UndoStore {
+        UndoStore::with_units_in(directory, Path::new(TRANSIENT))
+    }
+
+    /// The same, where systemd keeps transient units elsewhere.
+    pub fn with_units_in(directory: &Path, transient: &Path) -> UndoStore {
+        UndoStore {
+            directory: directory.to_owned(),
+            transient: transient.to_owned(),
+            records: BTreeMap::new(),
+            unclaimed: BTreeSet::new(),
+        }
+    }
+
+    /// Reads all records there are. One that cannot be read is left where it is, and returned as an
+    /// error: what it tells of may stand.
+    pub fn load(&mut self) -> Vec<UndoError> {
+        let mut errors = Vec::new();
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return errors,
+            Err(error) => return vec![failed(&self.directory, error)],
+        };
+        for entry in entries {
+            let path = match entry {
+                Ok(entry) => entry.path(),
+                Err(error) => {
+                    errors.push(failed(&self.directory, error));
+                    continue;
+                }
+            };
+            if path.extension().is_none_or(|end| end != SUFFIX) {
+                continue;
+            }
+            match read(&path) {
+                Ok(Some(undo)) => {
+                    let key = key(&undo.owner);
+                    self.unclaimed.insert(key.clone());
+                    self.records.insert(key, undo);
+                }
+                Ok(None) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
+    /// The records as they are on file.
+    pub fn records(&self) -> impl Iterator<Item = &Undo> {
+        self.records.values()
+    }
+
+    /// What is on file of this owner.
+    pub fn get(&self, owner: &Owner) -> Option<&Undo> {
+        self.records.get(&key(owner))
+    }
+
+    /// Hands out what is on record of an owner to the server that is known there from now on. What is
+    /// of an earlier life of the unit is forgotten.
+    pub fn claim(&mut self, owner: &Owner) -> Option<Undo> {
+        let undo = self.get(owner)?.clone();
+        if !self.may_stand(&undo) {
+            self.forget(owner);
+            return None;
+        }
+        self.unclaimed.remove(&key(owner));
+        Some(undo)
+    }
+
+    /// No server is known there any more.
+    pub fn disclaim(&mut self, owner: &Owner) {
+        let key = key(owner);
+        if self.records.contains_key(&key) {
+            self.unclaimed.insert(key);
+        }
+    }
+
+    /// Whether a server is known there, or nothing is on record.
+    pub fn is_claimed(&self, owner: &Owner) -> bool {
+        !self.unclaimed.contains(&key(owner))
+    }
+
+    /// Records of owners where no server is known.
+    pub fn unclaimed(&self) -> impl Iterator<Item = &Undo> {
+        let records = &self.records;
+        self.unclaimed.iter().filter_map(|key| records.get(key))
+    }
+
+    /// Takes over a record from elsewhere, unless there is one on file, which is newer.
+    pub fn add(&mut self, undo: Undo) {
+        let key = key(&undo.owner);
+        if !self.records.contains_key(&key) {
+            self.unclaimed.insert(key.clone());
+            self.records.insert(key, undo);
+        }
+    }
+
+    /// Writes a record, if the one on file is another.
+    ///
+    /// # Errors
+    /// It cannot be written, so the change that it is of must not be made unless
+    /// [`Undo::covers`] it.
+    pub fn save(&mut self, undo: &Undo) -> Result<(), UndoError> {
+        let key = key(&undo.owner);
+        let path = self.path(&key);
+        // Somebody may have cleared /run.
+        if self.records.get(&key) == Some(undo) && path.exists() {
+            return Ok(());
+        }
+        let fresh = self.directory.join(format!("{key}.new"));
+        let write = || -> std::io::Result<()> {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.directory)?;
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options
+                .open(&fresh)?
+                .write_all(&serde_json::to_vec(undo)?)?;
+            fs::rename(&fresh, &path)
+        };
+        if let Err(error) = write() {
+            let _ = fs::remove_file(&fresh);
+            return Err(failed(&path, error));
+        }
+        self.records.insert(key, undo.clone());
+        Ok(())
+    }
+
+    /// Forgets a record: its unit is gone, and everything set on it with it.
+    pub fn forget(&mut self, owner: &Owner) {
+        let key = key(owner);
+        self.unclaimed.remove(&key);
+        if self.records.remove(&key).is_some() {
+            // Gone already is as good; one that stays is found stale at the next start.
+            let _ = fs::remove_file(self.path(&key));
+        }
+    }
+
+    /// The present life of an owner's unit.
+    pub fn start_of(&self, owner: &Owner) -> Start {
+        match owner {
+            Owner::Systemd(unit, _) => Start(self.fragment(unit)),
+            Owner::Cgroup(..) => Start(None),
+        }
+    }
+
+    /// Whether what a record tells of can still stand: of a unit that has been unloaded since, and of
+    /// one made anew, nothing does. A slice's properties outlive it.
+    pub fn may_stand(&self, undo: &Undo) -> bool {
+        undo.start.0.is_none() || undo.start == self.start_of(&undo.owner)
+    }
+
+    fn fragment(&self, unit: &UnitName) -> Option<Fragment> {
+        let file = fs::symlink_metadata(self.transient.join(unit.as_str())).ok()?;
+        Some(Fragment {
+            inode: file.ino(),
+            seconds: file.mtime(),
+            nanoseconds: file.mtime_nsec(),
+        })
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.directory.join(format!("{key}.{SUFFIX}"))
+    }
+}
+
+/// A record; `None` where its file has gone since it was listed.
+fn read(path: &Path) -> Result<Option<Undo>, UndoError> {
+    let text = match fs::metadata(path) {
+        Ok(file) if file.len() > LONGEST => return Err(odd(path, "it is too long")),
+        Ok(_) => fs::read(path),
+        Err(error) => Err(error),
+    };
+    match text {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| odd(path, &error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(path, error)),
+    }
+}
+
+/// A unit's name may be as long as a file's, and hold anything.
+fn key(owner: &Owner) -> String {
+    let text = match owner {
+        Owner::Systemd(unit, _) => format!("unit {}", unit.as_str()),
+        Owner::Cgroup(cgroup, id) => format!("cgroup {} {}", id.0, cgroup.as_str()),
+    };
+    let digest = Sha256::digest(text.as_bytes());
+    digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn failed(path: &Path, error: std::io::Error) -> UndoError {
+    odd(path, &error.to_string())
+}
+
+fn odd(path: &Path, why: &str) -> UndoError {
+    UndoError {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    }
+}

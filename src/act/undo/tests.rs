@@ -1,0 +1,361 @@
+//! Records of changes: what stands is told apart by what was ever set.
+
+use super::*;
+use crate::cgroup::{CgroupId, CgroupPath};
+use crate::hub::UnitName;
+use proptest::prelude::*;
+
+fn unit(name: &str) -> Owner {
+    Owner::Systemd(UnitName(name.to_owned()), None)
+}
+
+fn quota(cores: f64) -> Controls {
+    Controls {
+        quota: Some(Cores(cores)),
+        ..Controls::default()
+    }
+}
+
+fn throttled() -> Controls {
+    Controls {
+        period: Some(Duration::from_millis(20)),
+        weight: Some(20),
+        ..quota(0.25)
+    }
+}
+
+fn record(found: Controls) -> Undo {
+    Undo::new(unit("jupyter-alice.service"), Start::default(), found)
+}
+
+#[test]
+fn a_change_that_was_cut_off_is_never_taken_for_the_owners() {
+    let before = quota(1.5);
+    // Throttled, then freed and cut off, then throttled anew: any of them may stand.
+    let mut undo = record(before);
+    undo.intend(throttled());
+    undo.confirm(throttled());
+    undo.intend(quota(1.0));
+    undo.intend(before);
+    for standing in [throttled(), quota(1.0), before] {
+        assert!(!undo.observe(&standing), "{standing:?}");
+        assert_eq!(*undo.before(), before);
+    }
+    assert!(undo.stands());
+    undo.confirm(before);
+    assert!(!undo.stands());
+    // What a stale drop-in brings back.
+    assert!(!undo.observe(&throttled()));
+}
+
+#[test]
+fn half_a_change_is_ours_and_the_same_numbers_of_an_owner_are_not() {
+    let mut undo = record(Controls::default());
+    undo.intend(throttled());
+    let half = Controls {
+        period: throttled().period,
+        ..Controls::default()
+    };
+    assert!(!undo.observe(&half));
+    undo.confirm(throttled());
+    undo.intend(quota(2.0));
+    undo.confirm(quota(2.0));
+    // The throttled quota, with a period that it never had: an admin's 25 %.
+    assert!(undo.observe(&quota(0.25)));
+    assert_eq!(*undo.before(), quota(0.25));
+}
+
+#[test]
+fn what_an_owner_sets_and_takes_back_is_followed_both_times() {
+    let mut undo = record(Controls::default());
+    undo.intend(throttled());
+    undo.confirm(throttled());
+    for memory_max in [Some(Bytes(1 << 30)), None, Some(Bytes(1 << 31))] {
+        let found = Controls {
+            memory_max,
+            ..throttled()
+        };
+        assert!(undo.observe(&found));
+        assert_eq!(undo.before().memory_max, memory_max);
+        undo.intend(found);
+        undo.confirm(found);
+    }
+}
+
+#[test]
+fn a_freeze_is_ours_only_while_one_may_be_under_way() {
+    let mut undo = record(Controls::default());
+    let frozen = Controls {
+        frozen: true,
+        ..Controls::default()
+    };
+    undo.intend(frozen);
+    undo.intend(Controls::default());
+    assert!(!undo.observe(&frozen), "the thaw was cut off");
+    undo.confirm(Controls::default());
+    assert!(undo.observe(&frozen), "an admin froze it");
+    assert!(undo.before().frozen);
+}
+
+#[test]
+fn what_the_kernel_alone_holds_of_ours_is_seen() {
+    let mut undo = record(quota(1.5));
+    undo.intend(Controls {
+        tasks_max: Some(3000),
+        memory_max: Some(Bytes((1 << 30) + 7)),
+        ..throttled()
+    });
+    undo.confirm(quota(1.5));
+    let period = Duration::from_millis(20);
+    let nothing = KernelControls::default();
+    let theirs = (Some(Cores(1.5)), Duration::from_millis(100));
+    for (kernel, ours) in [
+        (nothing, false),
+        (
+            KernelControls {
+                cpu: Some((Some(Cores(0.25)), period)),
+                ..nothing
+            },
+            true,
+        ),
+        (
+            KernelControls {
+                cpu: Some(theirs),
+                ..nothing
+            },
+            false,
+        ),
+        (
+            KernelControls {
+                cpu: Some((Some(Cores(0.7)), period)),
+                ..nothing
+            },
+            false,
+        ),
+        (
+            KernelControls {
+                tasks_max: Some(Some(3000)),
+                ..nothing
+            },
+            true,
+        ),
+        (
+            KernelControls {
+                tasks_max: Some(None),
+                ..nothing
+            },
+            false,
+        ),
+        (
+            KernelControls {
+                memory_max: Some(Some(1 << 30)),
+                ..nothing
+            },
+            true,
+        ),
+        (
+            KernelControls {
+                frozen: true,
+                ..nothing
+            },
+            true,
+        ),
+    ] {
+        assert_eq!(undo.is_in(&kernel), ours, "{kernel:?}");
+    }
+}
+
+#[test]
+fn records_outlive_the_daemon_and_end_with_the_life_of_their_unit() {
+    let directory = tempfile::tempdir().unwrap();
+    let (run, units) = (directory.path().join("run"), directory.path().join("units"));
+    std::fs::create_dir(&units).unwrap();
+    let store = || UndoStore::with_units_in(&run, &units);
+    let fragment = units.join("jupyter-alice.service");
+    std::fs::write(&fragment, "[Unit]").unwrap();
+    let owner = unit("jupyter-alice.service");
+
+    let mut first = store();
+    let mut undo = Undo::new(owner.clone(), first.start_of(&owner), quota(1.5));
+    undo.intend(throttled());
+    first.save(&undo).unwrap();
+
+    let mut second = store();
+    assert!(second.load().is_empty());
+    assert_eq!(second.unclaimed().count(), 1);
+    assert_eq!(second.claim(&owner), Some(undo.clone()));
+    assert_eq!(second.unclaimed().count(), 0);
+    second.disclaim(&owner);
+    assert_eq!(second.unclaimed().count(), 1);
+
+    // The unit was unloaded, and another one of its name was started.
+    std::fs::rename(&fragment, units.join("old")).unwrap();
+    std::fs::write(&fragment, "[Unit]").unwrap();
+    assert!(!second.may_stand(&undo));
+    assert_eq!(second.claim(&owner), None);
+    let mut third = store();
+    assert!(third.load().is_empty());
+    assert_eq!(third.records().count(), 0);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_named_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.undo");
+    std::fs::write(&path, "{\"owner\":").unwrap();
+    let errors = UndoStore::new(directory.path()).load();
+    assert_eq!(errors.len(), 1);
+    assert_eq!(errors[0].path, path);
+    assert!(path.exists());
+}
+
+#[test]
+fn without_room_only_what_is_known_already_may_be_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let mut store = UndoStore::new(&file.join("undo"));
+    let mut undo = record(quota(1.5));
+    undo.intend(throttled());
+    assert!(store.save(&undo).is_err());
+    assert!(store.get(&undo.owner).is_none());
+    assert!(undo.covers(&quota(1.5)) && undo.covers(&throttled()));
+    assert!(!undo.covers(&quota(0.5)));
+}
+
+#[test]
+fn cgroups_and_units_of_any_name_have_records_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = UndoStore::new(directory.path());
+    let odd = format!("jupyter-{}.service", "x".repeat(240));
+    let cgroup = CgroupPath::new("docker/0123");
+    let owners = [
+        unit(&odd),
+        unit("jupyter-..\\x2f.service"),
+        Owner::Cgroup(cgroup.clone(), CgroupId(1)),
+        Owner::Cgroup(cgroup, CgroupId(2)),
+    ];
+    for owner in &owners {
+        let mut undo = Undo::new(owner.clone(), Start::default(), quota(1.0));
+        undo.intend(throttled());
+        store.save(&undo).unwrap();
+    }
+    let mut read = UndoStore::new(directory.path());
+    assert!(read.load().is_empty());
+    assert_eq!(read.records().count(), owners.len());
+}
+
+/// What may happen to a unit, as seen from outside of it.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A change of ours of which every part may be made or cut off, and its reading too.
+    Change {
+        to: usize,
+        parts: [bool; 3],
+        read: bool,
+    },
+    /// Everything is to be put back.
+    PutBack { parts: [bool; 3], read: bool },
+    /// The owner sets something that we never set.
+    Owner {
+        quota: Option<u32>,
+        weight: Option<u32>,
+    },
+    /// The daemon is killed and started again.
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let parts = || proptest::array::uniform3(any::<bool>());
+    let change = (0..4usize, parts(), any::<bool>()).prop_map(|(to, parts, read)| Step::Change {
+        to,
+        parts,
+        read,
+    });
+    let put_back = (parts(), any::<bool>()).prop_map(|(parts, read)| Step::PutBack { parts, read });
+    let owner = (proptest::option::of(0..9u32), proptest::option::of(0..9u32))
+        .prop_map(|(quota, weight)| Step::Owner { quota, weight });
+    proptest::collection::vec(
+        prop_oneof![change, put_back, owner, Just(Step::Restart)],
+        0..40,
+    )
+}
+
+/// Sets one property after the other, each of which may be cut off, as a re-execution does.
+fn set(standing: &mut Controls, to: &Controls, parts: [bool; 3]) {
+    if parts[0] {
+        standing.period = to.period;
+    }
+    if parts[1] {
+        standing.quota = to.quota;
+    }
+    if parts[2] {
+        standing.weight = to.weight;
+        standing.frozen = to.frozen;
+    }
+}
+
+proptest! {
+    /// Whatever is cut off, in whatever order, what is put back is only ever what the owner set.
+    #[test]
+    fn what_is_put_back_is_only_ever_what_others_set(steps in steps()) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = UndoStore::new(directory.path());
+        let owner = unit("jupyter-alice.service");
+        let mut theirs = Controls::default();
+        let mut standing = theirs;
+        let mut undo = Undo::new(owner.clone(), Start::default(), standing);
+        for step in steps {
+            undo.observe(&standing);
+            prop_assert_eq!(undo.before(), &theirs, "before {:?}", step);
+            match step {
+                Step::Change { to, parts, read } => {
+                    let ours = [
+                        throttled(),
+                        quota(2.0),
+                        Controls { weight: Some(20), ..theirs },
+                        Controls { frozen: true, ..throttled() },
+                    ][to];
+                    undo.intend(ours);
+                    store.save(&undo).unwrap();
+                    set(&mut standing, &ours, parts);
+                    if read && standing == ours {
+                        undo.confirm(ours);
+                        store.save(&undo).unwrap();
+                    }
+                }
+                Step::PutBack { parts, read } => {
+                    let before = *undo.before();
+                    undo.intend(before);
+                    store.save(&undo).unwrap();
+                    set(&mut standing, &before, parts);
+                    if read && standing == before {
+                        undo.confirm(before);
+                        store.save(&undo).unwrap();
+                    }
+                }
+                Step::Owner { quota, weight } => {
+                    // Numbers of theirs, with a period of theirs: ours are others.
+                    if let Some(number) = quota {
+                        theirs.quota = Some(Cores(f64::from(number) + 10.0));
+                        theirs.period = Some(Duration::from_millis(50 + u64::from(number)));
+                        standing.quota = theirs.quota;
+                        standing.period = theirs.period;
+                    }
+                    if let Some(number) = weight {
+                        theirs.weight = Some(u64::from(number) + 500);
+                        standing.weight = theirs.weight;
+                    }
+                }
+                Step::Restart => {
+                    store = UndoStore::new(directory.path());
+                    prop_assert!(store.load().is_empty());
+                    undo = match store.claim(&owner) {
+                        Some(undo) => undo,
+                        None => Undo::new(owner.clone(), Start::default(), standing),
+                    };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `hubwarden off` and `on`, with a daemon, beside one that hangs, and without one.
+
+use super::answer::{complain, connect, say};
+use super::run::RUNTIME_DIRECTORY;
+use super::{Failure, runtime};
+use crate::act::{ByOwner, CgroupCpu, SystemdCpu, UndoStore};
+use crate::control::{Client, ClientError};
+use crate::daemon::{DaemonLock, OffSwitch, Store, lift};
+use crate::egress::Nft;
+use crate::sd_bus::SdBus;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A daemon that does not answer a question within this hangs.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// Lifting thousands of limits takes a while; a daemon that lives is given so long for it.
+const LIFTS_WITHIN: Duration = Duration::from_secs(60);
+/// A process that was killed is gone by then, unless it waits for a disk.
+const GONE_WITHIN: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
+
+pub(super) fn off(state: &Path) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let hangs = match ask_daemon().await {
+            Asked::Done(words) => return say(&words),
+            Asked::Failed(why) => return Err(Failure::new(why)),
+            Asked::Hangs(why) => Some(why),
+            Asked::NotRunning => None,
+        };
+        if !nix::unistd::geteuid().is_root() {
+            let why = hangs.unwrap_or_else(|| "the daemon is not running".to_owned());
+            return Err(Failure::new(format!(
+                "{why}, and without it only root can switch off; use sudo"
+            )));
+        }
+        let switch = OffSwitch::new(Path::new(RUNTIME_DIRECTORY), state);
+        if let Some(why) = hangs {
+            complain(format_args!(
+                "hubwarden: {why}; lifting everything without it"
+            ));
+        }
+        end_daemon(&switch);
+        off_without_daemon(&switch, state).await
+    })
+}
+
+/// What a daemon that may be there did.
+enum Asked {
+    Done(String),
+    Failed(String),
+    Hangs(String),
+    NotRunning,
+}
+
+async fn ask_daemon() -> Asked {
+    let Ok(connected) = tokio::time::timeout(ANSWERS_WITHIN, connect()).await else {
+        return Asked::Hangs("the daemon cannot be asked".to_owned());
+    };
+    let Ok(client) = connected else {
+        return Asked::NotRunning;
+    };
+    match alive(&client).await {
+        Ok(()) => {}
+        Err(other) => return other,
+    }
+    match tokio::time::timeout(LIFTS_WITHIN, client.off()).await {
+        Ok(Ok(words)) => Asked::Done(words),
+        Ok(Err(ClientError::Refused(words))) => Asked::Failed(words),
+        Ok(Err(ClientError::NotRunning)) => Asked::NotRunning,
+        Ok(Err(error)) => Asked::Hangs(error.to_string()),
+        Err(_) => Asked::Hangs(format!(
+            "the daemon has not lifted everything within {} s",
+            LIFTS_WITHIN.as_secs()
+        )),
+    }
+}
+
+/// Whether the daemon's loop turns.
+async fn alive(client: &Client) -> Result<(), Asked> {
+    match tokio::time::timeout(ANSWERS_WITHIN, client.status()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(ClientError::NotRunning)) => Err(Asked::NotRunning),
+        // Whoever may not ask is told so by the next question.
+        Ok(Err(ClientError::Refused(_))) => Ok(()),
+        Ok(Err(error)) => Err(Asked::Hangs(error.to_string())),
+        Err(_) => Err(Asked::Hangs(format!(
+            "the daemon does not answer within {} s",
+            ANSWERS_WITHIN.as_secs()
+        ))),
+    }
+}
+
+/// Ends a daemon that holds the lock and does not answer: while it lives the kernel keeps its table for
+/// it alone (6.9), and it would put back what is lifted. What systemd starts in its place finds
+/// supervision switched off.
+fn end_daemon(switch: &OffSwitch) {
+    let Some(holder) = DaemonLock::holder(Path::new(RUNTIME_DIRECTORY)) else {
+        return;
+    };
+    if let Err(error) = switch.off_until_reboot() {
+        complain(format_args!("hubwarden: {error}"));
+    }
+    let ended = Pid::from_raw(holder)
+        .ok_or(rustix::io::Errno::SRCH)
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        .and_then(|process| {
+            pidfd_send_signal(&process, Signal::KILL)?;
+            poll(
+                &mut [PollFd::new(&process, PollFlags::IN)],
+                Some(&GONE_WITHIN),
+            )
+        });
+    match ended {
+        Ok(0) => complain(format_args!(
+            "hubwarden: process {holder} was killed and does not end"
+        )),
+        // Already gone is as good.
+        Ok(_) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => complain(format_args!("hubwarden: process {holder}: {error}")),
+    }
+}
+
+async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Failure> {
+    let root = crate::cgroup::find_root().map_err(Failure::new)?;
+    let cgroups = CgroupCpu::new(&root);
+    let cpu = match tokio::time::timeout(ANSWERS_WITHIN, crate::sd_bus::connect()).await {
+        Ok(Ok(connection)) => ByOwner::new(SystemdCpu::new(SdBus::new(connection)), cgroups),
+        Ok(Err(error)) => ByOwner::without_systemd(error.to_string(), cgroups),
+        Err(_) => ByOwner::without_systemd("no answer".to_owned(), cgroups),
+    };
+    let mut undo = UndoStore::new(&undo_directory());
+    let store = Store::new(state).ok();
+    let mut firewall = Nft::open().map_err(Failure::new)?;
+    let lifted = lift(switch, &mut undo, store.as_ref(), &cpu, &mut firewall).await;
+    if lifted.complaints.is_empty() {
+        return say(&format!(
+            "hubwarden was switched off without its daemon: the packet rules are removed, and the \
+             limits of {} units are as their owners set them (read back). `hubwarden on` resumes.",
+            lifted.units
+        ));
+    }
+    Err(Failure::new(lifted.complaints.join("\nhubwarden: ")))
+}
+
+/// Where records of changed limits are.
+pub(super) fn undo_directory() -> PathBuf {
+    Path::new(RUNTIME_DIRECTORY).join("undo")
+}
+
+pub(super) fn on(state: &Path) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        match connect().await?.on().await {
+            Ok(words) => say(&words),
+            Err(ClientError::NotRunning) => {
+                let switch = OffSwitch::new(Path::new(RUNTIME_DIRECTORY), state);
+                switch.on().map_err(Failure::new)?;
+                say("hubwarden will supervise as soon as it runs: systemctl start hubwarden")
+            }
+            Err(error) => Err(Failure::new(error)),
+        }
+    })
+}
