@@ -45,7 +45,7 @@ def said(machine, name):
     return " ".join(machine.run(f"cat {log(name)}", check=False).out.split())
 
 
-def stop(machine, *names):
-    """Asks them to end, which those that have something to clean up do first."""
-    for name in names:
-        machine.run(f"pkill -TERM -f '[/]attacks/{name}'", check=False)
+def stop_all(machine):
+    """Ends all of them; returns when those that clean up have done so."""
+    machine.run("pkill -TERM -f '[/]attacks/'", check=False)
+    eventually(lambda: machine.run("pgrep -f '[/]attacks/'", check=False).code == 1, "the attacks have ended", 60)
