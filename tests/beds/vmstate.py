@@ -44,7 +44,9 @@ def command(directory, accel, disk, parcel, *more):
     words = ["qemu-system-x86_64", "-M", "q35", "-accel", accel, "-cpu", "max", "-smp", "2", "-m", "2G",
              "-display", "none", "-serial", f"file:{directory}/console.log", "-serial", f"file:{directory}/result.log",
              "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append",
-             "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 mitigations=off apparmor=0 panic=-1",
+             "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 mitigations=off apparmor=0 panic=-1 "
+             # Else a boot on a busy host may give its clock up for one that is emulated at every reading, and be saved so.
+             "tsc=reliable",
              "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe",
              "-drive", f"file={parcel},format=raw,if=virtio,readonly=on,cache=unsafe", "-net", "none", *more]
     return [str(word) for word in words]
