@@ -6,9 +6,9 @@ A scenario has two halves: `guest(bed)`, which runs inside as root and reports r
     def guest(bed):  bed.report("usage", seconds=1.5)
     def scenario(vm):  records = vm.play(__file__)
 
-The disk is a snapshot of the cached image; the scenario, the package and the guest files go in as
-a tar archive on a second disk, records come out on a serial port. A record's `say` is what a person is
-shown of it.
+It begins from a vm that was booted once and saved (vmstate.py), on a snapshot of its disk; the
+scenario, the package and the guest files go in as a tar archive on a second disk, records come out on a
+serial port. A record's `say` is what a person is shown of it.
 """
 
 import json
@@ -21,7 +21,9 @@ from pathlib import Path
 import leftovers
 import netns
 import rootfs
+import vmstate
 from rootfs import BedError
+from vmstate import tail
 
 HERE = Path(__file__).resolve().parent
 INSIDE = "usr/local/lib/bed"
@@ -66,41 +68,38 @@ class Vm:
                 parcel.add(package, arcname="root/hubwarden.deb")
             for inside, outside in files.items():
                 parcel.add(outside, arcname=inside.lstrip("/"))
-        with open(file, "ab") as handle:  # a disk is whole sectors
-            handle.truncate((file.stat().st_size + 4095) // 4096 * 4096)
+        vmstate.say_in_last_page(file, time=time.time())
         return file
 
-    def _start(self, accel, parcel):
-        boot = rootfs.root() / "boot"
-        kernel, initrd = sorted(boot.glob("vmlinuz-*"))[-1], sorted(boot.glob("initrd.img-*"))[-1]
-        command = ["qemu-system-x86_64", "-M", "q35", "-accel", accel, "-cpu", "max", "-smp", "2", "-m", "2G",
-                   "-display", "none", "-serial", f"file:{self.console}", "-serial", f"file:{self.result}", "-no-reboot",
-                   "-kernel", kernel, "-initrd", initrd, "-append",
-                   "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 mitigations=off apparmor=0 panic=-1",
-                   "-drive", f"file={rootfs.image()},format=raw,if=virtio,cache=unsafe,snapshot=on",
-                   "-drive", f"file={parcel},format=raw,if=virtio,readonly=on", "-net", "none"]
-        self.qemu = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL,
-                                     stdout=open(self.directory / "qemu.log", "wb"), stderr=subprocess.STDOUT,
-                                     preexec_fn=netns.die_with_parent)
+    def _start(self, accel, parcel, booted):
+        """Goes on from the saved vm `booted`, or boots if that is None."""
+        disk = booted / "disk" if booted else rootfs.image()
+        more = ["-incoming", f"exec:cat '{booted}/memory'"] if booted else []
+        for file in (self.console, self.result):
+            file.unlink(missing_ok=True)
+        self.qemu = subprocess.Popen(vmstate.command(self.directory, accel, f"{disk},snapshot=on", parcel, *more),
+                                     stdin=subprocess.DEVNULL, stdout=open(self.directory / "qemu.log", "ab"),
+                                     stderr=subprocess.STDOUT, preexec_fn=netns.die_with_parent)
 
     def play(self, scenario, package=None, limit=300, files=None):
-        """Boots, runs the scenario's guest(bed), powers off; the records it reported, oldest first.
+        """Runs the scenario's guest(bed) in a vm of its own; the records it reported, oldest first.
 
         `files` go in as well: path inside to file or directory here.
         """
-        parcel = self._parcel(scenario, package, files or {})
+        parcel, booted = self._parcel(scenario, package, files or {}), vmstate.saved()
         started = time.monotonic()
-        accel = "kvm" if Path("/dev/kvm").exists() else "tcg,thread=multi,tb-size=1024"
-        self._start(accel, parcel)
+        accel = (booted / "accel").read_text()
+        self._start(accel, parcel, booted)
         shown = 0
         while True:
             ended = self.qemu.poll() is not None
             self._read()
-            if accel == "kvm" and not self.records and (ended or time.monotonic() - started > 40):
-                # /dev/kvm is there but boots nothing, as on a machine without nested virtualisation.
-                self._end()
-                accel = "tcg,thread=multi,tb-size=1024"
-                self._start(accel, parcel)
+            if ended and booted and not self.records:
+                # Another QEMU wrote it, or another processor: the next run saves a new one.
+                print(f"  the saved vm did not go on, so it boots: {tail(self.directory / 'qemu.log', 3)}", flush=True)
+                vmstate.discard(booted)
+                booted = None
+                self._start(accel, parcel, booted)
                 continue
             for record in self.records[shown:]:
                 said = record.get("say") or json.dumps(record)[:300]
@@ -109,14 +108,14 @@ class Vm:
             if ended:
                 break
             if time.monotonic() - started > limit:
-                raise BedError(f"the vm did not finish within {limit} s; its console:\n{self._tail(self.console)}")
+                raise BedError(f"the vm did not finish within {limit} s; its console:\n{tail(self.console)}")
             time.sleep(0.2)
         kinds = [record["kind"] for record in self.records]
         if "error" in kinds:
             error = next(record for record in self.records if record["kind"] == "error")
             raise AssertionError(f"inside the vm: {error['text']}")
         if kinds[-1:] != ["end"]:
-            raise BedError(f"the vm stopped early; {self._tail(self.directory / 'qemu.log')}\n{self._tail(self.console)}")
+            raise BedError(f"the vm stopped early; {tail(self.directory / 'qemu.log')}\n{tail(self.console)}")
         return self.records
 
     def _read(self):
@@ -132,8 +131,3 @@ class Vm:
     def last_words(self, _file):
         """The guest's journal, if its half failed and sent it."""
         return "\n".join(line for record in self.of("journal") for line in record["lines"])
-
-    @staticmethod
-    def _tail(file, lines=30):
-        text = file.read_text(errors="replace") if file.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,132 @@
+"""The vm, booted once and saved: memory, devices and disk, from which each scenario begins in a second.
+
+Booting takes half a minute under emulation. A scenario changes nothing of what is saved here: its
+memory is its own process's, and what it writes to the disk goes to a snapshot that ends with it.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import netns
+import rootfs
+from rootfs import BedError
+
+HERE = Path(__file__).resolve().parent
+KVM, TCG = "kvm", "tcg,thread=multi,tb-size=1024"
+# One size for all: the saved kernel knows the disk by it.
+PARCEL_BYTES = 256 << 20
+PAGE = 4096
+# Emulated, on a busy host.
+BOOT_LIMIT = 300
+# Where /dev/kvm is there but boots nothing, as on a machine without nested virtualisation.
+KVM_LIMIT = 40
+
+
+def say_in_last_page(file, **fields):
+    """Makes a parcel as long as every parcel is; with `fields`, one that vmwait.py takes."""
+    used = file.stat().st_size
+    if used > PARCEL_BYTES - PAGE:
+        raise BedError(f"what goes into the vm is {used >> 20} MiB; it has room for {(PARCEL_BYTES - PAGE) >> 20} (PARCEL_BYTES in vmstate.py)")
+    with open(file, "r+b") as handle:
+        handle.truncate(PARCEL_BYTES)
+        if fields:
+            handle.seek(PARCEL_BYTES - PAGE)
+            handle.write(json.dumps(fields).encode())
+
+
+def command(directory, accel, disk, parcel, *more):
+    """QEMU's argv. What is saved can be gone on with under the same devices only."""
+    boot = rootfs.root() / "boot"
+    kernel, initrd = sorted(boot.glob("vmlinuz-*"))[-1], sorted(boot.glob("initrd.img-*"))[-1]
+    words = ["qemu-system-x86_64", "-M", "q35", "-accel", accel, "-cpu", "max", "-smp", "2", "-m", "2G",
+             "-display", "none", "-serial", f"file:{directory}/console.log", "-serial", f"file:{directory}/result.log",
+             "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append",
+             "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 mitigations=off apparmor=0 panic=-1 "
+             # Else a boot on a busy host may give its clock up for one that is emulated at every reading, and be saved so.
+             "tsc=reliable",
+             "-drive", f"file={disk},format=raw,if=virtio,cache=unsafe",
+             "-drive", f"file={parcel},format=raw,if=virtio,readonly=on,cache=unsafe", "-net", "none", *more]
+    return [str(word) for word in words]
+
+
+def saved():
+    """The directory with the saved vm: `disk`, `memory` and `accel`."""
+    version = rootfs.sh("qemu-system-x86_64", "--version")
+    # Where KVM may be used, the saved vm has this processor's features.
+    features = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "flags"))][:2]
+    parts = [rootfs.image().name, version, *(features if Path("/dev/kvm").exists() else [])]
+    return rootfs.once(f"saved-{rootfs.key(*parts, HERE / 'vmwait.py', Path(__file__))}", save)
+
+
+def discard(directory):
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def save(directory):
+    """Boots and saves, with the first accelerator that works."""
+    import tarfile
+
+    rootfs.say("booting the vm once, to begin each scenario from there")
+    directory.mkdir()
+    empty = directory / "parcel"
+    with tarfile.open(empty, "w") as parcel:
+        parcel.add(HERE / "vmwait.py", arcname="usr/local/lib/bed/vmguest.py")
+    say_in_last_page(empty)
+    for accel, limit in ((KVM, KVM_LIMIT), (TCG, BOOT_LIMIT)):
+        if accel == KVM and not Path("/dev/kvm").exists():
+            continue
+        rootfs.sh("cp", "--sparse=always", rootfs.image(), directory / "disk")
+        if save_with(directory, accel, limit, empty):
+            (directory / "accel").write_text(accel)
+            for name in ("parcel", "result.log", "console.log", "qemu.log"):
+                (directory / name).unlink(missing_ok=True)
+            return
+    raise BedError(f"the vm did not boot within {BOOT_LIMIT} s; its console:\n" + tail(directory / "console.log"))
+
+
+def save_with(directory, accel, limit, parcel):
+    """Whether it booted within the limit; if so it is saved."""
+    (directory / "result.log").unlink(missing_ok=True)
+    with open(directory / "qemu.log", "ab") as log:
+        qemu = subprocess.Popen(command(directory, accel, directory / "disk", parcel, "-qmp", "stdio"), text=True,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, preexec_fn=netns.die_with_parent)
+    try:
+        deadline, result = time.monotonic() + limit, directory / "result.log"
+        while '"waiting"' not in (result.read_text(errors="replace") if result.exists() else ""):
+            if qemu.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        ask(qemu, "qmp_capabilities")
+        ask(qemu, "migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+        ask(qemu, "migrate", uri=f"exec:cat > '{directory}/memory'")
+        while (state := ask(qemu, "query-migrate").get("status")) != "completed":
+            if state in ("failed", "cancelled") or time.monotonic() > deadline + BOOT_LIMIT:
+                raise BedError(f"the vm could not be saved ({state}): {tail(directory / 'qemu.log')}")
+            time.sleep(0.1)
+        ask(qemu, "quit")
+        qemu.wait(30)
+        return True
+    finally:
+        qemu.kill()
+        qemu.wait()
+
+
+def ask(qemu, execute, **arguments):
+    """One command of QEMU's machine protocol; what it returned."""
+    qemu.stdin.write(json.dumps({"execute": execute, **({"arguments": arguments} if arguments else {})}) + "\n")
+    qemu.stdin.flush()
+    for line in qemu.stdout:
+        answer = json.loads(line)
+        if "error" in answer:
+            raise BedError(f"QEMU refused {execute}: {answer['error'].get('desc')}")
+        if "return" in answer:
+            return answer["return"]
+    raise BedError(f"QEMU ended at {execute}")
+
+
+def tail(file, lines=30):
+    text = file.read_text(errors="replace") if file.exists() else ""
+    return "\n".join(text.splitlines()[-lines:])
