@@ -38,6 +38,7 @@ fn look(bed: &Bed, rounds: u64) -> Vec<Fact> {
     let suspects = [Suspect {
         id: bed.id,
         directory: bed.directory.clone(),
+        user: "alice".to_owned(),
     }];
     let mut facts = Vec::new();
     for round in 0..rounds {
