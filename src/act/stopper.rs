@@ -391,4 +391,37 @@ mod tests {
             spared.wait().unwrap();
         }
     }
+
+    #[tokio::test]
+    async fn a_process_whose_cgroup_is_too_deep_to_be_told_is_sought_there() {
+        let Some(bed) = Bed::new() else {
+            return;
+        };
+        let mut child = bed.command("exec sleep 64").spawn().unwrap();
+        settled(&bed, 1);
+        let mut members = Members::new(&bed.directory, &path_of(&bed));
+        assert_eq!(members.found_by_walking(child.id()).await, Some(true));
+        let other = std::process::id();
+        assert_eq!(members.found_by_walking(other).await, Some(false));
+        // Not all of them were looked at.
+        members.walked = Some((Vec::new(), false));
+        assert_eq!(members.found_by_walking(other).await, None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_cgroup_s_path_names_what_is_below_it_cut_or_not_and_not_its_neighbours() {
+        let members = Members::new(Path::new("/"), &CgroupPath::new("/a.slice/b.service"));
+        for (path, is_member) in [
+            ("/a.slice/b.service", true),
+            ("/a.slice/b.service/deep/cut-of", true),
+            ("/a.slice/b.services", false),
+            ("/a.slice", false),
+            ("/", false),
+        ] {
+            let text = format!("1:cpu:/a.slice/b.service\n0::{path}\n");
+            assert_eq!(members.names(text.as_bytes()), is_member, "{path}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod deep;
 mod degraded;
 mod held;
 #[path = "../leftovers/mod.rs"]
