@@ -99,12 +99,7 @@ fn a_miner_beyond_path_max_is_named_and_can_be_ended() {
     let bed = Bed::new();
     let mut miner = Miner::start(&nest(&bed));
     let pid = miner.process().pid();
-    assert!(is_named(
-        &mut senses(),
-        &[suspect(&bed, "alice")],
-        bed.id,
-        pid
-    ));
+    assert!(are_named(&[suspect(&bed, "alice")], &[(bed.id, pid)]));
 
     let root = hubwarden::cgroup::find_root().unwrap();
     let path = CgroupPath::new(bed.directory.strip_prefix(&root).unwrap().to_str().unwrap());
