@@ -32,7 +32,8 @@ os.write(procs, b"0")
 os.setgid(int(uid))
 os.setuid(int(uid))
 print("nested", flush=True)
-os.dup2(os.open("/dev/null", os.O_RDWR), 1)
+for file in (1, 2):
+    os.dup2(os.open("/dev/null", os.O_RDWR), file)
 os.execv(command[0], command)
 """
 
@@ -69,16 +70,17 @@ def scenario(machine):
 
 
 def nested(machine, program):
-    """Starts alice's miner at the end of a nest in her server's cgroup, beside very many empty ones."""
+    """Starts alice's miner at the end of a nest in her server's cgroup, beside very many empty ones; when that was."""
     machine.put("/usr/local/lib/bed/nest.py", NEST)
     uid = machine.run("id -u jupyter-alice").out.strip()
     top = f"/sys/fs/cgroup{machine.unit_cgroup(ALICE)}"
-    started = f"setsid python3 /usr/local/lib/bed/nest.py {top} {uid} {program} 300 jit 2>&1 </dev/null >/run/nested &"
+    started = f"setsid python3 /usr/local/lib/bed/nest.py {top} {uid} {program} 300 jit >/run/nested 2>&1 </dev/null &"
+    begun = time.time()
     machine.run(started)
     eventually(lambda: machine.run("cat /run/nested").out.strip() == "nested", "the cgroups are made", 60)
     cgroup = machine.run("cat /proc/$(pgrep -f '[a]lice/work/python')/cgroup", check=False).out
     expect(len(cgroup) == 0 or len(cgroup) >= 4096, f"not nested beyond PATH_MAX: {cgroup}")
-    return time.time()
+    return begun
 
 
 def named(machine, user, begun):
