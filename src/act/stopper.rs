@@ -206,15 +206,14 @@ impl Members {
     /// Whether a process is one of them; `None` where there is too much to look through.
     async fn has(&mut self, process: Process) -> Option<bool> {
         // Its beginning is enough: Linux 6.18 cuts a path that is longer than PATH_MAX. Others fail with
-        // ENAMETOOLONG; then the process is sought.
-        match process.read("cgroup", 16 << 10) {
-            Ok(text) => return Some(self.names(&text)),
-            Err(error) if error.source.raw_os_error() != Some(nix::libc::ENAMETOOLONG) => {
-                return Some(false);
-            }
-            Err(_) => {}
-        }
-        self.found_by_walking(process.pid()).await
+        // ENAMETOOLONG. What it does not name is sought in the lists of the cgroups, which decide.
+        let told = match process.read("cgroup", 16 << 10) {
+            Ok(text) if self.names(&text) => return Some(true),
+            Ok(_) => Some(false),
+            Err(error) if error.source.raw_os_error() == Some(nix::libc::ENAMETOOLONG) => None,
+            Err(_) => return Some(false),
+        };
+        self.found_by_walking(process.pid()).await.or(told)
     }
 
     fn names(&self, text: &[u8]) -> bool {
