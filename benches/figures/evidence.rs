@@ -276,6 +276,7 @@ fn honest() {
         let suspect = Suspect {
             id: worker.id,
             directory: worker.directory.clone(),
+            user: "alice".to_owned(),
         };
         let suspects: Vec<Suspect> = watched.then_some(suspect).into_iter().collect();
         senses.borrow_mut().look(&suspects, Time(begun.elapsed()));

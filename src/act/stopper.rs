@@ -6,6 +6,7 @@
 
 use super::cgroup::Opened;
 use super::{ActError, CgroupCpu};
+use crate::cgroup::walk::{Budget, processes};
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::evidence::process::Process;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,6 +21,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// And to stand still: 8 ms for four that compute.
 const FROZEN_WITHIN: Duration = Duration::from_secs(1);
 const LOOKED_EVERY: Duration = Duration::from_millis(10);
+/// Cgroups that a process is sought in, and for how long.
+const MOST_CGROUPS: usize = 100_000;
+const SOUGHT_FOR: Duration = Duration::from_secs(2);
 /// Most processes ended one by one.
 const MOST: usize = 512;
 
@@ -137,8 +141,7 @@ impl Stopper {
         processes: &[Named],
     ) -> Result<usize, ActError> {
         let opened = self.cgroups.open(cgroup, id)?;
-        let below = self.root.join(cgroup.as_str());
-        let members = crate::evidence::senses::processes(&below);
+        let mut members = Members::new(&self.root.join(cgroup.as_str()), cgroup);
         let mut ended: Vec<OwnedFd> = Vec::new();
         for named in processes.iter().take(MOST) {
             let process = Process::new(named.pid);
@@ -146,8 +149,20 @@ impl Stopper {
             let Ok(open) = open_process(named.pid) else {
                 continue;
             };
-            if process.started() != Some(named.started) || !members.contains(&process) {
+            if process.started() != Some(named.started) {
                 continue;
+            }
+            match members.has(process).await {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
+                    let why = format!(
+                        "process {} may be in it, and was not found among its first {} cgroups; end the \
+                         whole server (evidence.stop = \"server\")",
+                        named.pid, MOST_CGROUPS
+                    );
+                    return Err(opened.failed("cgroup.procs", why));
+                }
             }
             match pidfd_send_signal(&open, Signal::KILL) {
                 Ok(()) => ended.push(open),
@@ -167,6 +182,65 @@ impl Stopper {
             tokio::time::sleep(LOOKED_EVERY).await;
         }
         Ok(ended.len())
+    }
+}
+
+/// Who is in a cgroup or below it.
+struct Members {
+    directory: PathBuf,
+    /// As `/proc/PID/cgroup` has it.
+    path: String,
+    /// Its processes and whether these are all, once it was walked through.
+    walked: Option<(Vec<u32>, bool)>,
+}
+
+impl Members {
+    fn new(directory: &Path, cgroup: &CgroupPath) -> Members {
+        Members {
+            directory: directory.to_owned(),
+            path: cgroup.as_str().trim_start_matches('/').to_owned(),
+            walked: None,
+        }
+    }
+
+    /// Whether a process is one of them; `None` where there is too much to look through.
+    async fn has(&mut self, process: Process) -> Option<bool> {
+        // Its beginning is enough: Linux 6.18 cuts a path that is longer than PATH_MAX. Others fail with
+        // ENAMETOOLONG. What it does not name is sought in the lists of the cgroups, which decide.
+        let told = match process.read("cgroup", 16 << 10) {
+            Ok(text) if self.names(&text) => return Some(true),
+            Ok(_) => Some(false),
+            Err(error) if error.source.raw_os_error() == Some(nix::libc::ENAMETOOLONG) => None,
+            Err(_) => return Some(false),
+        };
+        self.found_by_walking(process.pid()).await.or(told)
+    }
+
+    fn names(&self, text: &[u8]) -> bool {
+        // The unified hierarchy is number 0 and names no controllers (cgroups(7)).
+        let line = text
+            .split(|byte| *byte == b'\n')
+            .find_map(|line| line.strip_prefix(b"0::/"));
+        let rest = line.and_then(|line| line.strip_prefix(self.path.as_bytes()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    }
+
+    async fn found_by_walking(&mut self, pid: u32) -> Option<bool> {
+        let (members, all) = match self.walked.take() {
+            Some(walked) => walked,
+            None => {
+                let directory = self.directory.clone();
+                let budget = Budget::new(MOST_CGROUPS, usize::MAX, SOUGHT_FOR);
+                // Some seconds of system calls, which nobody else is to wait for.
+                let walk = tokio::task::spawn_blocking(move || processes(&directory, budget));
+                walk.await.unwrap_or_default()
+            }
+        };
+        let (members, all) = self.walked.insert((members, all));
+        match members.contains(&pid) {
+            true => Some(true),
+            false => all.then_some(false),
+        }
     }
 }
 
@@ -221,16 +295,20 @@ mod tests {
         Named { pid, started }
     }
 
+    fn processes_of(bed: &Bed) -> Vec<u32> {
+        processes(&bed.directory, Budget::new(1000, 1000, GONE_WITHIN)).0
+    }
+
     /// Waits until so many processes are in the bed.
-    fn settled(bed: &Bed, count: usize) -> Vec<Process> {
+    fn settled(bed: &Bed, count: usize) -> Vec<u32> {
         for _ in 0..200 {
-            let found = crate::evidence::senses::processes(&bed.directory);
+            let found = processes_of(bed);
             if found.len() == count {
                 return found;
             }
             std::thread::sleep(LOOKED_EVERY);
         }
-        panic!("{:?}", crate::evidence::senses::processes(&bed.directory));
+        panic!("{:?}", processes_of(bed));
     }
 
     #[test]
@@ -310,6 +388,39 @@ mod tests {
             assert!(spared.try_wait().unwrap().is_none());
             spared.kill().unwrap();
             spared.wait().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_whose_cgroup_is_too_deep_to_be_told_is_sought_there() {
+        let Some(bed) = Bed::new() else {
+            return;
+        };
+        let mut child = bed.command("exec sleep 64").spawn().unwrap();
+        settled(&bed, 1);
+        let mut members = Members::new(&bed.directory, &path_of(&bed));
+        assert_eq!(members.found_by_walking(child.id()).await, Some(true));
+        let other = std::process::id();
+        assert_eq!(members.found_by_walking(other).await, Some(false));
+        // Not all of them were looked at.
+        members.walked = Some((Vec::new(), false));
+        assert_eq!(members.found_by_walking(other).await, None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_cgroup_s_path_names_what_is_below_it_cut_or_not_and_not_its_neighbours() {
+        let members = Members::new(Path::new("/"), &CgroupPath::new("/a.slice/b.service"));
+        for (path, is_member) in [
+            ("/a.slice/b.service", true),
+            ("/a.slice/b.service/deep/cut-of", true),
+            ("/a.slice/b.services", false),
+            ("/a.slice", false),
+            ("/", false),
+        ] {
+            let text = format!("1:cpu:/a.slice/b.service\n0::{path}\n");
+            assert_eq!(members.names(text.as_bytes()), is_member, "{path}");
         }
     }
 }

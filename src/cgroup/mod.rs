@@ -7,6 +7,7 @@ mod gauges;
 mod reader;
 pub mod stat;
 mod tree;
+pub mod walk;
 
 pub use gauges::Gauges;
 pub use reader::{Reader, Sample, pressure};

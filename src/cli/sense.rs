@@ -33,6 +33,7 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
     let suspects = [Suspect {
         id,
         directory: directory.to_owned(),
+        user: String::new(),
     }];
     // Watched from now on, so that whoever starts the program now is measured from its start.
     senses.look(&suspects, Time(Duration::ZERO));

@@ -8,6 +8,7 @@ use super::bridges::Asking;
 use super::entries::Entry;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
+use crate::cgroup::walk::Budget;
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::egress::{Bridges, ClassName, Error, Link, LinkEvents, Links, ServerPort};
 use crate::hub::{ContainerCgroup, ContainerFacts, Units, container_facts, is_bystander};
@@ -16,10 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Processes of a container that are asked for their network; all are in the same one, but for
 /// what a privileged one made for itself.
 const MOST_PROCESSES: usize = 4;
+/// Cgroups of a container that are looked at for these, and for how long: nobody else is served meanwhile.
+const MOST_CGROUPS: usize = 1024;
+const LOOKED_FOR: Duration = Duration::from_millis(20);
 
 /// What is known of containers' networks.
 #[derive(Default)]
@@ -291,22 +296,30 @@ fn ports<'a>(
     Ok(ports.filter(leads).collect())
 }
 
-/// Some processes of a container; crun puts them one cgroup further down. None where it is gone.
+/// Some processes of a container, wherever in it they are: crun puts them one cgroup further down. None
+/// where it is gone, or hides them in more cgroups than are looked at.
 fn processes(directory: &Path) -> Vec<u32> {
-    let read = |directory: &Path| -> Vec<u32> {
-        let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-        let pids = text.lines().filter_map(|line| line.parse().ok());
-        // 0 is a process of another pid namespace.
-        pids.filter(|pid| *pid > 0).take(MOST_PROCESSES).collect()
-    };
-    let here = read(directory);
-    if !here.is_empty() {
-        return here;
+    let budget = Budget::new(MOST_CGROUPS, MOST_PROCESSES, LOOKED_FOR);
+    crate::cgroup::walk::processes(directory, budget).0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_process_is_found_in_a_child_that_comes_after_any_number_of_files() {
+        let scope = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            fs::write(scope.path().join(format!("file.{number}")), "").unwrap();
+        }
+        let payload = scope.path().join("container/inner");
+        fs::create_dir_all(&payload).unwrap();
+        assert!(processes(scope.path()).is_empty());
+        fs::write(payload.join("cgroup.procs"), "11\n12\n13\n14\n15\n").unwrap();
+        assert_eq!(processes(scope.path()), [11, 12, 13, 14]);
+        fs::write(scope.path().join("cgroup.procs"), "1\n").unwrap();
+        assert_eq!(processes(scope.path())[0], 1);
     }
-    let below = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    below
-        .take(MOST_PROCESSES)
-        .flat_map(|entry| read(&entry.path()))
-        .take(MOST_PROCESSES)
-        .collect()
 }

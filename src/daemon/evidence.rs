@@ -4,6 +4,7 @@
 //! for what is rare. What they find goes to the journal, and to the judge as soon as it amounts to
 //! something.
 
+mod behind;
 mod dossier;
 mod missed;
 mod thread;
@@ -149,6 +150,7 @@ impl Inner {
                 order.suspects.push(Suspect {
                     id: id.0,
                     directory: directory.clone(),
+                    user: guarded.server.user.as_str().to_owned(),
                 });
             }
             everybody.insert(id.0, directory);

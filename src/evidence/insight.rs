@@ -7,7 +7,8 @@
 use super::binary::{Kind, Program, has_python};
 use super::helpers::{self, ServeError};
 use super::process::{Process, ProcessError};
-use super::senses::{MOST_PROCESSES, processes};
+use super::senses::MOST_PROCESSES;
+use crate::cgroup::walk::{Budget, processes};
 use crate::units::Cores;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +32,10 @@ const MOST_GROUPS: usize = 16;
 const MOST_NAME: usize = 200;
 /// Files looked into for Python in one asking; the others are what they say.
 const MOST_FILES: usize = 16;
+/// Cgroups of one server that are looked at in one asking.
+const MOST_CGROUPS: usize = 4096;
+/// And time for finding processes, of all servers together.
+const WALKED_FOR: Duration = Duration::from_millis(500);
 /// Files whose answer is kept.
 const MOST_KEPT: usize = 4096;
 
@@ -74,16 +79,18 @@ impl Insight {
         let begun = Instant::now();
         self.servers
             .retain(|_, reading| begun.duration_since(reading.at) < FORGOTTEN);
+        // Each server's own, so that one of very many cgroups costs the others nothing.
+        let time = WALKED_FOR / u32::try_from(servers.len().max(1)).unwrap_or(u32::MAX);
         let mut files = 0;
         let mut again = Vec::new();
         for (id, directory) in servers {
             let age = self.servers.get(id).map(|before| before.at.elapsed());
             match age {
                 Some(age) if age < YOUNG => {}
-                Some(age) if age < OLD => self.read(*id, directory, &mut files),
+                Some(age) if age < OLD => self.read(*id, directory, time, &mut files),
                 _ => {
                     self.servers.remove(id);
-                    self.read(*id, directory, &mut files);
+                    self.read(*id, directory, time, &mut files);
                     again.push((id, directory));
                 }
             }
@@ -92,7 +99,7 @@ impl Insight {
             std::thread::sleep(BETWEEN);
         }
         for (id, directory) in again {
-            self.read(*id, directory, &mut files);
+            self.read(*id, directory, time, &mut files);
         }
         servers
             .iter()
@@ -100,15 +107,17 @@ impl Insight {
             .collect()
     }
 
-    fn read(&mut self, id: u64, directory: &Path, files: &mut usize) {
+    fn read(&mut self, id: u64, directory: &Path, time: Duration, files: &mut usize) {
         let at = Instant::now();
+        let budget = Budget::new(MOST_CGROUPS, MOST_PROCESSES, time);
         let before = self.servers.remove(&id);
         let span = before
             .as_ref()
             .map_or(0.0, |before| at.duration_since(before.at).as_secs_f64());
         let mut ticks = BTreeMap::new();
         let mut groups: BTreeMap<(Kind, String), (usize, u64)> = BTreeMap::new();
-        for process in processes(directory).into_iter().take(MOST_PROCESSES) {
+        let (found, _) = processes(directory, budget);
+        for process in found.into_iter().map(Process::new) {
             // Gone meanwhile, or without a program, as a kernel thread: there is nothing to tell.
             let Some((used, started)) = process.used_and_started() else {
                 continue;

@@ -10,8 +10,8 @@ mod windows;
 
 pub use blind::Blind;
 pub use into::{WORK, help};
+pub use turns::Behind;
 pub(super) use turns::MOST_PROCESSES;
-pub use turns::processes;
 
 use super::connector::{Connector, Missed, Reading};
 use super::exec::Exec;
@@ -29,11 +29,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use turns::Turns;
+use turns::{Turns, share};
 use windows::Windows;
 
-/// Time for memory scans in one round; what did not fit comes in the next.
+/// Time for looking into processes in one round, of all users together; each has a share, and what did
+/// not fit comes in the next round.
 const MOST_TIME: Duration = Duration::from_millis(300);
+/// And before that for finding them.
+const FINDING_TIME: Duration = Duration::from_millis(200);
+/// Threads of one process that are asked for their CPU.
+const MOST_THREADS: usize = 256;
 
 /// What an admin sets of the senses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +65,8 @@ pub struct Suspect {
     pub id: u64,
     /// Its cgroup's directory.
     pub directory: PathBuf,
+    /// Who answers for it: what one user's servers cost is taken from that user's time.
+    pub user: String,
 }
 
 /// What was found about a suspect.
@@ -69,6 +76,13 @@ pub struct Found {
     pub id: u64,
     /// What.
     pub evidence: Evidence,
+}
+
+/// Processes of one user that did something: CPU time used since each was looked into, in clock ticks,
+/// its server and itself; most first.
+struct Busy<'a> {
+    user: &'a str,
+    busy: Vec<(u64, u64, Process)>,
 }
 
 /// All senses that work here.
@@ -84,6 +98,8 @@ pub struct Senses {
     blind: Vec<Blind>,
     windows: Windows,
     turns: Turns,
+    /// The user who has the first turn in the next round: the first for whom there was no time.
+    first: String,
     into: Into,
 }
 
@@ -119,6 +135,7 @@ impl Senses {
             blind,
             windows: Windows::default(),
             turns: Turns::default(),
+            first: String::new(),
             into,
         }
     }
@@ -240,34 +257,109 @@ impl Senses {
         let ids: BTreeSet<u64> = suspects.iter().map(|suspect| suspect.id).collect();
         self.turns.begin(&ids);
         self.windows.retain(&ids);
-        let mut cpus = Vec::new();
-        let begun = Instant::now();
-        // Another is first in each round, so that nobody uses up the others' time for good.
-        let first = self.turns.round() as usize % suspects.len().max(1);
-        let (later, sooner) = suspects.split_at(first);
-        for suspect in sooner.iter().chain(later) {
-            for process in self.turns.whose_turn(&suspect.directory) {
-                let Some(worth) = self.turns.meet(suspect.id, process) else {
-                    continue;
-                };
-                for cpu in process.running_on(256) {
-                    if !cpus.contains(&cpu) {
-                        cpus.push(cpu);
-                    }
-                }
-                if worth
-                    && begun.elapsed() < MOST_TIME
-                    && self.turns.is_due(suspect.id, process, now)
-                {
-                    found.extend(self.named(suspect.id, process, now));
-                    let senses = &self.settings.senses;
-                    found.extend(self.into.look(suspect.id, process, senses, now));
-                }
-            }
+        let users = self.in_turn(suspects);
+        let mut left_out = None;
+        let (cpus, busy) = self.find(&users, &mut left_out);
+        self.look_into(busy, now, &mut left_out, &mut found);
+        if let Some(user) = left_out {
+            self.first = user;
         }
         found.extend(self.into.late(&ids, now));
         self.count(&ids, cpus, now, &mut found);
         found
+    }
+
+    /// Suspects by user, in the order of this round.
+    fn in_turn<'a>(&self, suspects: &'a [Suspect]) -> Vec<(&'a str, Vec<&'a Suspect>)> {
+        let mut users: BTreeMap<&str, Vec<&Suspect>> = BTreeMap::new();
+        for suspect in suspects {
+            users.entry(&suspect.user).or_default().push(suspect);
+        }
+        let sooner = users.split_off(self.first.as_str());
+        sooner.into_iter().chain(users).collect()
+    }
+
+    /// The CPUs that busy processes are on, and the processes, with what each used since it was looked
+    /// into: by user, in the same order.
+    fn find<'a>(
+        &mut self,
+        users: &[(&'a str, Vec<&Suspect>)],
+        left_out: &mut Option<String>,
+    ) -> (Vec<usize>, Vec<Busy<'a>>) {
+        let mut cpus = Vec::new();
+        let mut all = Vec::new();
+        let end = Instant::now() + FINDING_TIME;
+        for (at, (user, suspects)) in users.iter().enumerate() {
+            if at > 0 && Instant::now() >= end {
+                left_out.get_or_insert_with(|| (*user).to_owned());
+            }
+            let until = share(Instant::now(), end, users.len() - at);
+            let mut busy = Vec::new();
+            // Another server of the same user is first in each round.
+            let first = self.turns.round() as usize % suspects.len().max(1);
+            let (later, sooner) = suspects.split_at(first);
+            for (at, suspect) in sooner.iter().chain(later).enumerate() {
+                let until = share(Instant::now(), until, suspects.len() - at);
+                let met = self.turns.meet(suspect.id, &suspect.directory, until);
+                busy.extend(
+                    met.into_iter()
+                        .map(|(used, process)| (used, suspect.id, process)),
+                );
+            }
+            busy.sort_unstable_by(|a, b| b.cmp(a));
+            let mut asked = 0;
+            for (_, _, process) in &busy {
+                if asked > 0 && Instant::now() >= until {
+                    break;
+                }
+                asked += 1;
+                for cpu in process.running_on(MOST_THREADS) {
+                    if !cpus.contains(&cpu) {
+                        cpus.push(cpu);
+                    }
+                }
+            }
+            all.push(Busy { user, busy });
+        }
+        (cpus, all)
+    }
+
+    /// Looks into busy processes, of each user those first that used most since the last time.
+    fn look_into(
+        &mut self,
+        users: Vec<Busy<'_>>,
+        now: Time,
+        left_out: &mut Option<String>,
+        found: &mut Vec<Found>,
+    ) {
+        let end = Instant::now() + MOST_TIME;
+        let many = users.len();
+        for (at, Busy { user, busy }) in users.into_iter().enumerate() {
+            let until = share(Instant::now(), end, many - at);
+            for (used, id, process) in busy {
+                if Instant::now() >= until {
+                    if at > 0 && Instant::now() >= end {
+                        left_out.get_or_insert_with(|| user.to_owned());
+                    }
+                    break;
+                }
+                if self.turns.is_due(id, process, used, now) {
+                    found.extend(self.named(id, process, now));
+                    let senses = &self.settings.senses;
+                    found.extend(self.into.look(id, process, senses, now));
+                }
+            }
+        }
+    }
+
+    /// Users of whom not all processes are found as soon as usual, with the server of theirs of which
+    /// that is so; of these suspects.
+    pub fn behind(&self, suspects: &[Suspect]) -> BTreeMap<String, Behind> {
+        let behind = suspects.iter().filter_map(|suspect| {
+            let behind = self.turns.behind().get(&suspect.id)?;
+            Some((suspect.user.clone(), *behind))
+        });
+        behind.collect()
     }
 
     /// What was counted of rounding modes, raw: for the corpus.

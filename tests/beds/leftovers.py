@@ -9,6 +9,7 @@ was killed with SIGKILL: the next run finds its PID dead and cleans after it.
 import os
 import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -53,11 +54,7 @@ def remove_cgroup(group, patience=10.0):
                 kill.write_text("1")
         except OSError:
             pass
-        for directory, _, _ in os.walk(group, topdown=False):
-            try:
-                os.rmdir(directory)
-            except OSError:
-                pass
+        remove_empty(group)
         if not group.exists():
             return
         if time.monotonic() > deadline:
@@ -65,17 +62,96 @@ def remove_cgroup(group, patience=10.0):
         time.sleep(0.05)
 
 
+def remove_empty(group):
+    """Removes a cgroup and all below it, deepest first, where they are empty.
+
+    By descriptors, since they may nest beyond PATH_MAX; up again by `..`, so that few are open at a time.
+    """
+    try:
+        here = os.open(group, DIRECTORY)
+    except OSError:
+        return
+    above = [remove_children(here)]
+    try:
+        while True:
+            if above[-1]:
+                try:
+                    child = os.open(above[-1][-1], DIRECTORY, dir_fd=here)
+                except OSError:
+                    # It is gone.
+                    above[-1].pop()
+                    continue
+                os.close(here)
+                here = child
+                above.append(remove_children(here))
+                continue
+            above.pop()
+            if not above:
+                break
+            up = os.open("..", DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = up
+            remove_child(here, above[-1].pop())
+    except OSError:
+        pass
+    finally:
+        os.close(here)
+    remove_child(None, group)
+
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_children(directory):
+    """Removes the children that can be, and returns the names of the others."""
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return [name for name in names if not remove_child(directory, name)]
+
+
+def remove_child(directory, name):
+    try:
+        os.rmdir(name, dir_fd=directory)
+        return True
+    except OSError:
+        return False
+
+
+def beds_below(top, depth=8):
+    """Cgroups that beds made, wherever this run may see them; not what is inside of them."""
+    found = []
+    try:
+        with os.scandir(top) as entries:
+            directories = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return found
+    for entry in directories:
+        if re.match(rf"{PREFIX}\d+", entry.name):
+            found.append(Path(entry.path))
+        elif depth > 1:
+            found += beds_below(entry.path, depth - 1)
+    return found
+
+
 def alive(pid):
     return Path(f"/proc/{pid}").exists()
+
+
+def remove_or_report(group):
+    """What cannot be removed is nothing that another run's scenario can help."""
+    try:
+        remove_cgroup(group)
+    except (OSError, RuntimeError) as error:
+        print(f"left behind: {error}", file=sys.stderr, flush=True)
 
 
 def remove_stale(pid=None):
     """Removes what dead runs left, or what run `pid` left."""
     for root in hierarchies():
-        for group in root.rglob(f"{PREFIX}*"):
-            owner = re.match(rf"{PREFIX}(\d+)", group.name)
-            if owner and (int(owner.group(1)) == pid if pid else not alive(int(owner.group(1)))):
-                remove_cgroup(group)
+        for group in beds_below(root):
+            owner = int(re.match(rf"{PREFIX}(\d+)", group.name).group(1))
+            if owner == pid if pid else not alive(owner):
+                remove_or_report(group)
     for directory in RUN.glob("*-*"):
         owner = directory.name.split("-", 1)[0]
         if owner.isdigit() and (int(owner) == pid if pid else not alive(int(owner))):

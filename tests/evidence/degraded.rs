@@ -21,6 +21,7 @@ fn blind_and_found(types: &Path) -> (Vec<Blind>, Vec<Fact>) {
     let suspects = [Suspect {
         id: bed.id,
         directory: bed.directory.clone(),
+        user: "alice".to_owned(),
     }];
     let is_constants = |fact: &Fact| matches!(fact, Fact::Constants { .. });
     let (mut heard, mut facts) = (Vec::new(), Vec::new());

@@ -30,6 +30,7 @@ fn a_program_that_nobody_can_read_to_its_end_holds_nobody_but_itself() {
     let suspect = |bed: &Bed| Suspect {
         id: bed.id,
         directory: bed.directory.clone(),
+        user: "alice".to_owned(),
     };
     let suspects = [suspect(&bed), suspect(&other)];
     let mut senses = senses();

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bed;
+mod deep;
 mod degraded;
 mod held;
 #[path = "../leftovers/mod.rs"]
@@ -38,6 +39,7 @@ fn look(bed: &Bed, rounds: u64) -> Vec<Fact> {
     let suspects = [Suspect {
         id: bed.id,
         directory: bed.directory.clone(),
+        user: "alice".to_owned(),
     }];
     let mut facts = Vec::new();
     for round in 0..rounds {

@@ -130,6 +130,7 @@ fn where_the_connector_tells_of_starts_a_storm_is_counted_and_the_miner_in_it_fo
     let suspects = [Suspect {
         id: bed.id,
         directory: bed.directory.clone(),
+        user: "alice".to_owned(),
     }];
     let beds = [bed];
     let storm = begin(&beds);

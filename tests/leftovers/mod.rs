@@ -3,7 +3,10 @@
 //! A name says by whom it was made: the pid namespace and the process. What somebody made who is alive,
 //! or whose numbers are not ours to tell, is left alone.
 
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use std::ffi::CString;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -72,11 +75,60 @@ pub fn remove_cgroup(path: &Path) {
     eprintln!("left behind: {}", path.display());
 }
 
+/// Removes a cgroup and all below it, where they are empty: by descriptors, since they may nest beyond
+/// `PATH_MAX`.
 fn remove_tree(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path());
+    let Ok(mut here) = rustix::fs::open(path, DIRECTORY, Mode::empty()) else {
+        return;
+    };
+    // From the top to `here`: children that are to be entered. The last one of each but the last was.
+    let mut above = vec![remove_children(&here)];
+    while let Some(left) = above.last() {
+        let entered = left.last().and_then(|child| {
+            let opened = rustix::fs::openat(&here, child, DIRECTORY, Mode::empty());
+            opened.ok()
+        });
+        if let Some(child) = entered {
+            above.push(remove_children(&child));
+            here = child;
+            continue;
+        }
+        if above.last_mut().and_then(Vec::pop).is_some() {
+            // It could not be entered: it is gone.
+            continue;
+        }
+        above.pop();
+        let Some(left) = above.last_mut() else {
+            break;
+        };
+        let Ok(up) = rustix::fs::openat(&here, "..", DIRECTORY, Mode::empty()) else {
+            return;
+        };
+        here = up;
+        if let Some(child) = left.pop() {
+            let _ = rustix::fs::unlinkat(&here, &child, AtFlags::REMOVEDIR);
         }
     }
     let _ = fs::remove_dir(path);
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Removes the children that can be; the others.
+fn remove_children(directory: &OwnedFd) -> Vec<CString> {
+    let mut left = Vec::new();
+    for entry in Dir::read_from(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if entry.file_type() == FileType::Directory
+            && name != c"."
+            && name != c".."
+            && rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR).is_err()
+        {
+            left.push(name.to_owned());
+        }
+    }
+    left
 }

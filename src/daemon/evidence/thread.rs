@@ -1,10 +1,10 @@
 //! The senses' own thread: where it is sent, how it is, and what of it does not work.
 
-use super::{Dossier, missed};
+use super::{Dossier, behind, missed};
 use crate::cgroup::CgroupId;
 use crate::evidence::Sense;
 use crate::evidence::connector::Missed;
-use crate::evidence::senses::{Blind, Found, Senses, Settings, Suspect};
+use crate::evidence::senses::{Behind, Blind, Found, Senses, Settings, Suspect};
 use crate::judge::Matter;
 use crate::report::{Entry as Told, Journal, Kind, Level};
 use crate::units::Time;
@@ -53,6 +53,8 @@ struct Health {
     starts_missed: Missed,
     /// Servers that hold whoever looks into them, and whether nobody is looked into for that.
     held: (usize, bool),
+    /// Users of whom not all processes are found as soon as usual.
+    behind: BTreeMap<String, Behind>,
 }
 
 impl Health {
@@ -81,6 +83,9 @@ impl Health {
                 );
                 add(Sense::Constants, why);
             }
+        }
+        if let Some(why) = behind::in_words(self.behind.len()) {
+            add(Sense::Constants, why);
         }
         lacks
     }
@@ -194,6 +199,7 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
     let mut rests = true;
     let mut asked: Option<Time> = None;
     let mut teller = missed::Teller::default();
+    let mut behind = behind::Teller::default();
     while !found.is_closed() {
         let new = held(&orders.now).clone();
         if new.end {
@@ -221,10 +227,15 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
             if let Some(news) = teller.news(starts_missed, now) {
                 journal.tell(news);
             }
+            let are_behind = senses.behind(&order.suspects);
+            for news in behind.news(&are_behind, now) {
+                journal.tell(news);
+            }
             *held(&orders.health) = Some(Health {
                 blind: senses.blind().to_vec(),
                 starts_missed,
                 held: senses.held(),
+                behind: are_behind,
             });
         }
         rests = order.suspects.is_empty();

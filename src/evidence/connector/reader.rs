@@ -2,8 +2,9 @@
 
 use super::wire::{Message, Socket};
 use super::{Matched, Missed, Reading};
+use crate::cgroup::walk;
 use crate::evidence::process::Process;
-use crate::evidence::senses::{MOST_PROCESSES, processes};
+use crate::evidence::senses::MOST_PROCESSES;
 use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 const MOST_A_SECOND: u32 = 100;
 /// After an overflow everybody is looked at again, this often at most.
 const LOOKED_AGAIN: Duration = Duration::from_secs(10);
+/// Cgroups of one server that are looked at then.
+const MOST_CGROUPS: usize = 4096;
 /// And for so long at most.
 const LOOKED_FOR: Duration = Duration::from_millis(500);
 
@@ -139,9 +142,17 @@ impl<R: Fn(&Process) -> Reading> Reader<R> {
     }
 
     fn started(&mut self, process: Process) {
-        let Some(cgroup) = cgroup_of(process) else {
-            self.shared.count(|missed| missed.ended += 1);
-            return;
+        let cgroup = match cgroup_of(process) {
+            Ok(cgroup) => cgroup,
+            // Whose it is cannot be read so: it is found by looking at everybody.
+            Err(Untold::TooDeep) => {
+                self.overflown = true;
+                return;
+            }
+            Err(Untold::Gone) => {
+                self.shared.count(|missed| missed.ended += 1);
+                return;
+            }
         };
         let Some(server) = self.shared.server(&self.shared.root.join(cgroup)) else {
             return;
@@ -191,16 +202,22 @@ impl<R: Fn(&Process) -> Reading> Reader<R> {
         reading
     }
 
-    /// Reads everybody who runs in a guarded server, since a start may have been thrown away.
+    /// Reads everybody who runs in a guarded server, since a start may have been thrown away. Each server
+    /// has as much of the time that is left, so that no one uses up that of others.
     fn look_again(&mut self) {
-        let begun = Instant::now();
+        let end = Instant::now() + LOOKED_FOR;
         let servers = held(&self.shared.guarded).clone();
-        for (directory, server) in servers {
-            for process in processes(&directory).into_iter().take(MOST_PROCESSES) {
-                if begun.elapsed() >= LOOKED_FOR {
+        let many = servers.len();
+        for (at, (directory, server)) in servers.into_iter().enumerate() {
+            let left = end.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(many - at).unwrap_or(u32::MAX);
+            let budget = walk::Budget::new(MOST_CGROUPS, MOST_PROCESSES, share);
+            let (found, _) = walk::processes(&directory, budget);
+            for pid in found {
+                if Instant::now() >= budget.until {
                     break;
                 }
-                self.tell_of(server, process);
+                self.tell_of(server, Process::new(pid));
             }
         }
         self.overflown = false;
@@ -208,12 +225,27 @@ impl<R: Fn(&Process) -> Reading> Reader<R> {
     }
 }
 
-/// A process's cgroup, without the leading slash; `None` when it is gone.
-fn cgroup_of(process: Process) -> Option<PathBuf> {
-    let text = process.read("cgroup", 16 << 10).ok()?;
+/// Why a process's cgroup is not told.
+#[derive(Debug, PartialEq, Eq)]
+enum Untold {
+    Gone,
+    /// Its path is longer than `PATH_MAX`: ENAMETOOLONG. Linux 6.18 gives the beginning, which is enough.
+    TooDeep,
+}
+
+/// A process's cgroup, or its beginning, without the leading slash.
+fn cgroup_of(process: Process) -> Result<PathBuf, Untold> {
+    let text =
+        process
+            .read("cgroup", 16 << 10)
+            .map_err(|error| match error.source.raw_os_error() {
+                Some(nix::libc::ENAMETOOLONG) => Untold::TooDeep,
+                _ => Untold::Gone,
+            })?;
     // The unified hierarchy is number 0 and names no controllers (cgroups(7)).
     let line = text
         .split(|byte| *byte == b'\n')
-        .find_map(|line| line.strip_prefix(b"0::/"))?;
-    Some(PathBuf::from(std::ffi::OsStr::from_bytes(line)))
+        .find_map(|line| line.strip_prefix(b"0::/"));
+    let line = line.ok_or(Untold::Gone)?;
+    Ok(PathBuf::from(std::ffi::OsStr::from_bytes(line)))
 }
