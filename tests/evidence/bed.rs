@@ -122,14 +122,18 @@ impl Bed {
 
     fn command_of(&self, start: &str, name: &OsStr, arguments: &[&OsStr]) -> Command {
         let file = self.lay(name, hostile());
-        // By way of a shell that enters first, so that nothing of it is ever outside.
+        let mut command = self.shell(start);
+        command.arg(&file).args(arguments);
+        command
+    }
+
+    /// A shell that enters first, so that nothing of it is ever outside; its arguments are to come.
+    pub fn shell(&self, script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
         command
             .arg0("sh")
-            .args(["-c", &format!("echo $$ > \"$0\" && {start}")])
-            .arg(self.directory.join("cgroup.procs"))
-            .arg(&file)
-            .args(arguments);
+            .args(["-c", &format!("echo $$ > \"$0\" && {script}")])
+            .arg(self.directory.join("cgroup.procs"));
         command
     }
 

@@ -12,6 +12,7 @@ mod held;
 #[path = "../leftovers/mod.rs"]
 mod leftovers;
 mod storm;
+mod stratum;
 
 use bed::Bed;
 use hubwarden::evidence::constants::Constants;
