@@ -11,6 +11,7 @@ mod degraded;
 mod held;
 #[path = "../leftovers/mod.rs"]
 mod leftovers;
+mod planted;
 mod storm;
 mod stratum;
 
