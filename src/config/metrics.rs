@@ -14,8 +14,8 @@ pub struct Metrics {
     pub textfile: Option<PathBuf>,
     /// Whether users are named; without, only sums over the node are shown.
     pub user_names: bool,
-    /// The group that may read the file and connect to the socket; `None` is that of Debian's exporters
-    /// where it is there, and else none but root.
+    /// The group that may read the file and connect to the socket; `None` is
+    /// [`USUAL_GROUP`] where it is there, and else none but root.
     pub group: Option<String>,
     /// A file with the token that scrapers over TCP have to give; `None` asks for none.
     pub token_file: Option<PathBuf>,
@@ -54,6 +54,9 @@ pub enum Listen {
 
 /// The daemon's own directory, the only one it may make a socket in.
 const SOCKETS: &str = "/run/hubwarden/";
+
+/// What Debian's prometheus and its node exporter run under; a node may go without.
+pub const USUAL_GROUP: &str = "prometheus";
 
 /// A value, or `"none"`.
 struct OrNone<T>(Option<T>);
@@ -151,6 +154,7 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Metrics) -> Metrics {
         group: section
             .optional::<GroupName>("group")
             .map(|group| group.0)
+            .filter(|group| group != USUAL_GROUP)
             .or(default.group),
         token_file: section
             .optional::<TokenFile>("token_file")
@@ -166,8 +170,7 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Metrics) -> Metrics {
             "is reached by other machines, and it tells who works here and how much; if you mean \
              that, set metrics.allow_remote = true",
         );
-    }
-    if let Some(Listen::Tcp(_)) = &metrics.listen
+    } else if let Some(Listen::Tcp(_)) = &metrics.listen
         && metrics.user_names
         && metrics.token_file.is_none()
     {

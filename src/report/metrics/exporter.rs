@@ -5,14 +5,11 @@ use super::snapshot::MetricsSnapshot;
 use super::text::Format;
 use super::textfile;
 use super::token::Token;
-use crate::config::{Listen, Metrics};
+use crate::config::{Listen, Metrics, USUAL_GROUP};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, mpsc};
 use tokio::task::AbortHandle;
-
-/// What Debian's prometheus and its node exporter run under.
-const USUAL_GROUP: &str = "prometheus";
 
 /// Why metrics are not shown somewhere; it is tried again at every tick.
 #[derive(Debug, thiserror::Error)]
