@@ -14,6 +14,11 @@ pub struct Metrics {
     pub textfile: Option<PathBuf>,
     /// Whether users are named; without, only sums over the node are shown.
     pub user_names: bool,
+    /// The group that may read the file and connect to the socket; `None` is
+    /// [`USUAL_GROUP`] where it is there, and else none but root.
+    pub group: Option<String>,
+    /// A file with the token that scrapers over TCP have to give; `None` asks for none.
+    pub token_file: Option<PathBuf>,
     /// Whether `listen` may be an address that other machines reach.
     pub allow_remote: bool,
 }
@@ -24,6 +29,8 @@ impl Default for Metrics {
             listen: None,
             textfile: None,
             user_names: true,
+            group: None,
+            token_file: None,
             allow_remote: false,
         }
     }
@@ -47,6 +54,9 @@ pub enum Listen {
 
 /// The daemon's own directory, the only one it may make a socket in.
 const SOCKETS: &str = "/run/hubwarden/";
+
+/// What Debian's prometheus and its node exporter run under; a node may go without.
+pub const USUAL_GROUP: &str = "prometheus";
 
 /// A value, or `"none"`.
 struct OrNone<T>(Option<T>);
@@ -99,6 +109,39 @@ impl FromToml for OrNone<PathBuf> {
     }
 }
 
+/// A group's name, as groupadd(8) takes it.
+struct GroupName(String);
+
+impl FromToml for GroupName {
+    const EXPECTED: &'static str = "the name of a group, such as \"prometheus\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(String::new)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let good = (1..=32).contains(&text.len()) && text.chars().all(plain);
+        match good {
+            true => Ok(GroupName(text.to_owned())),
+            false => Err(String::new()),
+        }
+    }
+}
+
+/// A file's absolute path, or `"none"`.
+struct TokenFile(Option<PathBuf>);
+
+impl FromToml for TokenFile {
+    const EXPECTED: &'static str =
+        "an absolute path, such as \"/etc/hubwarden/metrics.token\", or \"none\"";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_str() {
+            Some("none") => Ok(TokenFile(None)),
+            Some(text) if text.starts_with('/') => Ok(TokenFile(Some(text.into()))),
+            _ => Err(String::new()),
+        }
+    }
+}
+
 pub(super) fn read(mut section: Section<'_, '_>, default: Metrics) -> Metrics {
     let metrics = Metrics {
         listen: section
@@ -108,6 +151,14 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Metrics) -> Metrics {
             .optional::<OrNone<PathBuf>>("textfile")
             .map_or(default.textfile, |path| path.0),
         user_names: section.value("user_names", default.user_names),
+        group: section
+            .optional::<GroupName>("group")
+            .map(|group| group.0)
+            .filter(|group| group != USUAL_GROUP)
+            .or(default.group),
+        token_file: section
+            .optional::<TokenFile>("token_file")
+            .map_or(default.token_file, |file| file.0),
         allow_remote: section.value("allow_remote", default.allow_remote),
     };
     if let Some(Listen::Tcp(address)) = &metrics.listen
@@ -118,6 +169,16 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Metrics) -> Metrics {
             "listen",
             "is reached by other machines, and it tells who works here and how much; if you mean \
              that, set metrics.allow_remote = true",
+        );
+    } else if let Some(Listen::Tcp(_)) = &metrics.listen
+        && metrics.user_names
+        && metrics.token_file.is_none()
+    {
+        section.complain(
+            "listen",
+            "is reached by every user of this node, and it names users; set metrics.token_file to a file \
+             with a token for scrapers, or listen at a socket such as \
+             \"/run/hubwarden/metrics.sock\", or set metrics.user_names = false",
         );
     }
     section.finish();
@@ -138,7 +199,11 @@ mod tests {
     #[test]
     fn nothing_is_shown_unless_asked_for() {
         assert!(!Config::default().metrics.wanted());
-        assert!(metrics("listen = \"127.0.0.1:9847\"").unwrap().wanted());
+        assert!(
+            metrics("listen = \"127.0.0.1:9847\"\nuser_names = false")
+                .unwrap()
+                .wanted()
+        );
         assert_eq!(
             metrics("listen = \"none\"\ntextfile = \"none\"").unwrap(),
             Metrics::default()
@@ -155,11 +220,32 @@ mod tests {
         ] {
             let error = metrics(&format!("listen = \"{address}\"")).unwrap_err();
             assert!(error.contains("metrics.allow_remote = true"), "{error}");
-            let text = format!("listen = \"{address}\"\nallow_remote = true");
+            let text = format!("listen = \"{address}\"\nallow_remote = true\nuser_names = false");
             assert!(metrics(&text).is_ok());
         }
         for address in ["127.0.0.1:9847", "[::1]:9847", "127.1.2.3:80"] {
-            assert!(metrics(&format!("listen = \"{address}\"")).is_ok());
+            assert!(metrics(&format!("listen = \"{address}\"\nuser_names = false")).is_ok());
+        }
+    }
+
+    #[test]
+    fn users_are_named_over_tcp_only_to_who_has_a_token() {
+        let error = metrics("listen = \"127.0.0.1:9847\"").unwrap_err();
+        for remedy in ["metrics.token_file", "metrics.sock", "user_names = false"] {
+            assert!(error.contains(remedy), "{error}");
+        }
+        let token = "listen = \"127.0.0.1:9847\"\ntoken_file = \"/etc/hubwarden/token\"";
+        let token = metrics(token).unwrap().token_file;
+        assert_eq!(token, Some("/etc/hubwarden/token".into()));
+        assert!(metrics("token_file = \"token\"").is_err());
+    }
+
+    #[test]
+    fn a_group_has_a_groups_name() {
+        let group = metrics("group = \"node_exporter\"").unwrap().group;
+        assert_eq!(group.as_deref(), Some("node_exporter"));
+        for bad in ["", "a:b", "a b", "a/b"] {
+            assert!(metrics(&format!("group = \"{bad}\"")).is_err(), "{bad}");
         }
     }
 

@@ -19,7 +19,7 @@ pub use decode::Problem;
 pub use evidence::Evidence;
 pub use hub::{ApiUrl, Hub, StopBy};
 pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
-pub use metrics::{Listen, Metrics};
+pub use metrics::{Listen, Metrics, USUAL_GROUP};
 pub use names::{ServiceName, Template};
 pub use outside::Outside;
 pub use record::{Record, Size};

@@ -30,6 +30,15 @@ def own_network():
     _check(LIBC.unshare(CLONE_NEWNET))
 
 
+def join_network(pid):
+    """Moves this thread to `pid`'s network namespace."""
+    fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    try:
+        _check(LIBC.setns(fd, CLONE_NEWNET))
+    finally:
+        os.close(fd)
+
+
 def die_with_parent(sig=signal.SIGKILL):
     LIBC.prctl(PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
 
@@ -43,11 +52,7 @@ def socket_in(pid, family, kind):
 
     def work():
         try:
-            fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-            try:
-                _check(LIBC.setns(fd, CLONE_NEWNET))
-            finally:
-                os.close(fd)
+            join_network(pid)
             made.append(socket.socket(family, kind))
         except OSError as error:
             made.append(error)

@@ -22,6 +22,8 @@ NOBODY = 65534
 ALWAYS = ("python3",)
 # Where a case finds its things inside the root.
 CASES, PIP, CORPUS = "/cases", "/pip", "/corpus"
+# Where pools and services are.
+OTHER_HOST = "198.51.100.2"
 
 
 def root(cases, small):
@@ -48,7 +50,7 @@ def enter(root, work):
 
 
 def environment(name, case, seconds):
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": f"{CASES}/{name}", "CORPUS": CORPUS, "PYTHON": "/usr/bin/python3",
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": f"{CASES}/{name}", "CORPUS": CORPUS, "PYTHON": "/usr/bin/python3", "OTHER_HOST": OTHER_HOST,
             "PYTHONPATH": ":".join([f"{CASES}/{name}", *([f"{PIP}/{pip_key(case)}"] if case.get("pip") else [])]),
             "PYTHONDONTWRITEBYTECODE": "1",
             # A case that ends by itself proves nothing.

@@ -56,10 +56,12 @@ class Group:
     def __exit__(self, *_):
         leftovers.remove_cgroup(self.path)
 
-    def start(self, command, root, name, env):
-        """Starts a case's command in here: in the root, as a user of no rights."""
+    def start(self, command, root, name, env, host=None):
+        """Starts a case's command in here: in the root, as a user of no rights; on another host, where one is named."""
         def become():
             netns.die_with_parent()
+            if host:
+                netns.join_network(host)
             (self.path / "cgroup.procs").write_text(str(os.getpid()))
             os.chroot(root)
             os.chdir(f"{prepare.CASES}/{name}")
@@ -71,12 +73,25 @@ class Group:
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def observe(hubwarden, name, case, root, seconds):
+def other_host():
+    """A second network namespace, where pools and services are: who is no other host's client is none of a pool's."""
+    host = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo there && exec cat"], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, preexec_fn=netns.die_with_parent)
+    host.stdout.readline()
+    sh("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", str(host.pid))
+    there = ("nsenter", f"--net=/proc/{host.pid}/ns/net", "--")
+    for enter, address in (((), "198.51.100.1"), (there, prepare.OTHER_HOST)):
+        sh(*enter, "ip", "address", "add", f"{address}/24", "dev", "wire")
+        sh(*enter, "ip", "link", "set", "wire", "up")
+    return host
+
+
+def observe(hubwarden, name, case, root, seconds, host):
     """Runs the case and the senses side by side; what the senses said, timed from the case's start."""
     env = prepare.environment(name, case, seconds)
     with Group("beside") as beside, Group("case") as group:
         if case.get("beside"):
-            beside.start(case["beside"], root, name, env)
+            beside.start(case["beside"], root, name, env, host.pid)
             time.sleep(0.5)
         senses = subprocess.Popen([hubwarden, "sense", group.path, "--seconds", str(seconds + 1)],
                                   stdout=subprocess.PIPE, text=True, preexec_fn=netns.die_with_parent)
@@ -167,9 +182,11 @@ def run(hubwarden, work, small, only):
             print(f"FAILED {name}: it cannot be prepared: {error}", flush=True)
             failed.append(name)
             del cases[name]
-    # From here on there is no network but a loopback: nothing can be mined, whatever a case does.
+    # From here on there is no network but a loopback and a host of our own: nothing can be mined,
+    # whatever a case does.
     netns.own_network()
     sh("ip", "link", "set", "lo", "up")
+    host = other_host()
     for name, case in cases.items():
         if not enough_memory(case):
             print(f"NOT RUN {name}: it needs {case['memory_gb']} GB of memory", flush=True)
@@ -177,7 +194,7 @@ def run(hubwarden, work, small, only):
             continue
         seconds = case.get("seconds", SECONDS) if not small else SMALL_SECONDS
         try:
-            told = observe(hubwarden, name, case, root, seconds)
+            told = observe(hubwarden, name, case, root, seconds, host)
         except NotRun as why:
             print(f"FAILED {name}: {why}", flush=True)
             failed.append(name)

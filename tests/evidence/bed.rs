@@ -8,14 +8,14 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 /// A cgroup, and a directory for programs; both go with it.
 pub struct Bed {
@@ -87,24 +87,23 @@ impl Bed {
     fn run(&self, mut command: Command) -> Hostile {
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         // Until it is what it will be: what is seen before is a copy of this test.
-        for _ in 0..200 {
-            let link = fs::read_link(format!("/proc/{}/exe", child.id()));
-            if link.map_or(true, |link| link.starts_with(self.files.path())) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let exe = format!("/proc/{}/exe", child.id());
+        let is_started = || {
+            let link = fs::read_link(&exe);
+            link.map_or(true, |link| link.starts_with(self.files.path()))
+        };
+        assert!(comes(is_started), "it is not started");
         Hostile(child)
     }
 
     /// The same, and the first line that it says.
     pub fn start_and_hear(&self, arguments: &[&OsStr]) -> (Hostile, String) {
-        hear(self.command(OsStr::new("hostile"), arguments))
+        Hostile::start_and_hear(self.command(OsStr::new("hostile"), arguments))
     }
 
     /// The same, of one with all rights.
     pub fn start_as_root_and_hear(&self, arguments: &[&OsStr]) -> (Hostile, String) {
-        hear(self.command_of("exec \"$@\"", OsStr::new("hostile"), arguments))
+        Hostile::start_and_hear(self.command_of("exec \"$@\"", OsStr::new("hostile"), arguments))
     }
 
     /// A file of nobody's.
@@ -115,6 +114,27 @@ impl Bed {
         path
     }
 
+    /// The program that others are copies of, as the process's user's.
+    pub fn program(&self) -> PathBuf {
+        self.lay(OsStr::new("hostile"), hostile())
+    }
+
+    /// A file of RandomX's constants, of this user's, with this mode.
+    pub fn planted(&self, name: &str, owner: u32, mode: u32) -> PathBuf {
+        let path = self.files.path().join(name);
+        let lays = [OsStr::new("lay"), path.as_os_str()];
+        assert!(
+            Command::new(hostile())
+                .args(lays)
+                .status()
+                .unwrap()
+                .success()
+        );
+        std::os::unix::fs::chown(&path, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
     fn command(&self, name: &OsStr, arguments: &[&OsStr]) -> Command {
         let start = "exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
         self.command_of(start, name, arguments)
@@ -122,14 +142,18 @@ impl Bed {
 
     fn command_of(&self, start: &str, name: &OsStr, arguments: &[&OsStr]) -> Command {
         let file = self.lay(name, hostile());
-        // By way of a shell that enters first, so that nothing of it is ever outside.
+        let mut command = self.shell(start);
+        command.arg(&file).args(arguments);
+        command
+    }
+
+    /// A shell that enters first, so that nothing of it is ever outside; its arguments are to come.
+    pub fn shell(&self, script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
         command
             .arg0("sh")
-            .args(["-c", &format!("echo $$ > \"$0\" && {start}")])
-            .arg(self.directory.join("cgroup.procs"))
-            .arg(&file)
-            .args(arguments);
+            .args(["-c", &format!("echo $$ > \"$0\" && {script}")])
+            .arg(self.directory.join("cgroup.procs"));
         command
     }
 
@@ -150,15 +174,16 @@ impl Drop for Bed {
     }
 }
 
-fn hear(mut command: Command) -> (Hostile, String) {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    let out = child.stdout.take().unwrap();
-    BufReader::new(out).read_line(&mut said).unwrap();
-    (Hostile(child), said)
-}
-
 impl Hostile {
+    /// Starts one that says a line, and its first.
+    pub fn start_and_hear(mut command: Command) -> (Hostile, String) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut said).unwrap();
+        (Hostile(child), said)
+    }
+
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -222,9 +247,9 @@ fn storm() -> &'static Path {
     &BUILT.get_or_init(new).path
 }
 
-/// Whether that comes within some twenty seconds.
+/// Whether that comes at all: within two minutes, which is forever.
 pub fn comes(mut what: impl FnMut() -> bool) -> bool {
-    (0..1000).any(|_| {
+    (0..6000).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
         what()
     })

@@ -13,8 +13,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -49,6 +51,129 @@ static void write_constants(char *place, size_t apart)
 
 		memcpy(place + number * apart, &copy, sizeof(copy));
 	}
+}
+
+// A buffer among the program's own data, where a program may keep what it reads.
+static char buffer[64 << 10] = { 1 };
+
+// Maps a whole file so, and has every page of it there.
+static char *map_file(int file, int access, int kind)
+{
+	struct stat stat;
+
+	if (file < 0 || fstat(file, &stat))
+		exit(9);
+
+	volatile char *place = mmap(NULL, stat.st_size, access, kind, file, 0);
+
+	if (place == MAP_FAILED)
+		exit(10);
+	for (off_t at = 0; at < stat.st_size; at += 4096)
+		(void)place[at];
+	return (char *)place;
+}
+
+// Has what others may have laid there: reads it, maps it, attaches it.
+static int take(const char *way, const char *what)
+{
+	if (strcmp(way, "read") == 0) {
+		char *heap = malloc(sizeof(buffer));
+
+		for (int turn = 0; turn < 2; turn++) {
+			int file = open(what, O_RDONLY);
+
+			if (file < 0 || read(file, turn ? heap : buffer, sizeof(buffer)) <= 0)
+				return 11;
+		}
+	} else if (strcmp(way, "map") == 0) {
+		map_file(open(what, O_RDONLY), PROT_READ, MAP_SHARED);
+		map_file(open(what, O_RDONLY), PROT_READ | PROT_WRITE, MAP_PRIVATE)[0] = 1;
+	} else if (strcmp(way, "map-code") == 0) {
+		map_file(open(what, O_RDONLY), PROT_READ | PROT_EXEC, MAP_PRIVATE);
+	} else if (strcmp(way, "map-shared-code") == 0) {
+		map_file(open(what, O_RDONLY), PROT_READ | PROT_EXEC, MAP_SHARED);
+	} else if (strcmp(way, "map-and-write-code") == 0) {
+		write_constants(map_file(open(what, O_RDONLY), PROT_READ | PROT_WRITE | PROT_EXEC,
+					 MAP_PRIVATE), 8);
+	} else if (strcmp(way, "memory-of-own") == 0) {
+		int file = memfd_create("code", 0);
+
+		if (ftruncate(file, 4096))
+			return 12;
+		write_constants(map_file(file, PROT_READ | PROT_WRITE, MAP_SHARED), 8);
+		map_file(file, PROT_READ | PROT_EXEC, MAP_SHARED);
+	} else if (strcmp(way, "attach") == 0) {
+		volatile char *place = shmat(atoi(what), NULL, SHM_RDONLY | SHM_EXEC);
+
+		if (place == (char *)-1)
+			return 13;
+		(void)place[0];
+	} else if (strcmp(way, "all-executable") == 0) {
+		// Holds for what is mapped from now on.
+		personality(READ_IMPLIES_EXEC);
+		map_file(open(what, O_RDONLY), PROT_READ, MAP_PRIVATE);
+
+		int file = open(what, O_RDONLY);
+
+		if (read(file, map(sizeof(buffer)), sizeof(buffer)) <= 0)
+			return 14;
+	} else {
+		return 15;
+	}
+	printf("taken\n");
+	fflush(stdout);
+	compute();
+	return 0;
+}
+
+// Another user's: memory given to who becomes the first one, and a segment that anybody attaches.
+static int give(const char *way)
+{
+	char number[16];
+
+	if (strcmp(way, "memory") == 0) {
+		if (seteuid(65533))
+			return 16;
+
+		int file = memfd_create("code", 0);
+
+		if (ftruncate(file, 4096))
+			return 17;
+		write_constants(map_file(file, PROT_READ | PROT_WRITE, MAP_SHARED), 8);
+		snprintf(number, sizeof(number), "/proc/self/fd/%d", file);
+		if (seteuid(0) || setgid(65534) || setuid(65534))
+			return 18;
+		execl("/proc/self/exe", "hostile", "take", "map-shared-code", number, NULL);
+	} else {
+		int segment = shmget(IPC_PRIVATE, 4096, 0777 | IPC_CREAT);
+
+		if (segment < 0)
+			return 19;
+		write_constants(shmat(segment, NULL, 0), 8);
+		shmctl(segment, IPC_RMID, NULL);
+		snprintf(number, sizeof(number), "%d", segment);
+		// Gone with the last who has it: this one is there until the other has it too.
+		if (fork() == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (setgid(65534) || setuid(65534))
+				_exit(20);
+			take("attach", number);
+			_exit(21);
+		}
+		wait(NULL);
+	}
+	return 22;
+}
+
+// A file for others to take: RandomX's constants, and nothing else.
+static int lay(const char *what)
+{
+	static char page[4096];
+
+	write_constants(page, 8);
+	int file = open(what, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+	return write(file, page, sizeof(page)) == sizeof(page) ? 0 : 23;
 }
 
 static void answer(int fuse, uint64_t to, int error, const void *bytes, size_t length)
@@ -203,6 +328,12 @@ int main(int count, char **arguments)
 	}
 	if (strcmp(way, "held") == 0)
 		return run_held(arguments[2]);
+	if (strcmp(way, "take") == 0)
+		return take(arguments[2], arguments[3]);
+	if (strcmp(way, "give") == 0)
+		return give(arguments[2]);
+	if (strcmp(way, "lay") == 0)
+		return lay(arguments[2]);
 	// Is gone before anybody has looked.
 	if (strcmp(way, "die") == 0) {
 		char *place = map(32 << 20);

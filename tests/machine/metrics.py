@@ -1,6 +1,7 @@
 """Metrics: Debian's prometheus scrapes them, promtool finds no fault, users' servers cannot reach them."""
 
 import json
+import time
 
 from hubapi import Hub
 from product import CONFIG, TLJH_UNIT, config, eventually, expect, expect_reach, install, spin, stop_spinning, wait_active, wait_guarded
@@ -8,14 +9,38 @@ from product import CONFIG, TLJH_UNIT, config, eventually, expect, expect_reach,
 PORT = 9847
 TEXTFILE = "/var/lib/prometheus/node-exporter/hubwarden.prom"
 SOCKET = "/run/hubwarden/metrics.sock"
+TOKEN = "a-token-of-this-scenario"
+TOKEN_FILE = "/etc/hubwarden/metrics.token"
+OF_TCP = f'listen = "127.0.0.1:{PORT}"\ntoken_file = "{TOKEN_FILE}"'
 SCRAPE = f"""
 global:
   scrape_interval: 1s
 scrape_configs:
   - job_name: hubwarden
+    authorization: {{credentials: {TOKEN}}}
     static_configs: [{{targets: ["127.0.0.1:{PORT}"]}}]
   - job_name: node
     static_configs: [{{targets: ["127.0.0.1:9100"]}}]
+"""
+
+
+CURL = f"curl -sf -m 5 -H 'Authorization: Bearer {TOKEN}' http://127.0.0.1:{PORT}/metrics"
+# Connections that ask slowly or not at all, and again where they are ended.
+FLOOD = """
+import itertools, socket, sys, time
+where = sys.argv[1]
+held = []
+print("flooding", flush=True)
+for number in itertools.count():
+    one = socket.socket(socket.AF_UNIX if where[0] == "/" else socket.AF_INET)
+    try:
+        one.connect(where if where[0] == "/" else ("127.0.0.1", int(where)))
+        one.sendall(b"GET /met" if number % 2 else b"")
+        held.append(one)
+    except OSError:
+        pass
+    held = held[-200:]
+    time.sleep(0 if number < 200 else 0.01)
 """
 
 
@@ -31,12 +56,24 @@ def ask(machine, query):
 
 
 def scrape(machine):
-    return machine.run(f"curl -sf http://127.0.0.1:{PORT}/metrics").out
+    return machine.run(CURL).out
 
 
 def lint(machine, command):
     done = machine.run(f"{command} | promtool check metrics", check=False)
     expect(done.code == 0 and not done.out.strip() and not done.err.strip(), f"promtool on `{command}`: {done}")
+
+
+def scrapes_go_on(machine, where, scrape, user):
+    """Whoever else connects, each scrape is answered."""
+    machine.put("/usr/local/lib/bed/flood.py", FLOOD)
+    machine.run(f"systemd-run --quiet --unit=flood -p LimitNOFILE=1024 -p User={user} python3 /usr/local/lib/bed/flood.py {where}")
+    eventually(lambda: "flooding" in machine.run("journalctl -u flood -o cat", check=False).out, "the flood begins", 10)
+    time.sleep(3)
+    answered = sum(machine.run(scrape, check=False).code == 0 for _ in range(10))
+    machine.run("systemctl stop flood")
+    print(f"flood of {where}: {answered} of 10 scrapes answered")
+    expect(answered == 10, f"{answered} of 10 scrapes of {where} were answered in a flood")
 
 
 def scenario(machine):
@@ -45,7 +82,12 @@ def scenario(machine):
     machine.run("command -v prometheus promtool prometheus-node-exporter")
     install(machine, reload_with={})
     expect(machine.run(f"curl -s http://127.0.0.1:{PORT}/metrics", check=False).code != 0, "metrics are shown though nobody asked for them")
-    configure(machine, f'listen = "127.0.0.1:{PORT}"\ntextfile = "{TEXTFILE}"')
+    # Users' names are for no user to read, unless that is asked for.
+    configure(machine, f'listen = "127.0.0.1:{PORT}"')
+    refused = machine.run("hubwarden check", check=False)
+    expect(refused.code != 0 and "metrics.token_file" in refused.out + refused.err, f"names for every user are accepted: {refused}")
+    machine.put(TOKEN_FILE, TOKEN, mode=0o600)
+    configure(machine, f'{OF_TCP}\ntextfile = "{TEXTFILE}"')
     machine.run("systemctl reload hubwarden")
 
     machine.put("/etc/prometheus/prometheus.yml", SCRAPE)
@@ -68,8 +110,14 @@ def scenario(machine):
     eventually(lambda: ask(machine, 'hubwarden_server_credits_core_seconds{user="alice",job="node"}'), "node_exporter reads the textfile", 30)
     expect(ask(machine, "node_textfile_scrape_error")[0][1] == 0, "node_exporter finds fault with the textfile")
     stop_spinning(machine)
-    lint(machine, f"curl -sf http://127.0.0.1:{PORT}/metrics")
+    lint(machine, CURL)
     lint(machine, f"cat {TEXTFILE}")
+    expect(machine.run(f"stat -c '%U %G %a' {TEXTFILE}").out.strip() == "root prometheus 640", machine.run(f"ls -l {TEXTFILE}").out)
+    for closed in (f"cat {TEXTFILE}", f"cat {TOKEN_FILE}"):
+        expect(machine.run(f"setpriv --reuid=65534 --regid=65534 --clear-groups {closed}", check=False).code != 0, f"any user may: {closed}")
+    without = machine.run(f"curl -s -o /dev/null -w '%{{http_code}}' http://127.0.0.1:{PORT}/metrics").out
+    expect(without == "401", f"without a token: {without}")
+    scrapes_go_on(machine, str(PORT), CURL, "nobody")
     print("\n".join(line for line in scrape(machine).splitlines() if 'user="alice"' in line))
 
     # From inside a user's server the port is as closed as any of this node's.
@@ -89,6 +137,10 @@ def scenario(machine):
     expect(denied.code != 0, "alice reads root's socket")
     expect(machine.run(f"curl -s http://127.0.0.1:{PORT}/metrics", check=False).code != 0, "the port still answers")
     expect(machine.run(f"test -e {TEXTFILE}", check=False).code != 0, "the textfile outlived its setting")
+
+    expect(machine.run(f"stat -c '%U %G %a' {SOCKET}").out.strip() == "root prometheus 660", machine.run(f"ls -l {SOCKET}").out)
+    # A member of the group may ask, and takes nothing from root with it.
+    scrapes_go_on(machine, SOCKET, f"curl -sf -m 5 --unix-socket {SOCKET} http://x/metrics", "prometheus")
 
     machine.run("systemctl restart hubwarden")
     wait_active(machine)

@@ -23,10 +23,12 @@ static long (*map_update)(void *map, const void *key, const void *value, u64 fla
 static u64 (*ktime_ns)(void) = (void *)5;
 static u64 (*current_pid_tgid)(void) = (void *)14;
 static long (*skb_load_bytes)(const void *skb, u32 offset, void *to, u32 length) = (void *)26;
-static u64 (*socket_cookie)(void *skb) = (void *)46;
 static u64 (*skb_cgroup_id)(void *skb) = (void *)79;
 static u64 (*current_cgroup_id)(void) = (void *)80;
 static u64 (*skb_ancestor_cgroup_id)(void *skb, int level) = (void *)83;
+static void *(*full_socket)(void *socket) = (void *)95;
+static void *(*tcp_socket)(void *socket) = (void *)96;
+static void *(*socket_storage)(void *table, void *socket, void *value, u64 flags) = (void *)107;
 static long (*read_user)(void *to, u32 length, const void *from) = (void *)112;
 static long (*read_kernel)(void *to, u32 length, const void *from) = (void *)113;
 static long (*read_kernel_string)(void *to, u32 length, const void *from) = (void *)115;
@@ -38,8 +40,11 @@ static void *(*current_task)(void) = (void *)158;
 #define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_ARRAY 2
 #define BPF_MAP_TYPE_LRU_HASH 9
+#define BPF_MAP_TYPE_SK_STORAGE 24
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_ANY 0
+#define BPF_F_NO_PREALLOC 1
+#define BPF_SK_STORAGE_GET_F_CREATE 1
 
 // A server's processes may be in cgroups below its own, as Podman's are.
 #define DEEPEST 8

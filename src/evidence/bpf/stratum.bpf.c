@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Looks for the mining pools' protocol in the first bytes that a server sends on a connection.
-// Nothing of what is sent leaves the kernel: only which of the words below was found.
+// Looks for the mining pools' protocol in the first bytes that a server sends on a connection that
+// it opened itself, to another host, before it received anything there. What it sends on any other
+// connection may be another's text: an echo service repeats what its clients send. Nothing of what
+// is sent leaves the kernel: only which of the words below was found.
 
 #include "kernel.bpf.h"
 
-// Of each connection the first payloads are looked at, and of each its first bytes: that is where
-// a miner subscribes or logs in.
+// Of each such connection the first payloads are looked at, and of each its first bytes: that is
+// where a miner subscribes or logs in.
 #define PAYLOADS 2
 #define BYTES 128
 // The longest word is looked for from every place before this.
@@ -27,12 +29,19 @@ struct {
 	__type(value, u8);
 } guarded SEC(".maps");
 
-// Payloads seen of a connection, by its socket's cookie. The least recently seen make room.
+// A connection that its socket opened.
+struct opened {
+	// Payloads that it has sent.
+	u32 payloads;
+};
+
+// Kept with the socket, so that no flood of connections makes room for itself here, and that a
+// socket which was there before this program has none: how that one began is not known.
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
-	__type(key, u64);
-	__type(value, u32);
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct opened);
 } connections SEC(".maps");
 
 struct {
@@ -47,11 +56,47 @@ struct __sk_buff {
 	u32 mark;
 	u32 queue_mapping;
 	u32 protocol;
+	u32 vlan[3];
+	u32 priority;
+	u32 ingress_ifindex;
+	u32 ifindex;
+	u32 tc_index;
+	u32 cb[5];
+	u32 hash;
+	u32 tc_classid;
+	u32 data;
+	u32 data_end;
+	u32 napi_id;
+	u32 addresses[12];
+	u32 data_meta;
+	u64 flow_keys;
+	u64 tstamp;
+	u32 wire_len;
+	u32 gso_segs;
+	void *sk;
 };
+
+// The same file; of a TCP socket.
+struct bpf_tcp_sock {
+	u32 others[20];
+	u64 bytes_received;
+};
+
+// Loopback's index in every network namespace (include/net/flow.h, LOOPBACK_IFINDEX). Packets to
+// any of the node's own addresses leave by it.
+#define LOOPBACK 1
 
 #define IPV4 0x0008 // ETH_P_IP and ETH_P_IPV6 as they are on the wire, read by a little-endian CPU
 #define IPV6 0xdd86
 #define TCP 6
+// Bytes and bits of a TCP header (RFC 9293), and an option that may stand behind it (RFC 8684).
+#define HEADER 20
+#define FLAGS 13
+#define SYN 0x02
+#define ACK 0x10
+#define OPTIONS 40
+#define MPTCP 30
+#define MP_JOIN 1
 
 #define MINING_SUBSCRIBE 1
 #define MINING_AUTHORIZE 2
@@ -109,6 +154,31 @@ static inline u64 guarded_server(void *skb)
 	return 0;
 }
 
+// Whether a first packet asks to join a connection that is there already (RFC 8684, section 3.2): who
+// opened that one, and what came by it, is not known here.
+static inline int joins_another(struct __sk_buff *skb, u32 at, u32 end)
+{
+	for (int number = 0; number < OPTIONS; number++) {
+		u8 option[3];
+
+		// What is shorter than this, at the very end, is none that is asked for.
+		if (at + sizeof(option) > end || skb_load_bytes(skb, at, option, sizeof(option)))
+			break;
+		if (option[0] == 0)
+			break;
+		if (option[0] == 1) {
+			at += 1;
+			continue;
+		}
+		if (option[0] == MPTCP && option[2] >> 4 == MP_JOIN)
+			return 1;
+		if (option[1] < 2)
+			break;
+		at += option[1];
+	}
+	return 0;
+}
+
 // Always lets the packet pass: this only listens.
 SEC("cgroup_skb/egress")
 int stratum(struct __sk_buff *skb)
@@ -116,6 +186,8 @@ int stratum(struct __sk_buff *skb)
 	u8 header[20];
 	u32 transport;
 
+	if (skb->ifindex == LOOPBACK)
+		return 1;
 	// IP's header comes first here, whatever the link is.
 	if (skb->protocol == IPV4) {
 		if (skb_load_bytes(skb, 0, header, 20) || header[9] != TCP)
@@ -128,27 +200,45 @@ int stratum(struct __sk_buff *skb)
 	} else {
 		return 1;
 	}
-	if (skb_load_bytes(skb, transport, header, 14))
+	if (skb_load_bytes(skb, transport, header, HEADER))
+		return 1;
+
+	void *socket = skb->sk;
+
+	if (!socket)
+		return 1;
+	socket = full_socket(socket);
+	if (!socket)
 		return 1;
 
 	u32 port = header[2] << 8 | header[3];
 	u32 payload = transport + (header[12] >> 4) * 4;
+	struct opened *opened;
 
+	if ((header[FLAGS] & (SYN | ACK)) == SYN) {
+		if (joins_another(skb, transport + HEADER, payload))
+			return 1;
+		opened = socket_storage(&connections, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!opened)
+			return 1;
+		// A socket may be used for one connection after another (AF_UNSPEC in connect(2)).
+		opened->payloads = 0;
+	} else {
+		opened = socket_storage(&connections, socket, 0, 0);
+		if (!opened)
+			return 1;
+	}
 	if (skb->len < payload + SHORTEST)
 		return 1;
+	if (opened->payloads >= PAYLOADS)
+		return 1;
+	opened->payloads += 1;
 
-	u64 cookie = socket_cookie(skb);
-	u32 *seen = map_lookup(&connections, &cookie);
+	// What follows upon another's words may repeat them. A miner is the first to speak.
+	struct bpf_tcp_sock *tcp = tcp_socket(socket);
 
-	if (seen) {
-		if (*seen >= PAYLOADS)
-			return 1;
-		*seen += 1;
-	} else {
-		u32 one = 1;
-
-		map_update(&connections, &cookie, &one, BPF_ANY);
-	}
+	if (!tcp || tcp->bytes_received)
+		return 1;
 
 	char bytes[BYTES] = {};
 	u64 length = skb->len - payload;

@@ -1,7 +1,7 @@
 //! Reading a process's memory page by page: those alone that are there, within bounds.
 
 use super::SUPERSCALAR;
-use super::maps::Mapping;
+use super::maps::{Mapping, Pages};
 use aho_corasick::AhoCorasick;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -37,8 +37,8 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Reads what is there of a mapping; false when that had to end early.
-    pub fn read(&mut self, mapping: &Mapping<'_>) -> bool {
+    /// Reads what is there of a mapping and counts; false when that had to end early.
+    pub fn read(&mut self, mapping: &Mapping<'_>, wanted_pages: Pages) -> bool {
         let mut at = mapping.start;
         let (mut kept, mut next) = (0, at);
         while at < mapping.end {
@@ -55,7 +55,7 @@ impl<'a> Look<'a> {
             if told.is_empty() {
                 return true;
             }
-            for run in runs(told) {
+            for run in runs(told, wanted_pages) {
                 if self.search.is_over() {
                     return false;
                 }
@@ -80,14 +80,14 @@ struct Run {
     pages: usize,
 }
 
-fn runs(told: &[[u8; ENTRY]]) -> impl Iterator<Item = Run> {
+fn runs(told: &[[u8; ENTRY]], wanted: Pages) -> impl Iterator<Item = Run> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let rest = told.get(at..)?;
         // A hole may be most of a terabyte: over it in one go.
-        let hole = rest.iter().position(is_there)?;
+        let hole = rest.iter().position(|page| is_wanted(page, wanted))?;
         let there = rest.iter().skip(hole).take(STRIDE);
-        let pages = there.take_while(|page| is_there(page)).count();
+        let pages = there.take_while(|page| is_wanted(page, wanted)).count();
         let first = at + hole;
         at = first + pages;
         Some(Run {
@@ -97,9 +97,17 @@ fn runs(told: &[[u8; ENTRY]]) -> impl Iterator<Item = Run> {
     })
 }
 
-/// Bits 63 and 62: present, or swapped out.
-fn is_there(entry: &[u8; ENTRY]) -> bool {
-    u64::from_ne_bytes(*entry) >> 62 != 0
+/// Whether a page is there (bits 63 and 62: present, or swapped out) and of that kind (bit 61: it
+/// is a file's or shared memory's, and no copy of the process's own).
+fn is_wanted(entry: &[u8; ENTRY], wanted: Pages) -> bool {
+    let entry = u64::from_ne_bytes(*entry);
+    let of_file = entry >> 61 & 1 == 1;
+    let counts = match wanted {
+        Pages::All => true,
+        Pages::OfFile => of_file,
+        Pages::Written => !of_file,
+    };
+    entry >> 62 != 0 && counts
 }
 
 /// What is searched for, and how long still.
@@ -220,7 +228,7 @@ mod tests {
             let mapping = mappings(maps.as_bytes()).next();
             let search = Search::new(patterns, 1 << 30, Instant::now() + Duration::from_secs(60));
             let mut look = Look::new(me.open("mem").unwrap(), me.open("pagemap").unwrap(), search);
-            let complete = look.read(&mapping.unwrap());
+            let complete = look.read(&mapping.unwrap(), Pages::All);
             (complete, look.search.found.to_vec(), look.search.bytes)
         }
     }
@@ -279,7 +287,7 @@ mod tests {
         let patterns = AhoCorasick::new(constants().map(u64::to_le_bytes)).unwrap();
         let me = Process::new(std::process::id());
         let maps = me.read("maps", 4 << 20).unwrap();
-        let ours = mappings(&maps).filter(|one| one.executable && one.inode != 0);
+        let ours = mappings(&maps).filter(Mapping::is_program);
         let program = ours.max_by_key(|one| one.end - one.start).unwrap();
         assert!(program.end - program.start > 2 * (STRIDE as u64) * PAGE);
         let later = Instant::now() + Duration::from_secs(60);
@@ -287,22 +295,34 @@ mod tests {
             let search = Search::new(&patterns, most, until);
             let (memory, pages) = (me.open("mem").unwrap(), me.open("pagemap").unwrap());
             let mut look = Look::new(memory, pages, search);
-            assert!(!look.read(&program));
+            assert!(!look.read(&program, Pages::All));
             assert!(look.search.bytes <= most + (STRIDE as u64) * PAGE);
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn runs_are_all_pages_that_are_there_and_no_other(there: Vec<bool>) {
-            let entry = |there: &bool| (u64::from(*there) << 63 | 5).to_ne_bytes();
-            let told: Vec<[u8; ENTRY]> = there.iter().map(entry).collect();
-            let mut seen = vec![false; there.len()];
-            for run in runs(&told) {
-                let first = run.first as usize;
-                seen[first..first + run.pages].fill(true);
+        fn runs_are_all_pages_that_are_there_and_count_and_no_other(pages: Vec<(bool, bool)>) {
+            let entry = |(there, of_file): &(bool, bool)| {
+                (u64::from(*there) << 63 | u64::from(*of_file) << 61 | 5).to_ne_bytes()
+            };
+            let told: Vec<[u8; ENTRY]> = pages.iter().map(entry).collect();
+            for wanted in [Pages::All, Pages::OfFile, Pages::Written] {
+                let mut seen = vec![false; pages.len()];
+                for run in runs(&told, wanted) {
+                    let first = run.first as usize;
+                    seen[first..first + run.pages].fill(true);
+                }
+                let expected: Vec<bool> = pages
+                    .iter()
+                    .map(|(there, of_file)| *there && match wanted {
+                        Pages::All => true,
+                        Pages::OfFile => *of_file,
+                        Pages::Written => !*of_file,
+                    })
+                    .collect();
+                proptest::prop_assert_eq!(seen, expected);
             }
-            proptest::prop_assert_eq!(seen, there);
         }
     }
 }

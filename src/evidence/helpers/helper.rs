@@ -124,7 +124,9 @@ pub fn serve<J: DeserializeOwned, A: Serialize>(
 /// A helper reads what a hostile process made, and needs no power for that but to read (capset(2), which
 /// holds for the calling thread: here there is no other yet).
 fn give_up_capabilities() -> rustix::io::Result<()> {
-    let needed = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+    let needed = CapabilitySet::SYS_PTRACE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::CHECKPOINT_RESTORE;
     let CapabilitySets {
         permitted,
         effective,
@@ -160,7 +162,9 @@ mod tests {
         });
         let left = left.join().unwrap();
         let had = capabilities(None).unwrap().permitted;
-        let reading = CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+        let reading = CapabilitySet::SYS_PTRACE
+            | CapabilitySet::DAC_READ_SEARCH
+            | CapabilitySet::CHECKPOINT_RESTORE;
         assert_eq!(left.permitted, had & reading);
         assert_eq!(left.effective & !reading, CapabilitySet::empty());
         assert_eq!(left.inheritable, CapabilitySet::empty());

@@ -1,10 +1,11 @@
 //! Shows the last snapshot wherever the configuration says.
 
-use super::http::{self, Shared};
+use super::http::{self, Shared, Shown};
 use super::snapshot::MetricsSnapshot;
 use super::text::Format;
 use super::textfile;
-use crate::config::{Listen, Metrics};
+use super::token::Token;
+use crate::config::{Listen, Metrics, USUAL_GROUP};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, mpsc};
@@ -22,6 +23,20 @@ pub enum ExportError {
         /// The address or path, as configured.
         at: String,
         /// What the system said.
+        source: io::Error,
+    },
+    /// There is no such group.
+    #[error(
+        "metrics.group = \"{0}\": /etc/group has no such group; name the group that your exporter runs \
+         under, or \"root\""
+    )]
+    Group(String),
+    /// What scrapers prove themselves by cannot be used.
+    #[error("metrics.token_file = \"{path}\": {source}")]
+    Token {
+        /// The file, as configured.
+        path: PathBuf,
+        /// What is wrong with it.
         source: io::Error,
     },
     /// The file cannot be written.
@@ -60,7 +75,8 @@ impl Exporter {
     /// Goes by another configuration from the next snapshot on; what the old one alone asked for
     /// ends at once.
     pub fn configure(&mut self, settings: Metrics) {
-        if settings.listen != self.settings.listen {
+        let open_to = |of: &Metrics| (of.listen.clone(), of.group.clone(), of.token_file.clone());
+        if open_to(&settings) != open_to(&self.settings) {
             self.stop_listening();
         }
         if settings.textfile != self.settings.textfile {
@@ -80,7 +96,8 @@ impl Exporter {
     /// All that did not work, now or in writing the last snapshot; the next call tries again.
     pub fn publish(&mut self, snapshot: MetricsSnapshot) -> Result<(), Vec<ExportError>> {
         let snapshot = Arc::new(snapshot);
-        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&snapshot);
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Shown::new(Arc::clone(&snapshot)));
         let mut errors = Vec::new();
         errors.extend(self.start_listening().err());
         errors.extend(self.write_textfile(snapshot).err());
@@ -99,7 +116,15 @@ impl Exporter {
         if self.listening.as_ref().is_some_and(|task| !ended(task)) {
             return Ok(());
         }
-        match http::listen(at, Arc::clone(&self.snapshot)) {
+        let token = match &self.settings.token_file {
+            Some(path) => Some(Token::read(path).map_err(|source| ExportError::Token {
+                path: path.clone(),
+                source,
+            })?),
+            None => None,
+        };
+        let group = group(self.settings.group.as_deref())?;
+        match http::listen(at, group, token, Arc::clone(&self.snapshot)) {
             Ok(task) => {
                 self.listening = Some(task);
                 Ok(())
@@ -135,6 +160,7 @@ impl Exporter {
             Some(Ok(result)) => result,
             Some(Err(mpsc::TryRecvError::Disconnected)) | None => Ok(()),
         };
+        let group = group(self.settings.group.as_deref())?;
         let (done, writing) = mpsc::sync_channel(1);
         self.writing = Some(writing);
         let to = path.clone();
@@ -142,7 +168,7 @@ impl Exporter {
             let text = Format::Prometheus.write(snapshot);
             let result = text
                 .map_err(io::Error::other)
-                .and_then(|text| textfile::write(&to, &text));
+                .and_then(|text| textfile::write(&to, &text, group));
             // Nobody waits once the exporter is gone.
             let _ = done.send(result);
         });
@@ -162,10 +188,45 @@ impl Exporter {
     }
 }
 
+/// A group's number, of this node's own groups; NSS may ask a network. Where no group is configured,
+/// that of Debian's exporters if it is there, and else root's alone.
+fn group(name: Option<&str>) -> Result<Option<u32>, ExportError> {
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    match (name, find_group(&groups, name.unwrap_or(USUAL_GROUP))) {
+        (Some(name), None) => Err(ExportError::Group(name.to_owned())),
+        (_, found) => Ok(found),
+    }
+}
+
+fn find_group(groups: &str, name: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
 /// A daemon that stops shows nothing: old numbers would pass for new ones.
 impl Drop for Exporter {
     fn drop(&mut self) {
         self.stop_listening();
         self.remove_textfile();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_is_named_must_be_there() {
+        assert_eq!(group(Some("root")).unwrap(), Some(0));
+        let error = group(Some("no-such-group")).unwrap_err().to_string();
+        assert!(
+            error.contains("metrics.group = \"no-such-group\""),
+            "{error}"
+        );
+        let groups = "root:x:0:\nprometheus:x:117:a\nodd\n";
+        assert_eq!(find_group(groups, "prometheus"), Some(117));
+        assert_eq!(find_group(groups, "odd"), None);
     }
 }

@@ -4,18 +4,17 @@
 //! whoever asks is answered from the last snapshot. So a series ends with its server, and asking
 //! often costs the node nothing but the text.
 //!
-//! Metrics tell who works here and how much. They are shown on loopback or a socket of root's
-//! only, unless the admin says otherwise; in enforce mode a user's server cannot reach the port,
-//! because its egress class refuses this node's loopback but for its own ports and the hub's. In
-//! observe mode, and for who is logged in otherwise, the port is as open as any on loopback: use
-//! the socket, the file, or `user_names = false` where that matters.
+//! Metrics tell who works here and how much. Users are named only to root and one group (the file, the
+//! socket), or to who has a token (TCP): any user of the node can connect to its loopback.
 
 mod exporter;
 mod http;
 mod ledger;
+mod places;
 mod snapshot;
 mod text;
 mod textfile;
+mod token;
 
 pub use exporter::{ExportError, Exporter};
 pub use ledger::{Ledger, Reading};

@@ -249,7 +249,7 @@ async fn metrics_are_read_over_a_socket_until_the_daemon_stops() {
     exporter.publish(snapshot).unwrap();
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     stream
-        .write_all(b"GET /metrics HTTP/1.1\r\n\r\n")
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
         .unwrap();
     let mut answer = String::new();
@@ -257,7 +257,8 @@ async fn metrics_are_read_over_a_socket_until_the_daemon_stops() {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(
-        head.contains(&format!("Content-Length: {}\r\n", body.len())),
+        head.to_lowercase()
+            .contains(&format!("content-length: {}\r\n", body.len())),
         "{head}"
     );
     assert!(body.contains("user=\"alice\""), "{body}");

@@ -1,5 +1,6 @@
-"""A made-up pool on this network's loopback: gives work that cannot be solved. pool.py PORT."""
+"""A made-up pool on a host of its own: gives work that cannot be solved. pool.py PORT."""
 import json
+import os
 import socketserver
 import sys
 
@@ -23,4 +24,4 @@ class Pool(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
 
-Pool(("127.0.0.1", int(sys.argv[1])), Talk).serve_forever()
+Pool((os.environ["OTHER_HOST"], int(sys.argv[1])), Talk).serve_forever()

@@ -1,4 +1,4 @@
-"""Speaks stratum to a pool on loopback and hashes meanwhile: stratum.py PORT DIALECT [HASH].
+"""Speaks stratum to a pool on another host and hashes meanwhile: stratum.py PORT DIALECT [HASH].
 
 DIALECT is `login` (as RandomX's miners speak it) or `mining` (as Bitcoin's descendants do); HASH is
 `sha256` or `yespower`. It connects again now and then, as miners do.
@@ -6,6 +6,7 @@ DIALECT is `login` (as RandomX's miners speak it) or `mining` (as Bitcoin's desc
 import hashlib
 import itertools
 import json
+import os
 import socket
 import sys
 import time
@@ -25,7 +26,7 @@ else:
 
 nonces = itertools.count()
 while True:
-    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=10) as pool:
+    with socket.create_connection((os.environ["OTHER_HOST"], int(sys.argv[1])), timeout=10) as pool:
         answers = pool.makefile()
         for number, (method, parameters) in enumerate(orders):
             order = {"id": number, "jsonrpc": "2.0", "method": method, "params": parameters}
