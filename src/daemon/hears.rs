@@ -122,7 +122,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     fn hub_silent(&mut self, error: &ApiError) {
-        let text = format!("{error}. What the hub said before stands, and it is asked again.");
+        let mut text = error.to_string();
+        if !text.ends_with('?') {
+            text.push('.');
+        }
+        text.push_str(" What the hub said before stands, and it is asked again.");
         self.hub_trouble(error.kind(), text);
     }
 
