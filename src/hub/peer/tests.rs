@@ -93,7 +93,7 @@ fn nobody_else_is_the_hub_and_the_remedy_is_named() {
         (
             "system.slice/docker.service",
             0,
-            r#"api_peers = ["docker.service"]"#,
+            r#"api_peers = ["container:NAME"]"#,
         ),
         ("init.scope", 0, "api_peers"),
         ("", 0, "run it as a system service"),

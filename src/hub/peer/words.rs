@@ -31,6 +31,11 @@ impl Words<'_> {
     /// A process that is none of the hub's.
     pub async fn stranger(&self, owner: &Owner, place: Option<&Place>) -> Stranger {
         let remedy = match place {
+            Some(Place::Unit(unit)) if unit.contains("docker") || unit.contains("podman") => {
+                "If the hub is a container of Docker's or Podman's, write api_peers = \
+                 [\"container:NAME\"] in [hub], with the name of the hub's container"
+                    .to_owned()
+            }
             Some(Place::Unit(unit)) if !self.is_a_server_s(unit) => format!(
                 "If {} is the hub or its proxy, write api_peers = [\"{}\"] in [hub]",
                 Plain(unit),
