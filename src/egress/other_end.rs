@@ -182,12 +182,14 @@ pub(super) struct Described {
 }
 
 impl Described {
-    /// Without the connection's own socket the kernel answers with the listener, which proves
-    /// nothing about who takes this connection (`inet_lookup`).
+    /// Without the connection's own socket the kernel answers with a listener of that port, be it
+    /// one of all addresses, which proves nothing about who takes this connection (`inet_lookup`).
     fn as_other_end(&self, ours: SocketAddr, theirs: SocketAddr) -> OtherEnd {
-        let is_it = (self.local, self.remote) == (theirs, ours);
+        if (self.local, self.remote) != (theirs, ours) {
+            return OtherEnd::Absent;
+        }
         match (self.state, self.inode) {
-            (ESTABLISHED, 1..) if is_it => OtherEnd::Accepted(self.owner),
+            (ESTABLISHED, 1..) => OtherEnd::Accepted(self.owner),
             _ => OtherEnd::Waiting,
         }
     }
@@ -343,12 +345,15 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_not_the_other_end() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let theirs = listener.local_addr().unwrap();
-        let ours = SocketAddr::new(theirs.ip(), 1);
-        let found = Sockets::open().unwrap().other_end(ours, theirs);
-        assert_eq!(found.unwrap(), OtherEnd::Waiting);
+    fn a_listener_is_not_the_other_end_whatever_its_address() {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for address in ["127.0.0.1", "192.0.2.2"] {
+            let theirs = SocketAddr::new(address.parse().unwrap(), port);
+            let ours = SocketAddr::new(theirs.ip(), 1);
+            let found = Sockets::open().unwrap().other_end(ours, theirs);
+            assert_eq!(found.unwrap(), OtherEnd::Absent, "{address}");
+        }
     }
 
     proptest! {
