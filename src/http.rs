@@ -1,7 +1,8 @@
 //! A small HTTP client for services of this node: Docker's socket and the hub's API.
 //!
 //! One connection a request, everything bounded: time, and the bytes of an answer. No TLS, since
-//! nothing that is asked leaves the node; no redirects, which could carry a token elsewhere.
+//! nothing that is asked leaves the node; no redirects, which could carry a token elsewhere. Who is
+//! at the other end is checked before the first byte is sent.
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -10,14 +11,17 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 /// A service of this node that has not answered by then is at fault.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest answer taken.
 const MOST_BYTES: usize = 4 << 20;
+/// Addresses of a name that are tried.
+const MOST_ADDRESSES: usize = 8;
 
 /// Where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +47,32 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// An open connection, on which nothing was sent yet.
+#[derive(Debug)]
+pub enum Connection {
+    /// To a Unix socket.
+    Unix(UnixStream),
+    /// To a TCP port.
+    Tcp(TcpStream),
+}
+
+/// Why a peer was not asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Stranger {
+    /// Where, who listens there, and the remedy.
+    pub text: String,
+    /// Of the same kind whatever a user can vary in the text, such as a cgroup's name.
+    pub kind: String,
+}
+
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
+    /// JupyterHub's mark, `X-JupyterHub-Version`, is among the headers.
+    pub from_jupyterhub: bool,
     /// The body, of any status.
     pub body: Vec<u8>,
 }
@@ -69,6 +94,9 @@ pub enum HttpError {
         /// Where.
         to: Endpoint,
     },
+    /// Someone else than the service listens there. Nothing was sent.
+    #[error("{0}")]
+    Stranger(#[from] Stranger),
     /// It hung up, sent too much, or spoke something else.
     #[error("{to} gave no good answer: {why}")]
     Broken {
@@ -79,19 +107,43 @@ pub enum HttpError {
     },
 }
 
-/// Sends a request without a body and takes the answer in.
+/// Sends a request without a body and takes the answer in. `admit` sees the connection before
+/// anything is sent on it. A name with several addresses is tried in order until one is admitted.
 ///
 /// # Errors
-/// Nobody answers, or not in time, or with more than 4 MiB.
+/// Nobody answers, or not in time, or with more than 4 MiB, or `admit` refuses.
 pub async fn ask(
     to: &Endpoint,
     method: Method,
     path: &str,
     headers: &[(HeaderName, HeaderValue)],
+    admit: impl AsyncFn(&Connection) -> Result<(), Stranger>,
 ) -> Result<Answer, HttpError> {
-    tokio::time::timeout(TIMEOUT, ask_patiently(to, method, path, headers))
+    tokio::time::timeout(TIMEOUT, ask_patiently(to, method, path, headers, admit))
         .await
         .unwrap_or_else(|_| Err(HttpError::Slow { to: to.clone() }))
+}
+
+/// Admits a socket at which root, or whoever runs this process, listens. For the sockets of
+/// container engines.
+pub async fn of_root(connection: &Connection) -> Result<(), Stranger> {
+    let Connection::Unix(stream) = connection else {
+        return Ok(());
+    };
+    let uid = match stream.peer_cred() {
+        Ok(peer) => peer.uid(),
+        Err(error) => {
+            let text = format!("the kernel does not say who listens there: {error}");
+            let kind = text.clone();
+            return Err(Stranger { text, kind });
+        }
+    };
+    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    let text = format!("uid {uid} listens there, not root; name the socket of root's own engine");
+    let kind = text.clone();
+    Err(Stranger { text, kind })
 }
 
 async fn ask_patiently(
@@ -99,14 +151,11 @@ async fn ask_patiently(
     method: Method,
     path: &str,
     headers: &[(HeaderName, HeaderValue)],
+    admit: impl AsyncFn(&Connection) -> Result<(), Stranger>,
 ) -> Result<Answer, HttpError> {
     let broken = |why: String| HttpError::Broken {
         to: to.clone(),
         why,
-    };
-    let connect = |source| HttpError::Connect {
-        to: to.clone(),
-        source,
     };
     let host = match to {
         Endpoint::Unix(_) => "localhost".to_owned(),
@@ -123,19 +172,51 @@ async fn ask_patiently(
     let request = request
         .body(Empty::<Bytes>::new())
         .map_err(|error| broken(error.to_string()))?;
-    match to {
-        Endpoint::Unix(socket) => {
-            let stream = UnixStream::connect(socket).await.map_err(connect)?;
-            exchange(TokioIo::new(stream), request).await
-        }
-        Endpoint::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port))
-                .await
-                .map_err(connect)?;
-            exchange(TokioIo::new(stream), request).await
-        }
+    match connect(to, admit).await? {
+        Connection::Unix(stream) => exchange(TokioIo::new(stream), request).await,
+        Connection::Tcp(stream) => exchange(TokioIo::new(stream), request).await,
     }
     .map_err(broken)
+}
+
+/// The first connection that is admitted.
+async fn connect(
+    to: &Endpoint,
+    admit: impl AsyncFn(&Connection) -> Result<(), Stranger>,
+) -> Result<Connection, HttpError> {
+    let failed = |source| HttpError::Connect {
+        to: to.clone(),
+        source,
+    };
+    let addresses: Vec<SocketAddr> = match to {
+        Endpoint::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(failed)?;
+            let connection = Connection::Unix(stream);
+            admit(&connection).await?;
+            return Ok(connection);
+        }
+        Endpoint::Tcp { host, port } => lookup_host((host.as_str(), *port))
+            .await
+            .map_err(failed)?
+            .take(MOST_ADDRESSES)
+            .collect(),
+    };
+    // A stranger says more than a port at which nobody listens.
+    let mut stranger = None;
+    let mut refused = std::io::Error::from(std::io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Err(error) => refused = error,
+            Ok(stream) => {
+                let connection = Connection::Tcp(stream);
+                match admit(&connection).await {
+                    Ok(()) => return Ok(connection),
+                    Err(why) => stranger = stranger.or(Some(why)),
+                }
+            }
+        }
+    }
+    Err(stranger.map_or_else(|| failed(refused), HttpError::Stranger))
 }
 
 async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Answer, String>
@@ -151,12 +232,14 @@ where
             .await
             .map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
+        let from_jupyterhub = response.headers().contains_key("x-jupyterhub-version");
         let body = Limited::new(response.into_body(), MOST_BYTES)
             .collect()
             .await
             .map_err(|error| error.to_string())?;
         Ok(Answer {
             status,
+            from_jupyterhub,
             body: body.to_bytes().into(),
         })
     };
@@ -191,7 +274,7 @@ mod tests {
     use super::*;
 
     fn get(to: &Endpoint) -> Result<Answer, HttpError> {
-        fake::run(ask(to, Method::GET, "/x?y=1", &[]))
+        fake::run(ask(to, Method::GET, "/x?y=1", &[], of_root))
     }
 
     #[test]
@@ -217,6 +300,39 @@ mod tests {
                 .starts_with("/nonexistent/docker.sock cannot be reached: "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_stranger_is_sent_nothing() {
+        for service in [
+            Service::tcp(|_| (200, "yes".into())),
+            Service::unix(|_| (200, "yes".into())),
+        ] {
+            let refuse = async |_: &Connection| {
+                let text = "uid 1001 listens there".to_owned();
+                let kind = text.clone();
+                Err(Stranger { text, kind })
+            };
+            let token = HeaderValue::from_static("token s3cret");
+            let headers = [(hyper::header::AUTHORIZATION, token)];
+            let asked = ask(service.endpoint(), Method::GET, "/x", &headers, refuse);
+            let error = fake::run(asked).unwrap_err();
+            assert_eq!(error.to_string(), "uid 1001 listens there");
+            // What is asked next is the first that the service sees.
+            get(service.endpoint()).unwrap();
+            assert_eq!(service.bytes_of_the_first(), 0);
+            assert_eq!(service.asked()[0].target, "GET /x?y=1");
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_an_answer_and_never_followed() {
+        let elsewhere = Service::tcp(|_| (200, "the token, please".into()));
+        let to = format!("http://{}/", elsewhere.endpoint());
+        let service =
+            Service::tcp_with(move |_| (302, String::new(), vec![format!("location: {to}")]));
+        assert_eq!(get(service.endpoint()).unwrap().status, 302);
+        assert!(elsewhere.asked().is_empty());
     }
 
     #[test]

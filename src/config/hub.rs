@@ -5,7 +5,8 @@ use super::decode::{FromToml, Section};
 use crate::http::Endpoint;
 use ipnet::IpNet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::{Component, Path, PathBuf};
 use toml::de::DeValue;
 
 /// What is configured of the hub.
@@ -23,6 +24,8 @@ pub struct Hub {
     pub proxies: Vec<IpNet>,
     /// The hub's REST API, to ask whose a server is; none is not asked.
     pub api_url: Option<ApiUrl>,
+    /// Who may answer there, besides the units of `hub_units`.
+    pub api_peers: Vec<ApiPeer>,
     /// Where the token for it is.
     pub token_file: PathBuf,
     /// Who stops a server when a verdict ends it.
@@ -54,6 +57,7 @@ impl Default for Hub {
             api_ports: vec![8081, 15001],
             proxies: Vec::new(),
             api_url: None,
+            api_peers: Vec::new(),
             token_file: "/etc/hubwarden/hub-token".into(),
             stop_by: StopBy::Systemd,
             docker: Some("/run/docker.sock".into()),
@@ -77,6 +81,7 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Hub) -> Hub {
             Some(OrNone(url)) => url,
             None => default.api_url,
         },
+        api_peers: section.list("api_peers", default.api_peers),
         token_file: section
             .value("token_file", AbsolutePath(default.token_file))
             .0,
@@ -165,7 +170,49 @@ impl FromToml for StopBy {
     }
 }
 
-/// Where the hub's REST API is: `http://127.0.0.1:15001/hub/api`.
+/// Who may answer at the hub's address, besides the hub's own units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiPeer {
+    /// A system unit: a proxy, or a socket unit that starts the hub.
+    Unit(String),
+    /// A container of Docker's or of root's Podman, by its name.
+    Container(String),
+    /// Whatever has this address: another machine.
+    Address(IpAddr),
+}
+
+impl FromToml for ApiPeer {
+    const EXPECTED: &'static str = "a unit such as \"traefik.service\", a container such as \
+                                    \"container:jupyterhub\", or another machine's address";
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let text = value.as_str().ok_or_else(String::new)?;
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return match address.to_canonical() {
+                here if here.is_loopback() || here.is_unspecified() => {
+                    Err("any user of this node can listen there; name a unit or a container".into())
+                }
+                address => Ok(ApiPeer::Address(address)),
+            };
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if let Some(name) = text.strip_prefix("container:") {
+            let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+            return match begins && name.chars().all(plain) {
+                true => Ok(ApiPeer::Container(name.to_owned())),
+                false => Err(String::new()),
+            };
+        }
+        let is_unit = text.ends_with(".service") || text.ends_with(".socket");
+        match is_unit && !text.contains('/') {
+            true => Ok(ApiPeer::Unit(text.to_owned())),
+            false => Err(String::new()),
+        }
+    }
+}
+
+/// Where the hub's REST API is: `http://127.0.0.1:15001/hub/api`, or, as JupyterHub writes a Unix
+/// socket, `http+unix://%2Frun%2Fjupyterhub%2Fhub.sock/hub/api`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiUrl {
     /// Where it listens.
@@ -176,6 +223,15 @@ pub struct ApiUrl {
 
 impl ApiUrl {
     fn parse(text: &str) -> Result<ApiUrl, String> {
+        if let Some(rest) = text.strip_prefix("http+unix://") {
+            let (socket, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let socket =
+                socket_path(socket).ok_or("its socket is no absolute path, with %2F for /")?;
+            return Ok(ApiUrl {
+                endpoint: Endpoint::Unix(socket),
+                prefix: prefix(path)?,
+            });
+        }
         let rest = text.strip_prefix("http://").ok_or_else(|| {
             if text.starts_with("https://") {
                 "no TLS is spoken: give the hub's own port on this node, not the proxy's".to_owned()
@@ -198,23 +254,50 @@ impl ApiUrl {
         if host.is_empty() || host.contains(odd) {
             return Err(format!("`{}` is no host", host.escape_debug()));
         }
-        let prefix = path.trim_end_matches('/');
-        if !prefix.bytes().all(|b| b.is_ascii_graphic()) || prefix.contains(['?', '#']) {
-            return Err("a path without `?` and `#` belongs behind the port".to_owned());
-        }
         Ok(ApiUrl {
             endpoint: Endpoint::Tcp {
                 host: host.to_owned(),
                 port,
             },
-            prefix: prefix.to_owned(),
+            prefix: prefix(path)?,
         })
     }
 }
 
+/// What stands before each path of the API.
+fn prefix(path: &str) -> Result<String, String> {
+    let prefix = path.trim_end_matches('/');
+    if !prefix.bytes().all(|b| b.is_ascii_graphic()) || prefix.contains(['?', '#']) {
+        return Err("a path without `?` and `#` belongs behind the port".to_owned());
+    }
+    Ok(prefix.to_owned())
+}
+
+/// A socket's path as it stands in a URL: percent-encoded.
+fn socket_path(encoded: &str) -> Option<PathBuf> {
+    let mut parts = encoded.split('%');
+    let mut path = parts.next()?.to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        path.push(byte.is_ascii_graphic().then_some(byte.into())?);
+        path.push_str(rest);
+    }
+    let path = PathBuf::from(path);
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    (path.is_absolute() && !climbs).then_some(path)
+}
+
 impl fmt::Display for ApiUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.endpoint, self.prefix)
+        match &self.endpoint {
+            Endpoint::Unix(path) => {
+                let path = path.display().to_string();
+                let encoded = path.replace('%', "%25").replace('/', "%2F");
+                write!(f, "http+unix://{encoded}{}", self.prefix)
+            }
+            tcp => write!(f, "http://{tcp}{}", self.prefix),
+        }
     }
 }
 
@@ -346,6 +429,10 @@ mod tests {
         let found = url("http://[::1]:8081/hub/api");
         assert_eq!(found.to_string(), "http://[::1]:8081/hub/api");
         assert_eq!(hub("api_url = \"none\"").api_url, None);
+        let found = url("http+unix://%2Frun%2Fhub%2Fa.sock/hub/api");
+        assert_eq!(found.endpoint, Endpoint::Unix("/run/hub/a.sock".into()));
+        let text = "http+unix://%2Frun%2Fhub%2Fa.sock/hub/api";
+        assert_eq!(found.to_string(), text);
         for (bad, why) in [
             ("https://hub.example.org/hub/api", "no TLS is spoken"),
             ("127.0.0.1:15001", "expected \"none\" or such as"),
@@ -353,9 +440,49 @@ mod tests {
             ("http://127.0.0.1:0/hub/api", "`0` is no port"),
             ("http://a@b:1/", "`a@b` is no host"),
             ("http://a:1/x?y", "a path without `?`"),
+            ("http+unix://run%2Fhub.sock/hub/api", "no absolute path"),
+            ("http+unix://%2Frun%2F..%2Fhub.sock/", "no absolute path"),
+            ("http+unix://%2Frun%2/", "no absolute path"),
+            ("http+unix://%00/", "no absolute path"),
         ] {
             let problem = problem(&format!("api_url = \"{bad}\""));
             assert!(problem.contains(why), "{bad}: {problem}");
+        }
+    }
+
+    #[test]
+    fn who_may_answer_for_the_hub_is_a_unit_a_container_or_a_machine() {
+        let found = hub(
+            "api_peers = [\"traefik.service\", \"container:hub_1\", \"192.0.2.7\", \"fd00::7\"]",
+        );
+        assert_eq!(
+            found.api_peers,
+            [
+                ApiPeer::Unit("traefik.service".into()),
+                ApiPeer::Container("hub_1".into()),
+                ApiPeer::Address("192.0.2.7".parse().unwrap()),
+                ApiPeer::Address("fd00::7".parse().unwrap()),
+            ]
+        );
+        for here in ["127.0.0.1", "::1", "0.0.0.0", "::ffff:127.0.0.1"] {
+            let problem = problem(&format!("api_peers = [\"{here}\"]"));
+            assert!(
+                problem.contains("any user of this node"),
+                "{here}: {problem}"
+            );
+        }
+        for bad in [
+            "traefik",
+            "a/b.service",
+            "container:",
+            "container:-a",
+            "container:a/b",
+        ] {
+            let problem = problem(&format!("api_peers = [\"{bad}\"]"));
+            assert!(
+                problem.contains("expected a unit such as"),
+                "{bad}: {problem}"
+            );
         }
     }
 

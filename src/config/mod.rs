@@ -17,7 +17,7 @@ mod values;
 
 pub use decode::Problem;
 pub use evidence::Evidence;
-pub use hub::{ApiUrl, Hub, StopBy};
+pub use hub::{ApiPeer, ApiUrl, Hub, StopBy};
 pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
 pub use metrics::{Listen, Metrics, USUAL_GROUP};
 pub use names::{ServiceName, Template};

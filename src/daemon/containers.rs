@@ -125,9 +125,12 @@ impl Inner {
     /// Notes what an engine said of a container.
     pub(super) fn note_container(&mut self, cgroup: &CgroupPath, facts: &ContainerFacts) {
         let before = self.networks.notes.get(cgroup);
+        // What the hub names as anyone's server is none, be it named twice.
+        let listed = ContainerCgroup::of(cgroup)
+            .is_some_and(|container| !self.directory.of_container(&container.id).is_empty());
         let note = Note {
             addresses: facts.addresses.clone(),
-            bystander: is_bystander(facts, &self.config.hub),
+            bystander: !listed && is_bystander(facts, &self.config.hub),
             asked_again: before.is_some_and(|note| note.asked_again),
         };
         self.dirty |= before.is_none_or(|before| before.bystander != note.bystander);

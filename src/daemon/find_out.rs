@@ -6,11 +6,12 @@ use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::{CgroupId, CgroupPath};
 use crate::hub::{
-    ContainerCgroup, EngineError, Finding, UnitName, Units, container_facts, identify,
+    ContainerCgroup, EngineError, Finding, Identified, UnitName, Units, container_facts, identify,
     identify_container,
 };
 use crate::report::{Entry as Told, Kind, Level};
 use crate::sd_bus::SdBusError;
+use std::rc::Rc;
 
 /// So many containers are remembered as told of; then the telling begins anew.
 const MOST_TOLD: usize = 4096;
@@ -39,9 +40,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let unit = unit_of(cgroup);
         let Some(container) = ContainerCgroup::of(cgroup) else {
             let facts = self.units.facts(&unit).await?;
-            let inner = self.inner.borrow();
+            let mut inner = self.inner.borrow_mut();
             let listed = inner.directory.of_unit(&unit);
-            return Ok(identify(&unit, &facts, &inner.config.hub, listed));
+            let identified = identify(&unit, &facts, &inner.config.hub, listed);
+            return Ok(inner.weigh_the_hubs_word(cgroup, identified));
         };
         let hub = self.inner.borrow().config.hub.clone();
         let facts = container_facts(&container, &hub).await;
@@ -49,9 +51,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.inner.borrow_mut().note_container(cgroup, facts);
         }
         let known = facts.as_ref().ok();
-        let directory = &self.inner.borrow().directory;
-        let finding = identify_container(&container, &unit, known, &hub, directory);
-        match (facts, finding) {
+        let directory = Rc::clone(&self.inner.borrow().directory);
+        let identified = identify_container(&container, &unit, known, &hub, &directory);
+        let mut inner = self.inner.borrow_mut();
+        match (facts, inner.weigh_the_hubs_word(cgroup, identified)) {
             // The hub's word is enough where the engine is silent.
             (Err(error), Finding::Server(server)) if !error.is_gone() => {
                 Ok(Finding::Server(server))
@@ -65,6 +68,43 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
+    /// Logs once where the hub says another than what is known, which then stands.
+    fn weigh_the_hubs_word(&mut self, cgroup: &CgroupPath, identified: Identified) -> Finding {
+        let Identified {
+            mut finding,
+            contradiction,
+        } = identified;
+        let (Some(why), Finding::Server(server)) = (contradiction, &mut finding) else {
+            return finding;
+        };
+        // What the hub called this server before it contradicted.
+        let known = self.entries.values().find_map(|entry| match entry {
+            Entry::Guarded(known) if known.cgroup == *cgroup => Some(&known.server),
+            _ => None,
+        });
+        if let Some(known) = known.filter(|known| known.user == server.user) {
+            server.name.clone_from(&known.name);
+        }
+        let unit = unit_of(cgroup);
+        let message = format!(
+            "{unit} stays {}'s: {why}. If the hub is right, correct hub.unit_names and \
+             hub.unix_users; else look into its database for the server that names this unit or \
+             container.",
+            server.user
+        );
+        if self.told_contradictions.len() >= MOST_TOLD {
+            self.told_contradictions.clear();
+        }
+        if self.told_contradictions.insert((unit.clone(), why)) {
+            self.tell(
+                Told::new(Kind::Trouble, Level::Warning, message)
+                    .with("UNIT_NAME", unit.as_str())
+                    .with("CGROUP", cgroup),
+            );
+        }
+        finding
+    }
+
     /// Notes that nobody could tell what runs in a cgroup; the next tick asks again.
     pub(super) fn not_told(&mut self, cgroup: &CgroupPath, id: CgroupId, error: &FindOutError) {
         let text = error.to_string();

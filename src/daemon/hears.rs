@@ -74,12 +74,17 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     pub(super) async fn hear_once(self: &Rc<Self>) {
-        let hub = self.inner.borrow().config.hub.clone();
+        let (hub, root) = {
+            let inner = self.inner.borrow();
+            (inner.config.hub.clone(), inner.root.clone())
+        };
         let result = match &hub.api_url {
             Some(url) => {
                 let api = Api {
                     url,
-                    token_file: &hub.token_file,
+                    hub: &hub,
+                    root: &root,
+                    units: &self.units,
                 };
                 api.directory().await
             }
@@ -117,9 +122,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     fn hub_silent(&mut self, error: &ApiError) {
-        self.hub_trouble(format!(
-            "{error}. What it said before stands, and it is asked again."
-        ));
+        let mut text = error.to_string();
+        if !text.ends_with('?') {
+            text.push('.');
+        }
+        text.push_str(" What the hub said before stands, and it is asked again.");
+        self.hub_trouble(error.kind(), text);
     }
 
     fn hub_lacks(&mut self, scopes: &[&str]) {
@@ -127,17 +135,19 @@ impl Inner {
             self.hub_trouble = None;
             return;
         }
-        self.hub_trouble(format!(
+        let text = format!(
             "The token in hub.token_file lacks scopes that tell whose a server is and who is in \
              which group: {}. Add them to the role of hubwarden's service in jupyterhub_config.py.",
             scopes.join(", ")
-        ));
+        );
+        self.hub_trouble(text.clone(), text);
     }
 
-    fn hub_trouble(&mut self, text: String) {
-        if self.hub_trouble.as_ref() != Some(&text) {
-            self.tell(Told::new(Kind::Trouble, Level::Warning, text.clone()));
-            self.hub_trouble = Some(text);
+    /// Logs a trouble once while it lasts, however its words change.
+    fn hub_trouble(&mut self, kind: String, text: String) {
+        if self.hub_trouble.as_ref() != Some(&kind) {
+            self.tell(Told::new(Kind::Trouble, Level::Warning, text));
+            self.hub_trouble = Some(kind);
         }
     }
 

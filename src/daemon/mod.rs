@@ -213,7 +213,9 @@ struct Inner {
     directory: Rc<HubDirectory>,
     /// Containers told of as nobody's.
     told_unknown: BTreeSet<UnitName>,
-    /// Why the hub was not heard, as last told.
+    /// Units and containers of which the hub said another than what is known, and what.
+    told_contradictions: BTreeSet<(UnitName, String)>,
+    /// The kind of trouble for which the hub was not heard, as last told.
     hub_trouble: Option<String>,
     /// Servers in the hub's own cgroup, which are never acted on.
     shared: Vec<Shared>,
@@ -290,6 +292,7 @@ impl<C, U> Daemon<C, U> {
                 counters: counters::Counters::default(),
                 directory: Rc::default(),
                 told_unknown: BTreeSet::new(),
+                told_contradictions: BTreeSet::new(),
                 hub_trouble: None,
                 shared: Vec::new(),
                 journal: parts.journal,

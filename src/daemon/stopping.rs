@@ -77,13 +77,18 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         owner: &Owner,
     ) -> Result<(), ActError> {
         if let Some(listed) = listed {
-            let hub = self.inner.borrow().config.hub.clone();
+            let (hub, root) = {
+                let inner = self.inner.borrow();
+                (inner.config.hub.clone(), inner.root.clone())
+            };
             let Some(url) = &hub.api_url else {
                 return self.cpu.stop(owner).await;
             };
             let api = Api {
                 url,
-                token_file: &hub.token_file,
+                hub: &hub,
+                root: &root,
+                units: &self.units,
             };
             let result = api.stop(&listed).await;
             match result {

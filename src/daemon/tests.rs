@@ -3,15 +3,18 @@
 
 use super::*;
 use crate::act::{ActError, CpuControl, Owner};
+use crate::config::Hub;
 use crate::egress::{
     Audit, Audited, Bridges, Damage, Difference, Error, People, Policy as EgressPolicy,
 };
+use crate::http::{Connection, Stranger};
 use crate::hub::{Account, UnitFacts, Units};
 use crate::judge::{Controls, Rung};
 use crate::report::Entry as Told;
 use crate::sd_bus::SdBusError;
 use crate::units::{CoreSeconds, Cores, Mode};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +53,8 @@ struct Systemd {
     applied: usize,
     /// Where the next changes are cut off; those after them are not.
     cuts: std::collections::VecDeque<Cut>,
+    /// Who listens at the hub's address instead of the hub.
+    stranger: Option<Stranger>,
 }
 
 /// Where a change is cut off: by a re-execution of systemd's, say, which loses the reply at least.
@@ -70,6 +75,14 @@ impl Units for FakeSystemd {
     async fn account(&self, uid: u32) -> Account {
         let known = self.0.borrow().accounts.get(&uid).cloned();
         known.unwrap_or_default()
+    }
+
+    /// A made-up hub is this process, in whatever cgroup the test runs.
+    async fn admit(&self, _: &Connection, _: &Hub, _: &Path) -> Result<(), Stranger> {
+        match &self.0.borrow().stranger {
+            None => Ok(()),
+            Some(stranger) => Err(stranger.clone()),
+        }
     }
 }
 

@@ -24,29 +24,29 @@ use super::{
     uapi::{NFNL_SUBSYS_CTNETLINK, NLM_F_DUMP},
 };
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `struct inet_diag_req_v2` and `struct inet_diag_msg`.
-const REQUEST: usize = 56;
-const ANSWER: usize = 72;
+pub(super) const REQUEST: usize = 56;
+pub(super) const ANSWER: usize = 72;
 const INET_DIAG_INFO: u16 = 2;
 /// Since Linux 5.9.
-const INET_DIAG_CGROUP_ID: u16 = 21;
+pub(super) const INET_DIAG_CGROUP_ID: u16 = 21;
 /// `tcpi_bytes_acked` and `tcpi_bytes_received` in `struct tcp_info`.
 const BYTES_ACKED: usize = 120;
 const BYTES_RECEIVED: usize = 128;
 /// All of TCP's states but those of no peer: closed, listening, and waiting for stray packets.
 const WITH_A_PEER: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
-const IPPROTO_TCP: u8 = 6;
+pub(super) const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 
 // linux/netfilter/nfnetlink_conntrack.h
-const IPCTNL_MSG_CT_NEW: u16 = 0;
-const IPCTNL_MSG_CT_GET: u16 = 1;
-const CTA_TUPLE_ORIG: u16 = 1;
+pub(super) const IPCTNL_MSG_CT_NEW: u16 = 0;
+pub(super) const IPCTNL_MSG_CT_GET: u16 = 1;
+pub(super) const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_COUNTERS_ORIG: u16 = 9;
 const CTA_COUNTERS_REPLY: u16 = 10;
-const CTA_TUPLE_IP: u16 = 1;
-const CTA_TUPLE_PROTO: u16 = 2;
+pub(super) const CTA_TUPLE_IP: u16 = 1;
+pub(super) const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_COUNTERS_BYTES: u16 = 2;
 
 /// Who speaks with whom.
@@ -216,7 +216,19 @@ fn connections(sources: &BTreeSet<IpAddr>, found: &mut BTreeSet<Flow>) -> Result
 }
 
 pub(super) fn read_connection(a: Attributes<'_>) -> Option<Flow> {
-    let tuple = Attributes(a.bytes(CTA_TUPLE_ORIG));
+    let (protocol, local, remote) = read_tuple(Attributes(a.bytes(CTA_TUPLE_ORIG)))?;
+    let bytes = |kind: u16| Attributes(a.bytes(kind)).be64(CTA_COUNTERS_BYTES);
+    Some(Flow {
+        protocol,
+        local,
+        remote,
+        sent: bytes(CTA_COUNTERS_ORIG),
+        received: bytes(CTA_COUNTERS_REPLY),
+    })
+}
+
+/// Protocol, source and destination of one direction of a tracked connection.
+pub(super) fn read_tuple(tuple: Attributes<'_>) -> Option<(u8, SocketAddr, SocketAddr)> {
     let (ip, proto) = (
         Attributes(tuple.bytes(CTA_TUPLE_IP)),
         Attributes(tuple.bytes(CTA_TUPLE_PROTO)),
@@ -230,14 +242,7 @@ pub(super) fn read_connection(a: Attributes<'_>) -> Option<Flow> {
         };
         Some(SocketAddr::new(address, proto.get(port)?.be16()?))
     };
-    let bytes = |kind: u16| Attributes(a.bytes(kind)).be64(CTA_COUNTERS_BYTES);
-    Some(Flow {
-        protocol: proto.get(1)?.u8()?,
-        local: end(1, 3, 2)?,
-        remote: end(2, 4, 3)?,
-        sent: bytes(CTA_COUNTERS_ORIG),
-        received: bytes(CTA_COUNTERS_REPLY),
-    })
+    Some((proto.get(1)?.u8()?, end(1, 3, 2)?, end(2, 4, 3)?))
 }
 
 #[cfg(test)]

@@ -5,25 +5,30 @@
 //! `read:servers` and `admin:server_state`, and `delete:servers` to stop one. What a scope does not
 //! cover is left out of the answer, so its absence shows and is told.
 
-use super::{HubDirectory, HubUser, Listed, Person};
-use crate::config::ApiUrl;
+mod page;
+
+use super::{HubDirectory, HubUser, Listed, Person, Units};
+use crate::config::{ApiUrl, Hub};
 use crate::http::{self, Answer, HttpError};
 use hyper::Method;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
-use serde::Deserialize;
-use serde_json::Value;
-use std::collections::BTreeMap;
+use page::{Page, User};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The hub gives at most so many users a page (`api_page_max_limit`).
 const PAGE: u64 = 200;
-/// A hub with more pages of people with running servers is not one node's.
+/// More users with running servers are not one node's.
+const MOST_USERS: usize = 20_000;
+/// Pages of few users each are as endless as many pages.
 const MOST_PAGES: usize = 500;
-/// JupyterHub's own bound on a name.
-const LONGEST_NAME: usize = 255;
+/// Of all pages together. A user with a server takes about 1 KiB.
+const MOST_BYTES: usize = 32 << 20;
+/// For all pages together.
+const WITHIN: Duration = Duration::from_secs(60);
 const LONGEST_TOKEN: u64 = 4096;
 
 /// Why the hub did not tell or do what it was asked.
@@ -37,8 +42,8 @@ pub enum ApiError {
         /// What is wrong, and what to do.
         why: String,
     },
-    /// Nobody answers.
-    #[error("the hub's API: {0}; is the hub running, and is hub.api_url its address?")]
+    /// Nobody answers, or not the hub.
+    #[error("the hub's API: {0}{hint}", hint = hint(.0))]
     Http(#[from] HttpError),
     /// It refused.
     #[error("the hub's API, asked {asked}: status {status} ({said}){}", remedy(*.status))]
@@ -62,11 +67,32 @@ pub enum ApiError {
     },
 }
 
+impl ApiError {
+    /// The same for errors that differ only in what a user of the node can vary at will, so that a
+    /// lasting trouble is logged once.
+    pub fn kind(&self) -> String {
+        match self {
+            ApiError::Http(HttpError::Stranger(stranger)) => stranger.kind.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn hint(error: &HttpError) -> &'static str {
+    match error {
+        HttpError::Stranger(_) => "",
+        _ => "; is the hub running, and is hub.api_url its address?",
+    }
+}
+
 fn remedy(status: u16) -> &'static str {
     match status {
         401 | 403 => {
             "; the token in hub.token_file must be one the hub knows, with the scopes that \
              hubwarden.toml(5) lists"
+        }
+        300..=399 => {
+            "; that is a redirect, which is not followed: hub.api_url must be the hub's own address"
         }
         404 => "; hub.api_url must end as the hub's API does, mostly in /hub/api",
         _ => "",
@@ -93,59 +119,35 @@ pub enum Stopping {
 
 /// The API as configured.
 #[derive(Debug, Clone, Copy)]
-pub struct Api<'a> {
+pub struct Api<'a, U> {
     /// Where it is.
     pub url: &'a ApiUrl,
-    /// Where its token is; read at each use, so that it can be exchanged.
-    pub token_file: &'a Path,
+    /// Where its token is, read at each use, so that it can be exchanged; and who may answer.
+    pub hub: &'a Hub,
+    /// Where cgroup v2 is mounted.
+    pub root: &'a Path,
+    /// Who tells the hub from others that listen at its address.
+    pub units: &'a U,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Page {
-    Paged {
-        items: Vec<User>,
-        #[serde(rename = "_pagination")]
-        pagination: Pagination,
-    },
-    Whole(Vec<User>),
-}
-
-#[derive(Deserialize)]
-struct Pagination {
-    next: Option<Next>,
-}
-
-#[derive(Deserialize)]
-struct Next {
-    offset: u64,
-}
-
-#[derive(Deserialize)]
-struct User {
-    name: String,
-    groups: Option<Vec<String>>,
-    /// Comes with the scope `list:users`.
-    #[serde(default)]
-    admin: bool,
-    last_activity: Option<String>,
-    servers: Option<BTreeMap<String, Server>>,
-}
-
-#[derive(Deserialize)]
-struct Server {
-    /// The spawner's own business: of any shape, and absent without the scope for it.
-    state: Option<Value>,
-}
-
-impl Api<'_> {
+impl<U: Units> Api<'_, U> {
     /// Asks for everybody who has a running server, page by page.
     ///
     /// # Errors
     /// The token cannot be used, the hub does not answer, or answers something unexpected.
     pub async fn directory(&self) -> Result<Told, ApiError> {
+        match tokio::time::timeout(WITHIN, self.all_pages()).await {
+            Ok(result) => result,
+            Err(_) => Err(too_much(format!(
+                "its pages took longer than {} s",
+                WITHIN.as_secs()
+            ))),
+        }
+    }
+
+    async fn all_pages(&self) -> Result<Told, ApiError> {
         let mut reading = Reading::default();
-        let mut offset = 0;
+        let (mut offset, mut bytes) = (0, 0);
         for _ in 0..MOST_PAGES {
             // The next page's address is worked out here: one that the answer names would have
             // the token sent wherever the answer says.
@@ -155,32 +157,31 @@ impl Api<'_> {
             if answer.status != 200 {
                 return Err(refused(asked(), &answer));
             }
+            bytes += answer.body.len();
+            if bytes > MOST_BYTES {
+                let most = MOST_BYTES >> 20;
+                return Err(too_much(format!("its pages hold more than {most} MiB")));
+            }
             let odd = |why: String| ApiError::Odd {
                 asked: asked(),
                 why,
             };
-            let page: Page = serde_json::from_slice(&answer.body)
-                .map_err(|error| odd(format!("an answer that cannot be read: {error}")))?;
-            let next = match page {
-                Page::Whole(users) => {
-                    reading.take_in(users);
-                    None
-                }
-                Page::Paged { items, pagination } => {
-                    reading.take_in(items);
-                    pagination.next
-                }
-            };
+            let Page { users, next } = Page::read(&answer.body)
+                .map_err(|why| odd(format!("an answer that cannot be read: {why}")))?;
+            reading.users += users.len();
+            if reading.users > MOST_USERS {
+                return Err(too_much(format!(
+                    "its pages name more than {MOST_USERS} users"
+                )));
+            }
+            reading.take_in(users);
             match next {
                 None => return Ok(reading.done()),
-                Some(next) if next.offset > offset => offset = next.offset,
+                Some(next) if next > offset => offset = next,
                 Some(_) => return Err(odd("its next page is no later one".to_owned())),
             }
         }
-        Err(ApiError::Odd {
-            asked: "GET /users".to_owned(),
-            why: format!("more than {MOST_PAGES} pages"),
-        })
+        Err(too_much(format!("more than {MOST_PAGES} pages")))
     }
 
     /// Asks the hub to stop a server, as its own page does.
@@ -199,7 +200,9 @@ impl Api<'_> {
             204 => Ok(Stopping::Done),
             202 => Ok(Stopping::Underway),
             // Removed meanwhile. A 404 in other words may be a scope that does not reach so far.
-            404 if String::from_utf8_lossy(&answer.body).contains("has no server named") => {
+            404 if answer.from_jupyterhub
+                && String::from_utf8_lossy(&answer.body).contains("has no server named") =>
+            {
                 Ok(Stopping::Done)
             }
             _ => Err(refused(format!("DELETE {path}"), &answer)),
@@ -209,13 +212,33 @@ impl Api<'_> {
     async fn ask(&self, method: Method, path: &str) -> Result<Answer, ApiError> {
         let accept = HeaderValue::from_static("application/jupyterhub-pagination+json");
         let headers = [(AUTHORIZATION, self.token()?), (ACCEPT, accept)];
-        let path = format!("{}{path}", self.url.prefix);
-        Ok(http::ask(&self.url.endpoint, method, &path, &headers).await?)
+        let asked = || format!("{method} {path}");
+        let target = format!("{}{path}", self.url.prefix);
+        let admit = async |connection: &http::Connection| {
+            self.units.admit(connection, self.hub, self.root).await
+        };
+        let to = &self.url.endpoint;
+        let answer = http::ask(to, method.clone(), &target, &headers, admit).await?;
+        // A redirect would lead elsewhere, and is never followed.
+        if (300..400).contains(&answer.status) {
+            return Err(refused(asked(), &answer));
+        }
+        // An error page may be a proxy's; what is believed must be JupyterHub's.
+        if answer.status < 300 && !answer.from_jupyterhub {
+            return Err(ApiError::Odd {
+                asked: asked(),
+                why: format!(
+                    "status {} without the header X-JupyterHub-Version, which JupyterHub sends",
+                    answer.status
+                ),
+            });
+        }
+        Ok(answer)
     }
 
     fn token(&self) -> Result<HeaderValue, ApiError> {
         let wrong = |why: String| ApiError::Token {
-            path: self.token_file.to_owned(),
+            path: self.hub.token_file.clone(),
             why,
         };
         let cannot = |error: std::io::Error| {
@@ -224,7 +247,7 @@ impl Api<'_> {
                  token of a hub service"
             ))
         };
-        let file = File::open(self.token_file).map_err(cannot)?;
+        let file = File::open(&self.hub.token_file).map_err(cannot)?;
         let mode = file.metadata().map_err(cannot)?.mode();
         if mode & 0o007 != 0 {
             return Err(wrong(format!(
@@ -254,6 +277,7 @@ impl Api<'_> {
 #[derive(Default)]
 struct Reading {
     directory: HubDirectory,
+    users: usize,
     no_groups: bool,
     no_servers: bool,
     no_state: bool,
@@ -262,43 +286,32 @@ struct Reading {
 impl Reading {
     fn take_in(&mut self, users: Vec<User>) {
         for user in users {
-            if user.name.len() > LONGEST_NAME {
-                continue;
-            }
             self.no_groups |= user.groups.is_none();
             self.no_servers |= user.servers.is_none();
-            let name = HubUser(user.name);
-            for (server, model) in user.servers.unwrap_or_default() {
+            let name = HubUser(user.name.0);
+            for (server, model) in user.servers.map(|all| all.0).unwrap_or_default() {
                 self.no_state |= model.state.is_none();
                 let listed = Listed {
                     user: name.clone(),
-                    server,
+                    server: server.0,
                 };
-                self.place(&model.state.unwrap_or_default(), listed);
+                // Where a spawner says that its server runs.
+                let state = model.state.unwrap_or_default();
+                if let Some(unit) = &state.unit_name {
+                    self.directory.add_unit(unit, listed.clone());
+                }
+                if let Some(id) = state.object_id.as_ref().or(state.container_id.as_ref()) {
+                    self.directory.add_container(id, listed);
+                }
             }
-            let mut groups = user.groups.unwrap_or_default();
+            let groups = user.groups.map(|groups| groups.0).unwrap_or_default();
+            let mut groups: Vec<String> = groups.into_iter().map(|group| group.0).collect();
             groups.sort();
             let person = Person {
                 groups,
-                admin: user.admin,
-                last_activity: user.last_activity,
+                last_activity: user.last_activity.map(|time| time.0),
             };
             self.directory.add_person(name, person);
-        }
-    }
-
-    /// Where a spawner says that its server runs: SystemdSpawner's `unit_name`, DockerSpawner's
-    /// `object_id` (before 0.10 `container_id`).
-    fn place(&mut self, state: &Value, listed: Listed) {
-        let word = |key: &str| {
-            let text = state.get(key).and_then(Value::as_str)?;
-            (!text.is_empty() && text.len() <= 2 * LONGEST_NAME).then_some(text)
-        };
-        if let Some(unit) = word("unit_name") {
-            self.directory.add_unit(unit, listed.clone());
-        }
-        if let Some(id) = word("object_id").or_else(|| word("container_id")) {
-            self.directory.add_container(id, listed);
         }
     }
 
@@ -313,6 +326,14 @@ impl Reading {
             directory: self.directory,
             lacking: lacking.map(|(_, scope)| scope).collect(),
         }
+    }
+}
+
+/// Answers that are out of all bounds: nothing of them is taken.
+fn too_much(why: String) -> ApiError {
+    ApiError::Odd {
+        asked: "GET /users".to_owned(),
+        why,
     }
 }
 

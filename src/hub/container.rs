@@ -4,10 +4,11 @@
 //! `JUPYTERHUB_USER` in the container's configuration, which DockerSpawner sets and only a holder
 //! of the engine's socket can, then the container's name, and that only for somebody whom the hub
 //! knows: a container called `jupyter-lab` may be anybody's. What a process in the container says
-//! of itself counts for nothing. Two words that differ are nobody's.
+//! of itself counts for nothing. Where the hub says another than the engine, the engine's word
+//! stands; other words that differ are nobody's.
 
-use super::{Control, Finding, HubDirectory, HubUser, Listed, Server, Spawner, UnitName};
-use super::{escapism, identify::two};
+use super::identify::{Identified, one_user, two};
+use super::{Control, Finding, HubDirectory, HubUser, Listed, Server, Spawner, UnitName, escapism};
 use crate::cgroup::CgroupPath;
 use crate::config::Hub;
 use std::collections::BTreeSet;
@@ -120,8 +121,9 @@ pub fn identify_container(
     facts: Option<&ContainerFacts>,
     hub: &Hub,
     directory: &HubDirectory,
-) -> Finding {
-    match whose(container, facts, hub, directory) {
+) -> Identified {
+    let (whose, contradiction) = whose(container, facts, hub, directory);
+    let finding = match whose {
         Ok(Listed { user, server }) => Finding::Server(Server {
             user,
             name: server,
@@ -131,36 +133,55 @@ pub fn identify_container(
             control: container.control,
         }),
         Err(why) => Finding::Unknown(why),
+    };
+    Identified {
+        finding,
+        contradiction,
     }
 }
 
+/// Whose it is, or why that cannot be told; and what the hub's word contradicts.
 fn whose(
     container: &ContainerCgroup,
     facts: Option<&ContainerFacts>,
     hub: &Hub,
     directory: &HubDirectory,
-) -> Result<Listed, String> {
-    let configured = match facts {
-        Some(facts) => configured(facts)?,
-        None => None,
-    };
-    match (directory.of_container(&container.id), configured) {
-        ([listed], None) => Ok(listed.clone()),
-        ([listed], Some(configured)) if listed.user == configured.user => Ok(listed.clone()),
-        ([listed], Some(configured)) => Err(format!(
-            "the hub's API says that it is {}'s, but its JUPYTERHUB_USER is {}",
-            listed.user, configured.user
-        )),
-        ([a, b, ..], _) => Err(two(a, b)),
-        ([], Some(configured)) => match facts.and_then(|facts| named(facts, hub)) {
-            Some(named) if !fits(&named, &configured) => Err(format!(
-                "its JUPYTERHUB_USER is {}, but by its name it is {}'s; correct \
-                 hub.container_names, or set hub.api_url to have the hub's own word",
-                configured.user, named.user
-            )),
-            _ => Ok(configured),
+) -> (Result<Listed, String>, Option<String>) {
+    let listed = directory.of_container(&container.id);
+    let configured = facts.map_or(Ok(None), configured);
+    match (listed, configured) {
+        ([one], Ok(None)) => (Ok(one.clone()), None),
+        ([one], Ok(Some(configured))) if one.user == configured.user => (Ok(one.clone()), None),
+        ([one], Ok(Some(configured))) => {
+            let why = format!(
+                "the hub's API says that it is {}'s, but its JUPYTERHUB_USER is {}",
+                one.user, configured.user
+            );
+            (Ok(configured), Some(why))
+        }
+        ([a, b, ..], Ok(Some(configured))) => (Ok(configured), Some(two(a, b))),
+        ([a, b, ..], Ok(None)) => match one_user(listed) {
+            // Two servers of one user's: which of them does not matter.
+            Some(user) => {
+                let server = String::new();
+                let user = user.clone();
+                (Ok(Listed { user, server }), None)
+            }
+            None => (Err(two(a, b)), None),
         },
-        ([], None) => by_name(container, facts, hub, directory),
+        (_, Err(why)) => (Err(why), None),
+        ([], Ok(Some(configured))) => match facts.and_then(|facts| named(facts, hub)) {
+            Some(named) if !fits(&named, &configured) => {
+                let why = format!(
+                    "its JUPYTERHUB_USER is {}, but by its name it is {}'s; correct \
+                     hub.container_names, or set hub.api_url to have the hub's own word",
+                    configured.user, named.user
+                );
+                (Err(why), None)
+            }
+            _ => (Ok(configured), None),
+        },
+        ([], Ok(None)) => (by_name(container, facts, hub, directory), None),
     }
 }
 

@@ -19,8 +19,6 @@ pub struct Listed {
 pub struct Person {
     /// The hub groups they are in, sorted.
     pub groups: Vec<String>,
-    /// Whether they administer the hub.
-    pub admin: bool,
     /// When the hub last saw them, as it writes times (ISO 8601). A user can forge it upwards: it
     /// may soften an alarm and never clear one.
     pub last_activity: Option<String>,
@@ -28,7 +26,8 @@ pub struct Person {
 
 /// The hub's word on every running server and its owner.
 ///
-/// A unit or container that two servers name has both in its list, and is nobody's.
+/// A unit or container that two servers name has both in its list: the hub contradicts itself, and
+/// others decide. Who administers the hub is not noted: that exempts nobody on the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HubDirectory {
     units: BTreeMap<UnitName, Vec<Listed>>,
@@ -59,13 +58,13 @@ impl HubDirectory {
         self.units == other.units && self.containers == other.containers
     }
 
-    /// Whether both say the same of everybody's groups, and of who is an admin.
+    /// Whether both say the same of everybody's groups.
     pub fn same_groups(&self, other: &HubDirectory) -> bool {
-        let groups = |directory: &HubDirectory| -> Vec<(HubUser, Vec<String>, bool)> {
+        let groups = |directory: &HubDirectory| -> Vec<(HubUser, Vec<String>)> {
             let people = directory.people.iter();
             people
-                .filter(|(_, person)| person.admin || !person.groups.is_empty())
-                .map(|(user, person)| (user.clone(), person.groups.clone(), person.admin))
+                .filter(|(_, person)| !person.groups.is_empty())
+                .map(|(user, person)| (user.clone(), person.groups.clone()))
                 .collect()
         };
         groups(self) == groups(other)

@@ -9,7 +9,8 @@ use crate::config::Hub;
 use crate::http::{self, Endpoint, HttpError};
 use hyper::Method;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Why a container's engine did not tell.
@@ -74,6 +75,16 @@ struct NetworkSettings {
     /// `null` where there is none.
     #[serde(default)]
     networks: Option<BTreeMap<String, Endpoints>>,
+    /// From `8081/tcp` to where it is published; `null` where it is not.
+    #[serde(default)]
+    ports: Option<BTreeMap<String, Option<Vec<Published>>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Published {
+    #[serde(default)]
+    host_port: String,
 }
 
 /// An address that is not given is empty text.
@@ -107,36 +118,97 @@ pub async fn container_facts(
     inspect(container, socket).await
 }
 
+/// A container that the configuration names as the hub's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubContainer {
+    /// Who made it.
+    pub engine: Engine,
+    /// Its id: 64 hexadecimal digits.
+    pub id: String,
+    /// It is a user's server, whatever its name.
+    pub is_server: bool,
+    /// Its addresses on its networks, while it runs.
+    pub addresses: BTreeSet<IpAddr>,
+    /// TCP ports of this node that lead to it, while it runs.
+    pub published: BTreeSet<u16>,
+}
+
+/// Asks an engine about a container by its name, which the configuration gives.
+///
+/// # Errors
+/// As for [`container_facts`].
+pub async fn hub_container(
+    engine: Engine,
+    name: &str,
+    hub: &Hub,
+) -> Result<HubContainer, EngineError> {
+    let socket = engine.socket(hub).ok_or(EngineError::Off(engine))?;
+    let inspected = ask(engine, name, name, socket).await?;
+    let ports = inspected.network_settings.ports.iter().flatten();
+    let published = ports
+        .filter(|(inside, _)| inside.ends_with("/tcp"))
+        .flat_map(|(_, published)| published.iter().flatten())
+        .filter_map(|published| published.host_port.parse().ok())
+        .collect();
+    let id = inspected.id.clone();
+    let facts = facts(inspected);
+    // Engines take the beginning of another container's id for a name too.
+    if facts.name != name {
+        return Err(EngineError::Gone(name.to_owned()));
+    }
+    Ok(HubContainer {
+        engine,
+        id,
+        is_server: facts.users.iter().any(|user| !user.is_empty()),
+        addresses: facts.addresses,
+        published,
+    })
+}
+
 async fn inspect(
     container: &ContainerCgroup,
     socket: &Path,
 ) -> Result<ContainerFacts, EngineError> {
-    let engine = container.engine;
+    let (engine, shown) = (container.engine, container.short_id());
+    let inspected = ask(engine, &container.id, shown, socket).await?;
+    if inspected.id != container.id {
+        return Err(EngineError::Odd {
+            engine,
+            id: shown.to_owned(),
+            why: "an answer about another container".to_owned(),
+        });
+    }
+    Ok(facts(inspected))
+}
+
+/// Asks about a container by its id or name; `shown` is what errors call it.
+async fn ask(
+    engine: Engine,
+    container: &str,
+    shown: &str,
+    socket: &Path,
+) -> Result<Inspected, EngineError> {
     let odd = |why: String| EngineError::Odd {
         engine,
-        id: container.short_id().to_owned(),
+        id: shown.to_owned(),
         why,
     };
     // Without a version in the path it is the engine's newest; nothing asked for ever changed.
-    let path = format!("/containers/{}/json", container.id);
+    let path = format!("/containers/{container}/json");
     let endpoint = Endpoint::Unix(socket.to_owned());
-    let answer = http::ask(&endpoint, Method::GET, &path, &[])
+    let answer = http::ask(&endpoint, Method::GET, &path, &[], http::of_root)
         .await
         .map_err(|source| EngineError::Unreachable { engine, source })?;
     match answer.status {
         200 => {}
-        404 => return Err(EngineError::Gone(container.short_id().to_owned())),
+        404 => return Err(EngineError::Gone(shown.to_owned())),
         status => {
             let said = http::excerpt(&answer.body);
             return Err(odd(format!("status {status}: {said}")));
         }
     }
-    let inspected: Inspected = serde_json::from_slice(&answer.body)
-        .map_err(|error| odd(format!("an answer that cannot be read: {error}")))?;
-    if inspected.id != container.id {
-        return Err(odd("an answer about another container".to_owned()));
-    }
-    Ok(facts(inspected))
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| odd(format!("an answer that cannot be read: {error}")))
 }
 
 fn facts(inspected: Inspected) -> ContainerFacts {
@@ -227,6 +299,36 @@ mod tests {
         assert!(facts.unwrap().addresses.is_empty());
         let (facts, _service) = asked(move || (200, body("null")));
         assert!(facts.unwrap().addresses.is_empty());
+    }
+
+    #[test]
+    fn the_hub_s_container_is_known_by_addresses_and_published_ports() {
+        let service = Service::unix(|asked| {
+            assert!(asked.target.starts_with("GET /containers/jupyter-a"));
+            let settings = r#""NetworkSettings":{"Networks":{"hub":{"IPAddress":"172.18.0.2"}},
+                "Ports":{"8081/tcp":[{"HostIp":"127.0.0.1","HostPort":"15001"}],"53/udp":
+                [{"HostIp":"","HostPort":"53"}],"8000/tcp":null}},"HostConfig""#;
+            let body = body(&"ab".repeat(32), "[]");
+            (200, body.replacen(r#""HostConfig""#, settings, 1))
+        });
+        let Endpoint::Unix(socket) = service.endpoint() else {
+            unreachable!()
+        };
+        let mut hub = crate::config::Config::default().hub;
+        hub.docker = Some(socket.to_owned());
+        let of = |name: &str| run(hub_container(Engine::Docker, name, &hub));
+        assert!(
+            of("jupyter-a").unwrap_err().is_gone(),
+            "another's id or name"
+        );
+        let found = of("jupyter-a-2db").unwrap();
+        assert_eq!(found.id, "ab".repeat(32));
+        assert!(!found.is_server);
+        assert_eq!(
+            found.addresses,
+            BTreeSet::from(["172.18.0.2".parse().unwrap()])
+        );
+        assert_eq!(found.published, BTreeSet::from([15001]));
     }
 
     #[test]

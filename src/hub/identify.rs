@@ -3,7 +3,9 @@
 //! A unit's name alone never decides: `jupyter-alice-singleuser` is alice's under JupyterHub's
 //! default template and alice-singleuser's under TLJH's. The Unix user that the unit runs as
 //! does, and no hub user can start a system unit as somebody else. The hub's own word, where it is
-//! to be had, comes before the templates: it knows which unit it started for whom.
+//! to be had, comes before the templates: it knows which unit it started for whom. But it changes
+//! nothing that name and Unix user prove, so that a false word neither takes a server from its user
+//! nor makes it unknown, which in the guarded slice would cut it off the network.
 
 use super::{Control, HubUser, Listed, Server, Spawner, UnitName, matches_unix_user, unescape};
 use crate::config::Hub;
@@ -34,23 +36,39 @@ pub enum Finding {
     Unknown(String),
 }
 
+/// What a unit or container is, and what the hub's word on it contradicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identified {
+    /// What it is.
+    pub finding: Finding,
+    /// Why the hub's word was not taken, where it was not and another decided.
+    pub contradiction: Option<String>,
+}
+
+impl From<Finding> for Identified {
+    fn from(finding: Finding) -> Self {
+        Identified {
+            finding,
+            contradiction: None,
+        }
+    }
+}
+
 /// Tells what a unit is; pure, so that every odd name is a test. `listed` is the hub's own word,
 /// empty where it has said nothing.
-pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]) -> Finding {
+pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]) -> Identified {
     let Some(stem) = unit.as_str().strip_suffix(".service") else {
-        return Finding::Unknown("it is no service, as every server of SystemdSpawner is".into());
+        let why = "it is no service, as every server of SystemdSpawner is";
+        return Finding::Unknown(why.into()).into();
     };
     if !facts.transient {
-        return Finding::NotAServer(
-            "it has a unit file, so an admin set it up and no spawner did".into(),
-        );
+        let why = "it has a unit file, so an admin set it up and no spawner did";
+        return Finding::NotAServer(why.into()).into();
     }
     if facts.uid == Some(0) && !facts.dynamic_user {
-        return Finding::Unknown(
-            "it runs as root, whom no limit and no packet rule holds; give the user a Unix \
-             account of their own"
-                .into(),
-        );
+        let why = "it runs as root, whom no limit and no packet rule holds; give the user a Unix \
+                   account of their own";
+        return Finding::Unknown(why.into()).into();
     }
     let server = |user: HubUser, name: String| {
         Finding::Server(Server {
@@ -70,37 +88,53 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]
         })
     };
     let (candidates, doubt) = candidates(stem, hub);
-    match listed {
-        [] => {}
-        [one] => {
-            let another = candidates
-                .iter()
-                .find(|name| !facts.dynamic_user && runs_as(name));
-            return match another {
-                Some(another) if *another != one.user.0 && !runs_as(one.user.as_str()) => {
-                    Finding::Unknown(format!(
-                        "the hub's API says that it is {}'s, but by its name and Unix user it is \
-                         {}'s",
-                        one.user,
-                        HubUser(another.clone())
-                    ))
-                }
-                _ => server(one.user.clone(), one.server.clone()),
+    // A user made up for the unit proves nothing; then the name decides, if it is unambiguous.
+    let proven: Vec<&String> = candidates
+        .iter()
+        .filter(|name| facts.dynamic_user || runs_as(name))
+        .collect();
+    match (listed, &proven[..]) {
+        ([], _) => {}
+        // Nothing but the hub can tell.
+        ([one], []) => return server(one.user.clone(), one.server.clone()).into(),
+        ([one], proven) if facts.dynamic_user || proven.contains(&&one.user.0) => {
+            return server(one.user.clone(), one.server.clone()).into();
+        }
+        ([one], [name]) => {
+            return Identified {
+                contradiction: Some(contradicts(one, &[name])),
+                // SystemdSpawner has no named servers.
+                finding: server(HubUser((*name).clone()), String::new()),
             };
         }
-        [a, b, ..] => return Finding::Unknown(two(a, b)),
+        ([one], proven) => return Finding::Unknown(contradicts(one, proven)).into(),
+        ([a, b, ..], [name]) => {
+            // Of this user's own servers it may name two; whose it is stands all the same.
+            let mut named = listed.iter().filter(|one| one.user.0 == **name);
+            let known = named.next().filter(|_| named.next().is_none());
+            let of = known.map(|one| one.server.clone()).unwrap_or_default();
+            return Identified {
+                finding: server(HubUser((*name).clone()), of),
+                contradiction: Some(two(a, b)),
+            };
+        }
+        ([a, b, ..], _) => {
+            let finding = match one_user(listed) {
+                // Two servers of one user's: which of them does not matter.
+                Some(user) if proven.is_empty() => server(user.clone(), String::new()),
+                _ => Finding::Unknown(two(a, b)),
+            };
+            return finding.into();
+        }
     }
     if candidates.is_empty() {
         return Finding::Unknown(match doubt {
             Some(why) => format!("its name cannot be read back to one user: {why}"),
             None => "its name fits none of hub.unit_names".into(),
-        });
+        })
+        .into();
     }
-    let proven: Vec<&String> = candidates
-        .iter()
-        .filter(|name| facts.dynamic_user || runs_as(name))
-        .collect();
-    match proven[..] {
+    let finding = match proven[..] {
         // SystemdSpawner has no named servers.
         [name] => server(HubUser(name.clone()), String::new()),
         [] => Finding::Unknown(format!(
@@ -116,7 +150,27 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]
              hub.unit_names, or set hub.api_url to have the hub's own word",
             in_a_row(&candidates)
         )),
-    }
+    };
+    finding.into()
+}
+
+/// The hub says another than whom name and Unix user prove.
+fn contradicts(one: &Listed, proven: &[&String]) -> String {
+    let proven: Vec<String> = proven
+        .iter()
+        .map(|name| HubUser((*name).clone()).to_string())
+        .collect();
+    format!(
+        "the hub's API says that it is {}'s, but by its name and Unix user it is {}'s",
+        one.user,
+        proven.join("'s or ")
+    )
+}
+
+/// The user of all of these, if it is one.
+pub(super) fn one_user(listed: &[Listed]) -> Option<&HubUser> {
+    let first = &listed.first()?.user;
+    listed.iter().all(|one| one.user == *first).then_some(first)
 }
 
 /// The names that the templates read in a unit's name, and what was wrong with one that none did.
@@ -132,7 +186,7 @@ fn candidates(stem: &str, hub: &Hub) -> (BTreeSet<String>, Option<&'static str>)
     (names, doubt)
 }
 
-/// The hub contradicts itself: nobody is acted on.
+/// The hub contradicts itself.
 pub(super) fn two(a: &Listed, b: &Listed) -> String {
     format!(
         "the hub's API gives it to two servers, one of {} and one of {}",
@@ -169,6 +223,7 @@ mod tests {
             &Config::default().hub,
             &[],
         )
+        .finding
     }
 
     fn listed(user: &str) -> Listed {
@@ -179,8 +234,21 @@ mod tests {
     }
 
     fn with_the_hubs_word(unit: &str, facts: &UnitFacts, listed: &[Listed]) -> Finding {
+        whole_word(unit, facts, listed).finding
+    }
+
+    fn whole_word(unit: &str, facts: &UnitFacts, listed: &[Listed]) -> Identified {
         let hub = Config::default().hub;
         identify(&UnitName(unit.to_owned()), facts, &hub, listed)
+    }
+
+    /// The user, and whether a contradiction is to be logged.
+    fn user_and_doubt(unit: &str, facts: &UnitFacts, listed: &[Listed]) -> (String, bool) {
+        let found = whole_word(unit, facts, listed);
+        match found.finding {
+            Finding::Server(server) => (server.user.0, found.contradiction.is_some()),
+            other => panic!("{unit}: {other:?}"),
+        }
     }
 
     fn user_of(unit: &str, unix_user: &str) -> String {
@@ -281,11 +349,11 @@ mod tests {
         hub.unix_users = vec![Template::new("stud_", "")];
         let unit = UnitName("jupyter-alice.service".into());
         assert!(matches!(
-            identify(&unit, &facts("stud_alice"), &hub, &[]),
+            identify(&unit, &facts("stud_alice"), &hub, &[]).finding,
             Finding::Server(_)
         ));
         assert!(matches!(
-            identify(&unit, &facts("jupyter-alice"), &hub, &[]),
+            identify(&unit, &facts("jupyter-alice"), &hub, &[]).finding,
             Finding::Unknown(_)
         ));
     }
@@ -322,26 +390,61 @@ mod tests {
     }
 
     #[test]
-    fn the_hub_and_the_unix_user_that_differ_are_refused_with_both_named() {
-        let unit = "jupyter-bob.service";
-        let found = with_the_hubs_word(unit, &facts("jupyter-bob"), &[listed("alice")]);
-        let Finding::Unknown(why) = found else {
-            panic!("{found:?}");
-        };
+    fn name_and_unix_user_stand_against_the_hub_s_word() {
+        let (unit, bobs) = ("jupyter-bob.service", facts("jupyter-bob"));
+        for said in [
+            vec![listed("mallory")],
+            vec![listed("mallory"), listed("bob")],
+            vec![listed("bob"), listed("mallory"), listed("carol")],
+            vec![listed("mallory"), listed("carol")],
+        ] {
+            let found = user_and_doubt(unit, &bobs, &said);
+            assert_eq!(found, ("bob".to_owned(), true), "{said:?}");
+        }
+        let found = user_and_doubt(unit, &bobs, &[listed("bob")]);
+        assert_eq!(found, ("bob".to_owned(), false));
+        let said = whole_word(unit, &bobs, &[listed("mallory")]);
+        let why = said.contradiction.unwrap();
         assert!(
-            why.contains("alice's, but by its name and Unix user it is bob's"),
+            why.contains("mallory's, but by its name and Unix user it is bob's"),
             "{why}"
         );
     }
 
     #[test]
-    fn a_unit_that_two_servers_name_is_nobodys() {
+    fn a_hub_that_contradicts_itself_decides_nothing_where_nothing_else_does() {
         let both = [listed("alice"), listed("bob")];
-        let found = with_the_hubs_word("jupyter-alice.service", &facts("jupyter-alice"), &both);
-        let Finding::Unknown(why) = found else {
-            panic!("{found:?}");
+        let Finding::Unknown(why) = with_the_hubs_word("x.service", &facts("u1001"), &both) else {
+            panic!("decided");
         };
         assert!(why.contains("one of alice and one of bob"), "{why}");
+        let of = |server: &str| Listed {
+            server: server.to_owned(),
+            ..listed("alice")
+        };
+        let found = user_and_doubt("x.service", &facts("u1001"), &[of(""), of("lab")]);
+        assert_eq!(found.0, "alice", "either of her servers is hers");
+    }
+
+    proptest::proptest! {
+        /// No word of the hub's moves a server whose name and Unix user prove one user, nor makes
+        /// it unknown or exempt.
+        #[test]
+        fn no_word_of_the_hub_moves_a_proven_server(
+            said in proptest::collection::vec(("[a-c]|bob|jupyter-bob", "|lab"), 0..4),
+        ) {
+            let said: Vec<Listed> = said
+                .into_iter()
+                .map(|(user, server)| Listed { user: HubUser(user), server })
+                .collect();
+            let hub = Config::default().hub;
+            let unit = UnitName("jupyter-bob.service".into());
+            let found = identify(&unit, &facts("jupyter-bob"), &hub, &said);
+            let Finding::Server(server) = found.finding else {
+                panic!("{found:?}");
+            };
+            proptest::prop_assert_eq!(server.user.as_str(), "bob");
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub async fn network_bridge(
         // bridges. This is the oldest version that Podman 4 and 5 speak.
         Engine::Podman => format!("/v4.0.0/libpod/networks/{network}/json"),
     };
-    let answer = http::ask(&endpoint, Method::GET, &path, &[])
+    let answer = http::ask(&endpoint, Method::GET, &path, &[], http::of_root)
         .await
         .map_err(|source| NetworkError::Unreachable { engine, source })?;
     if answer.status == 404 {

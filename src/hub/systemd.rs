@@ -1,7 +1,10 @@
 //! Asks systemd what it knows of a unit.
 
-use super::{Account, UnitFacts, UnitName, name_of};
+use super::{Account, UnitFacts, UnitName, name_of, peer};
+use crate::config::Hub;
+use crate::http::{Connection, Stranger};
 use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT};
+use std::path::Path;
 
 /// Whoever can tell what a unit is.
 pub trait Units {
@@ -13,6 +16,22 @@ pub trait Units {
 
     /// What is known of a uid's account; nothing where it has none.
     fn account(&self, uid: u32) -> impl Future<Output = Account>;
+
+    /// Admits a connection whose other end is the hub; `root` is where cgroup v2 is mounted.
+    ///
+    /// # Errors
+    /// It is not the hub, or that cannot be told.
+    fn admit(
+        &self,
+        connection: &Connection,
+        hub: &Hub,
+        root: &Path,
+    ) -> impl Future<Output = Result<(), Stranger>>
+    where
+        Self: Sized,
+    {
+        peer::admit(connection, hub, root, self)
+    }
 }
 
 impl Units for SdBus {

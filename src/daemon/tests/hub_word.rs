@@ -16,7 +16,7 @@ struct Hub {
 fn hub(node: &mut Node) -> Hub {
     let says_so = Arc::new(AtomicBool::new(true));
     let says = Arc::clone(&says_so);
-    let service = Service::tcp(move |_| {
+    let service = Service::jupyterhub(move |_| {
         if !says.load(Ordering::Relaxed) {
             return (503, "restarting".into());
         }
@@ -75,7 +75,7 @@ fn who_no_template_knows_is_known_by_the_hubs_word() {
 }
 
 #[test]
-fn a_server_that_the_hub_gives_to_somebody_else_is_let_go() {
+fn a_server_that_the_hub_gives_to_somebody_else_stays_its_user_s() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         let _hub = hub(&mut node);
@@ -85,12 +85,49 @@ fn a_server_that_the_hub_gives_to_somebody_else_is_let_go() {
         assert_eq!(users(&daemon), ["x"]);
         spin(&mut node, &daemon, "x").await;
         assert_eq!(node.quota("x"), Some(0.25));
+        for _ in 0..3 {
+            daemon.hear_once().await;
+            quiet().await;
+            node.tick(&daemon, 1).await;
+        }
+        assert_eq!(users(&daemon), ["x"]);
+        assert_eq!(node.quota("x"), Some(0.25));
+        assert!(node.firewall.rules().loaded);
+        assert_eq!(
+            node.firewall.rules().admitted.len(),
+            1,
+            "it has its network"
+        );
+        let told = node.read(&journal);
+        assert_eq!(told.matches("says that it is carol's").count(), 1, "{told}");
+    });
+}
+
+#[test]
+fn a_stranger_at_the_hub_s_address_is_logged_once_and_changes_nothing() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let hub = hub(&mut node);
+        spawn_x(&node, "u1001");
+        let (daemon, journal) = node.start();
+        node.tick(&daemon, 1).await;
+        for turn in 0..3 {
+            // A user can have another cgroup each time.
+            node.systemd.0.borrow_mut().stranger = Some(Stranger {
+                text: format!("uid 1001 in cgroup /{turn} listens there"),
+                kind: "127.0.0.1:15001 1001".to_owned(),
+            });
+            daemon.hear_once().await;
+        }
+        assert!(users(&daemon).is_empty());
+        assert!(hub._service.asked().is_empty(), "no token was sent");
+        let told = node.read(&journal);
+        assert_eq!(told.matches("listens there").count(), 1, "{told}");
+        // It is gone, and the hub is back.
+        node.systemd.0.borrow_mut().stranger = None;
         daemon.hear_once().await;
         quiet().await;
-        assert!(users(&daemon).is_empty());
-        assert_eq!(node.quota("x"), Some(1.5));
-        let told = node.read(&journal);
-        assert!(told.contains("says that it is carol's"), "{told}");
+        assert_eq!(users(&daemon), ["carol"]);
     });
 }
 

@@ -121,23 +121,9 @@ fn who_shares_an_account_or_administers_the_node_is_left_alone_outside() {
 }
 
 #[test]
-fn an_admin_in_the_hub_s_word_and_whoever_the_hub_runs_as_is_left_alone_outside() {
+fn whoever_the_hub_runs_as_is_left_alone_outside() {
     on_a_node(async || {
         let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
-        let says = |admin| {
-            let mut directory = HubDirectory::default();
-            let person = crate::hub::Person {
-                admin,
-                ..crate::hub::Person::default()
-            };
-            directory.add_person(crate::hub::HubUser("alice".into()), person);
-            daemon.inner.borrow_mut().directory = Rc::new(directory);
-            daemon.policies_changed();
-        };
-        says(true);
-        assert_eq!(judged(&node), []);
-        says(false);
-        assert_eq!(judged(&node).len(), 1);
         let hub = UnitFacts {
             transient: false,
             user: Some("jupyter-alice".into()),

@@ -27,7 +27,7 @@ fn node_with(mut node: Node, answer: impl Fn() -> (u16, String) + Send + 'static
     node.config.limits.time.wall = Some(Duration::from_secs(60));
     node.config.limits.time.then = Rung::Stopped;
     node.spawn("alice");
-    let service = Service::tcp(move |_| answer());
+    let service = Service::jupyterhub(move |_| answer());
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "s3cret").unwrap();
     node.config.hub.token_file = token.path().to_owned();

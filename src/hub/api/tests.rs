@@ -1,35 +1,64 @@
 use super::*;
 use crate::http::fake::{Asked, Service, run};
-use crate::hub::UnitName;
+use crate::http::{Connection, Stranger};
+use crate::hub::{Account, UnitFacts, UnitName};
+use crate::sd_bus::SdBusError;
 use std::os::unix::fs::PermissionsExt;
+
+/// Whom to admit is decided elsewhere.
+struct Anyone;
+
+impl Units for Anyone {
+    async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
+        Err(SdBusError::Gone(unit.clone()))
+    }
+
+    async fn account(&self, _: u32) -> Account {
+        Account::default()
+    }
+
+    async fn admit(&self, _: &Connection, _: &Hub, _: &Path) -> Result<(), Stranger> {
+        Ok(())
+    }
+}
 
 /// A hub made up for a test, and the token for it.
 struct FakeHub {
     service: Service,
-    url: ApiUrl,
+    hub: Hub,
     token: tempfile::NamedTempFile,
 }
 
 impl FakeHub {
     fn new(answer: impl Fn(&Asked) -> (u16, String) + Send + 'static) -> FakeHub {
-        let service = Service::tcp(answer);
+        FakeHub::at(Service::jupyterhub(answer))
+    }
+
+    fn at(service: Service) -> FakeHub {
         let token = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(token.path(), "s3cret\n").unwrap();
         let url = ApiUrl {
             endpoint: service.endpoint().clone(),
             prefix: "/hub/api".to_owned(),
         };
+        let hub = Hub {
+            api_url: Some(url),
+            token_file: token.path().to_owned(),
+            ..crate::config::Config::default().hub
+        };
         FakeHub {
             service,
-            url,
+            hub,
             token,
         }
     }
 
-    fn api(&self) -> Api<'_> {
+    fn api(&self) -> Api<'_, Anyone> {
         Api {
-            url: &self.url,
-            token_file: self.token.path(),
+            url: self.hub.api_url.as_ref().unwrap(),
+            hub: &self.hub,
+            root: Path::new("/nonexistent"),
+            units: &Anyone,
         }
     }
 
@@ -168,6 +197,71 @@ fn pages_that_lead_back_are_not_followed_for_ever() {
     let hub = FakeHub::new(|_| (200, page(&[], Some(0))));
     let error = hub.directory().unwrap_err().to_string();
     assert!(error.contains("no later one"), "{error}");
+}
+
+#[test]
+fn pages_that_never_end_are_refused_before_they_take_memory() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let endless = |users: usize, each: usize| {
+        let offset = AtomicU64::new(0);
+        let groups = vec![format!("{:?}", "g".repeat(250)); each].join(",");
+        let groups = format!("[{groups}]");
+        let all = vec![user("alice", &groups, "{}"); users];
+        FakeHub::new(move |_| {
+            (
+                200,
+                page(&all, Some(offset.fetch_add(1, Ordering::Relaxed) + 1)),
+            )
+        })
+    };
+    for (hub, why) in [
+        (endless(0, 0), "more than 500 pages"),
+        (endless(5_000, 0), "more than 20000 users"),
+        (endless(900, 16), "more than 32 MiB"),
+    ] {
+        let error = hub.directory().unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn what_is_not_jupyterhub_s_is_not_believed() {
+    for (status, body) in [(200, "[]"), (204, "")] {
+        let hub = FakeHub::at(Service::tcp(move |_| (status, body.to_owned())));
+        for error in [hub.directory().map(drop), hub.stop("alice", "").map(drop)] {
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains("without the header X-JupyterHub-Version"),
+                "{error}"
+            );
+        }
+    }
+    let gone = "alice has no server named 'lab'";
+    let hub = FakeHub::at(Service::tcp(move |_| (404, gone.to_owned())));
+    assert!(hub.stop("alice", "lab").is_err());
+}
+
+#[test]
+fn a_redirect_is_no_hub_and_gets_no_token() {
+    let elsewhere = Service::jupyterhub(|_| (200, "[]".into()));
+    let to = format!("http://{}/", elsewhere.endpoint());
+    for status in [301, 302, 303, 307, 308] {
+        let headers = vec![
+            format!("location: {to}"),
+            "X-JupyterHub-Version: 5.2.1".to_owned(),
+        ];
+        let hub = FakeHub::at(Service::tcp_with(move |_| {
+            (status, String::new(), headers.clone())
+        }));
+        for error in [hub.directory().map(drop), hub.stop("alice", "").map(drop)] {
+            let error = error.unwrap_err().to_string();
+            assert!(
+                error.contains("a redirect, which is not followed"),
+                "{error}"
+            );
+        }
+    }
+    assert!(elsewhere.asked().is_empty());
 }
 
 #[test]
