@@ -11,31 +11,29 @@ use std::path::Path;
 
 pub(super) fn off(state: &Path) -> Result<(), Failure> {
     runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.ok();
-        if let Some(connection) = &connection {
-            let client = Client::new(connection).await.map_err(Failure::new)?;
-            match client.off().await {
-                Ok(words) => {
-                    return say(&words);
-                }
-                Err(ClientError::Refused(words)) => return Err(Failure::new(words)),
-                Err(ClientError::NotRunning) => {}
-                // A daemon that hangs is as good as none: lift everything beside it.
-                Err(error) => {
-                    complain(format_args!(
-                        "hubwarden: {error}; lifting everything without it"
-                    ));
-                    end_hung_daemon(state, connection).await?;
-                }
+        let asked = match Client::open().await {
+            Ok(client) => client.off().await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(words) => return say(&words),
+            Err(ClientError::Refused(words)) => return Err(Failure::new(words)),
+            Err(ClientError::NotRunning | ClientError::NoBus(_)) => {}
+            // A daemon that hangs is as good as none: lift everything beside it.
+            Err(error) => {
+                complain(format_args!(
+                    "hubwarden: {error}; lifting everything without it"
+                ));
+                end_hung_daemon(state).await?;
             }
         }
-        off_without_daemon(state, connection).await
+        off_without_daemon(state).await
     })
 }
 
 /// While it lives the kernel keeps its table for it alone (6.9). What systemd starts in its place
 /// finds supervision switched off.
-async fn end_hung_daemon(state: &Path, connection: &zbus::Connection) -> Result<(), Failure> {
+async fn end_hung_daemon(state: &Path) -> Result<(), Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Failure::new(
             "the daemon hangs, and without it only root can switch off; use sudo",
@@ -46,7 +44,11 @@ async fn end_hung_daemon(state: &Path, connection: &zbus::Connection) -> Result<
     book.off = true;
     store.save(&book).map_err(Failure::new)?;
     let unit = UnitName("hubwarden.service".to_owned());
-    if let Err(error) = SdBus::new(connection.clone()).kill_main(&unit).await {
+    let ended = match SdBus::open().await {
+        Ok(systemd) => systemd.kill_main(&unit).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
         complain(format_args!(
             "hubwarden: the hanging daemon could not be ended: {error}"
         ));
@@ -56,10 +58,7 @@ async fn end_hung_daemon(state: &Path, connection: &zbus::Connection) -> Result<
     Ok(())
 }
 
-async fn off_without_daemon(
-    state: &Path,
-    connection: Option<zbus::Connection>,
-) -> Result<(), Failure> {
+async fn off_without_daemon(state: &Path) -> Result<(), Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Failure::new(
             "the daemon is not running, and without it only root can switch off; use sudo",
@@ -67,10 +66,8 @@ async fn off_without_daemon(
     }
     let store = Store::new(state).map_err(Failure::new)?;
     let root = crate::cgroup::find_root().map_err(Failure::new)?;
-    let cpu = connection.map(|connection| {
-        let systemd = SystemdCpu::new(SdBus::new(connection));
-        ByOwner::new(systemd, CgroupCpu::new(&root))
-    });
+    let systemd = SdBus::open().await.ok();
+    let cpu = systemd.map(|systemd| ByOwner::new(SystemdCpu::new(systemd), CgroupCpu::new(&root)));
     let mut firewall = Nft::open().map_err(Failure::new)?;
     let complaints = lift(&store, cpu.as_ref(), &mut firewall).await;
     if complaints.is_empty() {
