@@ -32,6 +32,9 @@ pub trait Door: Debug + Send + Sync + 'static {
     /// Whether messages of this kind are looked at; others cost no more than being read.
     fn wants(&self, kind: Type) -> bool;
 
+    /// Puts right what zbus would not read, before it sees the message.
+    fn mend(&self, _message: &mut [u8]) {}
+
     /// Whether this message goes on to zbus. One that is `cut` was too large: its body is missing.
     fn lets_in(&self, message: Message, cut: bool) -> Option<Message> {
         (!cut).then_some(message)
@@ -126,7 +129,7 @@ impl<D: Door> ReadHalf for Reader<D> {
                     "what came is no D-Bus message",
                 ))
             })?;
-            let (bytes, cut) = match framed {
+            let (mut bytes, cut) = match framed {
                 Some(Framed::Whole(bytes)) => (bytes, false),
                 Some(Framed::Cut(bytes)) => (bytes, true),
                 None => {
@@ -144,6 +147,7 @@ impl<D: Door> ReadHalf for Reader<D> {
                     continue;
                 }
             };
+            self.door.mend(&mut bytes);
             // One that zbus cannot read is dropped: it must not end the connection of all others.
             if let Ok(message) = parsed(bytes, seq).await
                 && let Some(message) = self.door.lets_in(message, cut)

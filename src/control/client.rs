@@ -4,6 +4,7 @@ use super::{
     Explanation, FlowList, GrantOrder, GrantStatus, NodeStatus, ServerProcesses, ServerStatus,
 };
 use crate::bus_socket::{AnswersOnly, DoorSocket};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -60,18 +61,11 @@ impl Client {
     /// There is neither.
     pub async fn open() -> Result<Client, ClientError> {
         if let Ok(stream) = UnixStream::connect(super::SOCKET).await {
-            let socket = DoorSocket::new(stream, Arc::new(AnswersOnly));
-            let connecting = connection::Builder::socket(socket)
-                .p2p()
-                .method_timeout(TIMEOUT)
-                .build();
-            // A daemon that hangs leaves the connection waiting; the bus would not help either.
-            let connected = tokio::time::timeout(TIMEOUT, connecting).await;
-            let late = |late| ClientError::Bus(std::io::Error::from(late).into());
-            match connected.map_err(late)? {
+            match over_socket(stream).await {
                 Ok(connection) => return Client::new(&connection).await,
                 // A user whose membership ended is answered over the bus as any other is.
-                Err(zbus::Error::Handshake(_) | zbus::Error::InputOutput(_)) => {}
+                Err(zbus::Error::Handshake(_)) => {}
+                Err(zbus::Error::InputOutput(error)) if error.kind() != ErrorKind::TimedOut => {}
                 Err(error) => return Err(ClientError::Bus(error)),
             }
         }
@@ -181,6 +175,20 @@ impl Client {
     /// The daemon refuses, or is not running.
     pub async fn on(&self) -> Result<String, ClientError> {
         self.proxy.on().await.map_err(plain)
+    }
+}
+
+/// Connects to a daemon's control socket. One that hangs leaves the connection waiting, and then
+/// the bus would not help either.
+pub(super) async fn over_socket(stream: UnixStream) -> zbus::Result<Connection> {
+    let socket = DoorSocket::new(stream, Arc::new(AnswersOnly));
+    let connecting = connection::Builder::socket(socket)
+        .p2p()
+        .method_timeout(TIMEOUT)
+        .build();
+    match tokio::time::timeout(TIMEOUT, connecting).await {
+        Ok(connected) => connected,
+        Err(late) => Err(std::io::Error::from(late).into()),
     }
 }
 

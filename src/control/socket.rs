@@ -162,21 +162,4 @@ async fn serve_one(stream: UnixStream, uid: u32, desk: Arc<Desk>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_members_connections_are_bounded_and_leave_root_its_own() {
-        let places = Arc::new(Places::default());
-        let mut taken: Vec<_> = (0..1_000)
-            .filter_map(|n| places.take(1000 + n % 100))
-            .collect();
-        assert_eq!(taken.len(), MOST_OF_MEMBERS);
-        assert!(places.take(0).is_some());
-        taken.clear();
-        let one: Vec<_> = (0..100).filter_map(|_| places.take(1000)).collect();
-        assert_eq!(one.len(), MOST_OF_A_MEMBER);
-        drop(one);
-        assert!(places.0.lock().unwrap().is_empty());
-    }
-}
+mod tests;

@@ -35,6 +35,14 @@ pub(super) struct Following {
     silent_since: Option<Time>,
 }
 
+#[cfg(test)]
+impl Following {
+    /// As if much time had passed since the last round.
+    pub(super) fn begin_anew(&mut self) {
+        self.asked = None;
+    }
+}
+
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Asks about all accounts anew: groups change. What was known stands until there is an answer.
     pub(super) fn ask_accounts(self: &Rc<Self>) {

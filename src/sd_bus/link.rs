@@ -1,7 +1,7 @@
 //! The connection to systemd, made anew when it ends.
 
 use super::{SYSTEMD, TIMEOUT};
-use crate::bus_socket::{AnswersOnly, DoorSocket};
+use crate::bus_socket::{AnswersOnly, Door, DoorSocket};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,12 +10,48 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use zbus::Connection;
+use zbus::message::Type;
 
 /// systemd's own socket (systemd's `bus_init_private`): root alone may connect.
 pub const PRIVATE: &str = "/run/systemd/private";
 /// During `daemon-reexec` systemd does not listen for some tens of milliseconds.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 const ASKED_EVERY: Duration = Duration::from_millis(20);
+
+/// On its private socket systemd answers with its well-known name as the sender (systemd's
+/// `bus_on_connection`), where zbus takes unique names alone.
+const SENDER: &[u8] = b"org.freedesktop.systemd1";
+
+/// The door of systemd's private socket.
+#[derive(Debug)]
+struct SystemdAnswers;
+
+impl Door for SystemdAnswers {
+    const MOST: usize = AnswersOnly::MOST;
+
+    /// systemd sends every unit's signals to whoever is connected here, asked or not.
+    fn wants(&self, kind: Type) -> bool {
+        AnswersOnly.wants(kind)
+    }
+
+    /// Makes the sender a unique name, of the same length.
+    fn mend(&self, message: &mut [u8]) {
+        // The field's code, its type, its length and its value (D-Bus specification, "Header
+        // Fields"); fields begin at multiples of 8.
+        let mut field = b"\x07\x01s\0".to_vec();
+        field.extend((SENDER.len() as u32).to_le_bytes());
+        field.extend(SENDER);
+        for at in (16..message.len()).step_by(8) {
+            let Some(rest) = message.get_mut(at..) else {
+                return;
+            };
+            if rest.starts_with(&field) {
+                rest[8] = b':';
+                return;
+            }
+        }
+    }
+}
 
 /// How systemd is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,8 +172,7 @@ fn may_come_back(error: &zbus::Error) -> bool {
 
 async fn private(socket: &Path) -> zbus::Result<Connection> {
     let stream = UnixStream::connect(socket).await?;
-    // systemd sends every unit's signals to whoever is connected here, asked or not.
-    let socket = DoorSocket::new(stream, Arc::new(AnswersOnly));
+    let socket = DoorSocket::new(stream, Arc::new(SystemdAnswers));
     let connecting = zbus::connection::Builder::socket(socket)
         .p2p()
         .method_timeout(TIMEOUT)
@@ -147,3 +182,6 @@ async fn private(socket: &Path) -> zbus::Result<Connection> {
         Err(late) => Err(std::io::Error::from(late).into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
