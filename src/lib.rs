@@ -5,6 +5,7 @@
 //! all of them. See `docs/architecture.md`.
 
 pub mod act;
+mod bus_socket;
 pub mod cgroup;
 pub mod cli;
 pub mod config;

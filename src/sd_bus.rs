@@ -1,15 +1,25 @@
 //! systemd's D-Bus interface, as much of it as we use (org.freedesktop.systemd1(5)).
 //!
+//! It is spoken to over its private socket, which is open to root alone and does not lead over the
+//! system bus: any user can fill that one for a minute with twenty connections.
+//!
 //! Properties are asked for one by one and never cached: a proxy's cache would subscribe to every
 //! unit of the node.
 
+mod link;
+
+pub use link::Way;
+
+use link::Link;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant};
+use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant, Variant};
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 /// Interface of every unit.
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 /// Interface of services.
@@ -46,9 +56,23 @@ pub enum SdBusError {
     /// The unit is not loaded: it stopped, which after an action means success.
     #[error("unit {0} is gone")]
     Gone(UnitName),
-    /// The system bus is not there or has hung up.
-    #[error("no connection to the system bus: {0}")]
+    /// Neither systemd's private socket nor the system bus is there.
+    #[error("no connection to systemd: {0}")]
     NoBus(zbus::Error),
+    /// The connection ended before the answer came, as at each `systemctl daemon-reexec`: what was
+    /// asked may have been done or not, and what stands has to be read again.
+    #[error(
+        "the connection to systemd was lost when it was asked {asked} of {unit}; what stands has \
+         to be read again: {source}"
+    )]
+    Lost {
+        /// The method or property.
+        asked: String,
+        /// The unit.
+        unit: UnitName,
+        /// How it was lost.
+        source: zbus::Error,
+    },
     /// systemd refused, or answered nonsense.
     #[error("systemd, asked {asked} of {unit}: {source}")]
     Refused {
@@ -68,10 +92,10 @@ impl SdBusError {
     }
 }
 
-/// A connection to the system's service manager.
+/// The way to the system's service manager; it is found anew when a connection ends.
 #[derive(Debug, Clone)]
 pub struct SdBus {
-    connection: Connection,
+    link: Arc<Link>,
 }
 
 /// A loaded unit.
@@ -85,17 +109,76 @@ pub struct UnitObject {
 /// # Errors
 /// There is no system bus.
 pub async fn connect() -> Result<Connection, SdBusError> {
+    connect_bus().await.map_err(SdBusError::NoBus)
+}
+
+async fn connect_bus() -> zbus::Result<Connection> {
     zbus::connection::Builder::system()
         .method_timeout(TIMEOUT)
         .build()
         .await
-        .map_err(SdBusError::NoBus)
+}
+
+/// Whether a call that may have been lost is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It only reads.
+    Once,
+    /// It changes something.
+    Never,
 }
 
 impl SdBus {
-    /// Uses a connection that stands.
-    pub fn new(connection: Connection) -> SdBus {
-        SdBus { connection }
+    /// Speaks to systemd itself, or over the system bus where there is no private socket.
+    ///
+    /// # Errors
+    /// Neither is there.
+    pub async fn open() -> Result<SdBus, SdBusError> {
+        let bus = SdBus {
+            link: Arc::new(Link::new(link::PRIVATE)),
+        };
+        bus.link.connection().await.map_err(SdBusError::NoBus)?;
+        Ok(bus)
+    }
+
+    /// How systemd was reached last.
+    pub fn way(&self) -> Way {
+        self.link.way()
+    }
+
+    async fn call<B>(
+        &self,
+        (path, interface, method): (&str, &str, &str),
+        body: &B,
+        (asked, unit): (&str, &UnitName),
+        repeat: Repeat,
+    ) -> Result<Message, SdBusError>
+    where
+        B: Serialize + zbus::DynamicType,
+    {
+        let mut again = repeat == Repeat::Once;
+        loop {
+            let standing = self.link.connection().await.map_err(SdBusError::NoBus)?;
+            let destination = standing.destination();
+            let called = standing
+                .connection
+                .call_method(destination, path, Some(interface), method, body)
+                .await;
+            match called {
+                Ok(reply) => return Ok(reply),
+                Err(source) if link::is_lost(&source) => {
+                    self.link.lost(&standing).await;
+                    if !std::mem::take(&mut again) {
+                        return Err(SdBusError::Lost {
+                            asked: asked.to_owned(),
+                            unit: unit.clone(),
+                            source,
+                        });
+                    }
+                }
+                Err(source) => return Err(refused(asked, unit, source)),
+            }
+        }
     }
 
     /// Looks a loaded unit up.
@@ -103,17 +186,11 @@ impl SdBus {
     /// # Errors
     /// [`SdBusError::Gone`] when it is not loaded.
     pub async fn unit(&self, unit: &UnitName) -> Result<UnitObject, SdBusError> {
+        let what = (MANAGER_PATH, MANAGER, "GetUnit");
+        let asked = ("GetUnit", unit);
         let reply = self
-            .connection
-            .call_method(
-                Some(SYSTEMD),
-                "/org/freedesktop/systemd1",
-                Some(MANAGER),
-                "GetUnit",
-                &(unit.as_str(),),
-            )
-            .await
-            .map_err(|source| refused("GetUnit", unit, source))?;
+            .call(what, &(unit.as_str(),), asked, Repeat::Once)
+            .await?;
         let path = reply
             .body()
             .deserialize()
@@ -127,17 +204,8 @@ impl SdBus {
     /// The unit is gone, or systemd refused.
     pub async fn kill_main(&self, unit: &UnitName) -> Result<(), SdBusError> {
         const SIGKILL: i32 = 9;
-        self.connection
-            .call_method(
-                Some(SYSTEMD),
-                "/org/freedesktop/systemd1",
-                Some(MANAGER),
-                "KillUnit",
-                &(unit.as_str(), "main", SIGKILL),
-            )
+        self.manager("KillUnit", unit, &(unit.as_str(), "main", SIGKILL))
             .await
-            .map_err(|source| refused("KillUnit", unit, source))?;
-        Ok(())
     }
 
     /// Reads one property.
@@ -156,17 +224,14 @@ impl SdBus {
         T::Error: Into<zbus::Error>,
     {
         let fail = |source| refused(name, unit, source);
+        let what = (
+            object.path.as_str(),
+            "org.freedesktop.DBus.Properties",
+            "Get",
+        );
         let reply = self
-            .connection
-            .call_method(
-                Some(SYSTEMD),
-                &object.path,
-                Some("org.freedesktop.DBus.Properties"),
-                "Get",
-                &(interface, name),
-            )
-            .await
-            .map_err(fail)?;
+            .call(what, &(interface, name), (name, unit), Repeat::Once)
+            .await?;
         let value: OwnedVariant = reply.body().deserialize().map_err(fail)?;
         T::try_from(value).map_err(|error| fail(error.into()))
     }
@@ -225,17 +290,10 @@ impl SdBus {
     where
         B: serde::Serialize + zbus::DynamicType,
     {
-        self.connection
-            .call_method(
-                Some(SYSTEMD),
-                "/org/freedesktop/systemd1",
-                Some(MANAGER),
-                method,
-                body,
-            )
+        let what = (MANAGER_PATH, MANAGER, method);
+        self.call(what, body, (method, unit), Repeat::Never)
             .await
             .map(drop)
-            .map_err(|source| refused(method, unit, source))
     }
 
     /// Sets properties until the unit stops or the machine reboots, as `systemctl set-property

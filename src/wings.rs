@@ -14,7 +14,8 @@ const WINGS: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("http", &[]),
     ("readiness", &[]),
-    ("sd_bus", &[]),
+    ("bus_socket", &[]),
+    ("sd_bus", &["bus_socket"]),
     ("cgroup", &[]),
     ("evidence", &["units", "cgroup"]),
     ("judge", &["units", "evidence"]),
@@ -33,7 +34,7 @@ const WINGS: &[(&str, &[&str])] = &[
             "units", "cgroup", "evidence", "judge", "egress", "config", "hub",
         ],
     ),
-    ("control", &["hub"]),
+    ("control", &["bus_socket", "hub"]),
 ];
 /// These know all.
 const ROOMS_THAT_KNOW_ALL: [&str; 3] = ["daemon", "cli", "main"];

@@ -111,7 +111,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
 pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
     let (journal, entries) = Journal::queue();
     std::thread::spawn(move || entries.into_iter().for_each(drop));
-    let (ask, commands) = mpsc::channel(1);
+    let (ask, commands) = hubwarden::control::mailbox();
     // A daemon that nobody can ask any more ends.
     std::mem::forget(ask);
     let (_refuse, refusals) = mpsc::channel(1);
@@ -234,8 +234,8 @@ impl Units for Map {
         })
     }
 
-    async fn account(&self, _uid: u32) -> Account {
-        Account::default()
+    async fn account(&self, _uid: u32) -> Result<Account, hubwarden::hub::NotNow> {
+        Ok(Account::default())
     }
 }
 

@@ -38,20 +38,32 @@ impl SystemdCpu {
             let value: u64 = self.bus.property(unit, &object, interface, name).await?;
             Ok(Some(value).filter(|value| *value != UNSET))
         };
-        let freezer: String = self
-            .bus
-            .property(unit, &object, UNIT, "FreezerState")
-            .await?;
+        let freezer = async {
+            let state = self
+                .bus
+                .property::<String>(unit, &object, UNIT, "FreezerState");
+            Ok(state.await?)
+        };
+        // All are asked for before the first answer comes. `GetAll` would have systemd read
+        // counters of the cgroup and write out some 250 properties for these eight.
+        let (quota, period, weight, memory_high, memory_max, tasks_max, io_weight, freezer) = tokio::try_join!(
+            get("CPUQuotaPerSecUSec"),
+            get("CPUQuotaPeriodUSec"),
+            get("CPUWeight"),
+            get("MemoryHigh"),
+            get("MemoryMax"),
+            get("TasksMax"),
+            get("IOWeight"),
+            freezer,
+        )?;
         Ok(Controls {
-            quota: get("CPUQuotaPerSecUSec")
-                .await?
-                .and_then(Cores::from_quota_per_sec_usec),
-            period: get("CPUQuotaPeriodUSec").await?.map(Duration::from_micros),
-            weight: get("CPUWeight").await?,
-            memory_high: get("MemoryHigh").await?.map(Bytes),
-            memory_max: get("MemoryMax").await?.map(Bytes),
-            tasks_max: get("TasksMax").await?,
-            io_weight: get("IOWeight").await?,
+            quota: quota.and_then(Cores::from_quota_per_sec_usec),
+            period: period.map(Duration::from_micros),
+            weight,
+            memory_high: memory_high.map(Bytes),
+            memory_max: memory_max.map(Bytes),
+            tasks_max,
+            io_weight,
             frozen: freezer.starts_with("fr"),
         })
     }

@@ -6,10 +6,9 @@ use crate::units::Plain;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 
-/// Connects to the daemon's bus; whether it runs is found when it is asked.
+/// Connects to the daemon; whether it runs is found when it is asked.
 pub(super) async fn connect() -> Result<Client, Failure> {
-    let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-    Client::new(&connection).await.map_err(Failure::new)
+    Client::open().await.map_err(Failure::new)
 }
 
 /// Asks the daemon for something.

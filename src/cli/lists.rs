@@ -109,12 +109,9 @@ fn import(lists: &Lists, file: &Path, name: ListName) -> Result<(), Failure> {
 /// Has a running daemon read the lists again.
 fn put_in_force() -> Result<(), Failure> {
     runtime()?.block_on(async {
-        // Without a bus there is no daemon either.
-        let reloaded = match crate::sd_bus::connect().await {
-            Ok(connection) => {
-                let client = Client::new(&connection).await.map_err(Failure::new)?;
-                client.reload().await
-            }
+        // Without a way to it there is no daemon either.
+        let reloaded = match Client::open().await {
+            Ok(client) => client.reload().await,
             Err(_) => Err(ClientError::NotRunning),
         };
         match reloaded {

@@ -57,11 +57,16 @@ enum Asked {
 }
 
 async fn ask_daemon() -> Asked {
-    let Ok(connected) = tokio::time::timeout(ANSWERS_WITHIN, connect()).await else {
-        return Asked::Hangs("the daemon cannot be asked".to_owned());
-    };
-    let Ok(client) = connected else {
+    let runtime = Path::new(RUNTIME_DIRECTORY);
+    // The lock is root's to look at; without a daemon there is no one to wait for.
+    if nix::unistd::geteuid().is_root() && DaemonLock::holder(runtime).is_none() {
         return Asked::NotRunning;
+    }
+    let client = match tokio::time::timeout(ANSWERS_WITHIN, Client::open()).await {
+        Ok(Ok(client)) => client,
+        Ok(Err(ClientError::NotRunning | ClientError::NoBus(_))) => return Asked::NotRunning,
+        Ok(Err(error)) => return Asked::Hangs(error.to_string()),
+        Err(_) => return Asked::Hangs("the daemon cannot be asked".to_owned()),
     };
     match alive(&client).await {
         Ok(()) => {}
@@ -127,8 +132,8 @@ fn end_daemon(switch: &OffSwitch) {
 async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Failure> {
     let root = crate::cgroup::find_root().map_err(Failure::new)?;
     let cgroups = CgroupCpu::new(&root);
-    let cpu = match tokio::time::timeout(ANSWERS_WITHIN, crate::sd_bus::connect()).await {
-        Ok(Ok(connection)) => ByOwner::new(SystemdCpu::new(SdBus::new(connection)), cgroups),
+    let cpu = match tokio::time::timeout(ANSWERS_WITHIN, SdBus::open()).await {
+        Ok(Ok(systemd)) => ByOwner::new(SystemdCpu::new(systemd), cgroups),
         Ok(Err(error)) => ByOwner::without_systemd(error.to_string(), cgroups),
         Err(_) => ByOwner::without_systemd("no answer".to_owned(), cgroups),
     };

@@ -5,9 +5,11 @@ use super::off::undo_directory;
 use super::{Failure, runtime};
 use crate::act::{ByOwner, CgroupCpu, SystemdCpu, UndoStore};
 use crate::config::Config;
+use crate::control::{Members, Outbox, SOCKET, ServeError};
 use crate::daemon::{self, DaemonLock, OffSwitch, Parts, Store};
 use crate::egress::names::{Asked, Counts, Reader};
 use crate::egress::{Keeper, Nft, Refusal, Repair};
+use crate::hub::Units;
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
 use std::path::{Path, PathBuf};
@@ -29,9 +31,13 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
     let store = Store::new(state).map_err(Failure::new)?;
     let journal = Journal::start().map_err(Failure::new)?;
     runtime()?.block_on(async {
-        let connection = crate::sd_bus::connect().await.map_err(Failure::new)?;
-        let (ask, commands) = mpsc::channel(16);
-        let bus = SdBus::new(connection.clone());
+        let bus = SdBus::open().await.map_err(Failure::new)?;
+        if let Some(why) = bus.lack() {
+            let message = format!("systemd is reached in a way that users can block: {why}.");
+            journal.tell(Entry::new(Kind::Trouble, Level::Warning, message));
+        }
+        let (ask, commands) = crate::control::mailbox();
+        serve(ask, &journal).await?;
         let firewall = firewall(&journal)?;
         let firewall = Arc::new(Mutex::new(firewall));
         let answers = Arc::default();
@@ -52,54 +58,44 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
             config,
             config_path,
         };
-        crate::control::serve(&connection, ask)
-            .await
-            .map_err(|error| {
-                Failure::new(format!(
-                    "the name org.hubwarden cannot be had on the system bus (is another daemon \
-                     running?): {error}"
-                ))
-            })?;
         let mut term = signal(SignalKind::terminate()).map_err(Failure::new)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
-        let lost = watch_bus(connection);
         let shutdown = async {
             tokio::select! {
-                _ = term.recv() => true,
-                _ = interrupt.recv() => true,
-                () = lost => false,
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
             }
         };
-        let mut asked_to = true;
-        let result = daemon::run(parts, async { asked_to = shutdown.await }).await;
-        result.map_err(Failure::new)?;
-        if asked_to {
-            return Ok(());
-        }
-        Err(Failure::new(
-            "the connection to the system bus was lost; what is enforced stays",
-        ))
+        daemon::run(parts, shutdown).await.map_err(Failure::new)
     })
 }
 
-/// Ends when the bus hangs up.
-async fn watch_bus(connection: zbus::Connection) {
-    loop {
-        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-        // Of the bus's own interface: a system bus refuses `Peer.Ping` to itself, and logs it.
-        let answer = connection
-            .call_method(
-                Some("org.freedesktop.DBus"),
-                "/org/freedesktop/DBus",
-                Some("org.freedesktop.DBus"),
-                "GetId",
-                &(),
-            )
-            .await;
-        if let Err(zbus::Error::InputOutput(_)) = answer {
-            return;
-        }
+/// Offers the service on the system bus and on the control socket. Without one of them it goes on
+/// with the other: supervision needs neither.
+async fn serve(ask: Outbox, journal: &Journal) -> Result<(), Failure> {
+    let members = Arc::new(Members::default());
+    let trouble = |error: &dyn std::fmt::Display| {
+        Entry::new(
+            Kind::Trouble,
+            Level::Error,
+            format!("Trouble with the service: {error}."),
+        )
+    };
+    let told = journal.clone();
+    let tell = move |error: &ServeError| told.tell(trouble(error));
+    match crate::control::serve(ask.clone(), Arc::clone(&members), tell).await {
+        Ok(()) => {}
+        Err(error @ ServeError::Taken) => return Err(Failure::new(error)),
+        Err(error) => journal.tell(trouble(&error)),
     }
+    let listening = crate::control::listen(Path::new(SOCKET), ask, members).await;
+    if let Err(error) = listening {
+        journal.tell(trouble(&format_args!(
+            "{SOCKET} cannot be had, so that orders come over the system bus alone, where users \
+             can delay them: {error}"
+        )));
+    }
+    Ok(())
 }
 
 /// The packet rules' driver, proven able to do its work.

@@ -51,6 +51,8 @@ fn in_words(report: &Report) -> String {
         let why = Plain(why.trim_end_matches('.'));
         let _ = match sense.as_str() {
             "egress" => writeln!(text, "Packet rules: {why}."),
+            "systemd" => writeln!(text, "systemd: {why}."),
+            "accounts" => writeln!(text, "Accounts: {why}."),
             _ => writeln!(text, "Miners, by {sense}: blind or impaired: {why}."),
         };
     }

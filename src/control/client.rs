@@ -3,7 +3,15 @@
 use super::{
     Explanation, FlowList, GrantOrder, GrantStatus, NodeStatus, ServerProcesses, ServerStatus,
 };
-use zbus::{Connection, proxy};
+use crate::bus_socket::{AnswersOnly, DoorSocket};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use zbus::{Connection, connection, proxy};
+
+/// Within this the daemon answers, or it hangs.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[proxy(
     interface = "org.hubwarden.Manager1",
@@ -38,16 +46,40 @@ pub enum ClientError {
     /// It refused, in its own words.
     #[error("{0}")]
     Refused(String),
-    /// The bus failed.
-    #[error("no answer over the system bus: {0}")]
+    /// The bus or the socket failed.
+    #[error("no answer from hubwarden: {0}")]
     Bus(zbus::Error),
+    /// There is neither a control socket nor a system bus.
+    #[error("hubwarden cannot be reached: no control socket lets us in, and no system bus: {0}")]
+    NoBus(zbus::Error),
 }
 
 impl Client {
-    /// Speaks over a connection to the system bus.
+    /// Speaks to the daemon: over its control socket where that lets us in, else over the bus.
     ///
     /// # Errors
-    /// The bus failed.
+    /// There is neither.
+    pub async fn open() -> Result<Client, ClientError> {
+        if let Ok(stream) = UnixStream::connect(super::SOCKET).await {
+            match over_socket(stream).await {
+                Ok(connection) => return Client::new(&connection).await,
+                // A user whose membership ended is answered over the bus as any other is.
+                Err(zbus::Error::Handshake(_)) => {}
+                Err(zbus::Error::InputOutput(error)) if error.kind() != ErrorKind::TimedOut => {}
+                Err(error) => return Err(ClientError::Bus(error)),
+            }
+        }
+        let connecting = connection::Builder::system()
+            .method_timeout(TIMEOUT)
+            .build();
+        let connection = connecting.await.map_err(ClientError::NoBus)?;
+        Client::new(&connection).await
+    }
+
+    /// Speaks over a connection that stands.
+    ///
+    /// # Errors
+    /// It failed.
     pub async fn new(connection: &Connection) -> Result<Client, ClientError> {
         let proxy = ManagerProxy::builder(connection)
             .cache_properties(zbus::proxy::CacheProperties::No)
@@ -146,8 +178,24 @@ impl Client {
     }
 }
 
+/// Connects to a daemon's control socket. One that hangs leaves the connection waiting, and then
+/// the bus would not help either.
+pub(super) async fn over_socket(stream: UnixStream) -> zbus::Result<Connection> {
+    let socket = DoorSocket::new(stream, Arc::new(AnswersOnly));
+    let connecting = connection::Builder::socket(socket)
+        .p2p()
+        .method_timeout(TIMEOUT)
+        .build();
+    match tokio::time::timeout(TIMEOUT, connecting).await {
+        Ok(connected) => connected,
+        Err(late) => Err(std::io::Error::from(late).into()),
+    }
+}
+
 fn plain(error: zbus::Error) -> ClientError {
-    use zbus::fdo::Error::{AccessDenied, Failed, InvalidArgs, NameHasNoOwner, ServiceUnknown};
+    use zbus::fdo::Error::{
+        AccessDenied, Failed, InvalidArgs, LimitsExceeded, NameHasNoOwner, ServiceUnknown,
+    };
     match error {
         zbus::Error::FDO(error) => match *error {
             ServiceUnknown(_) | NameHasNoOwner(_) => ClientError::NotRunning,
@@ -155,7 +203,9 @@ fn plain(error: zbus::Error) -> ClientError {
             AccessDenied(words) if words.starts_with("Rejected send message") => {
                 ClientError::Refused(super::ADMINS_ONLY.to_owned())
             }
-            AccessDenied(words) | Failed(words) | InvalidArgs(words) => ClientError::Refused(words),
+            AccessDenied(words) | Failed(words) | InvalidArgs(words) | LimitsExceeded(words) => {
+                ClientError::Refused(words)
+            }
             other => ClientError::Bus(other.into()),
         },
         error => ClientError::Bus(error),

@@ -1,10 +1,23 @@
 //! The D-Bus service `org.hubwarden` and its client.
+//!
+//! It is served in two places. On the system bus any user may ask, within a budget; that runs on a
+//! thread of its own. On the control socket only root and members of group `hubwarden` may; the
+//! command line uses it first, since any user can fill the bus.
 
+mod budget;
+mod bus;
 mod client;
+mod door;
+mod mailbox;
+mod members;
 mod service;
+mod socket;
 
+pub use bus::{ServeError, serve};
 pub use client::{Client, ClientError};
-pub use service::{Manager, serve};
+pub use mailbox::{Inbox, Outbox, Questions, mailbox};
+pub use members::Members;
+pub use socket::{SOCKET, listen};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -13,6 +26,9 @@ use tokio::sync::oneshot;
 pub const NAME: &str = "org.hubwarden";
 /// The one object it has.
 pub const PATH: &str = "/org/hubwarden";
+
+/// Members may give orders.
+const GROUP: &str = "hubwarden";
 
 /// What a user is told who asks for what is an admin's to do.
 const ADMINS_ONLY: &str = "only root and members of group hubwarden may do that; use sudo";

@@ -17,7 +17,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn command(self: &Rc<Self>, command: Command) {
         // Whoever hung up does not want the answer.
         match command {
-            Command::Status(reply) => drop(reply.send(self.inner.borrow().status())),
+            Command::Status(reply) => {
+                let mut status = self.inner.borrow().status();
+                if let Some(why) = self.units.lack() {
+                    status.lacks.push(("systemd".to_owned(), why));
+                }
+                drop(reply.send(status));
+            }
             Command::Flows(order, reply) => self.flows(&order, reply),
             Command::Servers(reply) => drop(reply.send(self.inner.borrow().servers())),
             Command::Processes(whose, reply) => {
@@ -135,6 +141,9 @@ impl Inner {
         }
         if let Some(why) = &self.networks.lack {
             lacks.push(("egress".to_owned(), why.clone()));
+        }
+        if let Some(why) = self.accounts_lack(now()) {
+            lacks.push(("accounts".to_owned(), why));
         }
         lacks
     }

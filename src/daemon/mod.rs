@@ -20,6 +20,7 @@ mod evidence;
 mod explain;
 mod find_out;
 mod flows;
+mod following;
 mod grants;
 mod hears;
 mod inner;
@@ -60,7 +61,7 @@ pub use state::{Book, StateError, Store};
 use crate::act::{Stopper, Undo, UndoStore};
 use crate::cgroup::{CgroupError, CgroupId, Tree};
 use crate::config::Config;
-use crate::control::Command;
+use crate::control::Inbox;
 use crate::egress::lists::List;
 use crate::egress::names::{Asked, Counts};
 use crate::egress::{Admitted, Firewall, Refusal, Repair};
@@ -109,8 +110,8 @@ pub struct Parts<C, U> {
     pub answers: Arc<Counts>,
     /// Who else changed the packet rules, and what was put back.
     pub repairs: mpsc::Receiver<Repair>,
-    /// What people ask.
-    pub commands: mpsc::Receiver<Command>,
+    /// What people ask and order.
+    pub commands: Inbox,
 }
 
 /// Why the daemon could not start or go on.
@@ -122,9 +123,11 @@ pub enum DaemonError {
     /// The clock or the event queue failed.
     #[error("the system refuses what a daemon needs: {0}")]
     System(#[from] std::io::Error),
-    /// Whoever serves D-Bus requests has gone.
-    #[error("the connection to the system bus was lost; what is enforced stays")]
-    BusLost,
+    /// Whoever serves requests has gone.
+    #[error(
+        "no orders can come any more: the service's threads have ended; what is enforced stays"
+    )]
+    ServiceLost,
 }
 
 /// The daemon's shared state; see the module's text.
@@ -156,7 +159,7 @@ struct Inlets {
     refusals: mpsc::Receiver<Refusal>,
     asked: mpsc::Receiver<Asked>,
     repairs: mpsc::Receiver<Repair>,
-    commands: mpsc::Receiver<Command>,
+    commands: Inbox,
 }
 
 /// Waits to hear that the state is on disk.

@@ -12,7 +12,7 @@ use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::config::Outside;
 use crate::egress::{ClassName, People, Person, Place, Refusal};
-use crate::hub::{Account, ContainerCgroup, HubUser, Spawner, UnitName, Units};
+use crate::hub::{Account, ContainerCgroup, HubUser, Spawner, Units};
 use crate::report::{Journal, not_logged_outside, refused_outside};
 use crate::units::{Mode, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +38,7 @@ const DEPUTIES: [&str; 5] = [
     "autofs.service",
 ];
 /// Services of a hub that are not in `hub.hub_units`: proxies.
-const PROXIES: [&str; 3] = [
+pub(super) const PROXIES: [&str; 3] = [
     "traefik.service",
     "configurable-http-proxy.service",
     "jupyterhub-proxy.service",
@@ -51,6 +51,8 @@ const GATHERED: Duration = Duration::from_millis(50);
 pub(super) struct Outsiders {
     /// By uid; those with a server.
     pub accounts: BTreeMap<u32, Account>,
+    /// How they are kept up to date.
+    pub(super) following: super::following::Following,
     /// Those who are judged, by uid.
     judged: BTreeMap<u32, Outsider>,
     numbers: BTreeMap<u32, u32>,
@@ -78,42 +80,13 @@ struct Belongings {
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Asks what the account of a server's uid is, unless that is known.
+    /// Asks what the account of a server's uid is, unless that is known and followed.
     pub(super) fn ask_account(self: &Rc<Self>, uid: u32) {
         if self.inner.borrow().outsiders.accounts.contains_key(&uid) {
             self.outsiders_due.notify_one();
             return;
         }
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let mut account = daemon.units.account(uid).await;
-            let mut units = daemon.inner.borrow().config.hub.hub_units.clone();
-            units.extend(PROXIES.map(str::to_owned));
-            for unit in units {
-                // One that is not there runs as nobody.
-                if let Ok(facts) = daemon.units.facts(&UnitName(unit)).await {
-                    account.service |= facts.uid == Some(uid);
-                }
-            }
-            let mut inner = daemon.inner.borrow_mut();
-            inner.outsiders.accounts.insert(uid, account);
-            inner.dirty = true;
-            daemon.outsiders_due.notify_one();
-        });
-    }
-
-    /// Asks about all accounts anew: groups change.
-    pub(super) fn ask_accounts(self: &Rc<Self>) {
-        let uids = self.inner.borrow().server_uids();
-        for uid in uids {
-            // What was known stands until there is an answer.
-            let known = self.inner.borrow_mut().outsiders.accounts.remove(&uid);
-            self.ask_account(uid);
-            if let Some(known) = known {
-                let mut inner = self.inner.borrow_mut();
-                inner.outsiders.accounts.entry(uid).or_insert(known);
-            }
-        }
+        self.ask_accounts();
     }
 
     /// Tells the packet rules of who is judged, soon after it changed.

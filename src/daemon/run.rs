@@ -62,41 +62,20 @@ where
     let mut refusals_open = true;
     let mut asked_open = true;
     let mut repairs_open = true;
+    let mut questions_open = true;
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
         tokio::select! {
             biased;
+            // These come at their own pace, which no user sets: none of them can hold up another,
+            // and nothing below can hold up these.
             () = &mut shutdown => break,
             _ = alive.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
-            ready = events.readable() => {
-                ready?.clear_ready();
-                daemon.poll_tree();
-            }
-            repair = inlets.repairs.recv(), if repairs_open => match repair {
-                Some(repair) => daemon.intruded(repair, &mut inlets.repairs),
-                None => repairs_open = false,
+            order = inlets.commands.orders.recv() => match order {
+                Some(order) => daemon.command(order),
+                None => return Err(DaemonError::ServiceLost),
             },
-            command = inlets.commands.recv() => match command {
-                Some(command) => daemon.command(command),
-                None => return Err(DaemonError::BusLost),
-            },
-            refusal = inlets.refusals.recv(), if refusals_open => match refusal {
-                Some(refusal) => daemon.refused(&refusal, now()),
-                None => refusals_open = false,
-            },
-            asked = inlets.asked.recv(), if asked_open => match asked {
-                Some(asked) => daemon.asked(&asked, now()),
-                None => asked_open = false,
-            },
-            Some(first) = found.recv() => {
-                // What was found in one look is one story.
-                let mut all = vec![first];
-                while let Ok(more) = found.try_recv() {
-                    all.push(more);
-                }
-                daemon.found(&all, now());
-            }
             () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
             _ = tick.tick() => daemon.tick_once(),
             () = daemon.until_look() => daemon.look(),
@@ -104,6 +83,37 @@ where
                 daemon.save();
                 crate::memory::give_back();
             }
+            // Users can fill each of these. They take turns, by chance, one event a turn.
+            handled = async { tokio::select! {
+                ready = events.readable() => {
+                    ready?.clear_ready();
+                    daemon.poll_tree();
+                }
+                repair = inlets.repairs.recv(), if repairs_open => match repair {
+                    Some(repair) => daemon.intruded(repair, &mut inlets.repairs),
+                    None => repairs_open = false,
+                },
+                question = inlets.commands.questions.recv(), if questions_open => match question {
+                    Some(question) => daemon.command(question),
+                    None => questions_open = false,
+                },
+                refusal = inlets.refusals.recv(), if refusals_open => match refusal {
+                    Some(refusal) => daemon.refused(&refusal, now()),
+                    None => refusals_open = false,
+                },
+                asked = inlets.asked.recv(), if asked_open => match asked {
+                    Some(asked) => daemon.asked(&asked, now()),
+                    None => asked_open = false,
+                },
+                Some(first) = found.recv() => {
+                    // What was found in one look is one story.
+                    let mut all = vec![first];
+                    while let Ok(more) = found.try_recv() {
+                        all.push(more);
+                    }
+                    daemon.found(&all, now());
+                }
+            } Ok::<(), DaemonError>(()) } => handled?,
         }
     }
     daemon.save();
@@ -253,6 +263,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let begun = now();
         self.rescan();
         self.ask_again();
+        self.follow_accounts();
         self.expire_grants();
         self.inner.borrow_mut().forget_rested(now());
         self.sweep(now(), None);

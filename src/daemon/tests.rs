@@ -45,6 +45,8 @@ struct FakeSystemd(Rc<RefCell<Systemd>>);
 struct Systemd {
     facts: BTreeMap<String, UnitFacts>,
     accounts: BTreeMap<u32, Account>,
+    /// The user database does not answer.
+    database_is_away: bool,
     settings: BTreeMap<String, Controls>,
     broken: BTreeSet<String>,
     stopped: Vec<String>,
@@ -72,9 +74,12 @@ impl Units for FakeSystemd {
         facts.ok_or_else(|| SdBusError::Gone(unit.clone()))
     }
 
-    async fn account(&self, uid: u32) -> Account {
+    async fn account(&self, uid: u32) -> Result<Account, crate::hub::NotNow> {
+        if self.0.borrow().database_is_away {
+            return Err(crate::hub::NotNow);
+        }
         let known = self.0.borrow().accounts.get(&uid).cloned();
-        known.unwrap_or_default()
+        Ok(known.unwrap_or_default())
     }
 
     /// A made-up hub is this process, in whatever cgroup the test runs.
@@ -428,7 +433,7 @@ impl Node {
         let (_, refusals) = mpsc::channel(1);
         let (_, asked) = mpsc::channel(1);
         let (_, repairs) = mpsc::channel(1);
-        let (_, commands) = mpsc::channel(1);
+        let (_, commands) = crate::control::mailbox();
         let parts = Parts {
             config: self.config.clone(),
             config_path: self.state.path().join("config.toml"),

@@ -1,6 +1,6 @@
 //! Unix accounts: which are one hub user's own, so that what their uid does is that user's.
 
-use super::{HubUser, matches_unix_user};
+use super::{HubUser, NotNow, matches_unix_user};
 use crate::config::Hub;
 use nix::unistd::{Group, Uid, User, getgrouplist};
 use serde::{Deserialize, Serialize};
@@ -31,23 +31,30 @@ pub struct Account {
 
 impl Account {
     /// Looks it up. May ask LDAP and the like: not to be called on the loop's thread.
-    pub fn look_up(uid: u32) -> Account {
-        let Some(user) = User::from_uid(Uid::from_raw(uid)).ok().flatten() else {
-            return Account::default();
+    ///
+    /// # Errors
+    /// The user database does not answer now, which says nothing of the account.
+    pub fn look_up(uid: u32) -> Result<Account, NotNow> {
+        let user = User::from_uid(Uid::from_raw(uid)).map_err(|_| NotNow)?;
+        let Some(user) = user else {
+            return Ok(Account::default());
         };
-        let name = CString::new(user.name.as_str()).ok();
-        let groups = name.and_then(|name| getgrouplist(&name, user.gid).ok());
-        let may = |name: &&str| {
-            let group = Group::from_name(name).ok().flatten();
-            group.is_some_and(|group| groups.iter().flatten().any(|gid| *gid == group.gid))
-        };
+        let name = CString::new(user.name.as_str()).map_err(|_| NotNow)?;
+        let groups = getgrouplist(&name, user.gid).map_err(|_| NotNow)?;
+        let mut admin = false;
+        for name in ADMINS {
+            // By its name first, which also fails where a directory does not answer: the list of
+            // groups then lacks the directory's without an error (getgrouplist(3)).
+            let group = Group::from_name(name).map_err(|_| NotNow)?;
+            admin |= group.is_some_and(|group| groups.contains(&group.gid));
+        }
         let defs = std::fs::read_to_string(LOGIN_DEFS).unwrap_or_default();
-        Account {
-            admin: ADMINS.iter().any(may),
+        Ok(Account {
+            admin,
             system: uid <= system_max(&defs),
             name: Some(user.name),
             service: false,
-        }
+        })
     }
 
     /// Whether what this uid does is this user's doing, and may be judged as such. One of the
@@ -145,8 +152,9 @@ mod tests {
 
     #[test]
     fn root_has_an_account_and_a_uid_without_one_has_no_name() {
-        assert_eq!(Account::look_up(0).name.as_deref(), Some("root"));
-        assert!(Account::look_up(0).system);
-        assert_eq!(Account::look_up(4_000_000_123), Account::default());
+        let root = Account::look_up(0).unwrap();
+        assert_eq!(root.name.as_deref(), Some("root"));
+        assert!(root.system);
+        assert_eq!(Account::look_up(4_000_000_123), Ok(Account::default()));
     }
 }

@@ -1,6 +1,7 @@
 //! Who is this? From a cgroup to one hub user's server, or a clear reason why not.
 
 mod account;
+mod account_files;
 pub mod api;
 mod container;
 mod directory;
@@ -15,6 +16,7 @@ mod unit_name;
 mod unix_user;
 
 pub use account::Account;
+pub use account_files::{AccountFiles, NotNow};
 pub use container::{ContainerCgroup, ContainerFacts, Engine, identify_container, is_bystander};
 pub use directory::{HubDirectory, Listed, Person};
 pub use docker::{EngineError, HubContainer, container_facts, hub_container};

@@ -1,10 +1,18 @@
 //! Asks systemd what it knows of a unit.
 
-use super::{Account, UnitFacts, UnitName, name_of, peer};
+use super::{Account, NotNow, UnitFacts, UnitName, name_of, peer};
 use crate::config::Hub;
 use crate::http::{Connection, Stranger};
-use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT};
+use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT, Way};
 use std::path::Path;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Look-ups in the user database at one time. One that hangs keeps its place, so that those that
+/// hang cannot take the threads that others need.
+static LOOK_UPS: Semaphore = Semaphore::const_new(2);
+/// A directory that takes longer is asked again later.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whoever can tell what a unit is.
 pub trait Units {
@@ -15,7 +23,10 @@ pub trait Units {
     fn facts(&self, unit: &UnitName) -> impl Future<Output = Result<UnitFacts, SdBusError>>;
 
     /// What is known of a uid's account; nothing where it has none.
-    fn account(&self, uid: u32) -> impl Future<Output = Account>;
+    ///
+    /// # Errors
+    /// The user database does not answer now.
+    fn account(&self, uid: u32) -> impl Future<Output = Result<Account, NotNow>>;
 
     /// Admits a connection whose other end is the hub; `root` is where cgroup v2 is mounted.
     ///
@@ -32,6 +43,11 @@ pub trait Units {
     {
         peer::admit(connection, hub, root, self)
     }
+
+    /// What is amiss with the way to them, for `status`.
+    fn lack(&self) -> Option<String> {
+        None
+    }
 }
 
 impl Units for SdBus {
@@ -39,9 +55,28 @@ impl Units for SdBus {
         unit_facts(self, unit).await
     }
 
-    async fn account(&self, uid: u32) -> Account {
-        let looked_up = tokio::task::spawn_blocking(move || Account::look_up(uid)).await;
-        looked_up.unwrap_or_default()
+    async fn account(&self, uid: u32) -> Result<Account, NotNow> {
+        let looked_up = async {
+            let place = LOOK_UPS.acquire().await.map_err(|_| NotNow)?;
+            let look = move || {
+                let _kept_while_it_hangs = place;
+                Account::look_up(uid)
+            };
+            tokio::task::spawn_blocking(look)
+                .await
+                .map_err(|_| NotNow)?
+        };
+        tokio::time::timeout(PATIENCE, looked_up)
+            .await
+            .map_err(|_| NotNow)?
+    }
+
+    fn lack(&self) -> Option<String> {
+        (self.way() == Way::Bus).then(|| {
+            "its private socket /run/systemd/private is missing, so that verdicts go over the \
+             system bus, where any user can delay them"
+                .to_owned()
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what the senses find to what becomes of a miner, and of who only looks like one.
 
 use super::*;
+use crate::control::Command;
 use crate::evidence::senses::Found;
 use crate::evidence::{Evidence, Fact, Modes, stratum::Word};
 use crate::judge::Stop;

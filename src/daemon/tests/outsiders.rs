@@ -332,3 +332,73 @@ fn an_account_that_several_share_has_nobody_s_slice() {
         assert!(daemon.inner.borrow_mut().guarded(slice(&node)).is_none());
     });
 }
+
+#[test]
+fn who_may_become_root_is_followed_and_stays_known_while_the_user_database_is_away() {
+    on_a_node(async || {
+        let (node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let becomes = |admin| {
+            let mut systemd = node.systemd.0.borrow_mut();
+            systemd.accounts.get_mut(&1000).unwrap().admin = admin;
+        };
+        let is_away = |away| node.systemd.0.borrow_mut().database_is_away = away;
+        tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
+        becomes(true);
+        let later = |daemon: &Running| {
+            let mut inner = daemon.inner.borrow_mut();
+            inner.outsiders.following.begin_anew();
+        };
+        later(&daemon);
+        daemon.follow_accounts();
+        assert!(eventually(|| judged(&node).is_empty()).await);
+        // Without an answer the last one stands, and the next answer counts.
+        becomes(false);
+        is_away(true);
+        for _ in 0..3 {
+            later(&daemon);
+            daemon.follow_accounts();
+            quiet().await;
+        }
+        assert!(judged(&node).is_empty());
+        is_away(false);
+        later(&daemon);
+        daemon.follow_accounts();
+        assert!(eventually(|| judged(&node).len() == 1).await);
+    });
+}
+
+#[test]
+fn an_account_that_has_no_answer_yet_is_asked_again_and_not_taken_for_none() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        node.systemd.0.borrow_mut().database_is_away = true;
+        let (daemon, _journal) = node.start();
+        node.outside(0.0);
+        node.tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
+        assert!(daemon.inner.borrow().outsiders.accounts.is_empty());
+        let now = super::now();
+        let minutes = Time(now.0 + Duration::from_secs(180));
+        let lack = daemon.inner.borrow().accounts_lack(minutes);
+        assert!(lack.unwrap().contains("has not answered for 3 min"));
+        node.systemd.0.borrow_mut().database_is_away = false;
+        daemon.inner.borrow_mut().outsiders.following.begin_anew();
+        daemon.follow_accounts();
+        tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
+        quiet().await;
+        assert!(daemon.inner.borrow().outsiders.accounts.contains_key(&1000));
+        assert_eq!(daemon.inner.borrow().accounts_lack(minutes), None);
+    });
+}
+
+/// Gives what goes on beside the loop its time, for as long as it takes within reason.
+async fn eventually(holds: impl Fn() -> bool) -> bool {
+    for _ in 0..10_000 {
+        if holds() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    false
+}
