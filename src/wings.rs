@@ -14,6 +14,7 @@ const WINGS: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("http", &[]),
     ("readiness", &[]),
+    ("heartbeats", &[]),
     ("sd_bus", &[]),
     ("cgroup", &[]),
     ("evidence", &["units", "cgroup"]),
@@ -30,7 +31,14 @@ const WINGS: &[(&str, &[&str])] = &[
     (
         "report",
         &[
-            "units", "cgroup", "evidence", "judge", "egress", "config", "hub",
+            "units",
+            "heartbeats",
+            "cgroup",
+            "evidence",
+            "judge",
+            "egress",
+            "config",
+            "hub",
         ],
     ),
     ("control", &["hub"]),

@@ -65,10 +65,15 @@ where
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
+        daemon.is_whole()?;
         tokio::select! {
             biased;
             () = &mut shutdown => break,
-            _ = alive.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
+            _ = alive.tick() => {
+                if daemon.threads_are_well() {
+                    notify(&[sd_notify::NotifyState::Watchdog]);
+                }
+            }
             ready = events.readable() => {
                 ready?.clear_ready();
                 daemon.poll_tree();

@@ -343,6 +343,7 @@ impl Node {
         let (_, commands) = mpsc::channel(1);
         let parts = Parts {
             config: self.config.clone(),
+            heartbeats: crate::heartbeats::Heartbeats::default(),
             config_path: self.state.path().join("config.toml"),
             root: self.root.path().to_owned(),
             store: Store::new(self.state.path()).unwrap(),
