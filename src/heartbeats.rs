@@ -309,6 +309,12 @@ mod tests {
             now += 2 * REPLACED_EVERY;
         }
         say.send("beat").unwrap();
+        for _ in 0..10_000 {
+            if starts.load(Ordering::SeqCst) == 3 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
         assert_eq!(starts.load(Ordering::SeqCst), 3);
         assert_eq!(heartbeats.states(), [("kept", State::Well)]);
     }

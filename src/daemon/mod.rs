@@ -32,7 +32,8 @@ mod outside;
 mod outsiders;
 mod people;
 mod places;
-pub(crate) mod readers;
+#[cfg(not(test))]
+mod readers;
 mod record;
 mod refusals;
 mod repairs;

@@ -162,12 +162,8 @@ impl<J: Serialize, A: DeserializeOwned> Helpers<J, A> {
 
     /// Users of whom a helper is late, with the job that it is late with.
     pub fn held(&self) -> impl Iterator<Item = (&Owner, &J)> {
-        let late = |(_, at_work): &(&Owner, &AtWork<J, A>)| at_work.is_late();
-        let job = |(owner, at_work)| -> (&Owner, &J) {
-            let at_work: &AtWork<J, A> = at_work;
-            (owner, &at_work.job)
-        };
-        self.at_work.iter().filter(late).map(job)
+        let late = self.at_work.iter().filter(|(_, at_work)| at_work.is_late());
+        late.map(|(owner, at_work)| (owner, &at_work.job))
     }
 
     /// Whether a helper is late with this user's processes.
