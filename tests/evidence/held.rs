@@ -96,6 +96,7 @@ fn a_program_on_a_file_system_whose_server_is_stopped_holds_nobody_but_itself() 
 fn what_is_read_without_a_helper_cannot_be_held() {
     let bed = Bed::new();
     let (_server, held) = start_held(&bed, "locked");
+    assert!(comes(|| state(held.pid()) == Some('D')), "it holds nothing");
     // A thread that may be left behind, so that a reader that is held fails this and does not hang it.
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
