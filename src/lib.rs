@@ -13,6 +13,7 @@ pub mod control;
 pub mod daemon;
 pub mod egress;
 pub mod evidence;
+pub mod heartbeats;
 pub mod http;
 pub mod hub;
 pub mod judge;

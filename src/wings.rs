@@ -14,6 +14,7 @@ const WINGS: &[(&str, &[&str])] = &[
     ("memory", &[]),
     ("http", &[]),
     ("readiness", &[]),
+    ("heartbeats", &[]),
     ("bus_socket", &[]),
     ("sd_bus", &["bus_socket"]),
     ("cgroup", &[]),
@@ -31,7 +32,14 @@ const WINGS: &[(&str, &[&str])] = &[
     (
         "report",
         &[
-            "units", "cgroup", "evidence", "judge", "egress", "config", "hub",
+            "units",
+            "heartbeats",
+            "cgroup",
+            "evidence",
+            "judge",
+            "egress",
+            "config",
+            "hub",
         ],
     ),
     ("control", &["bus_socket", "hub"]),

@@ -124,6 +124,7 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
     let systemd = Map::default();
     Parts {
         config,
+        heartbeats: Default::default(),
         config_path: state.join("config.toml"),
         root: root.to_owned(),
         store: Store::new(state).expect("a store"),

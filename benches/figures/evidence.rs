@@ -5,12 +5,12 @@
 
 use crate::{daemon, figure};
 use aya::Btf;
-use hubwarden::evidence::insight;
 use hubwarden::evidence::program;
 use hubwarden::evidence::rounding::Rounding;
 use hubwarden::evidence::senses::{self, Senses, Suspect};
 use hubwarden::evidence::starts::Starts;
 use hubwarden::evidence::stratum::Stratum;
+use hubwarden::evidence::{connector, insight};
 use hubwarden::units::Time;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -40,6 +40,7 @@ pub fn help(work: &str) {
     let done = match work {
         senses::WORK => senses::help(),
         insight::WORK => insight::help(),
+        connector::WORK => connector::help(),
         other => panic!("no helper helps with {other:?}"),
     };
     done.expect("a job, and somebody to answer");

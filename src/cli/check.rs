@@ -6,6 +6,7 @@ use crate::cgroup::{find_root, has_cpu_controller};
 use crate::config::{Config, ThrottleWhen};
 use crate::egress::names::Queueing;
 use crate::egress::{Class, Firewall, Nft, lies_in};
+use crate::evidence::helpers::Holders;
 use crate::hub::HubUser;
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
@@ -225,7 +226,10 @@ fn shaping(report: &mut Report, config: &Config, nft: &mut Nft) {
 
 /// Servers that no limit can be set on without harming the hub.
 fn shared(report: &mut Report, config: &Config, root: &Path) {
-    let shared = crate::hub::shared::find(root, Path::new("/proc"), &config.hub.hub_units);
+    let units = &config.hub.hub_units;
+    let mut looker = crate::daemon::Looker::new(&Holders::default());
+    let which = |by_user| looker.which(by_user);
+    let shared = crate::hub::shared::find(root, Path::new("/proc"), units, which);
     for found in &shared {
         report.add(Weight::Bad, format!("spawner: {}", found.in_words()));
     }

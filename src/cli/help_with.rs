@@ -1,12 +1,17 @@
 //! `hubwarden help-with`: a process that hubwarden starts for what it could not wait for itself.
 
 use super::Failure;
-use crate::evidence::{insight, senses};
+use crate::evidence::helpers;
+use crate::evidence::{connector, insight, senses};
+use crate::hub::shared;
+use std::path::Path;
 
 pub(super) fn help_with(work: &str) -> Result<(), Failure> {
     match work {
         senses::WORK => senses::help(),
         insight::WORK => insight::help(),
+        connector::WORK => connector::help(),
+        shared::WORK => helpers::serve(|pids: Vec<u32>| shared::servers(Path::new("/proc"), &pids)),
         _ => {
             return Err(Failure::input(format!(
                 "there is no helper for {work:?}; hubwarden starts its helpers itself"

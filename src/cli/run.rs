@@ -9,12 +9,14 @@ use crate::control::{Members, Outbox, SOCKET, ServeError};
 use crate::daemon::{self, DaemonLock, OffSwitch, Parts, Store};
 use crate::egress::names::{Asked, Counts, Reader};
 use crate::egress::{Keeper, Nft, Refusal, Repair};
+use crate::heartbeats::{Heartbeats, Pulse};
 use crate::hub::Units;
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -23,13 +25,18 @@ pub(super) const STATE_DIRECTORY: &str = "/var/lib/hubwarden";
 /// Where systemd's `RuntimeDirectory=` puts what one boot needs.
 pub(super) const RUNTIME_DIRECTORY: &str = "/run/hubwarden";
 
+/// A thread that waits for the kernel rests; one that does not rest is busy no longer than this.
+const MOST_BUSY: Duration = Duration::from_secs(60);
+
 pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
     let config = Config::load(&config_path).map_err(Failure::input)?;
     let root = crate::cgroup::find_root().map_err(Failure::new)?;
     let runtime_directory = Path::new(RUNTIME_DIRECTORY);
     let _lock = DaemonLock::take(runtime_directory).map_err(Failure::new)?;
     let store = Store::new(state).map_err(Failure::new)?;
-    let journal = Journal::start().map_err(Failure::new)?;
+    let heartbeats = Heartbeats::default();
+    let journal = Journal::start(&heartbeats).map_err(Failure::new)?;
+    daemon::log_panics(&journal);
     runtime()?.block_on(async {
         let bus = SdBus::open().await.map_err(Failure::new)?;
         if let Some(why) = bus.lack() {
@@ -48,15 +55,22 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
             undo: UndoStore::new(&undo_directory()),
             switch: OffSwitch::new(runtime_directory, state),
             units: bus,
-            asked: names(&firewall, config.egress.dns_queue, &answers, &journal),
+            asked: names(
+                &firewall,
+                config.egress.dns_queue,
+                &answers,
+                &journal,
+                &heartbeats,
+            ),
             answers,
-            repairs: repairs(&firewall, &journal),
+            repairs: repairs(&firewall, &journal, &heartbeats),
             firewall: Box::new(firewall),
             refusals: refusals(config.egress.log_group, &journal),
             journal,
             commands,
             config,
             config_path,
+            heartbeats: heartbeats.clone(),
         };
         let mut term = signal(SignalKind::terminate()).map_err(Failure::new)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
@@ -112,7 +126,11 @@ fn firewall(journal: &Journal) -> Result<Nft, Failure> {
 
 /// Puts back what others do to the packet rules on a thread of its own, so that no repair waits for
 /// the daemon's loop; what was done comes out of the queue.
-fn repairs(firewall: &Arc<Mutex<Nft>>, journal: &Journal) -> mpsc::Receiver<Repair> {
+fn repairs(
+    firewall: &Arc<Mutex<Nft>>,
+    journal: &Journal,
+    heartbeats: &Heartbeats,
+) -> mpsc::Receiver<Repair> {
     let (sender, repairs) = mpsc::channel(64);
     let blind = |error: &dyn std::fmt::Display| {
         let message = format!("Changes of the packet rules are only seen at each tick: {error}.");
@@ -125,16 +143,21 @@ fn repairs(firewall: &Arc<Mutex<Nft>>, journal: &Journal) -> mpsc::Receiver<Repa
             return repairs;
         }
     };
-    let told = journal.clone();
-    let keep = move || {
-        if let Err(error) = keeper.run(&sender) {
+    let (told, rules) = (journal.clone(), Arc::clone(firewall));
+    // The first has listened since before the rules were loaded.
+    let first = Mutex::new(Some(keeper));
+    let keep = move |pulse: &Pulse| {
+        pulse.rest();
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let keeper = first.map_or_else(|| Keeper::open(Arc::clone(&rules)), Ok);
+        if let Err(error) = keeper.and_then(|keeper| keeper.run(&sender)) {
             told.tell(blind(&error));
         }
+        if sender.is_closed() {
+            pulse.done();
+        }
     };
-    if let Err(error) = std::thread::Builder::new()
-        .name("keeper".into())
-        .spawn(keep)
-    {
+    if let Err(error) = heartbeats.keep("keeper", MOST_BUSY, false, keep) {
         journal.tell(blind(&error));
     }
     repairs
@@ -147,11 +170,13 @@ fn names(
     queue: u16,
     counts: &Arc<Counts>,
     journal: &Journal,
+    heartbeats: &Heartbeats,
 ) -> mpsc::Receiver<Asked> {
     let (sender, asked) = mpsc::channel(256);
     let (rules, told) = (Arc::clone(firewall), journal.clone());
     let counts = Arc::clone(counts);
-    let read = move || {
+    let read = move |pulse: &Pulse| {
+        pulse.rest();
         let mut last = None;
         while !sender.is_closed() {
             let ended = Reader::open(
@@ -174,8 +199,9 @@ fn names(
             }
             std::thread::sleep(std::time::Duration::from_secs(1));
         }
+        pulse.done();
     };
-    if let Err(error) = std::thread::Builder::new().name("names".into()).spawn(read) {
+    if let Err(error) = heartbeats.keep("names", MOST_BUSY, true, read) {
         let message = format!("Resolvers' answers cannot be read: no thread: {error}.");
         journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
     }

@@ -134,7 +134,8 @@ impl Inner {
 
     /// What of telling miners and ending them, and of the packet rules, does not work here.
     fn lacks(&self) -> Vec<(String, String)> {
-        let mut lacks = self.dossiers.lacks();
+        let mut lacks = Self::lacking_threads(self.dossiers.heartbeats());
+        lacks.extend(self.dossiers.lacks());
         if let Some(why) = &self.cannot_stop {
             let why = format!("{why}; miners are throttled, and not ended");
             lacks.push(("stopping".to_owned(), why));

@@ -27,15 +27,9 @@ enum SettleError {
     #[error(transparent)]
     Act(#[from] ActError),
     #[error("what stands there could not be put on record first, so nothing was changed: {0}")]
-    Record(UndoError),
+    Record(#[from] UndoError),
     #[error(transparent)]
     PutBack(#[from] PutBackError),
-    #[error("{owner} was to have {wanted:?} and has {found:?}")]
-    NotTaken {
-        owner: Owner,
-        wanted: Controls,
-        found: Controls,
-    },
 }
 
 impl SettleError {
@@ -45,6 +39,14 @@ impl SettleError {
             SettleError::PutBack(error) => error.is_gone(),
             _ => false,
         }
+    }
+}
+
+/// A quota for people, who need no more to find out who sets it.
+pub(super) fn quota(settings: &Controls) -> String {
+    match settings.quota {
+        Some(quota) => quota.to_string(),
+        None => "no CPU quota".to_owned(),
     }
 }
 
@@ -226,11 +228,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if found == *target {
             return Ok(());
         }
-        Err(SettleError::NotTaken {
-            owner: owner.clone(),
-            wanted: *target,
-            found,
-        })
+        Err(PutBackError::NotTaken(owner.clone(), quota(target), quota(&found)).into())
     }
 
     /// Returns when all that is known now is on disk.
@@ -332,7 +330,7 @@ impl Inner {
     }
 
     /// Puts on record that this is about to be set.
-    fn note(&mut self, id: CgroupId, target: &Controls) -> Result<(), SettleError> {
+    fn note(&mut self, id: CgroupId, target: &Controls) -> Result<(), UndoError> {
         let Inner { entries, undo, .. } = self;
         let Some(Entry::Guarded(guarded)) = entries.get_mut(&id) else {
             return Ok(());
@@ -348,7 +346,7 @@ impl Inner {
                     .get(&ours.owner)
                     .is_some_and(|noted| noted.covers(target)) =>
             {
-                Err(SettleError::Record(error))
+                Err(error)
             }
             _ => Ok(()),
         }

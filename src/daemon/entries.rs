@@ -7,6 +7,7 @@ use super::unlogged::Refusals;
 use crate::act::{Owner, Undo};
 use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
 use crate::egress::{Admitted, ClassName};
+use crate::evidence::helpers;
 use crate::hub::{Server, Spawner, UnitName};
 use crate::judge::{Case, Controls, Policy, Verdict};
 use crate::report::Story;
@@ -118,6 +119,11 @@ impl Guarded {
             asked: BTreeMap::new(),
             refusals: Refusals::default(),
         }
+    }
+
+    /// The user whose loss it is when its processes cannot be read.
+    pub fn read_for(&self) -> helpers::Owner {
+        self.server.user.as_str().into()
     }
 
     pub fn record(&self) -> Record {

@@ -135,7 +135,7 @@ impl Inner {
             settings: self.config.evidence.settings.clone(),
             ..Order::default()
         };
-        let mut everybody = BTreeMap::new();
+        let (mut everybody, mut owners) = (BTreeMap::new(), BTreeMap::new());
         for (id, entry) in &self.entries {
             let Entry::Guarded(guarded) = entry else {
                 continue;
@@ -153,8 +153,10 @@ impl Inner {
                     user: guarded.server.user.as_str().to_owned(),
                 });
             }
+            owners.insert(id.0, guarded.read_for());
             everybody.insert(id.0, directory);
         }
+        order.owners = Arc::new(owners);
         order.guarded = Arc::new(everybody);
         if let Some(orders) = &self.dossiers.orders {
             orders.give(order);

@@ -6,12 +6,15 @@ use super::entries::{Entry, unit_of};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::{CgroupId, CgroupPath};
+use crate::evidence::helpers::Holders;
 use crate::hub::api::{Api, ApiError, Told as Heard};
 use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
 use crate::report::{Entry as Told, Kind, Level};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// People move between groups seldom, and servers that come are news of their own.
@@ -19,6 +22,42 @@ const EVERY: Duration = Duration::from_secs(60);
 /// A spawner tells the hub where its server runs only after it has started it; the hub is asked
 /// after each of these, the first one long enough for a class of students to arrive together.
 const AFTER_NEWS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(13)];
+
+/// What says which processes are single-user servers: a helper for each Unix user, since a process can
+/// hold up whoever reads what it calls itself.
+pub(crate) struct Looker {
+    #[cfg(not(test))]
+    readers: super::readers::Readers<Vec<u32>>,
+}
+
+impl Looker {
+    /// Beside others who read users' processes.
+    pub fn new(holders: &Holders) -> Looker {
+        #[cfg(test)]
+        let _ = holders;
+        Looker {
+            #[cfg(not(test))]
+            readers: super::readers::Readers::new(holders, shared::WORK),
+        }
+    }
+
+    /// Which of these are; a user's are none while one of the user's processes holds whoever reads it.
+    #[cfg(not(test))]
+    pub fn which(&mut self, by_user: shared::ByUser) -> BTreeSet<u32> {
+        let owner = |(uid, pids): (u32, Vec<u32>)| (format!("uid {uid}").into(), pids);
+        let answers = self.readers.read(by_user.into_iter().map(owner).collect());
+        answers.into_values().flatten().collect()
+    }
+
+    /// These tests are no hubwarden that could be started as a helper.
+    #[cfg(test)]
+    pub fn which(&mut self, by_user: shared::ByUser) -> BTreeSet<u32> {
+        let pids: Vec<u32> = by_user.into_values().flatten().collect();
+        shared::servers(Path::new("/proc"), &pids)
+            .into_iter()
+            .collect()
+    }
+}
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Asks the hub every minute, and when somebody new has appeared.
@@ -51,8 +90,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             (inner.root.clone(), inner.config.hub.hub_units.clone())
         };
         // A /proc of thousands of processes takes its time, and names are asked of LDAP.
+        let looker = Arc::clone(&self.hub_looker);
         let look = move || {
-            let found = shared::find(&root, Path::new("/proc"), &units);
+            let mut looker = looker.lock().unwrap_or_else(PoisonError::into_inner);
+            let which = |by_user| looker.which(by_user);
+            let found = shared::find(&root, Path::new("/proc"), &units, which);
             let words: Vec<String> = found.iter().map(Shared::in_words).collect();
             (found, words)
         };

@@ -1,18 +1,21 @@
 //! What runs in servers, when people ask.
 //!
-//! A helper looks, a process of ours, since a file of a user's may lie on a file system that answers
-//! late or never; whoever asks is told so then, and nothing else waits.
+//! A thread of its own looks, and helpers read what users' processes run: one for each user, since a
+//! process can hold up whoever reads it. Whoever asks is told of the other users all the same.
 
-use super::entries::Entry;
+use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::cgroup::CgroupId;
 use crate::control::{ProcessGroup, ServerProcesses};
-use crate::evidence::insight::{Group, Groups, Servers};
+use crate::evidence::helpers::{Holders, Owner};
+use crate::evidence::insight::{Group, Groups, Insight, Place as Asked, Programs};
+use crate::heartbeats::{Heartbeats, Pulse};
 use crate::hub::Units;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -21,29 +24,43 @@ const MOST_WAITING: usize = 8;
 /// How long one waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Question = (Servers, oneshot::Sender<Groups>);
+/// To answer takes half a second, and three for helpers at most.
+const MOST_BUSY: Duration = Duration::from_secs(30);
 
-/// The thread that waits for the helper, once somebody has asked.
-#[derive(Default)]
-pub(super) struct Observer(OnceCell<Option<SyncSender<Question>>>);
+type Question = (Vec<Asked>, oneshot::Sender<Groups>);
+
+/// The thread that looks, once somebody has asked.
+pub(super) struct Observer {
+    thread: OnceCell<Option<SyncSender<Question>>>,
+    holders: Holders,
+    heartbeats: Heartbeats,
+}
 
 impl Observer {
-    async fn look(&self, servers: Servers) -> Result<Groups, String> {
-        let thread = self.0.get_or_init(|| {
+    /// Beside others who read users' processes.
+    pub fn new(holders: &Holders, heartbeats: &Heartbeats) -> Observer {
+        Observer {
+            thread: OnceCell::new(),
+            holders: holders.clone(),
+            heartbeats: heartbeats.clone(),
+        }
+    }
+
+    async fn look(&self, servers: Vec<Asked>) -> Result<Groups, String> {
+        let thread = self.thread.get_or_init(|| {
             let (ask, questions) = sync_channel(MOST_WAITING);
-            std::thread::Builder::new()
-                .name("insight".into())
-                .spawn(move || answer(&questions))
-                .ok()
-                .map(|_| ask)
+            let holders = self.holders.clone();
+            let questions = Mutex::new(questions);
+            let body = move |pulse: &Pulse| answer(&questions, &holders, pulse);
+            let thread = self.heartbeats.keep("insight", MOST_BUSY, false, body);
+            thread.ok().map(|()| ask)
         });
         let Some(ask) = thread else {
             return Err("processes cannot be looked at: there can be no thread more".to_owned());
         };
         let (reply, answer) = oneshot::channel();
-        let late = || {
-            "processes cannot be looked at now: a file of one of them is slow to read".to_owned()
-        };
+        let late =
+            || "processes cannot be looked at now: too many ask at once; try again".to_owned();
         ask.try_send((servers, reply)).map_err(|_| late())?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(groups)) => Ok(groups),
@@ -53,41 +70,47 @@ impl Observer {
 }
 
 /// Ends when the daemon does.
-fn answer(questions: &Receiver<Question>) {
-    let mut look = looker();
-    for (servers, reply) in questions {
+fn answer(questions: &Mutex<Receiver<Question>>, holders: &Holders, pulse: &Pulse) {
+    let mut insight = Insight::default();
+    let mut programs = programs(holders);
+    let next = || {
+        let questions = questions.lock().unwrap_or_else(PoisonError::into_inner);
+        questions.recv()
+    };
+    loop {
+        pulse.rest();
+        let Ok((servers, reply)) = next() else {
+            return pulse.done();
+        };
+        if !pulse.beat() {
+            return;
+        }
         // Whoever does not wait any more needs no answer.
-        if !reply.is_closed()
-            && let Ok(groups) = look(&servers)
-        {
-            let _ = reply.send(groups);
+        if !reply.is_closed() {
+            let _ = reply.send(insight.look(&servers, &mut programs));
         }
     }
 }
 
-/// Who looks: a helper. One that has ended is asked no more; whoever asks next gets another.
+/// What reads: helpers.
 #[cfg(not(test))]
-fn looker() -> impl FnMut(&Servers) -> std::io::Result<Groups> {
-    use crate::evidence::helpers::{Helper, OURSELVES, command};
-    use crate::evidence::insight::WORK;
-    let mut helper: Option<Helper<Servers, Groups>> = None;
-    move |servers| {
-        let mut asked = match helper.take() {
-            Some(known) => known,
-            None => Helper::start(command(OURSELVES.as_ref(), WORK))?,
-        };
-        asked.give(servers)?;
-        let groups = asked.answer()?;
-        helper = Some(asked);
-        Ok(groups)
-    }
+fn programs(
+    holders: &Holders,
+) -> impl FnMut(BTreeMap<Owner, Vec<u32>>) -> BTreeMap<Owner, Programs> + use<> {
+    let mut readers = super::readers::Readers::new(holders, crate::evidence::insight::WORK);
+    move |processes| readers.read(processes)
 }
 
 /// These tests are no hubwarden that could be started as a helper; tests/evidence/ starts one.
 #[cfg(test)]
-fn looker() -> impl FnMut(&Servers) -> std::io::Result<Groups> {
-    let mut insight = crate::evidence::insight::Insight::default();
-    move |servers| Ok(insight.look(servers))
+fn programs(
+    _: &Holders,
+) -> impl FnMut(BTreeMap<Owner, Vec<u32>>) -> BTreeMap<Owner, Programs> + use<> {
+    let mut reader = crate::evidence::insight::Reader::default();
+    move |processes| {
+        let of = |(owner, pids): (Owner, Vec<u32>)| (owner, reader.programs(&pids));
+        processes.into_iter().map(of).collect()
+    }
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -106,8 +129,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             .into_iter()
             .map(|place| {
                 let directories = place.directories.iter();
-                let groups =
-                    together(directories.flat_map(|(id, _)| found.remove(id).unwrap_or_default()));
+                let groups = together(
+                    directories.flat_map(|place| found.remove(&place.id).unwrap_or_default()),
+                );
                 ServerProcesses {
                     cgroup: place.cgroup,
                     groups: groups.into_iter().map(shown).collect(),
@@ -120,14 +144,18 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 /// Where a server's processes are.
 struct Place {
     cgroup: String,
-    directories: Servers,
+    directories: Vec<Asked>,
 }
 
 impl Inner {
     fn places_of_processes(&self, whose: Option<u32>) -> Vec<Place> {
-        let directory = |id: CgroupId, cgroup: &crate::cgroup::CgroupPath| {
-            let path = cgroup.as_str().trim_start_matches('/');
-            (id.0, self.root.join(path))
+        let directory = |guarded: &Guarded| {
+            let path = guarded.cgroup.as_str().trim_start_matches('/');
+            Asked {
+                id: guarded.id.0,
+                owner: guarded.read_for(),
+                directory: self.root.join(path),
+            }
         };
         let guarded = || {
             self.entries.values().filter_map(|entry| match entry {
@@ -136,10 +164,10 @@ impl Inner {
             })
         };
         // What a user runs outside the server is shown with it.
-        let mut outside: BTreeMap<CgroupId, Servers> = BTreeMap::new();
+        let mut outside: BTreeMap<CgroupId, Vec<Asked>> = BTreeMap::new();
         for follower in guarded() {
             if let Some(lead) = follower.lead {
-                let place = directory(follower.id, &follower.cgroup);
+                let place = directory(follower);
                 outside.entry(lead).or_default().push(place);
             }
         }
@@ -147,7 +175,7 @@ impl Inner {
             .filter(|guarded| guarded.lead.is_none())
             .filter(|guarded| whose.is_none() || guarded.server.uid == whose)
             .map(|guarded| {
-                let mut directories = vec![directory(guarded.id, &guarded.cgroup)];
+                let mut directories = vec![directory(guarded)];
                 directories.extend(outside.remove(&guarded.id).unwrap_or_default());
                 Place {
                     cgroup: guarded.cgroup.to_string(),

@@ -22,6 +22,7 @@ mod find_out;
 mod flows;
 mod following;
 mod grants;
+mod health;
 mod hears;
 mod inner;
 mod insight;
@@ -36,6 +37,8 @@ mod outsiders;
 mod people;
 mod places;
 mod put_back;
+#[cfg(not(test))]
+mod readers;
 mod record;
 mod refusals;
 mod repairs;
@@ -51,6 +54,8 @@ mod traffic;
 mod unlogged;
 mod watch;
 
+pub use health::log_panics;
+pub(crate) use hears::Looker;
 pub use lock::{DaemonLock, LockError};
 pub use off::OffSwitch;
 pub use offline_off::{Lifted, lift};
@@ -65,6 +70,7 @@ use crate::control::Inbox;
 use crate::egress::lists::List;
 use crate::egress::names::{Asked, Counts};
 use crate::egress::{Admitted, Firewall, Refusal, Repair};
+use crate::heartbeats::Heartbeats;
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName};
 use crate::judge::{Case, Grant};
@@ -102,6 +108,8 @@ pub struct Parts<C, U> {
     pub firewall: Box<dyn Firewall>,
     /// Where everything is told.
     pub journal: Journal,
+    /// The daemon's threads, which its loop watches.
+    pub heartbeats: Heartbeats,
     /// What packets were refused.
     pub refusals: mpsc::Receiver<Refusal>,
     /// Who asked for denied names.
@@ -128,6 +136,9 @@ pub enum DaemonError {
         "no orders can come any more: the service's threads have ended; what is enforced stays"
     )]
     ServiceLost,
+    /// What it had begun will not be ended.
+    #[error("a part of the daemon's loop panicked, as the journal says; what is enforced stays")]
+    Panicked,
 }
 
 /// The daemon's shared state; see the module's text.
@@ -150,6 +161,9 @@ struct Daemon<C, U> {
     tree_reads: Cell<bool>,
     /// Who looks at processes when people ask.
     observer: insight::Observer,
+    heartbeats: Heartbeats,
+    /// What looks for servers in the hub's own cgroup; one look at a time.
+    hub_looker: Arc<std::sync::Mutex<hears::Looker>>,
     /// Ticks since the start.
     ticks: Cell<u32>,
 }
@@ -250,6 +264,7 @@ impl<C, U> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
     fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
         let dns_queue = parts.config.egress.dns_queue;
+        let holders = crate::evidence::helpers::Holders::default();
         let daemon = Rc::new(Daemon {
             stopper: Stopper::new(&parts.root),
             inner: RefCell::new(Inner {
@@ -262,7 +277,7 @@ impl<C, U> Daemon<C, U> {
                 meter: metrics::Meter::new(&parts.config),
                 diary: record::Diary::new(&parts.config, parts.store.directory()),
                 cannot_stop: None,
-                dossiers: evidence::Dossiers::default(),
+                dossiers: evidence::Dossiers::new(&holders, &parts.heartbeats),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
@@ -316,7 +331,9 @@ impl<C, U> Daemon<C, U> {
             hub_news: Notify::new(),
             outsiders_due: Notify::new(),
             senses_due: Notify::new(),
-            observer: insight::Observer::default(),
+            observer: insight::Observer::new(&holders, &parts.heartbeats),
+            heartbeats: parts.heartbeats,
+            hub_looker: Arc::new(std::sync::Mutex::new(hears::Looker::new(&holders))),
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),
         });

@@ -1,6 +1,7 @@
 //! Puts back what stood on one unit before anything was changed there, and says so only once it was
 //! read: of systemd, and of the kernel.
 
+use super::enforce::quota;
 use crate::act::{ActError, CpuControl, Owner, Undo};
 use crate::judge::Controls;
 
@@ -11,8 +12,10 @@ pub enum PutBackError {
     #[error(transparent)]
     Act(#[from] ActError),
     /// It was changed and did not stay so.
-    #[error("{0} has another limit than was put back; something else changes it")]
-    NotTaken(Owner),
+    #[error(
+        "{0} was to have {1} and has {2}, or its other limits differ; something else changes them"
+    )]
+    NotTaken(Owner, String, String),
     /// systemd has it, and the kernel has not.
     #[error("the kernel still holds a limit of ours on {0}, though systemd was told otherwise")]
     InKernel(Owner),
@@ -72,8 +75,13 @@ async fn try_to<C: CpuControl>(cpu: &C, undo: &mut Undo) -> Result<(), PutBackEr
     if found != target {
         undo.intend(target);
         cpu.apply(&owner, Some(&found), &target).await?;
-        if cpu.read(&owner).await? != target {
-            return Err(PutBackError::NotTaken(owner));
+        let standing = cpu.read(&owner).await?;
+        if standing != target {
+            return Err(PutBackError::NotTaken(
+                owner,
+                quota(&target),
+                quota(&standing),
+            ));
         }
     }
     settle_kernel(cpu, undo, &target).await?;

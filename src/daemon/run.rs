@@ -66,12 +66,17 @@ where
     tokio::pin!(shutdown);
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
+        daemon.is_whole()?;
         tokio::select! {
             biased;
             // These come at their own pace, which no user sets: none of them can hold up another,
             // and nothing below can hold up these.
             () = &mut shutdown => break,
-            _ = alive.tick() => notify(&[sd_notify::NotifyState::Watchdog]),
+            _ = alive.tick() => {
+                if daemon.threads_are_well() {
+                    notify(&[sd_notify::NotifyState::Watchdog]);
+                }
+            }
             order = inlets.commands.orders.recv() => match order {
                 Some(order) => daemon.command(order),
                 None => return Err(DaemonError::ServiceLost),

@@ -4,6 +4,7 @@
 //! It goes the same way as a server's limit: what stood there is on disk first, is never made
 //! looser, and comes back when supervision is off or only observes.
 
+use super::enforce::quota;
 use super::put_back::{PutBackError, settle_kernel};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
@@ -77,8 +78,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 inner.slice_cap = Some(undo.clone());
             }
             self.cpu.apply(&owner, Some(&found), &target).await?;
-            if self.cpu.read(&owner).await? != target {
-                return Err(PutBackError::NotTaken(owner).into());
+            let standing = self.cpu.read(&owner).await?;
+            if standing != target {
+                let (wanted, has) = (quota(&target), quota(&standing));
+                return Err(PutBackError::NotTaken(owner, wanted, has).into());
             }
             self.inner.borrow().tell_cap(&owner, &target, reserve);
         }

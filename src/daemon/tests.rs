@@ -436,6 +436,7 @@ impl Node {
         let (_, commands) = crate::control::mailbox();
         let parts = Parts {
             config: self.config.clone(),
+            heartbeats: crate::heartbeats::Heartbeats::default(),
             config_path: self.state.path().join("config.toml"),
             root: self.root.path().to_owned(),
             store: Store::new(self.state.path()).unwrap(),

@@ -27,6 +27,8 @@ pub enum Kind {
     Deleted,
     /// It never was in a file system.
     Memory,
+    /// A process of the user's holds whoever reads its programs.
+    Unreadable,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Own => "own",
             Kind::Deleted => "deleted",
             Kind::Memory => "memory",
+            Kind::Unreadable => "unreadable",
         }
     }
 }
@@ -56,6 +59,7 @@ impl fmt::Display for Kind {
             Kind::Own => "a program of a user's own",
             Kind::Deleted => "a deleted program",
             Kind::Memory => "a program in no file",
+            Kind::Unreadable => "a program that cannot be read",
         })
     }
 }
@@ -93,7 +97,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds it. Its own memory is not looked at, which a process can make slow.
+    /// Finds it. The file may be on a file system that does not answer, so this is for a helper.
     ///
     /// # Errors
     /// The process is gone, or closed to us.

@@ -6,17 +6,22 @@
 //! that ends at once: of 15,000 such the connector told all, and 9 % could be read. A miner stays.
 //! It tells processes of the kernel's first network and pid namespaces only.
 
+mod names;
 mod reader;
 mod wire;
 
-use super::process::Process;
+pub use names::{Names, WORK, help};
+
+use super::helpers::Owner;
+use names::ReadNames;
 use reader::{Counts, Reader, Shared};
 use rustix::event::{EventfdFlags, eventfd};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
 
 /// Matches that wait to be taken.
 const MOST_WAITING: usize = 256;
@@ -60,17 +65,18 @@ pub struct Matched {
 pub struct Connector {
     shared: Arc<Shared>,
     matched: Receiver<Matched>,
+    thread: JoinHandle<()>,
 }
 
 impl Connector {
-    /// Subscribes, and has `read` called, by a thread, on each program that a guarded server starts.
-    /// What it gives is told.
+    /// Subscribes, and has each program that a guarded server starts read by `names`. What matches is
+    /// told.
     ///
     /// # Errors
     /// This kernel, our rights or our namespaces do not allow it; the error says which.
     pub fn start(
         root: &Path,
-        read: impl Fn(&Process) -> Reading + Send + 'static,
+        names: impl ReadNames + Send + 'static,
     ) -> Result<Connector, ConnectorError> {
         let socket = wire::Socket::subscribe()?;
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
@@ -78,20 +84,41 @@ impl Connector {
             root: root.to_owned(),
             guarded: Default::default(),
             counts: Default::default(),
+            owners: Default::default(),
+            held: Default::default(),
             end: event().map_err(std::io::Error::from)?,
             heard: event().map_err(std::io::Error::from)?,
         });
         let (tell, matched) = sync_channel(MOST_WAITING);
-        let mut reader = Reader::new(socket, Arc::clone(&shared), tell, read);
-        std::thread::Builder::new()
+        let mut reader = Reader::new(socket, Arc::clone(&shared), tell, names);
+        let thread = std::thread::Builder::new()
             .name("starts".into())
             .spawn(move || reader.read_until_the_end())?;
-        Ok(Connector { shared, matched })
+        Ok(Connector {
+            shared,
+            matched,
+            thread,
+        })
+    }
+
+    /// Whether its thread has not ended.
+    pub fn runs(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// Tells of just these servers: cgroup ids and directories.
     pub fn watch(&self, servers: &BTreeMap<u64, PathBuf>) {
         self.shared.watch(servers);
+    }
+
+    /// The user of each server.
+    pub fn owned_by(&self, owners: BTreeMap<u64, Owner>) {
+        self.shared.owned_by(owners);
+    }
+
+    /// Users that hold whoever reads their programs' arguments.
+    pub fn held(&self) -> BTreeSet<Owner> {
+        self.shared.held()
     }
 
     /// What matched since the last time, oldest first.

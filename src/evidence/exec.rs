@@ -50,6 +50,12 @@ const ARGUMENTS: &[&str] = &[
     "unmineable.com",
 ];
 
+/// The pattern that these words are.
+pub fn pattern(words: &str) -> Option<&'static str> {
+    let all = NAMES.iter().chain(ARGUMENTS);
+    all.copied().find(|pattern| *pattern == words)
+}
+
 /// The search.
 #[derive(Debug)]
 pub struct Exec {
@@ -75,7 +81,8 @@ impl Exec {
         })
     }
 
-    /// The pattern that a process's name or arguments match.
+    /// The pattern that a process's name or arguments match. The process can hold up whoever reads its
+    /// arguments, so this is for a helper.
     ///
     /// # Errors
     /// It is gone, or closed to us.

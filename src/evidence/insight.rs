@@ -1,17 +1,18 @@
 //! What runs in a server, by kind of program, and what CPU each kind uses: for people.
 //!
 //! Asked for only, by `top` and `explain`. CPU is measured between two readings of the processes'
-//! own counters: the last asking's, where that is not long ago, or one half a second before.
-//! Nothing of a process's memory is read, which it could make slow.
+//! own counters: the last asking's, where that is not long ago, or one half a second before. These cannot
+//! be held up. What a program is can be, so that is asked of a helper for each user; where it does not
+//! answer, that user's programs are told as unreadable, and the CPU that they use all the same.
 
 use super::binary::{Kind, Program, has_python};
-use super::helpers::{self, ServeError};
+use super::helpers::{self, Owner, ServeError};
 use super::process::{Process, ProcessError};
 use super::senses::MOST_PROCESSES;
 use crate::cgroup::walk::{Budget, processes};
 use crate::units::Cores;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,17 +31,33 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 const MOST_GROUPS: usize = 16;
 /// Bytes of a program's name that are told.
 const MOST_NAME: usize = 200;
+/// What is said of programs that cannot be read.
+const UNREADABLE: &str = "(a process of this user holds whoever reads its programs)";
 /// Files looked into for Python in one asking; the others are what they say.
 const MOST_FILES: usize = 16;
 /// Cgroups of one server that are looked at in one asking.
 const MOST_CGROUPS: usize = 4096;
 /// And time for finding processes, of all servers together.
 const WALKED_FOR: Duration = Duration::from_millis(500);
+/// Processes of one user that are told of.
+const MOST_AT_ONCE: usize = 4096;
 /// Files whose answer is kept.
 const MOST_KEPT: usize = 4096;
 
-/// Servers to look at, by cgroup id and directory.
-pub type Servers = Vec<(u64, PathBuf)>;
+/// A server to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its cgroup's id.
+    pub id: u64,
+    /// Its user.
+    pub owner: Owner,
+    /// Its cgroup's directory.
+    pub directory: PathBuf,
+}
+
+/// A program by the process that runs it: what it is and how it is called.
+pub type Programs = Vec<(u32, Kind, String)>;
+
 /// What runs in them.
 pub type Groups = BTreeMap<u64, Vec<Group>>;
 
@@ -61,7 +78,6 @@ pub struct Group {
 #[derive(Debug, Default)]
 pub struct Insight {
     servers: BTreeMap<u64, Reading>,
-    python: BTreeMap<(u64, u64, u64, i64), bool>,
 }
 
 #[derive(Debug)]
@@ -69,45 +85,70 @@ struct Reading {
     at: Instant,
     /// CPU time by process: number and start, in clock ticks.
     ticks: BTreeMap<(u32, u64), u64>,
+    /// What each process used since the reading before.
+    used: BTreeMap<u32, u64>,
+    /// For how long, in seconds.
+    span: f64,
     groups: Vec<Group>,
 }
 
 impl Insight {
-    /// What runs in these servers, by cgroup id and directory; takes half a second where one was
-    /// not asked about just before.
-    pub fn look(&mut self, servers: &[(u64, PathBuf)]) -> Groups {
+    /// What runs in these servers; takes half a second where one was not asked about just before, and
+    /// as long as `programs` takes to say what users' processes run. A user of whom it says nothing is
+    /// unreadable.
+    pub fn look(
+        &mut self,
+        servers: &[Place],
+        programs: impl FnOnce(BTreeMap<Owner, Vec<u32>>) -> BTreeMap<Owner, Programs>,
+    ) -> Groups {
         let begun = Instant::now();
         self.servers
             .retain(|_, reading| begun.duration_since(reading.at) < FORGOTTEN);
         // Each server's own, so that one of very many cgroups costs the others nothing.
         let time = WALKED_FOR / u32::try_from(servers.len().max(1)).unwrap_or(u32::MAX);
-        let mut files = 0;
         let mut again = Vec::new();
-        for (id, directory) in servers {
+        let mut read = BTreeSet::new();
+        for Place { id, directory, .. } in servers {
             let age = self.servers.get(id).map(|before| before.at.elapsed());
             match age {
-                Some(age) if age < YOUNG => {}
-                Some(age) if age < OLD => self.read(*id, directory, time, &mut files),
+                Some(age) if age < YOUNG => continue,
+                Some(age) if age < OLD => self.read(*id, directory, time),
                 _ => {
                     self.servers.remove(id);
-                    self.read(*id, directory, time, &mut files);
+                    self.read(*id, directory, time);
                     again.push((id, directory));
                 }
             }
+            read.insert(*id);
         }
         if !again.is_empty() {
             std::thread::sleep(BETWEEN);
         }
         for (id, directory) in again {
-            self.read(*id, directory, time, &mut files);
+            self.read(*id, directory, time);
         }
-        servers
-            .iter()
-            .filter_map(|(id, _)| Some((*id, self.servers.get(id)?.groups.clone())))
-            .collect()
+        let mut pids: BTreeMap<Owner, Vec<u32>> = BTreeMap::new();
+        for place in servers.iter().filter(|place| read.contains(&place.id)) {
+            let processes = self.servers.get(&place.id).into_iter();
+            let processes = processes.flat_map(|reading| reading.used.keys());
+            pids.entry(place.owner.clone())
+                .or_default()
+                .extend(processes);
+        }
+        let known = match pids.is_empty() {
+            true => BTreeMap::new(),
+            false => programs(pids),
+        };
+        for place in servers.iter().filter(|place| read.contains(&place.id)) {
+            if let Some(reading) = self.servers.get_mut(&place.id) {
+                reading.group(known.get(&place.owner));
+            }
+        }
+        let groups = |place: &Place| Some((place.id, self.servers.get(&place.id)?.groups.clone()));
+        servers.iter().filter_map(groups).collect()
     }
 
-    fn read(&mut self, id: u64, directory: &Path, time: Duration, files: &mut usize) {
+    fn read(&mut self, id: u64, directory: &Path, time: Duration) {
         let at = Instant::now();
         let budget = Budget::new(MOST_CGROUPS, MOST_PROCESSES, time);
         let before = self.servers.remove(&id);
@@ -115,14 +156,11 @@ impl Insight {
             .as_ref()
             .map_or(0.0, |before| at.duration_since(before.at).as_secs_f64());
         let mut ticks = BTreeMap::new();
-        let mut groups: BTreeMap<(Kind, String), (usize, u64)> = BTreeMap::new();
+        let mut used_since = BTreeMap::new();
         let (found, _) = processes(directory, budget);
         for process in found.into_iter().map(Process::new) {
-            // Gone meanwhile, or without a program, as a kernel thread: there is nothing to tell.
+            // Gone meanwhile: there is nothing to tell.
             let Some((used, started)) = process.used_and_started() else {
-                continue;
-            };
-            let Ok((kind, name)) = self.program(process, files) else {
                 continue;
             };
             let key = (process.pid(), started);
@@ -131,30 +169,71 @@ impl Insight {
                 .as_ref()
                 .map_or(used, |b| b.ticks.get(&key).copied().unwrap_or(0));
             ticks.insert(key, used);
-            let group = groups.entry((kind, name)).or_default();
-            group.0 += 1;
-            group.1 += used.saturating_sub(earlier);
+            used_since.insert(process.pid(), used.saturating_sub(earlier));
         }
-        let groups = groups
-            .into_iter()
-            .map(|((kind, program), (processes, ticks))| Group {
-                kind: Some(kind),
-                program,
-                processes,
-                cpu: cores(ticks, span),
-            })
-            .collect();
-        self.servers.insert(
-            id,
-            Reading {
-                at,
-                ticks,
-                groups: few(groups),
-            },
-        );
+        let reading = Reading {
+            at,
+            ticks,
+            used: used_since,
+            span,
+            groups: Vec::new(),
+        };
+        self.servers.insert(id, reading);
+    }
+}
+
+impl Reading {
+    /// Puts processes that run the same program together; those of no program are none.
+    fn group(&mut self, programs: Option<&Programs>) {
+        let mut groups: BTreeMap<(Kind, String), (usize, u64)> = BTreeMap::new();
+        let mut add = |kind, name: &str, ticks| {
+            let group = groups.entry((kind, name.to_owned())).or_default();
+            group.0 += 1;
+            group.1 += ticks;
+        };
+        match programs {
+            Some(programs) => {
+                for (pid, kind, name) in programs {
+                    if let Some(ticks) = self.used.get(pid) {
+                        add(*kind, name, *ticks);
+                    }
+                }
+            }
+            None => {
+                for ticks in self.used.values() {
+                    add(Kind::Unreadable, UNREADABLE, *ticks);
+                }
+            }
+        }
+        let group = |((kind, program), (processes, ticks))| Group {
+            kind: Some(kind),
+            program,
+            processes,
+            cpu: cores(ticks, self.span),
+        };
+        self.groups = few(groups.into_iter().map(group).collect());
+    }
+}
+
+/// Says what processes run; remembers which files have Python in them.
+#[derive(Debug, Default)]
+pub struct Reader {
+    python: BTreeMap<(u64, u64, u64, i64), bool>,
+}
+
+impl Reader {
+    /// What these processes run. One that is gone, or that has no program as a kernel thread has none,
+    /// is left out.
+    pub fn programs(&mut self, pids: &[u32]) -> Programs {
+        let mut files = 0;
+        let pids = pids.iter().take(MOST_AT_ONCE);
+        pids.filter_map(|pid| {
+            let (kind, name) = self.program(Process::new(*pid), &mut files).ok()?;
+            Some((*pid, kind, name))
+        })
+        .collect()
     }
 
-    /// What a process runs and how that is called.
     fn program(
         &mut self,
         process: Process,
@@ -187,8 +266,8 @@ impl Insight {
 /// # Errors
 /// It was not started as one.
 pub fn help() -> Result<(), ServeError> {
-    let mut insight = Insight::default();
-    helpers::serve(|servers: Servers| insight.look(&servers))
+    let mut reader = Reader::default();
+    helpers::serve(|pids: Vec<u32>| reader.programs(&pids))
 }
 
 /// The busiest, and what is left in one.
@@ -325,11 +404,26 @@ mod tests {
         std::thread::sleep(Duration::from_millis(100));
         let directory = group_of(&[busy.id(), idle.id(), u32::MAX]);
         let mut insight = Insight::default();
-        let servers = [(7, directory.path().to_owned())];
-        let groups = insight.look(&servers).remove(&7).unwrap();
+        let servers = [Place {
+            id: 7,
+            owner: "alice".into(),
+            directory: directory.path().to_owned(),
+        }];
+        let mut reader = Reader::default();
+        let mut read = |pids: BTreeMap<Owner, Vec<u32>>| {
+            let of = |(owner, pids): (Owner, Vec<u32>)| (owner, reader.programs(&pids));
+            pids.into_iter().map(of).collect()
+        };
+        let groups = insight.look(&servers, &mut read).remove(&7).unwrap();
         let begun = Instant::now();
-        let same = insight.look(&servers).remove(&7).unwrap();
+        let same = insight.look(&servers, &mut read).remove(&7).unwrap();
         let quick = begun.elapsed();
+        // And where nothing can be read of the user's programs, what they use is known all the same.
+        let mut unread = Insight::default();
+        let unread = unread
+            .look(&servers, |_| BTreeMap::new())
+            .remove(&7)
+            .unwrap();
         for child in [&mut busy, &mut idle] {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -340,6 +434,12 @@ mod tests {
         assert_eq!(groups[1].cpu, Cores(0.0));
         assert!(groups[1].program.ends_with("/sleep"), "{groups:?}");
         assert_eq!(same, groups);
+        assert_eq!(unread.len(), 1, "{unread:?}");
+        assert_eq!(
+            (unread[0].kind, unread[0].processes),
+            (Some(Kind::Unreadable), 2)
+        );
+        assert!(unread[0].cpu.0 > 0.05, "{unread:?}");
         assert!(quick < BETWEEN, "{quick:?}");
     }
 

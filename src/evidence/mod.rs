@@ -270,8 +270,8 @@ impl fmt::Display for Fact {
             Fact::Named(pattern) => write!(f, "its name or arguments say {pattern:?}"),
             Fact::NoPythonInPython => f.write_str("it calls itself python and has no Python in it"),
             Fact::Unreadable => f.write_str(
-                "its memory or its program is on a file system that does not answer (FUSE, a network's), \
-                 so that neither can be searched",
+                "it holds whoever reads its memory, its arguments or its program (they are on a file system \
+                 that does not answer, FUSE or a network's), so that none can be searched",
             ),
             Fact::Stratum { word, port } => write!(
                 f,

@@ -14,6 +14,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/rounding.bpf.o"));
@@ -135,6 +136,7 @@ const MOST_CPUS: usize = 16;
 /// 35 samples a second instead of 2, for 0.28 % of the core. It sleeps while there are none.
 pub struct Nudge {
     shared: Arc<(Mutex<Where>, Condvar)>,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -151,11 +153,16 @@ impl Nudge {
     pub fn start() -> std::io::Result<Nudge> {
         let shared: Arc<(Mutex<Where>, Condvar)> = Arc::default();
         let theirs = Arc::clone(&shared);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("nudge".into())
             .stack_size(64 << 10)
             .spawn(move || visit_forever(&theirs))?;
-        Ok(Nudge { shared })
+        Ok(Nudge { shared, thread })
+    }
+
+    /// Whether its thread has not ended.
+    pub fn runs(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// Visits just these CPUs; none is rest.

@@ -9,13 +9,13 @@ mod turns;
 mod windows;
 
 pub use blind::Blind;
-pub use into::{WORK, help};
+pub use into::{Held, WORK, help};
 pub use turns::Behind;
 pub(super) use turns::MOST_PROCESSES;
 
-use super::connector::{Connector, Missed, Reading};
+use super::connector::{Connector, Missed, Names};
 use super::exec::Exec;
-use super::helpers::OURSELVES;
+use super::helpers::{Holders, OURSELVES, Owner};
 use super::process::Process;
 use super::program;
 use super::rounding::{Nudge, Rounding};
@@ -80,10 +80,7 @@ pub struct Found {
 
 /// Processes of one user that did something: CPU time used since each was looked into, in clock ticks,
 /// its server and itself; most first.
-struct Busy<'a> {
-    user: &'a str,
-    busy: Vec<(u64, u64, Process)>,
-}
+type Busy = Vec<(u64, u64, Process)>;
 
 /// All senses that work here.
 pub struct Senses {
@@ -95,6 +92,8 @@ pub struct Senses {
     connector: Option<Connector>,
     stratum: Option<Stratum>,
     guarded: BTreeMap<u64, PathBuf>,
+    /// The user of each server; one that is not in it is a user of its own.
+    owners: BTreeMap<u64, Owner>,
     blind: Vec<Blind>,
     windows: Windows,
     turns: Turns,
@@ -109,8 +108,17 @@ impl Senses {
         Senses::start_on(Path::new(program::TYPES), Path::new(OURSELVES))
     }
 
+    /// The same, where others read users' processes too.
+    pub fn start_beside(holders: &Holders) -> Senses {
+        Senses::start_with(Path::new(program::TYPES), Path::new(OURSELVES), holders)
+    }
+
     /// The same, where this file describes the kernel's types, and this is our own program.
     pub fn start_on(types: &Path, ourselves: &Path) -> Senses {
+        Senses::start_with(types, ourselves, &Holders::default())
+    }
+
+    fn start_with(types: &Path, ourselves: &Path, holders: &Holders) -> Senses {
         let mut blind = Vec::new();
         let types = program::types_in(types);
         let with_types = || types.as_ref().map_err(ToString::to_string);
@@ -120,9 +128,9 @@ impl Senses {
             Ok((Rounding::load(types).map_err(|e| said(&e))?, nudge))
         });
         let starts = with_types().and_then(|types| Starts::load(types).map_err(|e| said(&e)));
-        let (starts, connector) = starts_or_connector(starts, &mut blind);
+        let (starts, connector) = starts_or_connector(starts, &mut blind, ourselves, holders);
         let stratum = Stratum::load().map_err(|error| said(&error));
-        let mut into = Into::new(ourselves.to_owned());
+        let mut into = Into::new(ourselves.to_owned(), holders.clone());
         sighted(Sense::Constants, into.try_out(), &mut blind);
         Senses {
             settings: Settings::default(),
@@ -132,12 +140,19 @@ impl Senses {
             connector,
             stratum: sighted(Sense::Stratum, stratum, &mut blind),
             guarded: BTreeMap::new(),
+            owners: BTreeMap::new(),
             blind,
             windows: Windows::default(),
             turns: Turns::default(),
             first: String::new(),
             into,
         }
+    }
+
+    /// Whether the threads that belong to these senses run; if not, senses started anew have them.
+    pub fn are_whole(&self) -> bool {
+        let nudge = self.rounding.as_ref().is_none_or(|(_, nudge)| nudge.runs());
+        nudge && self.connector.as_ref().is_none_or(Connector::runs)
     }
 
     /// What does not work here, or not for everybody.
@@ -157,10 +172,26 @@ impl Senses {
         }
     }
 
-    /// Servers that hold whoever looks into their processes, and whether nobody is looked into for
-    /// that.
-    pub fn held(&self) -> (usize, bool) {
-        self.into.held()
+    /// Users that hold whoever reads their processes, and why others cannot be read either.
+    pub fn held(&self) -> Held {
+        let mut held = self.into.held();
+        if let Some(connector) = &self.connector {
+            held.users.extend(connector.held());
+        }
+        held
+    }
+
+    /// Servers by user: what one server of a user's holds up is the loss of this user alone, and of
+    /// all the user's servers.
+    pub fn owned_by(&mut self, owners: BTreeMap<u64, Owner>) {
+        if let Some(connector) = &self.connector {
+            connector.owned_by(owners.clone());
+        }
+        self.owners = owners;
+    }
+
+    fn owner(&self, server: u64) -> Owner {
+        owner(&self.owners, server)
     }
 
     /// Uses just these settings from now on.
@@ -205,12 +236,13 @@ impl Senses {
         let starts = self.starts.iter().map(AsFd::as_fd);
         let connector = self.connector.iter().map(AsFd::as_fd);
         let stratum = self.stratum.iter().map(AsFd::as_fd);
-        starts.chain(connector).chain(stratum).collect()
+        let others = starts.chain(connector).chain(stratum);
+        others.chain(self.into.fds()).collect()
     }
 
-    /// What the kernel told since the last time.
+    /// What the kernel told since the last time, and what was read since.
     pub fn listen(&mut self, now: Time) -> Vec<Found> {
-        let mut found = Vec::new();
+        let mut found = self.into.turn(Instant::now(), now);
         if let (Some(starts), Some(exec)) = (&mut self.starts, &self.exec) {
             starts.read(|start| {
                 if let Some(pattern) = exec.started(start.name, start.arguments) {
@@ -260,10 +292,11 @@ impl Senses {
         let users = self.in_turn(suspects);
         let mut left_out = None;
         let (cpus, busy) = self.find(&users, &mut left_out);
-        self.look_into(busy, now, &mut left_out, &mut found);
+        self.look_into(busy, now);
         if let Some(user) = left_out {
             self.first = user;
         }
+        found.extend(self.into.turn(Instant::now() + MOST_TIME, now));
         found.extend(self.into.late(&ids, now));
         self.count(&ids, cpus, now, &mut found);
         found
@@ -281,11 +314,11 @@ impl Senses {
 
     /// The CPUs that busy processes are on, and the processes, with what each used since it was looked
     /// into: by user, in the same order.
-    fn find<'a>(
+    fn find(
         &mut self,
-        users: &[(&'a str, Vec<&Suspect>)],
+        users: &[(&str, Vec<&Suspect>)],
         left_out: &mut Option<String>,
-    ) -> (Vec<usize>, Vec<Busy<'a>>) {
+    ) -> (Vec<usize>, Vec<Busy>) {
         let mut cpus = Vec::new();
         let mut all = Vec::new();
         let end = Instant::now() + FINDING_TIME;
@@ -307,46 +340,30 @@ impl Senses {
                 );
             }
             busy.sort_unstable_by(|a, b| b.cmp(a));
-            let mut asked = 0;
-            for (_, _, process) in &busy {
+            for (asked, (_, _, process)) in busy.iter().enumerate() {
                 if asked > 0 && Instant::now() >= until {
                     break;
                 }
-                asked += 1;
                 for cpu in process.running_on(MOST_THREADS) {
                     if !cpus.contains(&cpu) {
                         cpus.push(cpu);
                     }
                 }
             }
-            all.push(Busy { user, busy });
+            all.push(busy);
         }
         (cpus, all)
     }
 
-    /// Looks into busy processes, of each user those first that used most since the last time.
-    fn look_into(
-        &mut self,
-        users: Vec<Busy<'_>>,
-        now: Time,
-        left_out: &mut Option<String>,
-        found: &mut Vec<Found>,
-    ) {
-        let end = Instant::now() + MOST_TIME;
-        let many = users.len();
-        for (at, Busy { user, busy }) in users.into_iter().enumerate() {
-            let until = share(Instant::now(), end, many - at);
+    /// Has busy processes read, of each user those first that used most since the last time. Each user
+    /// has a worker of their own, and the same turn as the others.
+    fn look_into(&mut self, users: Vec<Busy>, now: Time) {
+        for busy in users {
             for (used, id, process) in busy {
-                if Instant::now() >= until {
-                    if at > 0 && Instant::now() >= end {
-                        left_out.get_or_insert_with(|| user.to_owned());
-                    }
-                    break;
-                }
-                if self.turns.is_due(id, process, used, now) {
-                    found.extend(self.named(id, process, now));
+                let owner = self.owner(id);
+                if !self.into.is_held(&owner) && self.turns.is_due(id, process, used, now) {
                     let senses = &self.settings.senses;
-                    found.extend(self.into.look(id, process, senses, now));
+                    self.into.add(&owner, id, process, senses);
                 }
             }
         }
@@ -370,19 +387,6 @@ impl Senses {
         }
     }
 
-    /// What a process calls itself and is told. Nobody can hold that up: the kernel reads no file for
-    /// it, not even where the arguments lie in one (`FOLL_ANON` in `get_mm_cmdline`).
-    fn named(&self, id: u64, process: Process, at: Time) -> Option<Found> {
-        let exec = self.exec.as_ref()?;
-        if !self.settings.senses.contains(&Sense::Exec) {
-            return None;
-        }
-        let fact = Fact::Named(exec.look(&process).ok()??);
-        let pid = process.pid();
-        let evidence = Evidence { fact, pid, at };
-        Some(Found { id, evidence })
-    }
-
     fn count(&mut self, ids: &BTreeSet<u64>, cpus: Vec<usize>, now: Time, found: &mut Vec<Found>) {
         let Some((rounding, nudge)) = &mut self.rounding else {
             return;
@@ -404,10 +408,18 @@ impl Senses {
     }
 }
 
+/// The user of a server, where it is known.
+pub(super) fn owner(owners: &BTreeMap<u64, Owner>, server: u64) -> Owner {
+    let known = owners.get(&server).cloned();
+    known.unwrap_or_else(|| format!("cgroup {server}").into())
+}
+
 /// What tells of programs that are started; the connector where BPF does not.
 fn starts_or_connector(
     starts: Result<Starts, String>,
     blind: &mut Vec<Blind>,
+    ourselves: &Path,
+    holders: &Holders,
 ) -> (Option<Starts>, Option<Connector>) {
     let refused = match starts {
         Ok(starts) => return (Some(starts), None),
@@ -416,13 +428,8 @@ fn starts_or_connector(
     let connector = crate::cgroup::find_root()
         .map_err(|error| error.to_string())
         .and_then(|root| {
-            let exec = Exec::new().map_err(|error| error.to_string())?;
-            let read = move |process: &Process| match exec.look(process) {
-                Ok(Some(pattern)) => Reading::Pattern(pattern),
-                Ok(None) => Reading::Nothing,
-                Err(_) => Reading::Gone,
-            };
-            Connector::start(&root, read).map_err(|error| error.to_string())
+            let names = Names::new(ourselves.to_owned(), holders.clone());
+            Connector::start(&root, names).map_err(|error| error.to_string())
         });
     match connector {
         Ok(connector) => {

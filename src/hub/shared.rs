@@ -8,7 +8,7 @@
 use super::HubUser;
 use super::unix_user::name_of;
 use crate::cgroup::CgroupPath;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -75,20 +75,53 @@ impl Shared {
     }
 }
 
-/// Looks for single-user servers in the hub's own units. Reads every process of theirs: for once a
-/// minute, not for the loop. `root` is where cgroup v2 is mounted, `proc` where procfs is.
-pub fn find(root: &Path, proc: &Path, hub_units: &[String]) -> Vec<Shared> {
-    hub_units
-        .iter()
-        .filter_map(|unit| {
-            let cgroup = CgroupPath::new("system.slice").join(unit);
-            look(root, proc, cgroup)
+/// What a process that reads for us is started for.
+pub const WORK: &str = "servers";
+
+/// Processes by Unix user, asked which of them are single-user servers ([`servers`]).
+pub type ByUser = BTreeMap<u32, Vec<u32>>;
+
+/// Looks for single-user servers in the hub's own units. Looks at every process of theirs: for once a
+/// minute, not for the loop. `root` is where cgroup v2 is mounted, `proc` where procfs is. A process can
+/// hold up whoever reads what it calls itself, so `which` is asked for that, and may leave users out.
+pub fn find(
+    root: &Path,
+    proc: &Path,
+    hub_units: &[String],
+    which: impl FnOnce(ByUser) -> BTreeSet<u32>,
+) -> Vec<Shared> {
+    let mut units = Vec::new();
+    let mut by_user = ByUser::new();
+    for unit in hub_units {
+        let cgroup = CgroupPath::new("system.slice").join(unit);
+        let mut uids = BTreeMap::new();
+        for pid in members(root, &cgroup).unwrap_or_default() {
+            // Its owner, which asks nothing of the process.
+            if let Ok(found) = std::fs::metadata(proc.join(pid.to_string())) {
+                by_user.entry(found.uid()).or_default().push(pid);
+                uids.insert(pid, found.uid());
+            }
+        }
+        units.push((cgroup, uids));
+    }
+    if by_user.is_empty() {
+        return Vec::new();
+    }
+    let which = which(by_user);
+    let shared = |(cgroup, uids): (CgroupPath, BTreeMap<u32, u32>)| {
+        let servers = uids.iter().filter(|(pid, _)| which.contains(pid));
+        let users: Vec<u32> = servers.map(|(_, uid)| *uid).collect();
+        (!users.is_empty()).then(|| Shared {
+            cgroup,
+            servers: users.len(),
+            users: users.into_iter().collect(),
         })
-        .collect()
+    };
+    units.into_iter().filter_map(shared).collect()
 }
 
-/// None where the unit has no such process, or does not run.
-fn look(root: &Path, proc: &Path, cgroup: CgroupPath) -> Option<Shared> {
+/// The processes of a unit; none where it does not run.
+fn members(root: &Path, cgroup: &CgroupPath) -> Option<Vec<u32>> {
     let list = root.join(cgroup.as_str()).join("cgroup.procs");
     let mut text = String::new();
     // A pid has at most seven digits and a newline.
@@ -97,35 +130,22 @@ fn look(root: &Path, proc: &Path, cgroup: CgroupPath) -> Option<Shared> {
         .take(8 * MOST_PROCESSES as u64)
         .read_to_string(&mut text)
         .ok()?;
-    let mut shared = Shared {
-        cgroup,
-        servers: 0,
-        users: BTreeSet::new(),
-    };
-    for pid in text
-        .lines()
-        .filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()))
-    {
-        if let Some(uid) = server_s_uid(&proc.join(pid)) {
-            shared.servers += 1;
-            shared.users.insert(uid);
-        }
-    }
-    (shared.servers > 0).then_some(shared)
+    let pids = text.lines().filter_map(|line| line.parse().ok());
+    Some(pids.collect())
 }
 
-/// The uid of a process that is a single-user server; none if it is not, or has ended.
-fn server_s_uid(process: &Path) -> Option<u32> {
+/// Which of these processes are single-user servers. A process can hold this up for good.
+pub fn servers(proc: &Path, pids: &[u32]) -> Vec<u32> {
+    let is_one = |pid: &&u32| is_server_process(&proc.join(pid.to_string()));
+    pids.iter().filter(is_one).copied().collect()
+}
+
+/// None is one that has ended.
+fn is_server_process(process: &Path) -> bool {
     let mut line = Vec::new();
-    File::open(process.join("cmdline"))
-        .ok()?
-        .take(MOST_BYTES)
-        .read_to_end(&mut line)
-        .ok()?;
-    if !is_server(&line) {
-        return None;
-    }
-    std::fs::metadata(process).ok().map(|found| found.uid())
+    let read = File::open(process.join("cmdline"))
+        .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut line));
+    read.is_ok() && is_server(&line)
 }
 
 /// Whether a command line, its words ended by NUL, is a single-user server's: the program itself,
@@ -196,7 +216,11 @@ mod tests {
 
         fn find(&self) -> Vec<Shared> {
             let (root, proc) = (self.0.path().join("cgroup"), self.0.path().join("proc"));
-            find(&root, &proc, &["jupyterhub.service".to_owned()])
+            let units = ["jupyterhub.service".to_owned()];
+            find(&root, &proc, &units, |by_user| {
+                let pids: Vec<u32> = by_user.into_values().flatten().collect();
+                servers(&proc, &pids).into_iter().collect()
+            })
         }
     }
 

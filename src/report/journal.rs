@@ -4,6 +4,7 @@
 //! bounded queue, and what did not fit is counted and told as soon as there is room again.
 
 use super::Kind;
+use crate::heartbeats::Heartbeats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,6 +14,9 @@ use systemd_journal_logger::JournalLog;
 const QUEUE: usize = 4096;
 /// Longest value of a field, in bytes; what users choose is cut here.
 const LONGEST: usize = 2048;
+
+/// journald takes an entry at once; one that has stalled takes none.
+const MOST_BUSY: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// How urgent an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +84,10 @@ impl Journal {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start() -> std::io::Result<Journal> {
+    pub fn start(heartbeats: &Heartbeats) -> std::io::Result<Journal> {
         let (journal, entries) = Journal::queue();
         let lost = journal.lost.clone();
+        let pulse = heartbeats.watch("journal", MOST_BUSY);
         std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || {
@@ -91,6 +96,7 @@ impl Journal {
                     .ok()
                     .filter(|_| std::path::Path::new("/run/systemd/journal/socket").exists());
                 for entry in entries {
+                    pulse.beat();
                     deliver(log.as_ref(), &entry);
                     let missed = lost.swap(0, Ordering::Relaxed);
                     if missed > 0 {
@@ -99,6 +105,7 @@ impl Journal {
                         let entry = Entry::new(Kind::Trouble, Level::Warning, message);
                         deliver(log.as_ref(), &entry);
                     }
+                    pulse.rest();
                 }
             })?;
         Ok(journal)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@
 #include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -191,7 +193,7 @@ static void answer(int fuse, uint64_t to, int error, const void *bytes, size_t l
 }
 
 // This program's own file, with a megabyte behind it that is never read to an end.
-static void serve(int fuse)
+static void serve(int fuse, int attr_valid)
 {
 	static char in[512 << 10], bytes[256 << 10];
 	int own = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -214,7 +216,7 @@ static void serve(int fuse)
 		struct fuse_in_header *header = (void *)in;
 		struct fuse_read_in *wanted = (void *)(in + sizeof(*header));
 		struct fuse_init_out init = { .major = 7, .minor = 31, .max_write = 64 << 10 };
-		struct fuse_attr_out attributes = { .attr = attr, .attr_valid = 1000 };
+		struct fuse_attr_out attributes = { .attr = attr, .attr_valid = attr_valid };
 		struct fuse_open_out opened = { .open_flags = FOPEN_KEEP_CACHE };
 
 		switch (header->opcode) {
@@ -245,19 +247,36 @@ static void serve(int fuse)
 	}
 }
 
+static void stay_mapped(const char *at)
+{
+	int file = open(at, O_RDONLY);
+	volatile char *place = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+
+	if (place == MAP_FAILED)
+		_exit(8);
+	(void)place[0];
+	raise(SIGSTOP);
+	compute();
+}
+
 // Runs from a file system of its own, under the name of python; says who that is.
-static int run_held(const char *at)
+static int run_held(const char *at, int stopped)
 {
 	int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	char options[128];
 
-	if (fuse < 0 || unshare(CLONE_NEWNS) || mount("none", "/", 0, MS_REC | MS_PRIVATE, 0))
+	if (fuse < 0 || unshare(CLONE_NEWNS) ||
+	    mount("none", "/", 0, MS_REC | MS_PRIVATE, 0))
 		return 6;
 	snprintf(options, sizeof(options), "fd=%d,rootmode=100755,user_id=0,group_id=0,allow_other",
 		 fuse);
-	if (fork() == 0) {
+
+	pid_t server = fork();
+
+	if (server == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		serve(fuse);
+		// Attributes are asked for each time, where nobody is going to answer.
+		serve(fuse, stopped ? 0 : 1000);
 	}
 	if (mount("held", at, "fuse", 0, options))
 		return 7;
@@ -266,9 +285,157 @@ static int run_held(const char *at)
 
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(at, "python", "compute", NULL);
+		close(fuse);
+		if (stopped == 2)
+			stay_mapped(at);
+		execl(at, "python", stopped ? "resident" : "compute", NULL);
 		_exit(8);
 	}
+	if (stopped) {
+		int status;
+
+		// What it needs of the file is in memory before it says so by stopping.
+		waitpid(child, &status, WUNTRACED);
+		kill(server, SIGSTOP);
+		kill(child, SIGCONT);
+	}
+	close(fuse);
+	printf("%d\n", child);
+	fflush(stdout);
+	pause();
+	return 0;
+}
+
+// The second that opens this file does so in direct I/O, and reads are not answered.
+static void serve_lock(int fuse, int told)
+{
+	static char in[512 << 10];
+	int opened_before = 0;
+	struct fuse_attr attr = {
+		.ino = 1, .size = 1 << 20, .mode = S_IFREG | 0666, .nlink = 1, .blksize = 4096,
+	};
+
+	for (;;) {
+		if (read(fuse, in, sizeof(in)) < 0) {
+			if (errno == ENODEV)
+				exit(0);
+			continue;
+		}
+
+		struct fuse_in_header *header = (void *)in;
+		struct fuse_init_out init = { .major = 7, .minor = 31, .max_write = 64 << 10 };
+		struct fuse_attr_out attributes = { .attr = attr, .attr_valid = 1000 };
+		struct fuse_open_out opened = { .open_flags = FOPEN_KEEP_CACHE };
+
+		switch (header->opcode) {
+		case FUSE_INIT:
+			answer(fuse, header->unique, 0, &init, sizeof(init));
+			break;
+		case FUSE_GETATTR:
+			answer(fuse, header->unique, 0, &attributes, sizeof(attributes));
+			break;
+		case FUSE_OPEN:
+			if (opened_before++)
+				opened.open_flags = FOPEN_DIRECT_IO;
+			answer(fuse, header->unique, 0, &opened, sizeof(opened));
+			break;
+		case FUSE_READ:
+			if (write(told, "r", 1) < 0)
+				exit(5);
+			break;
+		case FUSE_INTERRUPT:
+		case FUSE_FORGET:
+			break;
+		default:
+			answer(fuse, header->unique, -ENOSYS, NULL, 0);
+		}
+	}
+}
+
+static void write_file(const char *path, const char *text)
+{
+	int file = open(path, O_WRONLY);
+
+	if (file < 0 || write(file, text, strlen(text)) < 0)
+		exit(9);
+	close(file);
+}
+
+static void *read_one(void *file)
+{
+	char byte;
+
+	(void)!pread(*(int *)file, &byte, 1, 0);
+	return NULL;
+}
+
+static void *compute_on(void *unused)
+{
+	compute();
+	return unused;
+}
+
+// Holds its own mmap_lock for writing, as any user can: the file system is in a user namespace of its own.
+static int run_locked(const char *at)
+{
+	char map[64], options[128], device[256];
+	int told[2];
+
+	// Where only root may open /dev/fuse; elsewhere (0666 by udev) any user can do all of this.
+	snprintf(device, sizeof(device), "%s.fuse", at);
+	umask(0);
+	if (mknod(device, S_IFCHR | 0666, makedev(10, 229)))
+		strcpy(device, "/dev/fuse");
+	if (getuid() == 0 && (setgid(65534) || setuid(65534)))
+		return 6;
+	prctl(PR_SET_DUMPABLE, 1);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	int uid = getuid();
+	if (pipe(told) || unshare(CLONE_NEWUSER | CLONE_NEWNS))
+		return 6;
+	// The user namespace that opens it is the one that mounts.
+	int fuse = open(device, O_RDWR | O_CLOEXEC);
+
+	if (fuse < 0)
+		return 6;
+	snprintf(map, sizeof(map), "0 %d 1", uid);
+	write_file("/proc/self/setgroups", "deny");
+	write_file("/proc/self/uid_map", map);
+	snprintf(map, sizeof(map), "0 %d 1", getegid());
+	write_file("/proc/self/gid_map", map);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=100666,user_id=0,group_id=0", fuse);
+	if (mount("none", "/", 0, MS_REC | MS_PRIVATE, 0))
+		return 6;
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		serve_lock(fuse, told[1]);
+	}
+	if (mount("held", at, "fuse", 0, options))
+		return 7;
+
+	pid_t child = fork();
+
+	if (child == 0) {
+		static int file;
+		pthread_t thread;
+		char byte;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		// Only the server keeps the connection, so that it ends with the server.
+		close(fuse);
+		pthread_create(&thread, NULL, compute_on, NULL);
+		file = open(at, O_RDWR);
+		if (file < 0)
+			_exit(8);
+		int direct = open(at, O_RDWR);
+
+		// A page of it is being read, so whoever invalidates it waits.
+		pthread_create(&thread, NULL, read_one, &file);
+		(void)!read(told[0], &byte, 1);
+		mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, direct, 0);
+		_exit(10);
+	}
+	close(fuse);
 	printf("%d\n", child);
 	fflush(stdout);
 	pause();
@@ -282,6 +449,10 @@ int main(int count, char **arguments)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (strcmp(way, "compute") == 0)
 		compute();
+	if (strcmp(way, "resident") == 0) {
+		raise(SIGSTOP);
+		compute();
+	}
 	// Code of a miner, behind a mapping that takes longer to look through than there is time.
 	if (strcmp(way, "behind") == 0) {
 		char *hole = map((size_t)16 << 40);
@@ -327,7 +498,12 @@ int main(int count, char **arguments)
 		waitpid(child, &status, 0);
 	}
 	if (strcmp(way, "held") == 0)
-		return run_held(arguments[2]);
+		return run_held(arguments[2], 0);
+	// The same, and its server is stopped once the program runs.
+	if (strcmp(way, "stopped") == 0)
+		return run_held(arguments[2], 1);
+	if (strcmp(way, "locked") == 0)
+		return run_locked(arguments[2]);
 	if (strcmp(way, "take") == 0)
 		return take(arguments[2], arguments[3]);
 	if (strcmp(way, "give") == 0)

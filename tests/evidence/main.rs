@@ -20,7 +20,7 @@ use bed::Bed;
 use hubwarden::evidence::constants::Constants;
 use hubwarden::evidence::exec::Exec;
 use hubwarden::evidence::helpers::{self, Helper};
-use hubwarden::evidence::insight::{self, Groups, Insight, Servers};
+use hubwarden::evidence::insight::{self, Insight, Programs, Reader};
 use hubwarden::evidence::process::Process;
 use hubwarden::evidence::senses::Suspect;
 use hubwarden::evidence::{Fact, binary};
@@ -137,19 +137,16 @@ fn a_program_file_named_to_paint_on_a_terminal_is_told_escaped() {
     let name = OsStr::from_bytes(b"\x1b]0;x\x07\nalice  0.00  free\xff \xe2\x80\xae");
     let child = bed.start_as(name, &[OsStr::new("compute")]);
     let command = helpers::command(Path::new(env!("CARGO_BIN_EXE_hubwarden")), insight::WORK);
-    let mut helper: Helper<Servers, Groups> = Helper::start(command).unwrap();
-    helper.give(&vec![(bed.id, bed.directory.clone())]).unwrap();
-    let groups = helper.answer_within(Duration::from_secs(60)).unwrap();
-    let groups = groups.expect("an answer");
-    let [group] = &groups[&bed.id][..] else {
-        panic!("{groups:?}");
+    let mut helper: Helper<Vec<u32>, Programs> = Helper::start(command).unwrap();
+    helper.give(&vec![child.pid()]).unwrap();
+    let programs = helper.answer_within(Duration::from_secs(60)).unwrap();
+    let programs = programs.expect("an answer");
+    let [(_, kind, program)] = &programs[..] else {
+        panic!("{programs:?}");
     };
-    assert_eq!(
-        group.kind,
-        Some(binary::look(&Process::new(child.pid())).unwrap())
-    );
-    assert!(group.program.contains("alice  0.00  free"), "{group:?}");
-    let shown = Plain(&group.program).to_string();
+    assert_eq!(*kind, binary::look(&Process::new(child.pid())).unwrap());
+    assert!(program.contains("alice  0.00  free"), "{program:?}");
+    let shown = Plain(program).to_string();
     assert!(!shown.contains(char::is_control), "{shown:?}");
     assert!(!shown.contains('\u{202e}'), "{shown:?}");
     look(&bed, 2);
@@ -191,7 +188,16 @@ fn processes_that_die_while_they_are_looked_at_are_gone_and_no_error() {
             }
         }
     }
-    insight.look(&[(bed.id, bed.directory.clone())]);
+    let place = insight::Place {
+        id: bed.id,
+        owner: "alice".into(),
+        directory: bed.directory.clone(),
+    };
+    let mut reader = Reader::default();
+    insight.look(&[place], |pids| {
+        let programs = |(owner, pids): (_, Vec<u32>)| (owner, reader.programs(&pids));
+        pids.into_iter().map(programs).collect()
+    });
 }
 
 #[test]

@@ -4,12 +4,14 @@ use super::{Dossier, behind, missed};
 use crate::cgroup::CgroupId;
 use crate::evidence::Sense;
 use crate::evidence::connector::Missed;
-use crate::evidence::senses::{Behind, Blind, Found, Senses, Settings, Suspect};
+use crate::evidence::helpers::{Holders, Owner};
+use crate::evidence::senses::{Behind, Blind, Found, Held, Senses, Settings, Suspect};
+use crate::heartbeats::{Heartbeats, Pulse};
 use crate::judge::Matter;
 use crate::report::{Entry as Told, Journal, Kind, Level};
-use crate::units::Time;
+use crate::units::{Plain, Time};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,11 +25,16 @@ const EVERY: Duration = Duration::from_secs(1);
 const GATHERED: Duration = Duration::from_millis(100);
 /// How often the senses are asked how they are: two system calls a server.
 const ASKED_EVERY: Duration = Duration::from_secs(10);
+/// One round takes less than a second, and the start ten at most; on a machine that hardly runs a while
+/// longer.
+const MOST_BUSY: Duration = Duration::from_secs(45);
 /// What is known of all servers, and where the senses are sent.
 pub(in crate::daemon) struct Dossiers {
     pub servers: BTreeMap<CgroupId, Dossier>,
     /// Missing where the kernel gives no event to wake a thread by.
     pub(super) orders: Option<Arc<Orders>>,
+    holders: Holders,
+    heartbeats: Heartbeats,
 }
 
 /// Between the daemon and the senses' thread.
@@ -42,6 +49,8 @@ pub(super) struct Orders {
 pub(super) struct Order {
     pub suspects: Vec<Suspect>,
     pub guarded: Arc<BTreeMap<u64, PathBuf>>,
+    /// The user of each.
+    pub owners: Arc<BTreeMap<u64, Owner>>,
     pub settings: Settings,
     pub end: bool,
 }
@@ -51,8 +60,8 @@ pub(super) struct Order {
 struct Health {
     blind: Vec<Blind>,
     starts_missed: Missed,
-    /// Servers that hold whoever looks into them, and whether nobody is looked into for that.
-    held: (usize, bool),
+    /// Users that hold whoever reads their processes, and why others cannot be read.
+    held: Held,
     /// Users of whom not all processes are found as soon as usual.
     behind: BTreeMap<String, Behind>,
 }
@@ -67,22 +76,21 @@ impl Health {
         for why in missed::in_words(self.starts_missed) {
             add(Sense::Exec, why);
         }
-        match self.held {
-            (0, _) => {}
-            (servers, false) => {
-                let why = format!(
-                    "programs or memory of {servers} servers cannot be read, since a file system does \
-                     not answer; these servers are known by rounding modes and traffic alone"
-                );
-                add(Sense::Constants, why);
-            }
-            (servers, true) => {
-                let why = format!(
-                    "nobody's memory is searched, since {servers} servers hold whoever reads theirs; \
-                     end those that evidence names"
-                );
-                add(Sense::Constants, why);
-            }
+        if !self.held.users.is_empty() {
+            let why = format!(
+                "programs and memory of {} cannot be read: a process of theirs holds whoever reads it (a \
+                 file system that does not answer, for example FUSE). They are known by rounding modes \
+                 and traffic alone; other users are read as always. Evidence names the process",
+                named(&self.held.users)
+            );
+            add(Sense::Constants, why);
+        }
+        if let Some(trouble) = &self.held.trouble {
+            let why = format!(
+                "users whose processes were not read before are not read now: {trouble}; end the \
+                 processes that evidence names"
+            );
+            add(Sense::Constants, why);
         }
         if let Some(why) = behind::in_words(self.behind.len()) {
             add(Sense::Constants, why);
@@ -91,8 +99,21 @@ impl Health {
     }
 }
 
-impl Default for Dossiers {
-    fn default() -> Self {
+/// So many users are named.
+const MOST_NAMED: usize = 10;
+
+fn named(users: &BTreeSet<Owner>) -> String {
+    let first = users.iter().take(MOST_NAMED);
+    let mut names: Vec<String> = first.map(|user| Plain(user).to_string()).collect();
+    if let Some(more) = users.len().checked_sub(MOST_NAMED).filter(|more| *more > 0) {
+        names.push(format!("{more} more users"));
+    }
+    names.join(", ")
+}
+
+impl Dossiers {
+    /// Of nobody yet; the senses read beside others who read users' processes.
+    pub fn new(holders: &Holders, heartbeats: &Heartbeats) -> Self {
         let orders =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(|wake| Orders {
                 now: Mutex::default(),
@@ -102,6 +123,8 @@ impl Default for Dossiers {
         Dossiers {
             servers: BTreeMap::new(),
             orders: orders.ok().map(Arc::new),
+            holders: holders.clone(),
+            heartbeats: heartbeats.clone(),
         }
     }
 }
@@ -153,11 +176,15 @@ impl Dossiers {
         let told = journal.clone();
         let thread = match &self.orders {
             Some(orders) => {
-                let orders = Arc::clone(orders);
-                std::thread::Builder::new()
-                    .name("senses".into())
-                    .spawn(move || look_forever(&orders, &sender, &told))
-                    .map(drop)
+                let (orders, holders) = (Arc::clone(orders), self.holders.clone());
+                let look = move |pulse: &Pulse| {
+                    look_forever(&orders, &sender, &told, &holders, pulse);
+                    // Else it ended because it is to be replaced, or because a part of it has ended.
+                    if sender.is_closed() || held(&orders.now).end {
+                        pulse.done();
+                    }
+                };
+                self.heartbeats.keep("senses", MOST_BUSY, true, look)
             }
             None => Err(std::io::Error::last_os_error()),
         };
@@ -166,6 +193,11 @@ impl Dossiers {
             journal.tell(Told::new(Kind::Trouble, Level::Error, message));
         }
         found
+    }
+
+    /// The daemon's threads.
+    pub fn heartbeats(&self) -> &Heartbeats {
+        &self.heartbeats
     }
 
     /// What of the senses does not work here, by name and in words; nothing until they were tried.
@@ -184,8 +216,14 @@ impl Dossiers {
     }
 }
 
-fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal) {
-    let mut senses = Senses::start();
+fn look_forever(
+    orders: &Orders,
+    found: &mpsc::Sender<Found>,
+    journal: &Journal,
+    holders: &Holders,
+    pulse: &Pulse,
+) {
+    let mut senses = Senses::start_beside(holders);
     for blind in senses.blind() {
         let message = format!(
             "One of the senses for miners is blind, and the others go on: {} ({}). What remains: \
@@ -200,13 +238,16 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
     let mut asked: Option<Time> = None;
     let mut teller = missed::Teller::default();
     let mut behind = behind::Teller::default();
-    while !found.is_closed() {
+    while !found.is_closed() && pulse.beat() && senses.are_whole() {
         let new = held(&orders.now).clone();
         if new.end {
             return;
         }
         if new.settings != order.settings {
             senses.configure(new.settings.clone());
+        }
+        if new.owners != order.owners {
+            senses.owned_by((*new.owners).clone());
         }
         if new.guarded != order.guarded {
             senses.guard((*new.guarded).clone());
@@ -239,6 +280,7 @@ fn look_forever(orders: &Orders, found: &mpsc::Sender<Found>, journal: &Journal)
             });
         }
         rests = order.suspects.is_empty();
+        pulse.rest();
         wait(orders, &senses, rests);
     }
 }
@@ -282,20 +324,24 @@ mod tests {
             ended: 8,
             overflows: 9,
         };
-        health.held = (2, false);
+        health.held.users = ["bob\u{1b}".into(), "alice".into()].into();
         let told = health.lacks();
         let words = |at: usize| format!("{}: {}", told[at].0, told[at].1);
         assert!(words(0).starts_with("rounding: no types; no evidence is certain"));
         assert!(words(1).starts_with("exec: 7 programs were started too fast"));
         assert!(words(2).starts_with("exec: 8 programs of this node had ended"));
         assert!(words(3).starts_with("exec: 9 times the kernel"));
-        assert!(words(4).starts_with("constants: programs or memory of 2 servers"));
-        health.held = (16, true);
+        let named = "constants: programs and memory of alice, bob";
+        assert!(words(4).starts_with(named), "{}", words(4));
+        assert!(!words(4).contains('\u{1b}'));
+        health.held.users = (10..30).map(|n| format!("user{n}").into()).collect();
+        health.held.trouble = Some("128 users".to_owned());
         let told = health.lacks();
+        assert!(told[4].1.contains("user19, 10 more users cannot be read"));
         assert!(
-            told[4]
+            told[5]
                 .1
-                .starts_with("nobody's memory is searched, since 16 servers")
+                .contains("not read now: 128 users; end the processes")
         );
     }
 }

@@ -1,13 +1,15 @@
 //! The thread that finds out whose a started program is, and has it read.
 
+use super::names::ReadNames;
 use super::wire::{Message, Socket};
 use super::{Matched, Missed, Reading};
 use crate::cgroup::walk;
+use crate::evidence::helpers::Owner;
 use crate::evidence::process::Process;
-use crate::evidence::senses::MOST_PROCESSES;
+use crate::evidence::senses::{MOST_PROCESSES, owner};
 use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,10 @@ const LOOKED_AGAIN: Duration = Duration::from_secs(10);
 const MOST_CGROUPS: usize = 4096;
 /// And for so long at most.
 const LOOKED_FOR: Duration = Duration::from_millis(500);
+/// How often a start is tried again that waits for its user's other one to be read.
+const TRIED_EVERY: Duration = Duration::from_millis(20);
+/// And how often helpers that are at work are looked at.
+const AGAIN_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Between the thread and who listens.
 pub(super) struct Shared {
@@ -30,6 +36,9 @@ pub(super) struct Shared {
     pub root: PathBuf,
     pub guarded: Mutex<BTreeMap<PathBuf, u64>>,
     pub counts: Mutex<Counts>,
+    pub owners: Mutex<BTreeMap<u64, Owner>>,
+    /// Users that hold whoever reads their processes.
+    pub held: Mutex<BTreeSet<Owner>>,
     pub end: OwnedFd,
     pub heard: OwnedFd,
 }
@@ -43,6 +52,14 @@ impl Shared {
     pub fn watch(&self, servers: &BTreeMap<u64, PathBuf>) {
         let paths = servers.iter().map(|(id, path)| (path.clone(), *id));
         *held(&self.guarded) = paths.collect();
+    }
+
+    pub fn owned_by(&self, owners: BTreeMap<u64, Owner>) {
+        *held(&self.owners) = owners;
+    }
+
+    pub fn held(&self) -> BTreeSet<Owner> {
+        held(&self.held).clone()
     }
 
     pub fn counts(&self) -> Counts {
@@ -76,19 +93,19 @@ pub(super) struct Reader<R> {
     socket: Socket,
     shared: Arc<Shared>,
     tell: SyncSender<Matched>,
-    read: R,
+    names: R,
     budgets: BTreeMap<u64, Budget>,
     overflown: bool,
     looked: Option<Instant>,
 }
 
-impl<R: Fn(&Process) -> Reading> Reader<R> {
-    pub fn new(socket: Socket, shared: Arc<Shared>, tell: SyncSender<Matched>, read: R) -> Self {
+impl<R: ReadNames> Reader<R> {
+    pub fn new(socket: Socket, shared: Arc<Shared>, tell: SyncSender<Matched>, names: R) -> Self {
         Reader {
             socket,
             shared,
             tell,
-            read,
+            names,
             budgets: BTreeMap::new(),
             overflown: false,
             looked: None,
@@ -112,6 +129,7 @@ impl<R: Fn(&Process) -> Reading> Reader<R> {
                     Err(_) => return,
                 }
             }
+            self.tell_what_was_read();
             if self.overflown && self.until_looked_again().is_zero() {
                 self.look_again();
             }
@@ -120,19 +138,27 @@ impl<R: Fn(&Process) -> Reading> Reader<R> {
 
     /// Until there is something to do; false at the end.
     fn wait(&self) -> bool {
-        let longest = self.overflown.then(|| self.until_looked_again());
+        let mut longest = self.overflown.then(|| self.until_looked_again());
+        if self.names.waits() {
+            longest = Some(longest.map_or(TRIED_EVERY, |time| time.min(TRIED_EVERY)));
+        }
+        // One that becomes late says so by nothing that could be waited for.
+        if !self.names.fds().is_empty() {
+            longest = Some(longest.map_or(AGAIN_AT_LEAST, |time| time.min(AGAIN_AT_LEAST)));
+        }
         let longest = longest.map(|time| Timespec {
             tv_sec: time.as_secs() as i64,
             tv_nsec: time.subsec_nanos().into(),
         });
-        let mut ready = [
-            PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.shared.end.as_fd(), PollFlags::IN),
-        ];
+        let end = self.shared.end.as_fd();
+        let fds = [end, self.socket.as_fd()].into_iter();
+        let mut ready: Vec<PollFd<'_>> = fds
+            .chain(self.names.fds())
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
         // Interrupted or not, the next round finds what there is.
         let _ = poll(&mut ready, longest.as_ref());
-        let [_, end] = ready;
-        end.revents().is_empty()
+        ready.first().is_some_and(|end| end.revents().is_empty())
     }
 
     fn until_looked_again(&self) -> Duration {
@@ -161,9 +187,23 @@ impl<R: Fn(&Process) -> Reading> Reader<R> {
             self.shared.count(|missed| missed.too_fast += 1);
             return;
         }
-        if self.tell_of(server, process) == Reading::Gone {
-            self.shared.count(|missed| missed.ended += 1);
+        self.read(server, process);
+    }
+
+    fn read(&mut self, server: u64, process: Process) {
+        let owner = owner(&held(&self.shared.owners), server);
+        self.names.add(&owner, server, process);
+    }
+
+    fn tell_what_was_read(&mut self) {
+        for (server, process, reading) in self.names.read() {
+            match reading {
+                Reading::Gone => self.shared.count(|missed| missed.ended += 1),
+                Reading::Nothing => {}
+                Reading::Pattern(pattern) => self.tell_of(server, process, pattern),
+            }
         }
+        *held(&self.shared.held) = self.names.held();
     }
 
     fn may_be_read(&mut self, server: u64) -> bool {
@@ -187,19 +227,15 @@ impl<R: Fn(&Process) -> Reading> Reader<R> {
         budget.read <= MOST_A_SECOND
     }
 
-    fn tell_of(&self, cgroup: u64, process: Process) -> Reading {
-        let reading = (self.read)(&process);
-        if let Reading::Pattern(pattern) = reading {
-            let pid = process.pid();
-            // Full: more of the same says no more.
-            let _ = self.tell.try_send(Matched {
-                cgroup,
-                pid,
-                pattern,
-            });
-            let _ = rustix::io::write(&self.shared.heard, &1u64.to_ne_bytes());
-        }
-        reading
+    fn tell_of(&self, cgroup: u64, process: Process, pattern: &'static str) {
+        let pid = process.pid();
+        // Full: more of the same says no more.
+        let _ = self.tell.try_send(Matched {
+            cgroup,
+            pid,
+            pattern,
+        });
+        let _ = rustix::io::write(&self.shared.heard, &1u64.to_ne_bytes());
     }
 
     /// Reads everybody who runs in a guarded server, since a start may have been thrown away. Each server
@@ -217,7 +253,7 @@ impl<R: Fn(&Process) -> Reading> Reader<R> {
                 if Instant::now() >= budget.until {
                     break;
                 }
-                self.tell_of(server, Process::new(pid));
+                self.read(server, Process::new(pid));
             }
         }
         self.overflown = false;

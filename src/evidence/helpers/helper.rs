@@ -9,13 +9,15 @@ use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One that was killed and does not end in this time is held by the kernel.
-const ENDS_IN: Duration = Duration::from_millis(100);
+pub(super) const ENDS_IN: Duration = Duration::from_millis(100);
+/// A line that was begun is there whole, or its writer is not what it should be.
+const WHOLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A process that is given jobs and answers them.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub struct Helper<J, A> {
     process: Child,
     line: BufReader<UnixStream>,
     kind: PhantomData<fn(J) -> A>,
+    ended: bool,
 }
 
 impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
@@ -32,6 +35,8 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
     /// It cannot be started.
     pub fn start(mut program: Command) -> std::io::Result<Helper<J, A>> {
         let (ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(WHOLE_WITHIN))?;
+        ours.set_write_timeout(Some(WHOLE_WITHIN))?;
         let process = program
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
@@ -40,6 +45,7 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
             process,
             line: BufReader::new(ours),
             kind: PhantomData,
+            ended: false,
         })
     }
 
@@ -53,11 +59,16 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
         self.line.get_mut().write_all(&line)
     }
 
-    /// Its answer, however long that takes.
+    /// Readable when there is an answer.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.line.get_ref().as_fd()
+    }
+
+    /// Its answer, which has begun.
     ///
     /// # Errors
     /// It has ended.
-    pub fn answer(&mut self) -> std::io::Result<A> {
+    fn answer(&mut self) -> std::io::Result<A> {
         // It writes a whole line, or nothing.
         let mut line = Vec::new();
         if self.line.read_until(b'\n', &mut line)? == 0 {
@@ -84,15 +95,30 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
     }
 }
 
-impl<J, A> Drop for Helper<J, A> {
-    /// One that is held by the kernel ends when it is let go; that is not waited for.
-    fn drop(&mut self) {
+impl<J, A> Helper<J, A> {
+    /// Ends it, once the kernel lets it.
+    pub(super) fn kill(&mut self) {
         let _ = self.process.kill();
-        for _ in 0..20 {
-            if !matches!(self.process.try_wait(), Ok(None)) {
+    }
+
+    /// Waits until it has ended, or until then.
+    pub(super) fn end_by(&mut self, until: Instant) {
+        while matches!(self.process.try_wait(), Ok(None)) {
+            if Instant::now() >= until {
                 return;
             }
             std::thread::sleep(ENDS_IN / 20);
+        }
+        self.ended = true;
+    }
+}
+
+impl<J, A> Drop for Helper<J, A> {
+    /// One that is held by the kernel ends when it is let go; that is not waited for.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.kill();
+            self.end_by(Instant::now() + ENDS_IN / 10);
         }
     }
 }

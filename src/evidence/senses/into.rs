@@ -1,19 +1,19 @@
-//! Looking into single processes: what they run and what is in their memory.
+//! Reading single processes: what they are called, what they run and what is in their memory.
 
 use super::Found;
 use crate::evidence::binary::{self, Kind};
 use crate::evidence::constants::{self, Constants};
-use crate::evidence::helpers::{self, Helpers, Outcome, ServeError};
+use crate::evidence::exec::{self, Exec};
+use crate::evidence::helpers::{self, Helpers, Holders, Owner, ServeError};
 use crate::evidence::process::Process;
 use crate::evidence::{Evidence, Fact, Sense};
 use crate::units::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A helper is waited for so long: three times what a scan of memory takes at most.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// The first is given so long: the node may just boot.
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// One that is held for longer does not wait for a slow disk.
@@ -22,9 +22,10 @@ const HELD_ON_PURPOSE: Duration = Duration::from_secs(10);
 /// What a helper is started for.
 pub const WORK: &str = "processes";
 
-/// A process, and what is to be looked for.
+/// A process of a server, and what is to be looked for.
 #[derive(Serialize, Deserialize)]
 struct Job {
+    server: u64,
     pid: u32,
     senses: BTreeSet<Sense>,
 }
@@ -32,7 +33,9 @@ struct Job {
 /// What was seen in a process.
 #[derive(Serialize, Deserialize)]
 struct Seen {
+    server: u64,
     pid: u32,
+    named: Option<String>,
     no_python_in_python: bool,
     constants: usize,
 }
@@ -42,27 +45,30 @@ pub(super) struct Into {
     helpers: Helpers<Job, Seen>,
     /// Whether memory can be read here.
     memory: bool,
-    /// Which process of a server holds a helper, and since when.
-    holds: BTreeMap<u64, (Process, Time)>,
+    /// Whether a helper can be started here.
+    works: bool,
+    /// Since when a user has held a helper.
+    holds: BTreeMap<Owner, Time>,
 }
 
 impl Into {
     /// With helpers that are this program.
-    pub fn new(ourselves: PathBuf) -> Into {
+    pub fn new(ourselves: PathBuf, holders: Holders) -> Into {
         Into {
-            helpers: Helpers::new(move || helpers::command(&ourselves, WORK)),
+            helpers: Helpers::new(holders, move || helpers::command(&ourselves, WORK)),
             memory: false,
+            works: false,
             holds: BTreeMap::new(),
         }
     }
 
-    /// Proves that processes' memory can be searched here; until then it is not.
+    /// Proves that processes can be read here, and their memory searched; until then it is not.
     ///
     /// # Errors
     /// It is closed to us, or there can be no helper; in words.
     pub fn try_out(&mut self) -> Result<(), String> {
-        constants::try_out().map_err(|error| error.to_string())?;
         let nothing = Job {
+            server: 0,
             pid: std::process::id(),
             senses: BTreeSet::new(),
         };
@@ -70,60 +76,83 @@ impl Into {
         tried.map_err(|error| {
             format!("the helper that would search memory cannot be started: {error}")
         })?;
+        self.works = true;
+        constants::try_out().map_err(|error| error.to_string())?;
         self.memory = true;
         Ok(())
     }
 
-    /// Looks into one process of a server. One that is gone meanwhile says nothing more.
-    pub fn look(
-        &mut self,
-        server: u64,
-        process: Process,
-        senses: &BTreeSet<Sense>,
-        now: Time,
-    ) -> Vec<Found> {
-        let mut wanted: BTreeSet<Sense> = senses & &BTreeSet::from([Sense::Binary]);
+    /// Has a process of a user's server read. One that is gone meanwhile says nothing more.
+    pub fn add(&mut self, owner: &Owner, server: u64, process: Process, senses: &BTreeSet<Sense>) {
+        let mut wanted: BTreeSet<Sense> = senses & &BTreeSet::from([Sense::Binary, Sense::Exec]);
         if self.memory {
             wanted.extend(senses.get(&Sense::Constants));
         }
-        if wanted.is_empty() {
-            return Vec::new();
+        if wanted.is_empty() || !self.works {
+            return;
         }
         let job = Job {
+            server,
             pid: process.pid(),
             senses: wanted,
         };
-        match self.helpers.give(server, &job, PATIENCE) {
-            Outcome::Done(seen) => told(server, process, seen.facts(), now).collect(),
-            Outcome::Late => {
-                self.holds.insert(server, (process, now));
-                Vec::new()
-            }
-            Outcome::Held => Vec::new(),
-        }
+        self.helpers.add(owner, job);
     }
 
-    /// What came late, and who of these servers does not let go.
+    /// Whether a process of this user's holds whoever reads it.
+    pub fn is_held(&self, owner: &Owner) -> bool {
+        self.helpers.is_held(owner)
+    }
+
+    /// What was read, waiting for it until then at most, for users that hold nobody.
+    pub fn turn(&mut self, until: Instant, now: Time) -> Vec<Found> {
+        let seen = self.helpers.turn(until).into_iter();
+        seen.flat_map(|(_, seen)| {
+            told(seen.server, Process::new(seen.pid), seen.facts(), now).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    /// Readable when something was read.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.helpers.fds()
+    }
+
+    /// Who of these servers holds whoever reads it.
     pub fn late(&mut self, servers: &BTreeSet<u64>, now: Time) -> Vec<Found> {
-        let released = self.helpers.released().into_iter();
-        let mut found: Vec<Found> = released
-            .flat_map(|(server, seen)| told(server, Process::new(seen.pid), seen.facts(), now))
-            .collect();
-        let held: BTreeSet<u64> = self.helpers.held().collect();
-        self.holds.retain(|server, _| held.contains(server));
-        for (server, (process, since)) in &self.holds {
-            if servers.contains(server) && now.since(*since) >= HELD_ON_PURPOSE {
-                found.extend(told(*server, *process, vec![Fact::Unreadable], now));
+        let helpers = &self.helpers;
+        self.holds.retain(|owner, _| helpers.is_held(owner));
+        let mut found = Vec::new();
+        for (owner, job) in helpers.held() {
+            let since = *self.holds.entry(owner.clone()).or_insert(now);
+            if servers.contains(&job.server) && now.since(since) >= HELD_ON_PURPOSE {
+                let process = Process::new(job.pid);
+                found.extend(told(job.server, process, vec![Fact::Unreadable], now));
             }
         }
         found
     }
 
-    /// Servers that hold whoever looks into them, and whether that is so many that nobody is looked
-    /// into.
-    pub fn held(&self) -> (usize, bool) {
-        (self.helpers.held().count(), self.helpers.are_all_held())
+    /// Users that hold whoever reads their processes, and why others cannot be read either.
+    pub fn held(&self) -> Held {
+        Held {
+            users: self
+                .helpers
+                .held()
+                .map(|(owner, _)| owner.clone())
+                .collect(),
+            trouble: self.helpers.trouble(),
+        }
     }
+}
+
+/// Who cannot be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Users with a process that holds whoever reads it.
+    pub users: BTreeSet<Owner>,
+    /// Why others cannot be read either; in words.
+    pub trouble: Option<String>,
 }
 
 fn told(id: u64, process: Process, facts: Vec<Fact>, at: Time) -> impl Iterator<Item = Found> {
@@ -139,7 +168,12 @@ impl Seen {
         let python = self.no_python_in_python.then_some(Fact::NoPythonInPython);
         let found = self.constants;
         let constants = (found > 0).then_some(Fact::Constants { found });
-        python.into_iter().chain(constants).collect()
+        let named = self
+            .named
+            .as_deref()
+            .and_then(exec::pattern)
+            .map(Fact::Named);
+        named.into_iter().chain(python).chain(constants).collect()
     }
 }
 
@@ -149,14 +183,20 @@ impl Seen {
 /// It was not started as one.
 pub fn help() -> Result<(), ServeError> {
     let constants = Constants::new().ok();
+    let exec = Exec::new().ok();
     helpers::serve(|job: Job| {
         let process = Process::new(job.pid);
         let is_wanted = |sense| job.senses.contains(&sense);
         let scan = is_wanted(Sense::Constants)
             .then(|| constants.as_ref()?.scan(&process).ok())
             .flatten();
+        let named = is_wanted(Sense::Exec)
+            .then(|| exec.as_ref()?.look(&process).ok().flatten())
+            .flatten();
         Seen {
+            server: job.server,
             pid: job.pid,
+            named: named.map(str::to_owned),
             no_python_in_python: is_wanted(Sense::Binary)
                 && matches!(binary::look(&process), Ok(Kind::NotPython)),
             constants: scan.map_or(0, |scan| scan.found),

@@ -13,8 +13,8 @@ impl Units for Anyone {
         Err(SdBusError::Gone(unit.clone()))
     }
 
-    async fn account(&self, _: u32) -> Account {
-        Account::default()
+    async fn account(&self, _: u32) -> Result<Account, crate::hub::NotNow> {
+        Ok(Account::default())
     }
 
     async fn admit(&self, _: &Connection, _: &Hub, _: &Path) -> Result<(), Stranger> {

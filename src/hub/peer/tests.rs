@@ -19,8 +19,8 @@ impl Units for Systemd {
         }
     }
 
-    async fn account(&self, _: u32) -> Account {
-        Account::default()
+    async fn account(&self, _: u32) -> Result<Account, crate::hub::NotNow> {
+        Ok(Account::default())
     }
 }
 
