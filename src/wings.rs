@@ -7,8 +7,8 @@ use std::path::Path;
 /// Each wing with those that it imports from, of which all stand before it. The flow has one
 /// exception: `config` says what an admin wants in the wings' own words (classes, limits, levels of
 /// evidence), and the wings that need a section of it take that as it is (`hub`, `record`,
-/// `report`). So `hub` knows of `config`, and by it of types of `egress` and `judge`; it imports
-/// neither.
+/// `report`). So `hub` knows of `config`, and by it of types of `egress` and `judge`. From `egress` it
+/// takes netlink's answer to who is at the other end of a connection.
 const WINGS: &[(&str, &[&str])] = &[
     ("units", &[]),
     ("memory", &[]),
@@ -22,7 +22,10 @@ const WINGS: &[(&str, &[&str])] = &[
     ("judge", &["units", "evidence"]),
     ("egress", &["units", "cgroup"]),
     ("config", &["units", "http", "evidence", "judge", "egress"]),
-    ("hub", &["units", "http", "sd_bus", "cgroup", "config"]),
+    (
+        "hub",
+        &["units", "http", "sd_bus", "cgroup", "egress", "config"],
+    ),
     ("record", &["units", "cgroup", "config"]),
     ("replay", &["units", "judge", "record"]),
     (

@@ -31,6 +31,8 @@ pub struct Undo {
     pub start: Start,
     /// What its owner set.
     before: Controls,
+    /// The last reading.
+    found: Controls,
     /// What stood at the last reading that showed what was wanted, and all that was sent since.
     sent: Vec<Controls>,
     /// What was ever set and its owner did not.
@@ -59,6 +61,7 @@ impl Undo {
             owner,
             start,
             before: found,
+            found,
             sent: vec![found],
             written: Written::default(),
         }
@@ -83,6 +86,7 @@ impl Undo {
     /// on. Returns whether the owner changed something while ours stood.
     pub fn observe(&mut self, found: &Controls) -> bool {
         let (before, ours) = (self.before, *self.ours());
+        self.found = *found;
         if cpu(found) != cpu(&before) && !self.is_our_cpu(found) {
             // Where the quota is ours still, only the period was changed.
             let is_ours = |set: &Cpu| set.0 == ours.quota;
@@ -137,8 +141,11 @@ impl Undo {
         );
         remember(&mut written.tasks_max, before.tasks_max, target.tasks_max);
         remember(&mut written.io_weight, before.io_weight, target.io_weight);
-        self.sent.retain(|sent| *sent != target);
-        self.sent.push(target);
+        // Half of it may be made, with half of what stands.
+        for settings in [self.found, target] {
+            self.sent.retain(|sent| *sent != settings);
+            self.sent.push(settings);
+        }
         if self.sent.len() > MOST_SENT {
             self.sent.remove(0);
         }
@@ -146,6 +153,7 @@ impl Undo {
 
     /// A reading showed this, and it is what is wanted: nothing else is under way.
     pub fn confirm(&mut self, standing: Controls) {
+        self.found = standing;
         self.sent = vec![standing];
     }
 

@@ -297,6 +297,11 @@ impl Inner {
         let journal = self.journal.clone();
         let owner = self.guarded(id)?.owner();
         let start = self.undo.start_of(&owner);
+        let known = self.guarded(id)?.undo.as_ref().map(|undo| undo.start);
+        if known.is_some_and(|known| !known.is_same(start)) {
+            // Another unit has its name by now: this server is gone, and the tree will say so.
+            return None;
+        }
         let guarded = self.guarded(id)?;
         let policy = guarded.policy_here();
         let acts = acts && !guarded.released;
@@ -359,7 +364,7 @@ impl Inner {
         let Some(mut stray) = self.guarded(id).and_then(|guarded| guarded.undo.clone()) else {
             return;
         };
-        if stray.start == start {
+        if stray.start.is_same(start) {
             return;
         }
         let same = |other: &Guarded| other.id != id && other.owner().is_same_unit(owner);
@@ -373,6 +378,9 @@ impl Inner {
             // The spawner that made it again asks for what it asked for before.
             stray.start = start;
             let _ = self.undo.save(&stray);
+            if let Some(guarded) = self.guarded(id) {
+                guarded.undo = Some(stray);
+            }
         }
     }
 

@@ -27,6 +27,13 @@ const LONGEST: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start(Option<Fragment>);
 
+impl Start {
+    /// Whether both are one life. Of a unit that has no file of its own nothing tells them apart.
+    pub fn is_same(self, other: Start) -> bool {
+        self.0.is_none() || self == other
+    }
+}
+
 /// The unit's file, as made by systemd at `StartTransientUnit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Fragment {
@@ -209,7 +216,7 @@ impl UndoStore {
     /// Whether what a record tells of can still stand: of a unit that has been unloaded since, and of
     /// one made anew, nothing does. A slice's properties outlive it.
     pub fn may_stand(&self, undo: &Undo) -> bool {
-        undo.start.0.is_none() || undo.start == self.start_of(&undo.owner)
+        undo.start.is_same(self.start_of(&undo.owner))
     }
 
     fn fragment(&self, unit: &UnitName) -> Option<Fragment> {
