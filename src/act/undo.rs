@@ -87,10 +87,12 @@ impl Undo {
     pub fn observe(&mut self, found: &Controls) -> bool {
         let (before, ours) = (self.before, *self.ours());
         self.found = *found;
-        if cpu(found) != cpu(&before) && !self.is_our_cpu(found) {
+        if self.is_our_cpu(found) {
+            // Also what is half of one change and half of another.
+            remember(&mut self.written.cpu, cpu(&before), cpu(found));
+        } else if cpu(found) != cpu(&before) {
             // Where the quota is ours still, only the period was changed.
-            let is_ours = |set: &Cpu| set.0 == ours.quota;
-            if found.quota != ours.quota || !self.written.cpu.iter().any(is_ours) {
+            if found.quota != ours.quota || !self.written.cpu.contains(&cpu(&ours)) {
                 self.before.quota = found.quota;
             }
             self.before.period = found.period;

@@ -30,7 +30,7 @@ freeze_for = "2s"
 [memory]
 max = "{memory} MiB"
 [tasks]
-max = "{tasks}"
+max = {tasks}
 [slice]
 reserve = "{reserve}"
 """
@@ -200,8 +200,7 @@ class Faults:
             return unset
         value = assignment.split("=", 1)[1]
         if key == "CPUQuotaPerSecUSec":
-            percent = int(value.rstrip("%"))
-            return f"{percent // 100}.{percent % 100:02}".rstrip("0").rstrip(".") + "s" if percent != 100 else "1s"
+            return f"{int(value.rstrip('%')) / 100:.6f}s"
         return value
 
     def off_by_itself(self):
