@@ -26,7 +26,7 @@ pub(super) const STATE_DIRECTORY: &str = "/var/lib/hubwarden";
 pub(super) const RUNTIME_DIRECTORY: &str = "/run/hubwarden";
 
 /// A thread that waits for the kernel rests; one that does not rest is busy no longer than this.
-const MOST_BUSY: Duration = Duration::from_secs(60);
+const MOST_BUSY: Duration = Duration::from_secs(180);
 
 pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
     let config = Config::load(&config_path).map_err(Failure::input)?;

@@ -34,6 +34,8 @@ BEDS = ("machine", "vm")
 # No scenario may take longer; one that does is stopped and fails.
 LIMIT = 420 + int(60 * float(os.environ.get("MINUTES", "0")))
 LOGS = rootfs.CACHE / "logs"
+# Scenarios that say something only on a host that does nothing else, as the two lanes of `all` do.
+ALONE = ("all-at-once",)
 # Stands for a line's end within a reason, which is one line on its way from a scenario to here.
 BREAK = "\x1f"
 # What a lane ends with that did not get to its end; below it, how many of its scenarios failed.
@@ -255,7 +257,7 @@ def main(arguments):
         return 0
     known = scenarios()
     live = arguments[:1] == ["run"]
-    names = list(known) if arguments[:1] == ["all"] else arguments[1:]
+    names = [name for name in known if name not in ALONE] if arguments[:1] == ["all"] else arguments[1:]
     unknown = [name for name in names if name not in known]
     if not names or unknown:
         print(f"no such scenario: {' '.join(unknown) or '(none named)'}; `make scenarios` lists them", file=sys.stderr)
@@ -264,6 +266,8 @@ def main(arguments):
         print("the beds need root: they boot a machine and make network namespaces", file=sys.stderr)
         return 2
     stop_on_signals()
+    for name in [name for name in ALONE if name not in names]:
+        tell(f"not run here: {name} wants the host for itself (make scenario NAME={name})")
     leftovers.remove_stale()
     rootfs.root()
     if any(known[name][0] == "vm" for name in names):

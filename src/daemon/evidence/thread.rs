@@ -27,7 +27,7 @@ const GATHERED: Duration = Duration::from_millis(100);
 const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// One round takes less than a second, and the start ten at most; on a machine that hardly runs a while
 /// longer.
-const MOST_BUSY: Duration = Duration::from_secs(45);
+const MOST_BUSY: Duration = Duration::from_secs(180);
 /// What is known of all servers, and where the senses are sent.
 pub(in crate::daemon) struct Dossiers {
     pub servers: BTreeMap<CgroupId, Dossier>,
