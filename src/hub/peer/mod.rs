@@ -16,9 +16,13 @@ use crate::http::{Connection, Endpoint, Stranger};
 use place::{Place, place_of};
 use seen::{Owner, Seen};
 use std::path::Path;
+use std::time::Duration;
 
 /// Uids that systemd gives to units with `DynamicUser=` (systemd's `UIDS-GIDS.md`).
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+
+/// An engine that has not answered by then is not the one that the hub runs in.
+const ENGINE_ANSWERS: Duration = Duration::from_secs(3);
 
 /// Admits a connection whose other end is the hub. `root` is where cgroup v2 is mounted.
 ///
@@ -172,7 +176,10 @@ async fn containers(hub: &Hub) -> Vec<HubContainer> {
             continue;
         };
         for engine in [Engine::Docker, Engine::Podman] {
-            if let Ok(container) = hub_container(engine, name, hub).await
+            // An engine that fails to start behind its socket leaves who asks waiting.
+            let asked =
+                tokio::time::timeout(ENGINE_ANSWERS, hub_container(engine, name, hub)).await;
+            if let Ok(Ok(container)) = asked
                 && !container.is_server
             {
                 found.push(container);
