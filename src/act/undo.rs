@@ -47,6 +47,7 @@ type Cpu = (Option<Cores>, Option<Duration>);
 #[serde(default)]
 struct Written {
     cpu: Vec<Cpu>,
+    period: Vec<Option<Duration>>,
     weight: Vec<Option<u64>>,
     memory_high: Vec<Option<Bytes>>,
     memory_max: Vec<Option<Bytes>>,
@@ -95,7 +96,10 @@ impl Undo {
             if found.quota != ours.quota || !self.written.cpu.contains(&cpu(&ours)) {
                 self.before.quota = found.quota;
             }
-            self.before.period = found.period;
+            // An owner who sets a quota leaves the period of ours beside it.
+            if !self.written.period.contains(&found.period) {
+                self.before.period = found.period;
+            }
         }
         let written = &self.written;
         follow(&mut self.before.weight, found.weight, &written.weight);
@@ -130,6 +134,7 @@ impl Undo {
     pub fn intend(&mut self, target: Controls) {
         let (before, written) = (&self.before, &mut self.written);
         remember(&mut written.cpu, cpu(before), cpu(&target));
+        remember(&mut written.period, before.period, target.period);
         remember(&mut written.weight, before.weight, target.weight);
         remember(
             &mut written.memory_high,

@@ -60,6 +60,13 @@ fn half_a_change_is_ours_and_the_same_numbers_of_an_owner_are_not() {
     undo.confirm(throttled());
     undo.intend(quota(2.0));
     undo.confirm(quota(2.0));
+    // An admin's quota beside the period of ours.
+    let beside = Controls {
+        period: throttled().period,
+        ..quota(1.3)
+    };
+    assert!(undo.observe(&beside));
+    assert_eq!(*undo.before(), quota(1.3));
     // The throttled quota, with a period that it never had: an admin's 25 %.
     assert!(undo.observe(&quota(0.25)));
     assert_eq!(*undo.before(), quota(0.25));
