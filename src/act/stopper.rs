@@ -231,7 +231,7 @@ impl Members {
             None => {
                 let directory = self.directory.clone();
                 let budget = Budget::new(MOST_CGROUPS, usize::MAX, SOUGHT_FOR);
-                // Some seconds of system calls, which nobody else is to wait for.
+                // Some seconds of system calls, which must not delay other users.
                 let walk = tokio::task::spawn_blocking(move || processes(&directory, budget));
                 walk.await.unwrap_or_default()
             }
