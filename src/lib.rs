@@ -6,7 +6,6 @@
 
 pub mod act;
 mod bus_socket;
-pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -25,10 +24,3 @@ pub mod report;
 pub mod sd_bus;
 #[cfg(any(test, fuzzing))]
 pub mod seams;
-pub mod units;
-
-#[cfg(test)]
-#[path = "../tests/leftovers/mod.rs"]
-mod leftovers;
-#[cfg(test)]
-mod wings;

@@ -11,7 +11,7 @@ pub struct Bed {
 
 impl Bed {
     pub fn new(servers: usize) -> Bed {
-        let mount = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
+        let mount = cgroup::find_root().expect("cgroup v2 is mounted");
         let root = mount.join(format!("hubwarden-bench-{}", std::process::id()));
         let mut bed = Bed {
             root,

@@ -6,9 +6,10 @@ use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 use cgroups_rs::fs::{Cgroup, Hierarchy, Subsystem};
-use hubwarden::cgroup::stat::CpuStat;
-use hubwarden::cgroup::walk::{Budget, processes};
-use hubwarden::cgroup::{CgroupPath, Reader};
+use cgroup::stat::CpuStat;
+use cgroup::walk::{Budget, processes};
+use cgroup::Reader;
+use quantities::CgroupPath;
 use std::hint::black_box;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,7 @@ fn sweeps() {
 
 /// What it costs to find the processes of one server: by descriptors, and by paths as it was once.
 fn walks() {
-    let root = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
+    let root = cgroup::find_root().expect("cgroup v2 is mounted");
     let top = root.join(format!("hubwarden-bench-{}", std::process::id()));
     std::fs::create_dir(&top).expect("a cgroup of our own (root is needed)");
     let mut children: Vec<Child> = (0..10)

@@ -11,7 +11,7 @@ use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
 use hubwarden::judge::Controls;
 use hubwarden::report::Journal;
 use hubwarden::sd_bus::SdBusError;
-use hubwarden::units::Mode;
+use quantities::Mode;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::cell::RefCell;

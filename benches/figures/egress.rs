@@ -185,7 +185,7 @@ impl<'a> Link<'a> {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), rules).expect("written");
         // The nft program looks paths up in one place, wherever cgroup v2 is mounted.
-        let mount = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
+        let mount = cgroup::find_root().expect("cgroup v2 is mounted");
         let bind = match mount.to_str() {
             Some("/sys/fs/cgroup") => String::new(),
             _ => format!("mount --bind {} /sys/fs/cgroup && ", mount.display()),
@@ -224,7 +224,7 @@ pub struct Servers {
 impl Servers {
     /// Makes so many.
     pub fn new(count: usize) -> Servers {
-        let mount = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
+        let mount = cgroup::find_root().expect("cgroup v2 is mounted");
         let slice = mount.join(format!("hubwarden-bench-egress-{}", std::process::id()));
         std::fs::create_dir(&slice).expect("a cgroup of our own (root is needed)");
         let mut servers = Servers {

@@ -11,7 +11,7 @@ use hubwarden::evidence::senses::{self, Senses, Suspect};
 use hubwarden::evidence::starts::Starts;
 use hubwarden::evidence::stratum::Stratum;
 use hubwarden::evidence::{connector, insight};
-use hubwarden::units::Time;
+use quantities::Time;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +57,7 @@ struct Worker {
 
 impl Worker {
     fn new(what: &str) -> Worker {
-        let root = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
+        let root = cgroup::find_root().expect("cgroup v2 is mounted");
         let directory = root.join(format!("hubwarden-bench-{}", std::process::id()));
         std::fs::create_dir(&directory).expect("a cgroup of our own (root is needed)");
         let mut child = Command::new("/bin/sh")

@@ -97,7 +97,7 @@ struct Group {
 
 impl Group {
     fn new() -> Group {
-        let unified = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
+        let unified = cgroup::find_root().expect("cgroup v2 is mounted");
         if let Some(group) = Group::below(&unified, "cpu.max") {
             return group;
         }

@@ -7,7 +7,7 @@ use crate::{contained, figure};
 use hubwarden::config::Config;
 use hubwarden::daemon::run as run_daemon;
 use hubwarden::egress::Nft;
-use hubwarden::units::Mode;
+use quantities::Mode;
 use nix::sched::{CloneFlags, unshare};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -78,7 +78,7 @@ fn engine_socket(state: &Path) -> PathBuf {
 /// The daemon, until it is killed.
 pub fn daemon(slice: &str, state: &str) {
     runtime().block_on(async {
-        let mount = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
+        let mount = cgroup::find_root().expect("cgroup v2 is mounted");
         let mut parts = daemon::told_of_intrusions(&mount, Path::new(state));
         let mut config = Config {
             mode: Mode::Enforce,
@@ -219,7 +219,7 @@ struct Slice(PathBuf);
 
 impl Slice {
     fn new() -> Slice {
-        let mount = hubwarden::cgroup::find_root().expect("cgroup v2 is mounted");
+        let mount = cgroup::find_root().expect("cgroup v2 is mounted");
         let slice = mount.join(format!("hubwardenbench{}.slice", std::process::id()));
         std::fs::create_dir(&slice).expect("a cgroup of our own (root is needed)");
         Slice(slice)

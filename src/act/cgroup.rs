@@ -6,9 +6,10 @@
 //! opened once, its id compared, and its files opened below that descriptor.
 
 use super::{ActError, KernelControls, Owner, Undo};
-use crate::cgroup::{CgroupId, CgroupPath, stat::CpuMax};
+use cgroup::stat::CpuMax;
+use quantities::{CgroupId, CgroupPath};
 use crate::judge::Controls;
-use crate::units::{Bytes, Cores};
+use quantities::{Bytes, Cores};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;

@@ -13,7 +13,7 @@ pub use stopper::{Named, Stopper};
 pub use systemd::SystemdCpu;
 pub use undo::{KernelControls, Undo, UndoError, UndoStore};
 
-use crate::cgroup::CgroupPath;
+use quantities::CgroupPath;
 use crate::judge::Controls;
 use crate::sd_bus::SdBusError;
 use std::future::Future;

@@ -1,7 +1,7 @@
 //! Who owns a server's cgroup, and the dispatch to the driver that goes through that owner.
 
 use super::{ActError, CgroupCpu, CpuControl, KernelControls, SystemdCpu, Undo};
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::hub::{Control, Server, UnitName};
 use crate::judge::Controls;
 use serde::{Deserialize, Serialize};

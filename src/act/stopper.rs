@@ -6,8 +6,8 @@
 
 use super::cgroup::Opened;
 use super::{ActError, CgroupCpu};
-use crate::cgroup::walk::{Budget, processes};
-use crate::cgroup::{CgroupId, CgroupPath};
+use cgroup::walk::{Budget, processes};
+use quantities::{CgroupId, CgroupPath};
 use crate::evidence::process::Process;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -280,14 +280,14 @@ fn says(opened: &Opened<'_>, line: &str) -> Result<bool, ActError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::tests::Bed;
+    use test_support::Bed;
 
     fn path_of(bed: &Bed) -> CgroupPath {
         CgroupPath::new(bed.directory.file_name().unwrap().to_str().unwrap())
     }
 
     fn stopper() -> Stopper {
-        Stopper::new(&crate::cgroup::find_root().unwrap())
+        Stopper::new(&cgroup::find_root().unwrap())
     }
 
     fn named(pid: u32) -> Named {

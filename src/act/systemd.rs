@@ -6,7 +6,7 @@ use super::{ActError, Owner};
 use crate::hub::UnitName;
 use crate::judge::Controls;
 use crate::sd_bus::{SCOPE, SERVICE, SLICE, SdBus, UNIT};
-use crate::units::{Bytes, Cores};
+use quantities::{Bytes, Cores};
 use std::path::PathBuf;
 use std::time::Duration;
 use zbus::Variant;

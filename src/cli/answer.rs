@@ -2,7 +2,7 @@
 
 use super::{Failure, runtime};
 use crate::control::{Client, ClientError};
-use crate::units::Plain;
+use quantities::Plain;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 

@@ -2,7 +2,7 @@
 
 use super::answer::{connect, say};
 use super::{Failure, runtime};
-use crate::cgroup::{find_root, has_cpu_controller};
+use cgroup::{find_root, has_cpu_controller};
 use crate::config::{Config, ThrottleWhen};
 use crate::egress::names::Queueing;
 use crate::egress::{Class, Firewall, Nft, lies_in};

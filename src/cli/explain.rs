@@ -5,7 +5,7 @@ use super::answer::{ask, show};
 use super::table::Table;
 use crate::control::{Explanation, ProcessGroup, ServerProcesses};
 use crate::hub::HubUser;
-use crate::units::{CoreSeconds, Cores, Plain, in_words};
+use quantities::{CoreSeconds, Cores, Plain, in_words};
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;

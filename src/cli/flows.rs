@@ -4,7 +4,7 @@ use super::Failure;
 use super::answer::{ask, show, whose};
 use super::table::Table;
 use crate::control::FlowList;
-use crate::units::Bytes;
+use quantities::Bytes;
 use std::fmt::Write;
 
 pub(super) fn flows(user: Option<&str>, json: bool) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use super::Failure;
 use super::answer::{ask, order, show};
 use crate::config::{parse_amount, parse_duration};
 use crate::control::{GrantOrder, GrantStatus};
-use crate::units::Plain;
+use quantities::Plain;
 use clap::Args;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use super::table::Table;
 use super::{Failure, dates, runtime};
 use crate::control::{Client, ClientError};
 use crate::egress::lists::{List, ListName, Lists, parse};
-use crate::units::Plain;
+use quantities::Plain;
 use clap::Subcommand;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -130,7 +130,7 @@ fn end_daemon(switch: &OffSwitch) {
 }
 
 async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Failure> {
-    let root = crate::cgroup::find_root().map_err(Failure::new)?;
+    let root = cgroup::find_root().map_err(Failure::new)?;
     let cgroups = CgroupCpu::new(&root);
     let cpu = match tokio::time::timeout(ANSWERS_WITHIN, SdBus::open()).await {
         Ok(Ok(systemd)) => ByOwner::new(SystemdCpu::new(systemd), cgroups),

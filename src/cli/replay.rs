@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::judge::Policy;
 use crate::record::Reader;
 use crate::replay::{Outcome, Population, recorded, synthetic};
-use crate::units::Cores;
+use quantities::Cores;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeSet;

@@ -30,7 +30,7 @@ const MOST_BUSY: Duration = Duration::from_secs(180);
 
 pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
     let config = Config::load(&config_path).map_err(Failure::input)?;
-    let root = crate::cgroup::find_root().map_err(Failure::new)?;
+    let root = cgroup::find_root().map_err(Failure::new)?;
     let runtime_directory = Path::new(RUNTIME_DIRECTORY);
     let _lock = DaemonLock::take(runtime_directory).map_err(Failure::new)?;
     let store = Store::new(state).map_err(Failure::new)?;

@@ -4,7 +4,7 @@ use super::Failure;
 use super::answer::{ask, show, whose};
 use super::table::Table;
 use crate::control::{NodeStatus, ServerStatus};
-use crate::units::{CoreSeconds, Plain};
+use quantities::{CoreSeconds, Plain};
 use serde::Serialize;
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! Walks a TOML document and collects every problem with its line and column, instead of
 //! stopping at the first as serde does: an admin mends a file in one go.
 
-use crate::units::Plain;
+use quantities::Plain;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;

@@ -5,7 +5,7 @@ use super::limits::OrNone;
 use crate::evidence::Sense;
 use crate::evidence::senses::Settings;
 use crate::judge::{Consequences, Rung, Stop};
-use crate::units::Cores;
+use quantities::Cores;
 use std::time::Duration;
 use toml::de::DeValue;
 

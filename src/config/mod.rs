@@ -26,7 +26,7 @@ pub use record::{Record, Size};
 pub use values::{Share, parse_amount, parse_duration};
 
 use crate::egress::{AbuseLimits, Class, ClassName, Policy};
-use crate::units::{Cores, Mode};
+use quantities::{Cores, Mode};
 use decode::{Document, Section};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};

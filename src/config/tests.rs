@@ -1,5 +1,5 @@
 use super::*;
-use crate::units::Cores;
+use quantities::Cores;
 
 fn problems(text: &str) -> Vec<String> {
     Config::parse(text)

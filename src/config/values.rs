@@ -2,7 +2,7 @@
 
 use super::decode::{FromToml, Show};
 use super::{Resolvers, ServiceName, Template};
-use crate::units::{Bytes, CoreSeconds, Cores, Mode};
+use quantities::{Bytes, CoreSeconds, Cores, Mode};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;

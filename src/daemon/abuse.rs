@@ -7,12 +7,12 @@
 use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::egress::Attempts;
 use crate::evidence::senses::Found;
 use crate::evidence::{Evidence, Fact, scan};
 use crate::hub::Units;
-use crate::units::Time;
+use quantities::Time;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

@@ -7,10 +7,10 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::hub::{Server, Spawner};
 use crate::judge::{Case, Policy};
-use crate::units::Time;
+use quantities::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::egress::Link;
 use crate::hub::{Engine, Units, network_bridge, with_networks};
-use crate::units::Time;
+use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;

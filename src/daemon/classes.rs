@@ -2,12 +2,12 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::config::Egress;
 use crate::egress::ClassName;
 use crate::evidence::Strength;
 use crate::judge::{Matter, Rung};
-use crate::units::Time;
+use quantities::Time;
 use std::collections::BTreeMap;
 
 /// Why another class than its user's judges a server.

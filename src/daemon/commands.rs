@@ -3,12 +3,12 @@
 use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::{Cores, Mode, Time};
+use quantities::{Cores, Mode, Time};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

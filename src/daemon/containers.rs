@@ -8,8 +8,8 @@ use super::bridges::Asking;
 use super::entries::Entry;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use crate::cgroup::walk::Budget;
-use crate::cgroup::{CgroupId, CgroupPath};
+use cgroup::walk::Budget;
+use quantities::{CgroupId, CgroupPath};
 use crate::egress::{Bridges, ClassName, Error, Link, LinkEvents, Links, ServerPort};
 use crate::hub::{ContainerCgroup, ContainerFacts, Units, container_facts, is_bystander};
 use crate::report::{Entry as Told, Kind, Level};
@@ -303,7 +303,7 @@ fn ports<'a>(
 /// where it is gone, or hides them in more cgroups than are looked at.
 fn processes(directory: &Path) -> Vec<u32> {
     let budget = Budget::new(MOST_CGROUPS, MOST_PROCESSES, LOOKED_FOR);
-    crate::cgroup::walk::processes(directory, budget).0
+    cgroup::walk::processes(directory, budget).0
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use crate::cgroup::pressure;
+use cgroup::pressure;
 use crate::hub::HubUser;
 use crate::judge::Rung;
 

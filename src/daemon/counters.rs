@@ -4,9 +4,9 @@
 //! metrics, the journal and the look for abuse share one.
 
 use super::Inner;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::egress::{Refused, Sent, Traffic};
-use crate::units::Time;
+use quantities::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -3,12 +3,12 @@
 use super::Inner;
 use super::entries::Entry;
 use super::resolvers::resolvers;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::egress::lists::{List, Lists};
 use crate::egress::{Admitted, Error, Policy};
 use crate::hub::Server;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Mode;
+use quantities::Mode;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 use super::entries::Entry;
 use super::{Daemon, Inner, now};
 use crate::act::{ActError, CpuControl, Owner, Stopper};
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::hub::Units;
 use crate::judge::{Controls, Event, Stop, step};
 use crate::report::{Entry as Told, Kind, Level, Story};

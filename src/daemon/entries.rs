@@ -5,13 +5,14 @@ use super::state::Record;
 use super::stopping::Stopping;
 use super::unlogged::Refusals;
 use crate::act::{Owner, Undo};
-use crate::cgroup::{CgroupId, CgroupPath, Reader, stat::CpuStat};
+use cgroup::{Reader, stat::CpuStat};
+use quantities::{CgroupId, CgroupPath};
 use crate::egress::{Admitted, ClassName};
 use crate::evidence::helpers;
 use crate::hub::{Server, Spawner, UnitName};
 use crate::judge::{Case, Controls, Policy, Verdict};
 use crate::report::Story;
-use crate::units::{Cores, Mode, Time};
+use quantities::{Cores, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 

@@ -2,12 +2,12 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::control::{Explanation, Sign};
 use crate::evidence::modes::LEAST_OF_EACH;
 use crate::evidence::{CONSTANTS_NEEDED, Strength, scan};
 use crate::judge::{HOT_FOR_CERTAIN, otherwise};
-use crate::units::{Cores, Time, in_words};
+use quantities::{Cores, Time, in_words};
 use std::collections::BTreeMap;
 
 impl Inner {

@@ -4,7 +4,7 @@
 use super::entries::{Entry, unit_of};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::hub::{
     ContainerCgroup, EngineError, Finding, Identified, UnitName, Units, container_facts, identify,
     identify_container,

@@ -2,7 +2,7 @@
 
 use super::entries::Entry;
 use super::{Daemon, Inner};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::control::{FlowList, FlowOrder, FlowStatus};
 use crate::egress::Flows;
 use std::collections::BTreeSet;

@@ -8,7 +8,7 @@ use super::outsiders::PROXIES;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::hub::{AccountFiles, NotNow, UnitName, Units};
-use crate::units::Time;
+use quantities::Time;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;

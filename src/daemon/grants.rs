@@ -7,7 +7,7 @@ use crate::egress::ClassName;
 use crate::hub::{HubUser, Units};
 use crate::judge::{Grant, GrantedCredits};
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::{CoreSeconds, Cores, in_words};
+use quantities::{CoreSeconds, Cores, in_words};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 

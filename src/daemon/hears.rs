@@ -5,7 +5,7 @@
 use super::entries::{Entry, unit_of};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::evidence::helpers::Holders;
 use crate::hub::api::{Api, ApiError, Told as Heard};
 use crate::hub::shared::{self, Shared};

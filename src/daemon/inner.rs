@@ -3,9 +3,9 @@
 use super::Inner;
 use super::entries::{Entry, Guarded};
 use super::state::{Book, StateError};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Mode;
+use quantities::Mode;
 
 impl Inner {
     pub(super) fn tell(&self, entry: Told) {

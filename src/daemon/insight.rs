@@ -6,7 +6,7 @@
 use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::control::{ProcessGroup, ServerProcesses};
 use crate::evidence::helpers::{Holders, Owner};
 use crate::evidence::insight::{Group, Groups, Insight, Place as Asked, Programs};
@@ -221,7 +221,7 @@ fn shown(group: Group) -> ProcessGroup {
 mod tests {
     use super::*;
     use crate::evidence::binary::Kind;
-    use crate::units::Cores;
+    use quantities::Cores;
 
     #[test]
     fn a_program_in_a_server_and_outside_it_is_one_line_and_what_is_left_comes_last() {

@@ -2,11 +2,12 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use crate::cgroup::{CgroupId, Gauges};
+use cgroup::Gauges;
+use quantities::CgroupId;
 use crate::config::Config;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::{Cores, Mode};
+use quantities::{Cores, Mode};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 

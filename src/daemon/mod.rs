@@ -64,7 +64,8 @@ pub use run::run;
 pub use state::{Book, StateError, Store};
 
 use crate::act::{Stopper, Undo, UndoStore};
-use crate::cgroup::{CgroupError, CgroupId, Tree};
+use cgroup::{CgroupError, Tree};
+use quantities::CgroupId;
 use crate::config::Config;
 use crate::control::Inbox;
 use crate::egress::lists::List;
@@ -75,7 +76,7 @@ use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName};
 use crate::judge::{Case, Grant};
 use crate::report::Journal;
-use crate::units::Time;
+use quantities::Time;
 use entries::Entry;
 use run::now;
 use std::cell::{Cell, RefCell};
@@ -268,7 +269,7 @@ impl<C, U> Daemon<C, U> {
         let daemon = Rc::new(Daemon {
             stopper: Stopper::new(&parts.root),
             inner: RefCell::new(Inner {
-                cpu_controller: crate::cgroup::has_cpu_controller(&parts.root),
+                cpu_controller: cgroup::has_cpu_controller(&parts.root),
                 tree: Tree::new(
                     &parts.root,
                     &places::slices(&parts.config.hub),

@@ -5,7 +5,7 @@ use super::unlogged::{MOST_TOLD, TELL_AGAIN};
 use crate::act::CpuControl;
 use crate::egress::names::{Asked, DeniedBy};
 use crate::hub::Units;
-use crate::units::Time;
+use quantities::Time;
 use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {

@@ -9,7 +9,7 @@ use super::{Daemon, Inner, now};
 use crate::act::{CpuControl, Undo};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Time;
+use quantities::Time;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;

@@ -8,10 +8,10 @@
 use super::Inner;
 use super::entries::{Entry, unit_of};
 use super::state::Record;
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::hub::{Control, HubUser, Server, Spawner};
 use crate::judge::Verdict;
-use crate::units::Time;
+use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The slice that holds the users' own.

@@ -1,7 +1,8 @@
 //! Where this hub's servers may be, and which names there are worth a question.
 
 use super::outside::{USER_SLICE, uid_of};
-use crate::cgroup::{CgroupPath, Interest};
+use cgroup::Interest;
+use quantities::CgroupPath;
 use crate::config::Hub;
 use crate::hub::{ContainerCgroup, Control};
 

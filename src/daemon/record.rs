@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::judge::Rung;
 use crate::record::{Recorder, Sighting};
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Time;
+use quantities::Time;
 use std::path::Path;
 
 /// What the daemon keeps for records.

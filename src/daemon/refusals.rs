@@ -4,11 +4,11 @@ use super::entries::{Entry, Guarded};
 use super::unlogged::{Refusals, TELL_AGAIN};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::egress::{Refusal, RefusedBy};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Journal, Kind, Level};
-use crate::units::{Mode, Time};
+use quantities::{Mode, Time};
 use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {

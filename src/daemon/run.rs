@@ -2,10 +2,10 @@
 
 use super::{Daemon, DaemonError, Parts};
 use crate::act::CpuControl;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::{Mode, Time};
+use quantities::{Mode, Time};
 use nix::time::{ClockId, clock_gettime};
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -6,9 +6,9 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::judge::{Policy, Rung, share_out};
-use crate::units::{Cores, Time};
+use quantities::{Cores, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -7,11 +7,11 @@
 mod earlier;
 
 use crate::act::Undo;
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
 use crate::hub::{Account, Server};
 use crate::judge::{Case, Grant};
-use crate::units::{Mode, Time};
+use quantities::{Mode, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -7,13 +7,13 @@
 use super::entries::Guarded;
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::config::StopBy;
 use crate::hub::api::Api;
 use crate::hub::{Listed, Units};
 use crate::judge::Rung;
 use crate::report::Entry as Told;
-use crate::units::{Mode, Time};
+use quantities::{Mode, Time};
 use std::time::Duration;
 
 /// The hub is given so long; then it is done without.

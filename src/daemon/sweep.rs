@@ -3,10 +3,11 @@
 use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::cgroup::{CgroupId, stat::CpuMax};
+use cgroup::stat::CpuMax;
+use quantities::CgroupId;
 use crate::hub::Units;
 use crate::judge::{Event, Verdict, Warning, step};
-use crate::units::{Cores, Time};
+use quantities::{Cores, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -117,7 +118,7 @@ fn sample(
     guarded: &mut Guarded,
     now: Time,
     contended: bool,
-) -> Result<Option<Verdict>, crate::cgroup::CgroupError> {
+) -> Result<Option<Verdict>, cgroup::CgroupError> {
     let Some(reader) = &guarded.reader else {
         return Ok(None);
     };

@@ -3,7 +3,7 @@
 use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
 use std::rc::Rc;

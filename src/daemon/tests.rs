@@ -12,7 +12,7 @@ use crate::hub::{Account, UnitFacts, Units};
 use crate::judge::{Controls, Rung};
 use crate::report::Entry as Told;
 use crate::sd_bus::SdBusError;
-use crate::units::{CoreSeconds, Cores, Mode};
+use quantities::{CoreSeconds, Cores, Mode};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};

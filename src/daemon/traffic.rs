@@ -8,7 +8,7 @@
 use super::Inner;
 use super::entries::Entry;
 use crate::egress::Traffic as Counted;
-use crate::units::Time;
+use quantities::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@
 //! the next line, after an hour, or when the sender ends.
 
 use crate::egress::Refusal;
-use crate::units::Time;
+use quantities::Time;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

@@ -331,7 +331,7 @@ mod tests {
             .lines()
             .find_map(|line| line.strip_prefix("0::/"))
             .unwrap();
-        let root = crate::cgroup::find_root().unwrap();
+        let root = cgroup::find_root().unwrap();
         let here = std::fs::metadata(root.join(here)).unwrap();
         assert_eq!(owner.cgroup, Some(CgroupId(here.ino())));
     }

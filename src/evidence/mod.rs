@@ -33,7 +33,7 @@ pub mod stratum;
 
 pub use modes::Modes;
 
-use crate::units::Time;
+use quantities::Time;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -346,59 +346,6 @@ impl fmt::Display for Evidence {
         match self.pid {
             Evidence::NO_PROCESS => self.fact.fmt(f),
             pid => write!(f, "process {pid}: {}", self.fact),
-        }
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use std::os::unix::fs::MetadataExt;
-    use std::path::PathBuf;
-    use std::process::{Command, Stdio};
-
-    /// A cgroup of a test's own, with programs in it; removed in the end.
-    pub(crate) struct Bed {
-        pub directory: PathBuf,
-        pub id: u64,
-    }
-
-    /// What the kernel gave. `None`, and said so, where it refuses; with `CI` set and as root it must
-    /// not.
-    pub(crate) fn allowed<T, E: std::fmt::Display>(given: Result<T, E>) -> Option<T> {
-        given
-            .map_err(|error| {
-                eprintln!("NOT TESTED, since this kernel does not allow it: {error}");
-                assert!(std::env::var_os("CI").is_none() || !nix::unistd::geteuid().is_root());
-            })
-            .ok()
-    }
-
-    impl Bed {
-        /// `None`, and said so, where there may be none.
-        pub(crate) fn new() -> Option<Bed> {
-            let root = crate::cgroup::find_root().unwrap_or_default();
-            let directory = allowed(crate::leftovers::make_cgroup(&root))?;
-            let id = std::fs::metadata(&directory).unwrap().ino();
-            Some(Bed { directory, id })
-        }
-
-        /// Bash, in there from its first instruction on.
-        pub(crate) fn command(&self, script: &str) -> Command {
-            let enter = format!("echo $$ > {}/cgroup.procs\n", self.directory.display());
-            let mut bash = Command::new("bash");
-            bash.arg("-c").arg(enter + script).stdin(Stdio::null());
-            bash
-        }
-
-        pub(crate) fn run(&self, script: &str) {
-            let status = self.command(script).status().unwrap();
-            assert!(status.success(), "{script}: {status}");
-        }
-    }
-
-    impl Drop for Bed {
-        fn drop(&mut self) {
-            crate::leftovers::remove_cgroup(&self.directory);
         }
     }
 }

@@ -209,7 +209,7 @@ fn visit_forever(shared: &(Mutex<Where>, Condvar)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::tests::allowed;
+    use test_support::allowed;
 
     /// Where the kernel lets us (root, x86, type information); elsewhere it must say why not.
     #[test]

@@ -22,7 +22,7 @@ use super::rounding::{Nudge, Rounding};
 use super::starts::Starts;
 use super::stratum::Stratum;
 use super::{Evidence, Fact, Sense};
-use crate::units::Time;
+use quantities::Time;
 use blind::sighted;
 use into::Into;
 use std::collections::{BTreeMap, BTreeSet};
@@ -425,7 +425,7 @@ fn starts_or_connector(
         Ok(starts) => return (Some(starts), None),
         Err(refused) => refused,
     };
-    let connector = crate::cgroup::find_root()
+    let connector = cgroup::find_root()
         .map_err(|error| error.to_string())
         .and_then(|root| {
             let names = Names::new(ourselves.to_owned(), holders.clone());

@@ -132,7 +132,7 @@ impl AsFd for Starts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::tests::{Bed, allowed};
+    use test_support::{Bed, allowed};
 
     fn message(length: u32, name: &[u8], arguments: &[u8]) -> Vec<u8> {
         let mut bytes = 7u64.to_ne_bytes().to_vec();

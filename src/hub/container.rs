@@ -9,7 +9,7 @@
 
 use super::identify::{Identified, one_user, two};
 use super::{Control, Finding, HubDirectory, HubUser, Listed, Server, Spawner, UnitName, escapism};
-use crate::cgroup::CgroupPath;
+use quantities::CgroupPath;
 use crate::config::Hub;
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -28,7 +28,7 @@ pub use unix_user::{matches_unix_user, name_of};
 
 pub use crate::sd_bus::UnitName;
 
-use crate::units::Plain;
+use quantities::Plain;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

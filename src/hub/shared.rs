@@ -7,7 +7,7 @@
 
 use super::HubUser;
 use super::unix_user::name_of;
-use crate::cgroup::CgroupPath;
+use quantities::CgroupPath;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;

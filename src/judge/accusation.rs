@@ -6,7 +6,7 @@
 
 use super::{Policy, Reason, Rung, Stop};
 use crate::evidence::Strength;
-use crate::units::Time;
+use quantities::Time;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

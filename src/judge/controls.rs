@@ -1,7 +1,7 @@
 //! What a rung means in systemd's terms, given what stood there before.
 
 use super::{Policy, Rung};
-use crate::units::{Bytes, Cores};
+use quantities::{Bytes, Cores};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

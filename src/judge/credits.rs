@@ -5,7 +5,7 @@
 //! fills up in `size / baseline`.
 
 use super::Policy;
-use crate::units::{CoreSeconds, Cores, Time};
+use quantities::{CoreSeconds, Cores, Time};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

@@ -65,7 +65,7 @@ fn of_mining(evidence: &[Evidence], hot: Option<Duration>) -> Option<Strength> {
 mod tests {
     use super::*;
     use crate::evidence::Modes;
-    use crate::units::Time;
+    use quantities::Time;
     use proptest::prelude::*;
 
     fn at(seconds: u64, fact: Fact) -> Evidence {

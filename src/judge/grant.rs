@@ -1,7 +1,7 @@
 //! An admin's exception for one user.
 
 use super::Policy;
-use crate::units::{ClassName, CoreSeconds, Cores};
+use quantities::{ClassName, CoreSeconds, Cores};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 

@@ -2,7 +2,7 @@
 
 use super::{Accusation, Credits, Matter, Policy, Reason, Stop};
 use crate::evidence::Strength;
-use crate::units::{CoreSeconds, Time};
+use quantities::{CoreSeconds, Time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;

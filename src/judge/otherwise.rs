@@ -4,7 +4,7 @@
 use super::evidence::{HOT_FOR_CERTAIN, suspicion};
 use crate::evidence::stratum::Word;
 use crate::evidence::{CONSTANTS_NEEDED, Evidence, Fact, Sense, Strength};
-use crate::units::{Time, in_words};
+use quantities::{Time, in_words};
 use std::collections::BTreeSet;
 use std::time::Duration;
 

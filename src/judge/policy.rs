@@ -1,7 +1,7 @@
 //! What the judge goes by, as plain data.
 
 use super::Rung;
-use crate::units::{Bytes, CoreSeconds, Cores};
+use quantities::{Bytes, CoreSeconds, Cores};
 use std::time::Duration;
 
 /// Policy of one server: what its user may use.

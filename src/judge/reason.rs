@@ -2,7 +2,7 @@
 
 use super::Matter;
 use crate::evidence::Strength;
-use crate::units::{CoreSeconds, Cores, in_words};
+use quantities::{CoreSeconds, Cores, in_words};
 use std::fmt;
 use std::time::Duration;
 

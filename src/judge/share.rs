@@ -5,7 +5,7 @@
 //! is scarce is shared equally among those that want more. A place that wants nothing keeps a
 //! tenth, so that whoever comes back to it can make it known by using it up.
 
-use crate::units::Cores;
+use quantities::Cores;
 
 /// What a place keeps at least, as a part of what is shared out.
 const LEAST: f64 = 0.1;

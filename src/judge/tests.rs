@@ -4,7 +4,7 @@ mod anything;
 mod contention;
 
 use super::*;
-use crate::units::{CoreSeconds, Cores, Time};
+use quantities::{CoreSeconds, Cores, Time};
 use std::time::Duration;
 
 pub(super) fn policy() -> Policy {

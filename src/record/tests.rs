@@ -1,7 +1,7 @@
 use super::*;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::config::{Record, Size};
-use crate::units::Time;
+use quantities::Time;
 use proptest::prelude::*;
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! Writes records, and no more of them than allowed.
 
 use super::{Event, Header, RecordError, wire};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::config::Record;
-use crate::units::Time;
+use quantities::Time;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

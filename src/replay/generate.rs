@@ -8,7 +8,7 @@
 
 use super::random::Random;
 use super::server::Burst;
-use crate::units::{CoreSeconds, Cores, Time};
+use quantities::{CoreSeconds, Cores, Time};
 use std::time::Duration;
 
 /// What to make up.

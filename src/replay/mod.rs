@@ -17,7 +17,7 @@ pub use recorded::recorded;
 pub use server::{Burst, Held, Server};
 
 use crate::judge::Policy;
-use crate::units::Time;
+use quantities::Time;
 use std::time::Duration;
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::generate::Kind;
 use super::server::Server;
 use crate::judge::Policy;
-use crate::units::{CoreSeconds, Time};
+use quantities::{CoreSeconds, Time};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::Duration;

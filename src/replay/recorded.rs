@@ -8,7 +8,7 @@ use super::outcome::Outcome;
 use super::server::{Burst, Server};
 use crate::judge::Policy;
 use crate::record::{Event, Frame, Reader, RecordError};
-use crate::units::{CoreSeconds, Cores, Time};
+use quantities::{CoreSeconds, Cores, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! One server under simulation: it asks for work, gets what its rung allows, and is judged.
 
 use crate::judge::{Case, Event, Policy, Rung, step};
-use crate::units::{CoreSeconds, Cores, Time};
+use quantities::{CoreSeconds, Cores, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
 

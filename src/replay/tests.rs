@@ -2,7 +2,7 @@ use super::*;
 use crate::config::Config;
 use crate::judge::{Rung, TimeLimits};
 use crate::record::{Event, Header, Reader};
-use crate::units::{CoreSeconds, Cores};
+use quantities::{CoreSeconds, Cores};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;

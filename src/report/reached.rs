@@ -4,7 +4,7 @@ use super::refused::{not_logged, refused};
 use super::{Entry, Kind, Level, Story};
 use crate::egress::names::{Asked, DeniedBy};
 use crate::egress::{ClassName, Refusal};
-use crate::units::Mode;
+use quantities::Mode;
 
 impl Story<'_> {
     /// A connection was refused.

@@ -3,7 +3,7 @@
 use super::{Entry, Kind, Level};
 use crate::egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
 use crate::hub::{HubUser, Spawner};
-use crate::units::Mode;
+use quantities::Mode;
 
 /// What a user runs outside the server, known by its uid alone, was refused something.
 pub fn refused_outside(user: &HubUser, uid: u32, mode: Mode, refusal: &Refusal) -> Entry {

@@ -1,11 +1,11 @@
 //! The sentences of a server's story, so that `journalctl HUB_USER=alice` reads as one.
 
 use super::{Entry, Kind, Level};
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::{Server, Spawner};
 use crate::judge::{Controls, Matter, Reason, Rung, Verdict, Warning};
-use crate::units::{CoreSeconds, Cores, Mode, in_words};
+use quantities::{CoreSeconds, Cores, Mode, in_words};
 use std::collections::BTreeSet;
 
 /// What every entry on one server has in common.

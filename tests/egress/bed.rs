@@ -12,7 +12,7 @@ use std::{
     sync::Once,
 };
 
-use crate::leftovers;
+use test_support;
 use hubwarden::egress::{Admitted, CgroupId};
 use nix::{fcntl, libc, sys::stat::Mode as FileMode};
 
@@ -51,11 +51,11 @@ impl Netns {
         must_be_root();
         static OLD: Once = Once::new();
         OLD.call_once(|| {
-            for name in leftovers::left_in(Path::new("/run/netns"), NETNS) {
+            for name in test_support::left_in(Path::new("/run/netns"), NETNS) {
                 run("ip", &["netns", "delete", &name]);
             }
         });
-        let netns = Self(leftovers::name(NETNS));
+        let netns = Self(test_support::name(NETNS));
         run("ip", &["netns", "add", &netns.0]);
         netns.ip("link set lo up");
         netns
@@ -150,7 +150,7 @@ pub struct Slice(PathBuf);
 impl Slice {
     pub fn new() -> Self {
         must_be_root();
-        Self(leftovers::make_cgroup(&cgroup_root()).unwrap())
+        Self(test_support::make_cgroup(&cgroup_root()).unwrap())
     }
 
     pub fn id(&self) -> CgroupId {
@@ -167,7 +167,7 @@ impl Slice {
 
 impl Drop for Slice {
     fn drop(&mut self) {
-        leftovers::remove_cgroup(&self.0);
+        test_support::remove_cgroup(&self.0);
     }
 }
 

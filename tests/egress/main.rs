@@ -12,8 +12,6 @@ mod counters;
 mod flows;
 mod holding;
 mod kernel;
-#[path = "../leftovers/mod.rs"]
-mod leftovers;
 mod limits;
 mod listed;
 mod loopback;

@@ -1,7 +1,7 @@
 //! A cgroup of our own with processes in it that do not want to be looked at (`hostile.c`), or that
 //! start programs without end (`storm.c`).
 
-use crate::leftovers;
+use test_support;
 use hubwarden::evidence::program::TYPES;
 use hubwarden::evidence::senses::Senses;
 use serde_json::Value;
@@ -33,8 +33,8 @@ impl Bed {
             nix::unistd::geteuid().is_root(),
             "these tests make cgroups and read other users' processes: run as root"
         );
-        let root = hubwarden::cgroup::find_root().unwrap();
-        let directory = leftovers::make_cgroup(&root).unwrap();
+        let root = cgroup::find_root().unwrap();
+        let directory = test_support::make_cgroup(&root).unwrap();
         let files = tempfile::tempdir().unwrap();
         std::os::unix::fs::chown(files.path(), Some(NOBODY), None).unwrap();
         Bed {
@@ -79,7 +79,7 @@ impl Bed {
     /// CPU time that its processes have used.
     pub fn used(&self) -> Duration {
         let text = fs::read(self.directory.join("cpu.stat")).unwrap();
-        hubwarden::cgroup::stat::CpuStat::parse(&text)
+        cgroup::stat::CpuStat::parse(&text)
             .unwrap()
             .usage
     }
@@ -170,7 +170,7 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        leftovers::remove_cgroup(&self.directory);
+        test_support::remove_cgroup(&self.directory);
     }
 }
 

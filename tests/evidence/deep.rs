@@ -1,13 +1,13 @@
 //! Cgroups that a user made below the server's own: nested beyond `PATH_MAX`, and very many.
 
 use crate::bed::{Bed, comes, senses};
-use crate::leftovers;
+use test_support;
 use hubwarden::act::{Named, Stopper};
-use hubwarden::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use hubwarden::evidence::Fact;
 use hubwarden::evidence::process::Process;
 use hubwarden::evidence::senses::Suspect;
-use hubwarden::units::Time;
+use quantities::Time;
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -107,7 +107,7 @@ fn a_miner_beyond_path_max_is_named_and_can_be_ended() {
     let pid = miner.process().pid();
     named_in(&[suspect(&bed, "alice")], &[(bed.id, pid)]);
 
-    let root = hubwarden::cgroup::find_root().unwrap();
+    let root = cgroup::find_root().unwrap();
     let path = CgroupPath::new(bed.directory.strip_prefix(&root).unwrap().to_str().unwrap());
     let started = miner.process().started().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -120,7 +120,7 @@ fn a_miner_beyond_path_max_is_named_and_can_be_ended() {
     assert_eq!(ended.unwrap(), 1);
     assert!(!miner.0.wait().unwrap().success());
     drop(miner);
-    leftovers::remove_cgroup(&bed.directory);
+    test_support::remove_cgroup(&bed.directory);
     assert!(!bed.directory.exists());
 }
 

@@ -4,7 +4,7 @@ use crate::bed::{Bed, senses_on};
 use hubwarden::evidence::Fact;
 use hubwarden::evidence::program;
 use hubwarden::evidence::senses::{Blind, Suspect};
-use hubwarden::units::Time;
+use quantities::Time;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -7,7 +7,7 @@ use hubwarden::evidence::Fact;
 use hubwarden::evidence::helpers::Owner;
 use hubwarden::evidence::process::Process;
 use hubwarden::evidence::senses::Suspect;
-use hubwarden::units::Time;
+use quantities::Time;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,8 +10,6 @@ mod bed;
 mod deep;
 mod degraded;
 mod held;
-#[path = "../leftovers/mod.rs"]
-mod leftovers;
 mod planted;
 mod storm;
 mod stratum;
@@ -24,7 +22,7 @@ use hubwarden::evidence::insight::{self, Insight, Programs, Reader};
 use hubwarden::evidence::process::Process;
 use hubwarden::evidence::senses::Suspect;
 use hubwarden::evidence::{Fact, binary};
-use hubwarden::units::{Plain, Time};
+use quantities::{Plain, Time};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -73,8 +71,8 @@ fn look_until(bed: &Bed, rounds: u64, is_found: impl Fn(&[Fact]) -> bool) -> Vec
 
 #[test]
 fn what_a_killed_run_left_is_removed_and_nothing_of_whoever_is_alive() {
-    let root = hubwarden::cgroup::find_root().unwrap();
-    let [killed, alive] = [leftovers::make_cgroup(&root), leftovers::make_cgroup(&root)];
+    let root = cgroup::find_root().unwrap();
+    let [killed, alive] = [test_support::make_cgroup(&root), test_support::make_cgroup(&root)];
     let (killed, alive) = (killed.unwrap(), alive.unwrap());
     // The same as if a process that has ended had made it.
     let mut other = std::process::Command::new("true").spawn().unwrap();
@@ -102,11 +100,11 @@ fn what_a_killed_run_left_is_removed_and_nothing_of_whoever_is_alive() {
     )
     .unwrap()
     .is_empty()));
-    leftovers::remove_left_cgroups(&root);
+    test_support::remove_left_cgroups(&root);
     let spared = [&killed, &alive, &others[0], &others[1]];
     let are_spared = spared.map(|one| one.exists());
     for one in spared {
-        leftovers::remove_cgroup(one);
+        test_support::remove_cgroup(one);
     }
     assert!(!left.exists() && !inside.wait().unwrap().success());
     assert_eq!(are_spared, [true; 4]);

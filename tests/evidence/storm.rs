@@ -9,7 +9,7 @@ use hubwarden::evidence::process::Process;
 use hubwarden::evidence::senses::Suspect;
 use hubwarden::evidence::starts::Starts;
 use hubwarden::evidence::{Fact, program};
-use hubwarden::units::Time;
+use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -129,11 +129,11 @@ fn nonsense_in_a_file_is_named_with_what_was_expected() {
 /// told as what it is. Needs root.
 #[test]
 fn a_real_cgroup_takes_a_quota_or_says_that_it_has_no_controller() {
-    let Ok(root) = crate::cgroup::find_root() else {
+    let Ok(root) = cgroup::find_root() else {
         println!("skipped: no cgroup v2 is mounted here");
         return;
     };
-    let directory = match crate::leftovers::make_cgroup(&root) {
+    let directory = match test_support::make_cgroup(&root) {
         Ok(directory) => directory,
         Err(error) => {
             println!("skipped: {}: {error}", root.display());

@@ -1,7 +1,7 @@
 //! Records of changes: what stands is told apart by what was ever set.
 
 use super::*;
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::hub::UnitName;
 use proptest::prelude::*;
 

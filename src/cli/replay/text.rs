@@ -5,7 +5,7 @@ use crate::cli::dates;
 use crate::cli::table::Table;
 use crate::judge::Policy;
 use crate::replay::Throttled;
-use crate::units::{CoreSeconds, Plain, Time, in_words};
+use quantities::{CoreSeconds, Plain, Time, in_words};
 use std::fmt::Write;
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use crate::cli::explain::groups_of;
 use crate::cli::status::{limit, mining, share};
 use crate::cli::table::Table;
 use crate::control::{NodeStatus, ProcessGroup, ServerStatus};
-use crate::units::Plain;
+use quantities::Plain;
 use clap::ValueEnum;
 use ratatui::widgets::TableState;
 use std::fmt::Write;

@@ -2,7 +2,7 @@
 
 use crate::evidence::senses::Behind;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::{Plain, Time};
+use quantities::{Plain, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn line(user: &str, behind: Behind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::walk::Seen;
+    use cgroup::walk::Seen;
 
     #[test]
     fn a_user_with_too_many_cgroups_is_named_once_an_hour_in_the_journal_alone() {

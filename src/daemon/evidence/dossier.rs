@@ -3,7 +3,7 @@
 use crate::evidence::process::Process;
 use crate::evidence::{Evidence, Fact, Strength};
 use crate::judge::{Matter, evidence_of, suspicion};
-use crate::units::Time;
+use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

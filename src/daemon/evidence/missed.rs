@@ -2,7 +2,7 @@
 
 use crate::evidence::connector::Missed;
 use crate::report::{Entry as Told, Kind, Level};
-use crate::units::Time;
+use quantities::Time;
 use std::time::Duration;
 
 /// The journal is told once, and while it goes on again after this.

@@ -1,7 +1,7 @@
 //! The senses' own thread: where it is sent, how it is, and what of it does not work.
 
 use super::{Dossier, behind, missed};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::evidence::Sense;
 use crate::evidence::connector::Missed;
 use crate::evidence::helpers::{Holders, Owner};
@@ -9,7 +9,7 @@ use crate::evidence::senses::{Behind, Blind, Found, Held, Senses, Settings, Susp
 use crate::heartbeats::{Heartbeats, Pulse};
 use crate::judge::Matter;
 use crate::report::{Entry as Told, Journal, Kind, Level};
-use crate::units::{Plain, Time};
+use quantities::{Plain, Time};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};

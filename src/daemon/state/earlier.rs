@@ -1,7 +1,7 @@
 //! What version 0.1.0 kept in the state file: an upgrade takes over what that one changed.
 
 use crate::act::{Owner, Undo, undo::Start};
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::hub::{Server, UnitName};
 use crate::judge::Controls;
 use serde::Deserialize;

@@ -3,7 +3,7 @@
 use super::names::ReadNames;
 use super::wire::{Message, Socket};
 use super::{Matched, Missed, Reading};
-use crate::cgroup::walk;
+use cgroup::walk;
 use crate::evidence::helpers::Owner;
 use crate::evidence::process::Process;
 use crate::evidence::senses::{MOST_PROCESSES, owner};

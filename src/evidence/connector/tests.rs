@@ -3,7 +3,7 @@ use super::wire::{Message, request};
 use super::*;
 use crate::evidence::exec::Exec;
 use crate::evidence::process::Process;
-use crate::evidence::tests::{Bed, allowed};
+use test_support::{Bed, allowed};
 use std::time::Duration;
 
 /// Reads at once, in the calling thread: these processes hold nobody, and this is no hubwarden that could
@@ -45,7 +45,7 @@ impl ReadNames for AtOnce {
 
 /// `None`, and said so, where the kernel does not tell us.
 fn connector() -> Option<Connector> {
-    let root = crate::cgroup::find_root().unwrap_or_default();
+    let root = cgroup::find_root().unwrap_or_default();
     allowed(Connector::start(&root, AtOnce::new()))
 }
 
@@ -180,7 +180,7 @@ fn a_miner_whose_start_was_thrown_away_is_found_by_looking_again() {
     std::thread::sleep(Duration::from_millis(200));
     let (tell, told) = sync_channel(MOST_WAITING);
     let shared = Arc::new(Shared {
-        root: crate::cgroup::find_root().unwrap(),
+        root: cgroup::find_root().unwrap(),
         guarded: Default::default(),
         counts: Default::default(),
         owners: Default::default(),

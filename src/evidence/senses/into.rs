@@ -7,7 +7,7 @@ use crate::evidence::exec::{self, Exec};
 use crate::evidence::helpers::{self, Helpers, Holders, Owner, ServeError};
 use crate::evidence::process::Process;
 use crate::evidence::{Evidence, Fact, Sense};
-use crate::units::Time;
+use quantities::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;

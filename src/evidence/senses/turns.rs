@@ -1,9 +1,9 @@
 //! Whose turn it is to be looked into: each user has a share of a round, and each process of a server
 //! its own turn.
 
-use crate::cgroup::walk::{Budget, Seen, Walk};
+use cgroup::walk::{Budget, Seen, Walk};
 use crate::evidence::process::Process;
-use crate::units::Time;
+use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use super::Found;
 use crate::evidence::rounding::Counted;
 use crate::evidence::{Evidence, Modes, Strength};
-use crate::units::Time;
+use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Which cgroup an id belongs to, and what its path says of who runs there.
 
-use crate::cgroup::{CgroupId, CgroupPath};
+use quantities::{CgroupId, CgroupPath};
 use crate::config::Hub;
 use crate::hub::ContainerCgroup;
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! What the kernel says of the other end of a connection. Blocks: not for the loop's thread.
 
 use super::place;
-use crate::cgroup::CgroupPath;
+use quantities::CgroupPath;
 use crate::config::Hub;
 use crate::egress::{Error, OtherEnd, SocketOwner, Sockets, translated};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn who_accepts_is_seen_with_uid_and_cgroup() {
         let hub = Config::default().hub;
-        let root = crate::cgroup::find_root().unwrap();
+        let root = cgroup::find_root().unwrap();
         for at in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(at).unwrap();
             let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -3,7 +3,7 @@
 use super::place::{Place, place_of};
 use super::words::Words;
 use super::{blocking, containers, runs_as, service_of};
-use crate::cgroup::CgroupPath;
+use quantities::CgroupPath;
 use crate::config::Hub;
 use crate::http::Stranger;
 use crate::hub::Units;

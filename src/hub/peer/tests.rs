@@ -1,5 +1,5 @@
 use super::*;
-use crate::cgroup::CgroupPath;
+use quantities::CgroupPath;
 use crate::config::Config;
 use crate::http::fake::{Service, run};
 use crate::hub::Account;
@@ -205,7 +205,7 @@ fn this_process_is_a_stranger_where_no_configuration_names_it() {
         unreachable!()
     };
     let hub = hub("");
-    let root = crate::cgroup::find_root().unwrap();
+    let root = cgroup::find_root().unwrap();
     let admitted = run(async {
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", *port)).await;
         let connection = Connection::Tcp(stream.unwrap());

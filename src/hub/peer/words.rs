@@ -6,7 +6,7 @@ use super::seen::{ACCEPTS_WITHIN, Owner};
 use crate::config::Hub;
 use crate::http::Stranger;
 use crate::hub::{UnitName, name_of};
-use crate::units::Plain;
+use quantities::Plain;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 

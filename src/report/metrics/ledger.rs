@@ -6,7 +6,7 @@
 //! one cgroup keeps what a part of it had used, for as long as another part lives.
 
 use super::snapshot::{Durations, MetricsSnapshot, ServerMetrics, Tally};
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::judge::Rung;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use crate::egress::names::Tally as Answers;
 use crate::evidence::connector::Missed;
 use crate::judge::Rung;
-use crate::units::{CoreSeconds, Cores};
+use quantities::{CoreSeconds, Cores};
 use std::time::Duration;
 
 /// One number for every rung.

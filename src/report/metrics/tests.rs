@@ -1,9 +1,9 @@
 use super::*;
-use crate::cgroup::CgroupId;
+use quantities::CgroupId;
 use crate::config::{Listen, Metrics};
 use crate::evidence::connector::Missed;
 use crate::judge::Rung;
-use crate::units::{CoreSeconds, Cores};
+use quantities::{CoreSeconds, Cores};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

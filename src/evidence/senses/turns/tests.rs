@@ -1,5 +1,5 @@
 use super::*;
-use crate::evidence::tests::Bed;
+use test_support::Bed;
 use proptest::prelude::*;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ fn each_of_very_many_processes_has_its_turn() {
     let mut all = bed.command(&script).spawn().unwrap();
     let everybody = || -> BTreeSet<u32> {
         let budget = Budget::new(10, 10 * many, LONG);
-        let (found, all) = crate::cgroup::walk::processes(&bed.directory, budget);
+        let (found, all) = cgroup::walk::processes(&bed.directory, budget);
         assert!(all);
         found.into_iter().collect()
     };

@@ -3,6 +3,10 @@
 //! A name says by whom it was made: the pid namespace and the process. What somebody made who is alive,
 //! or whose numbers are not ours to tell, is left alone.
 
+mod bed;
+
+pub use bed::{Bed, allowed};
+
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use std::ffi::CString;
 use std::fs;

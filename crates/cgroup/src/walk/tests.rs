@@ -1,5 +1,5 @@
 use super::*;
-use crate::evidence::tests::Bed;
+use test_support::Bed;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 

@@ -1,8 +1,10 @@
-//! Quantities and names that cross the borders between wings, one type each, so that no bare number
+//! Quantities and names that cross the borders between crates, one type each, so that no bare number
 //! or text does.
 
+mod cgroup;
 mod class_name;
 
+pub use cgroup::{CgroupId, CgroupPath};
 pub use class_name::{ClassName, NotAClassName};
 
 use serde::{Deserialize, Serialize};
