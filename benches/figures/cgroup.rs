@@ -2,13 +2,13 @@
 
 use crate::bed::Bed;
 use crate::figure;
+use cgroup::Reader;
+use cgroup::stat::CpuStat;
+use cgroup::walk::{Budget, processes};
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 use cgroups_rs::fs::{Cgroup, Hierarchy, Subsystem};
-use cgroup::stat::CpuStat;
-use cgroup::walk::{Budget, processes};
-use cgroup::Reader;
 use quantities::CgroupPath;
 use std::hint::black_box;
 use std::io::Read;

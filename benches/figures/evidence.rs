@@ -5,15 +5,15 @@
 
 use crate::{daemon, figure};
 use aya::Btf;
-use hubwarden::evidence::program;
-use hubwarden::evidence::rounding::Rounding;
-use hubwarden::evidence::senses::{self, Senses, Suspect};
-use hubwarden::evidence::starts::Starts;
-use hubwarden::evidence::stratum::Stratum;
-use hubwarden::evidence::{connector, insight};
-use quantities::Time;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use quantities::Time;
+use sensors::program;
+use sensors::rounding::Rounding;
+use sensors::senses::{self, Senses, Suspect};
+use sensors::starts::Starts;
+use sensors::stratum::Stratum;
+use sensors::{connector, insight};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::{TcpListener, TcpStream};

@@ -7,12 +7,12 @@
 
 use super::{ActError, KernelControls, Owner, Undo};
 use cgroup::stat::CpuMax;
-use quantities::{CgroupId, CgroupPath};
-use crate::judge::Controls;
-use quantities::{Bytes, Cores};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use policy::Controls;
+use quantities::{Bytes, Cores};
+use quantities::{CgroupId, CgroupPath};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;

@@ -13,9 +13,9 @@ pub use stopper::{Named, Stopper};
 pub use systemd::SystemdCpu;
 pub use undo::{KernelControls, Undo, UndoError, UndoStore};
 
-use quantities::CgroupPath;
-use crate::judge::Controls;
 use crate::sd_bus::SdBusError;
+use policy::Controls;
+use quantities::CgroupPath;
 use std::future::Future;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Who owns a server's cgroup, and the dispatch to the driver that goes through that owner.
 
 use super::{ActError, CgroupCpu, CpuControl, KernelControls, SystemdCpu, Undo};
-use quantities::{CgroupId, CgroupPath};
 use crate::hub::{Control, Server, UnitName};
-use crate::judge::Controls;
+use policy::Controls;
+use quantities::{CgroupId, CgroupPath};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;

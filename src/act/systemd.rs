@@ -4,8 +4,8 @@
 use super::thaw::Thaw;
 use super::{ActError, Owner};
 use crate::hub::UnitName;
-use crate::judge::Controls;
 use crate::sd_bus::{SCOPE, SERVICE, SLICE, SdBus, UNIT};
+use policy::Controls;
 use quantities::{Bytes, Cores};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -12,7 +12,7 @@ pub use store::{Start, UndoError, UndoStore};
 
 use super::Owner;
 use super::cgroup::as_held;
-use crate::judge::Controls;
+use policy::Controls;
 use quantities::{Bytes, Cores};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

@@ -2,15 +2,15 @@
 
 use super::answer::{connect, say};
 use super::{Failure, runtime};
-use cgroup::{find_root, has_cpu_controller};
 use crate::config::{Config, ThrottleWhen};
 use crate::egress::names::Queueing;
 use crate::egress::{Class, Firewall, Nft, lies_in};
-use crate::evidence::helpers::Holders;
 use crate::hub::HubUser;
+use cgroup::{find_root, has_cpu_controller};
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 use nix::unistd::Group;
+use sensors::helpers::Holders;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;

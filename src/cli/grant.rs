@@ -4,8 +4,8 @@ use super::Failure;
 use super::answer::{ask, order, show};
 use crate::config::{parse_amount, parse_duration};
 use crate::control::{GrantOrder, GrantStatus};
-use quantities::Plain;
 use clap::Args;
+use quantities::Plain;
 use std::time::Duration;
 
 /// What to grant, to whom, for how long and why.

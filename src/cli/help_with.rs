@@ -1,9 +1,9 @@
 //! `hubwarden help-with`: a process that hubwarden starts for what it could not wait for itself.
 
 use super::Failure;
-use crate::evidence::helpers;
-use crate::evidence::{connector, insight, senses};
 use crate::hub::shared;
+use sensors::helpers;
+use sensors::{connector, insight, senses};
 use std::path::Path;
 
 pub(super) fn help_with(work: &str) -> Result<(), Failure> {

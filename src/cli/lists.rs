@@ -5,8 +5,8 @@ use super::table::Table;
 use super::{Failure, dates, runtime};
 use crate::control::{Client, ClientError};
 use crate::egress::lists::{List, ListName, Lists, parse};
-use quantities::Plain;
 use clap::Subcommand;
+use quantities::Plain;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 

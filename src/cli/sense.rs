@@ -2,14 +2,14 @@
 //! who want to know what hubwarden would see. Prints one JSON object a line.
 
 use super::Failure;
-use cgroup::stat::CpuStat;
 use crate::config::Config;
-use crate::evidence::connector::Missed;
-use crate::evidence::modes::Modes;
-use crate::evidence::senses::{Senses, Suspect};
-use crate::evidence::{Evidence, Fact};
-use crate::judge::suspicion;
+use cgroup::stat::CpuStat;
+use policy::finding::Modes;
+use policy::finding::{Evidence, Fact};
+use policy::suspicion;
 use quantities::{Cores, Time};
+use sensors::connector::Missed;
+use sensors::senses::{Senses, Suspect};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;

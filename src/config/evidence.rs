@@ -2,10 +2,10 @@
 
 use super::decode::{FromToml, Section};
 use super::limits::OrNone;
-use crate::evidence::Sense;
-use crate::evidence::senses::Settings;
-use crate::judge::{Consequences, Rung, Stop};
+use policy::finding::Sense;
+use policy::{Consequences, Rung, Stop};
 use quantities::Cores;
+use sensors::senses::Settings;
 use std::time::Duration;
 use toml::de::DeValue;
 

@@ -7,7 +7,7 @@
 use super::decode::{FromToml, Section, Show};
 use super::values::Share;
 use crate::egress::ClassName;
-use crate::judge::{Repeat, Rung, Sustained, TimeLimits};
+use policy::{Repeat, Rung, Sustained, TimeLimits};
 use quantities::{Bytes, CoreSeconds, Cores};
 use std::time::Duration;
 use toml::de::DeValue;

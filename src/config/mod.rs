@@ -26,9 +26,9 @@ pub use record::{Record, Size};
 pub use values::{Share, parse_amount, parse_duration};
 
 use crate::egress::{AbuseLimits, Class, ClassName, Policy};
-use quantities::{Cores, Mode};
 use decode::{Document, Section};
 use ipnet::IpNet;
+use quantities::{Cores, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 
 use super::decode::{FromToml, Show};
 use super::{Resolvers, ServiceName, Template};
-use quantities::{Bytes, CoreSeconds, Cores, Mode};
 use ipnet::IpNet;
+use quantities::{Bytes, CoreSeconds, Cores, Mode};
 use std::net::IpAddr;
 use std::time::Duration;
 use toml::de::DeValue;

@@ -7,12 +7,12 @@
 use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use quantities::CgroupId;
 use crate::egress::Attempts;
-use crate::evidence::senses::Found;
-use crate::evidence::{Evidence, Fact, scan};
 use crate::hub::Units;
+use policy::finding::{Evidence, Fact, scan};
+use quantities::CgroupId;
 use quantities::Time;
+use sensors::senses::Found;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

@@ -7,9 +7,9 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use quantities::CgroupId;
 use crate::hub::{Server, Spawner};
-use crate::judge::{Case, Policy};
+use policy::{Case, Policy};
+use quantities::CgroupId;
 use quantities::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;

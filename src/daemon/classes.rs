@@ -2,11 +2,11 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use quantities::CgroupId;
 use crate::config::Egress;
 use crate::egress::ClassName;
-use crate::evidence::Strength;
-use crate::judge::{Matter, Rung};
+use policy::finding::Strength;
+use policy::{Matter, Rung};
+use quantities::CgroupId;
 use quantities::Time;
 use std::collections::BTreeMap;
 

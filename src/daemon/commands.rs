@@ -3,11 +3,11 @@
 use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use quantities::CgroupId;
 use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
+use quantities::CgroupId;
 use quantities::{Cores, Mode, Time};
 use std::collections::BTreeMap;
 use std::rc::Rc;

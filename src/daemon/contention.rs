@@ -7,9 +7,9 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use cgroup::pressure;
 use crate::hub::HubUser;
-use crate::judge::Rung;
+use cgroup::pressure;
+use policy::Rung;
 
 /// Units whose waiting counts besides the servers': the hub and its proxy.
 const HUB_UNITS: [&str; 2] = ["jupyterhub.service", "traefik.service"];

@@ -4,8 +4,8 @@
 //! metrics, the journal and the look for abuse share one.
 
 use super::Inner;
-use quantities::CgroupId;
 use crate::egress::{Refused, Sent, Traffic};
+use quantities::CgroupId;
 use quantities::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -3,11 +3,11 @@
 use super::Inner;
 use super::entries::Entry;
 use super::resolvers::resolvers;
-use quantities::CgroupId;
 use crate::egress::lists::{List, Lists};
 use crate::egress::{Admitted, Error, Policy};
 use crate::hub::Server;
 use crate::report::{Entry as Told, Kind, Level};
+use quantities::CgroupId;
 use quantities::Mode;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;

@@ -3,10 +3,10 @@
 use super::entries::Entry;
 use super::{Daemon, Inner, now};
 use crate::act::{ActError, CpuControl, Owner, Stopper};
-use quantities::{CgroupId, CgroupPath};
 use crate::hub::Units;
-use crate::judge::{Controls, Event, Stop, step};
 use crate::report::{Entry as Told, Kind, Level, Story};
+use policy::{Controls, Event, Stop, step};
+use quantities::{CgroupId, CgroupPath};
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Ends a server that mines, all of it; its owner is told to forget it afterwards. The verdict

@@ -5,14 +5,14 @@ use super::state::Record;
 use super::stopping::Stopping;
 use super::unlogged::Refusals;
 use crate::act::{Owner, Undo};
-use cgroup::{Reader, stat::CpuStat};
-use quantities::{CgroupId, CgroupPath};
 use crate::egress::{Admitted, ClassName};
-use crate::evidence::helpers;
 use crate::hub::{Server, Spawner, UnitName};
-use crate::judge::{Case, Controls, Policy, Verdict};
 use crate::report::Story;
+use cgroup::{Reader, stat::CpuStat};
+use policy::{Case, Controls, Policy, Verdict};
+use quantities::{CgroupId, CgroupPath};
 use quantities::{Cores, Mode, Time};
+use sensors::helpers;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 

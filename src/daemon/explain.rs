@@ -2,11 +2,11 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use quantities::CgroupId;
 use crate::control::{Explanation, Sign};
-use crate::evidence::modes::LEAST_OF_EACH;
-use crate::evidence::{CONSTANTS_NEEDED, Strength, scan};
-use crate::judge::{HOT_FOR_CERTAIN, otherwise};
+use policy::finding::LEAST_OF_EACH;
+use policy::finding::{CONSTANTS_NEEDED, Strength, scan};
+use policy::{HOT_FOR_CERTAIN, otherwise};
+use quantities::CgroupId;
 use quantities::{Cores, Time, in_words};
 use std::collections::BTreeMap;
 

@@ -4,13 +4,13 @@
 use super::entries::{Entry, unit_of};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use quantities::{CgroupId, CgroupPath};
 use crate::hub::{
     ContainerCgroup, EngineError, Finding, Identified, UnitName, Units, container_facts, identify,
     identify_container,
 };
 use crate::report::{Entry as Told, Kind, Level};
 use crate::sd_bus::SdBusError;
+use quantities::{CgroupId, CgroupPath};
 use std::rc::Rc;
 
 /// So many containers are remembered as told of; then the telling begins anew.

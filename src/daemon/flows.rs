@@ -2,9 +2,9 @@
 
 use super::entries::Entry;
 use super::{Daemon, Inner};
-use quantities::CgroupId;
 use crate::control::{FlowList, FlowOrder, FlowStatus};
 use crate::egress::Flows;
+use quantities::CgroupId;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;

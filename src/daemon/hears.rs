@@ -5,12 +5,12 @@
 use super::entries::{Entry, unit_of};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use quantities::{CgroupId, CgroupPath};
-use crate::evidence::helpers::Holders;
 use crate::hub::api::{Api, ApiError, Told as Heard};
 use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
 use crate::report::{Entry as Told, Kind, Level};
+use quantities::{CgroupId, CgroupPath};
+use sensors::helpers::Holders;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;

@@ -3,8 +3,8 @@
 use super::Inner;
 use super::entries::{Entry, Guarded};
 use super::state::{Book, StateError};
-use quantities::CgroupId;
 use crate::report::{Entry as Told, Kind, Level};
+use quantities::CgroupId;
 use quantities::Mode;
 
 impl Inner {
@@ -59,7 +59,7 @@ impl Inner {
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 servers += 1;
-                held += usize::from(guarded.case.rung > crate::judge::Rung::Free);
+                held += usize::from(guarded.case.rung > policy::Rung::Free);
             }
         }
         let mode = if self.off {

@@ -6,12 +6,12 @@
 use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use quantities::CgroupId;
 use crate::control::{ProcessGroup, ServerProcesses};
-use crate::evidence::helpers::{Holders, Owner};
-use crate::evidence::insight::{Group, Groups, Insight, Place as Asked, Programs};
 use crate::heartbeats::{Heartbeats, Pulse};
 use crate::hub::Units;
+use quantities::CgroupId;
+use sensors::helpers::{Holders, Owner};
+use sensors::insight::{Group, Groups, Insight, Place as Asked, Programs};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -97,7 +97,7 @@ fn answer(questions: &Mutex<Receiver<Question>>, holders: &Holders, pulse: &Puls
 fn programs(
     holders: &Holders,
 ) -> impl FnMut(BTreeMap<Owner, Vec<u32>>) -> BTreeMap<Owner, Programs> + use<> {
-    let mut readers = super::readers::Readers::new(holders, crate::evidence::insight::WORK);
+    let mut readers = super::readers::Readers::new(holders, sensors::insight::WORK);
     move |processes| readers.read(processes)
 }
 
@@ -106,7 +106,7 @@ fn programs(
 fn programs(
     _: &Holders,
 ) -> impl FnMut(BTreeMap<Owner, Vec<u32>>) -> BTreeMap<Owner, Programs> + use<> {
-    let mut reader = crate::evidence::insight::Reader::default();
+    let mut reader = sensors::insight::Reader::default();
     move |processes| {
         let of = |(owner, pids): (Owner, Vec<u32>)| (owner, reader.programs(&pids));
         processes.into_iter().map(of).collect()
@@ -220,8 +220,8 @@ fn shown(group: Group) -> ProcessGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::binary::Kind;
     use quantities::Cores;
+    use sensors::binary::Kind;
 
     #[test]
     fn a_program_in_a_server_and_outside_it_is_one_line_and_what_is_left_comes_last() {

@@ -2,11 +2,11 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use cgroup::Gauges;
-use quantities::CgroupId;
 use crate::config::Config;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
 use crate::report::{Entry as Told, Kind, Level};
+use cgroup::Gauges;
+use quantities::CgroupId;
 use quantities::{Cores, Mode};
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

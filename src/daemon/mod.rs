@@ -64,8 +64,6 @@ pub use run::run;
 pub use state::{Book, StateError, Store};
 
 use crate::act::{Stopper, Undo, UndoStore};
-use cgroup::{CgroupError, Tree};
-use quantities::CgroupId;
 use crate::config::Config;
 use crate::control::Inbox;
 use crate::egress::lists::List;
@@ -74,10 +72,12 @@ use crate::egress::{Admitted, Firewall, Refusal, Repair};
 use crate::heartbeats::Heartbeats;
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName};
-use crate::judge::{Case, Grant};
 use crate::report::Journal;
-use quantities::Time;
+use cgroup::{CgroupError, Tree};
 use entries::Entry;
+use policy::{Case, Grant};
+use quantities::CgroupId;
+use quantities::Time;
 use run::now;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -265,7 +265,7 @@ impl<C, U> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
     fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
         let dns_queue = parts.config.egress.dns_queue;
-        let holders = crate::evidence::helpers::Holders::default();
+        let holders = sensors::helpers::Holders::default();
         let daemon = Rc::new(Daemon {
             stopper: Stopper::new(&parts.root),
             inner: RefCell::new(Inner {

@@ -8,10 +8,10 @@
 use super::Inner;
 use super::entries::{Entry, unit_of};
 use super::state::Record;
-use quantities::{CgroupId, CgroupPath};
 use crate::hub::{Control, HubUser, Server, Spawner};
-use crate::judge::Verdict;
+use policy::Verdict;
 use quantities::Time;
+use quantities::{CgroupId, CgroupPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The slice that holds the users' own.

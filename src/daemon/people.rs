@@ -6,7 +6,7 @@ use crate::act::CpuControl;
 use crate::config::{Limits, ThrottleWhen};
 use crate::egress::ClassName;
 use crate::hub::{Server, Units};
-use crate::judge::{Consequences, PlainLimits, Policy};
+use policy::{Consequences, PlainLimits, Policy};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 

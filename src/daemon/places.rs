@@ -1,10 +1,10 @@
 //! Where this hub's servers may be, and which names there are worth a question.
 
 use super::outside::{USER_SLICE, uid_of};
-use cgroup::Interest;
-use quantities::CgroupPath;
 use crate::config::Hub;
 use crate::hub::{ContainerCgroup, Control};
+use cgroup::Interest;
+use quantities::CgroupPath;
 
 /// Where Docker and root's Podman put containers when they make cgroups themselves.
 const CGROUPFS_PARENTS: [&str; 2] = ["docker", "libpod_parent"];

@@ -3,7 +3,7 @@
 
 use super::enforce::quota;
 use crate::act::{ActError, CpuControl, Owner, Undo};
-use crate::judge::Controls;
+use policy::Controls;
 
 /// Why something of ours may stand.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Reading users' processes when somebody asks: by a helper for each user, with a bound for all.
 
-use crate::evidence::helpers::{Helpers, Holders, OURSELVES, Owner, command};
+use sensors::helpers::{Helpers, Holders, OURSELVES, Owner, command};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;

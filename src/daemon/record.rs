@@ -3,9 +3,9 @@
 use super::Inner;
 use super::entries::Entry;
 use crate::config::Config;
-use crate::judge::Rung;
 use crate::record::{Recorder, Sighting};
 use crate::report::{Entry as Told, Kind, Level};
+use policy::Rung;
 use quantities::Time;
 use std::path::Path;
 

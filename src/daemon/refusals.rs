@@ -4,10 +4,10 @@ use super::entries::{Entry, Guarded};
 use super::unlogged::{Refusals, TELL_AGAIN};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use quantities::CgroupId;
 use crate::egress::{Refusal, RefusedBy};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Journal, Kind, Level};
+use quantities::CgroupId;
 use quantities::{Mode, Time};
 use std::rc::Rc;
 

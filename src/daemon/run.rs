@@ -2,11 +2,11 @@
 
 use super::{Daemon, DaemonError, Parts};
 use crate::act::CpuControl;
-use quantities::CgroupId;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
-use quantities::{Mode, Time};
 use nix::time::{ClockId, clock_gettime};
+use quantities::CgroupId;
+use quantities::{Mode, Time};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;

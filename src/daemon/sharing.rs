@@ -6,8 +6,8 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
+use policy::{Policy, Rung, share_out};
 use quantities::CgroupId;
-use crate::judge::{Policy, Rung, share_out};
 use quantities::{Cores, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;

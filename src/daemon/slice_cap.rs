@@ -8,11 +8,11 @@ use super::enforce::quota;
 use super::put_back::{PutBackError, settle_kernel};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
-use quantities::{CgroupId, CgroupPath};
 use crate::hub::{UnitName, Units};
-use crate::judge::Controls;
 use crate::report::{Entry as Told, Kind, Level};
+use policy::Controls;
 use quantities::Cores;
+use quantities::{CgroupId, CgroupPath};
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 

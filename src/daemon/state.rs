@@ -7,10 +7,10 @@
 mod earlier;
 
 use crate::act::Undo;
-use quantities::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
 use crate::hub::{Account, Server};
-use crate::judge::{Case, Grant};
+use policy::{Case, Grant};
+use quantities::{CgroupId, CgroupPath};
 use quantities::{Mode, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,12 +7,12 @@
 use super::entries::Guarded;
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
-use quantities::CgroupId;
 use crate::config::StopBy;
 use crate::hub::api::Api;
 use crate::hub::{Listed, Units};
-use crate::judge::Rung;
 use crate::report::Entry as Told;
+use policy::Rung;
+use quantities::CgroupId;
 use quantities::{Mode, Time};
 use std::time::Duration;
 

@@ -3,10 +3,10 @@
 use super::entries::{Entry, Guarded};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use cgroup::stat::CpuMax;
-use quantities::CgroupId;
 use crate::hub::Units;
-use crate::judge::{Event, Verdict, Warning, step};
+use cgroup::stat::CpuMax;
+use policy::{Event, Verdict, Warning, step};
+use quantities::CgroupId;
 use quantities::{Cores, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -3,9 +3,9 @@
 use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use quantities::CgroupId;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
+use quantities::CgroupId;
 use std::rc::Rc;
 use std::time::Duration;
 

@@ -9,9 +9,9 @@ use crate::egress::{
 };
 use crate::http::{Connection, Stranger};
 use crate::hub::{Account, UnitFacts, Units};
-use crate::judge::{Controls, Rung};
 use crate::report::Entry as Told;
 use crate::sd_bus::SdBusError;
+use policy::{Controls, Rung};
 use quantities::{CoreSeconds, Cores, Mode};
 use std::collections::BTreeSet;
 use std::path::Path;

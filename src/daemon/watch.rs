@@ -6,11 +6,11 @@ use super::places::{filter, slices, within};
 use super::state::Record;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use cgroup::{Change, Reader};
-use quantities::{CgroupId, CgroupPath};
 use crate::egress::ClassName;
 use crate::hub::{ContainerCgroup, Finding, Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
+use cgroup::{Change, Reader};
+use quantities::{CgroupId, CgroupPath};
 use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {

@@ -9,8 +9,8 @@
 
 use super::identify::{Identified, one_user, two};
 use super::{Control, Finding, HubDirectory, HubUser, Listed, Server, Spawner, UnitName, escapism};
-use quantities::CgroupPath;
 use crate::config::Hub;
+use quantities::CgroupPath;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;

@@ -1,8 +1,8 @@
 use super::*;
-use quantities::CgroupId;
 use crate::config::{Record, Size};
-use quantities::Time;
 use proptest::prelude::*;
+use quantities::CgroupId;
+use quantities::Time;
 use std::path::Path;
 
 const TICK: Duration = Duration::from_secs(5);

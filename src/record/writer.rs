@@ -1,8 +1,8 @@
 //! Writes records, and no more of them than allowed.
 
 use super::{Event, Header, RecordError, wire};
-use quantities::CgroupId;
 use crate::config::Record;
+use quantities::CgroupId;
 use quantities::Time;
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};

@@ -1,6 +1,6 @@
 //! Past or made-up days under another policy: who would have been throttled, when, for how long.
 //!
-//! Every server is a [`Server`] that asks for work and is judged by [`crate::judge::step`], the
+//! Every server is a [`Server`] that asks for work and is judged by [`policy::step`], the
 //! function that the daemon uses. What it may not use at once it uses later, so a throttled
 //! server's work is done and takes longer. Servers do not compete here: CPU that one would have
 //! used while it was throttled is counted as given back, whether or not another wanted it.
@@ -16,7 +16,7 @@ pub use outcome::{Outcome, Spinners, Throttled};
 pub use recorded::recorded;
 pub use server::{Burst, Held, Server};
 
-use crate::judge::Policy;
+use policy::Policy;
 use quantities::Time;
 use std::time::Duration;
 

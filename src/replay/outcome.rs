@@ -2,7 +2,7 @@
 
 use super::generate::Kind;
 use super::server::Server;
-use crate::judge::Policy;
+use policy::Policy;
 use quantities::{CoreSeconds, Time};
 use serde::Serialize;
 use std::collections::BTreeSet;

@@ -6,8 +6,8 @@
 
 use super::outcome::Outcome;
 use super::server::{Burst, Server};
-use crate::judge::Policy;
 use crate::record::{Event, Frame, Reader, RecordError};
+use policy::Policy;
 use quantities::{CoreSeconds, Cores, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;

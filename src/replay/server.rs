@@ -1,6 +1,6 @@
 //! One server under simulation: it asks for work, gets what its rung allows, and is judged.
 
-use crate::judge::{Case, Event, Policy, Rung, step};
+use policy::{Case, Event, Policy, Rung, step};
 use quantities::{CoreSeconds, Cores, Time};
 use std::collections::VecDeque;
 use std::time::Duration;

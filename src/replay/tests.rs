@@ -1,9 +1,9 @@
 use super::*;
 use crate::config::Config;
-use crate::judge::{Rung, TimeLimits};
 use crate::record::{Event, Header, Reader};
-use quantities::{CoreSeconds, Cores};
+use policy::{Rung, TimeLimits};
 use proptest::prelude::*;
+use quantities::{CoreSeconds, Cores};
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,10 +1,10 @@
 //! The sentences of a server's story, so that `journalctl HUB_USER=alice` reads as one.
 
 use super::{Entry, Kind, Level};
-use quantities::{CgroupId, CgroupPath};
-use crate::evidence::{Evidence, Fact, Strength};
 use crate::hub::{Server, Spawner};
-use crate::judge::{Controls, Matter, Reason, Rung, Verdict, Warning};
+use policy::finding::{Evidence, Fact, Strength};
+use policy::{Controls, Matter, Reason, Rung, Verdict, Warning};
+use quantities::{CgroupId, CgroupPath};
 use quantities::{CoreSeconds, Cores, Mode, in_words};
 use std::collections::BTreeSet;
 

@@ -12,9 +12,9 @@ use std::{
     sync::Once,
 };
 
-use test_support;
 use hubwarden::egress::{Admitted, CgroupId};
 use nix::{fcntl, libc, sys::stat::Mode as FileMode};
+use test_support;
 
 /// The node's address and the outside host's, on the link between their namespaces.
 pub const NODE4: &str = "192.0.2.1";

@@ -1,9 +1,8 @@
 //! A cgroup of our own with processes in it that do not want to be looked at (`hostile.c`), or that
 //! start programs without end (`storm.c`).
 
-use test_support;
-use hubwarden::evidence::program::TYPES;
-use hubwarden::evidence::senses::Senses;
+use sensors::program::TYPES;
+use sensors::senses::Senses;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
+use test_support;
 
 pub const NOBODY: u32 = 65534;
 
@@ -79,9 +79,7 @@ impl Bed {
     /// CPU time that its processes have used.
     pub fn used(&self) -> Duration {
         let text = fs::read(self.directory.join("cpu.stat")).unwrap();
-        cgroup::stat::CpuStat::parse(&text)
-            .unwrap()
-            .usage
+        cgroup::stat::CpuStat::parse(&text).unwrap().usage
     }
 
     fn run(&self, mut command: Command) -> Hostile {

@@ -1,20 +1,20 @@
 //! Cgroups that a user made below the server's own: nested beyond `PATH_MAX`, and very many.
 
 use crate::bed::{Bed, comes, senses};
-use test_support;
 use hubwarden::act::{Named, Stopper};
-use quantities::{CgroupId, CgroupPath};
-use hubwarden::evidence::Fact;
-use hubwarden::evidence::process::Process;
-use hubwarden::evidence::senses::Suspect;
+use policy::finding::Fact;
 use quantities::Time;
+use quantities::{CgroupId, CgroupPath};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use sensors::process::Process;
+use sensors::senses::Suspect;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::Duration;
+use test_support;
 
 /// Rounds within which a busy process is looked into: one, and room for a machine that is too busy to
 /// let a round do its share.

@@ -1,10 +1,10 @@
 //! Kernels that refuse a sense: what is said of it, and that the others find a miner all the same.
 
 use crate::bed::{Bed, senses_on};
-use hubwarden::evidence::Fact;
-use hubwarden::evidence::program;
-use hubwarden::evidence::senses::{Blind, Suspect};
+use policy::finding::Fact;
 use quantities::Time;
+use sensors::program;
+use sensors::senses::{Blind, Suspect};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

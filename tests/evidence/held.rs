@@ -3,13 +3,13 @@
 
 use crate::QUICK;
 use crate::bed::{Bed, Hostile, comes, senses};
-use hubwarden::evidence::Fact;
-use hubwarden::evidence::helpers::Owner;
-use hubwarden::evidence::process::Process;
-use hubwarden::evidence::senses::Suspect;
-use quantities::Time;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use policy::finding::Fact;
+use quantities::Time;
+use sensors::helpers::Owner;
+use sensors::process::Process;
+use sensors::senses::Suspect;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};

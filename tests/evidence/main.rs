@@ -15,14 +15,15 @@ mod storm;
 mod stratum;
 
 use bed::Bed;
-use hubwarden::evidence::constants::Constants;
-use hubwarden::evidence::exec::Exec;
-use hubwarden::evidence::helpers::{self, Helper};
-use hubwarden::evidence::insight::{self, Insight, Programs, Reader};
-use hubwarden::evidence::process::Process;
-use hubwarden::evidence::senses::Suspect;
-use hubwarden::evidence::{Fact, binary};
+use policy::finding::Fact;
 use quantities::{Plain, Time};
+use sensors::binary;
+use sensors::constants::Constants;
+use sensors::exec::Exec;
+use sensors::helpers::{self, Helper};
+use sensors::insight::{self, Insight, Programs, Reader};
+use sensors::process::Process;
+use sensors::senses::Suspect;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -72,7 +73,10 @@ fn look_until(bed: &Bed, rounds: u64, is_found: impl Fn(&[Fact]) -> bool) -> Vec
 #[test]
 fn what_a_killed_run_left_is_removed_and_nothing_of_whoever_is_alive() {
     let root = cgroup::find_root().unwrap();
-    let [killed, alive] = [test_support::make_cgroup(&root), test_support::make_cgroup(&root)];
+    let [killed, alive] = [
+        test_support::make_cgroup(&root),
+        test_support::make_cgroup(&root),
+    ];
     let (killed, alive) = (killed.unwrap(), alive.unwrap());
     // The same as if a process that has ended had made it.
     let mut other = std::process::Command::new("true").spawn().unwrap();

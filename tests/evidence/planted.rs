@@ -2,8 +2,8 @@
 //! What it executes and its own user put there is.
 
 use crate::bed::{Bed, Hostile, NOBODY};
-use hubwarden::evidence::constants::Constants;
-use hubwarden::evidence::process::Process;
+use sensors::constants::Constants;
+use sensors::process::Process;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

@@ -5,11 +5,12 @@
 
 use crate::QUICK;
 use crate::bed::{Bed, Hostile, memory_kb, senses_on};
-use hubwarden::evidence::process::Process;
-use hubwarden::evidence::senses::Suspect;
-use hubwarden::evidence::starts::Starts;
-use hubwarden::evidence::{Fact, program};
+use policy::finding::Fact;
 use quantities::Time;
+use sensors::process::Process;
+use sensors::program;
+use sensors::senses::Suspect;
+use sensors::starts::Starts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

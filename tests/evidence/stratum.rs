@@ -3,7 +3,8 @@
 //! Two hosts of our own, a network namespace each; the guarded server is on one of them.
 
 use crate::bed::Bed;
-use hubwarden::evidence::stratum::{Heard, Stratum, Word};
+use policy::finding::Word;
+use sensors::stratum::{Heard, Stratum};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

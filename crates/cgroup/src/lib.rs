@@ -10,8 +10,8 @@ mod tree;
 pub mod walk;
 
 pub use gauges::Gauges;
-pub use reader::{Reader, Sample, pressure};
 use quantities::{CgroupId, CgroupPath};
+pub use reader::{Reader, Sample, pressure};
 pub use tree::{Change, Interest, Tree};
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,9 @@
 //! A cgroup with programs in it, for tests that need a kernel.
 
-#![allow(clippy::unwrap_used, reason = "a test's tool: it panics where a test would")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test's tool: it panics where a test would"
+)]
 
 use crate::{make_cgroup, remove_cgroup};
 use std::os::unix::fs::MetadataExt;

@@ -1,9 +1,9 @@
 //! Records of changes: what stands is told apart by what was ever set.
 
 use super::*;
-use quantities::{CgroupId, CgroupPath};
 use crate::hub::UnitName;
 use proptest::prelude::*;
+use quantities::{CgroupId, CgroupPath};
 
 fn unit(name: &str) -> Owner {
     Owner::Systemd(UnitName(name.to_owned()), None)

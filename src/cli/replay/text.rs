@@ -3,8 +3,8 @@
 use super::{Replay, Report};
 use crate::cli::dates;
 use crate::cli::table::Table;
-use crate::judge::Policy;
 use crate::replay::Throttled;
+use policy::Policy;
 use quantities::{CoreSeconds, Plain, Time, in_words};
 use std::fmt::Write;
 use std::time::Duration;

@@ -6,8 +6,8 @@ use crate::cli::explain::groups_of;
 use crate::cli::status::{limit, mining, share};
 use crate::cli::table::Table;
 use crate::control::{NodeStatus, ProcessGroup, ServerStatus};
-use quantities::Plain;
 use clap::ValueEnum;
+use quantities::Plain;
 use ratatui::widgets::TableState;
 use std::fmt::Write;
 

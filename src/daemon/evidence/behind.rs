@@ -1,8 +1,8 @@
 //! What is said of users who have so many cgroups or processes that these are not all found in time.
 
-use crate::evidence::senses::Behind;
 use crate::report::{Entry as Told, Kind, Level};
 use quantities::{Plain, Time};
+use sensors::senses::Behind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! What is known of one server: the evidence that counts, bounded, and for as long as it stands.
 
-use crate::evidence::process::Process;
-use crate::evidence::{Evidence, Fact, Strength};
-use crate::judge::{Matter, evidence_of, suspicion};
+use policy::finding::{Evidence, Strength};
+use policy::{Matter, evidence_of, suspicion};
 use quantities::Time;
+use sensors::process::Process;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -75,22 +75,10 @@ impl Dossier {
     }
 }
 
-impl Fact {
-    /// Whether it is a sign that mining or abuse goes on, and no mere name.
-    pub(in crate::daemon) fn accuses(&self) -> bool {
-        matches!(self, Fact::RandomRounding(_)) || self.strength() >= Strength::High
-    }
-
-    /// Whether it is a sign that mining goes on.
-    pub(in crate::daemon) fn is_of_mining(&self) -> bool {
-        self.accuses() && !self.is_of_network()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::Modes;
+    use policy::finding::{Fact, Modes};
 
     const NAMED: Fact = Fact::Named("xmrig");
 

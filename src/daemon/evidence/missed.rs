@@ -1,8 +1,8 @@
 //! What is said of programs that were started and could not be read.
 
-use crate::evidence::connector::Missed;
 use crate::report::{Entry as Told, Kind, Level};
 use quantities::Time;
+use sensors::connector::Missed;
 use std::time::Duration;
 
 /// The journal is told once, and while it goes on again after this.
@@ -60,7 +60,7 @@ impl Teller {
             in_words(missed).join("; ")
         );
         let told = Told::new(Kind::Trouble, Level::Notice, message);
-        Some(told.with("EVIDENCE", crate::evidence::Sense::Exec))
+        Some(told.with("EVIDENCE", policy::finding::Sense::Exec))
     }
 }
 

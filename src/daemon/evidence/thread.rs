@@ -1,16 +1,16 @@
 //! The senses' own thread: where it is sent, how it is, and what of it does not work.
 
 use super::{Dossier, behind, missed};
-use quantities::CgroupId;
-use crate::evidence::Sense;
-use crate::evidence::connector::Missed;
-use crate::evidence::helpers::{Holders, Owner};
-use crate::evidence::senses::{Behind, Blind, Found, Held, Senses, Settings, Suspect};
 use crate::heartbeats::{Heartbeats, Pulse};
-use crate::judge::Matter;
 use crate::report::{Entry as Told, Journal, Kind, Level};
+use policy::Matter;
+use policy::finding::Sense;
+use quantities::CgroupId;
 use quantities::{Plain, Time};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use sensors::connector::Missed;
+use sensors::helpers::{Holders, Owner};
+use sensors::senses::{Behind, Blind, Found, Held, Senses, Settings, Suspect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

@@ -1,9 +1,9 @@
 //! What version 0.1.0 kept in the state file: an upgrade takes over what that one changed.
 
 use crate::act::{Owner, Undo, undo::Start};
-use quantities::{CgroupId, CgroupPath};
 use crate::hub::{Server, UnitName};
-use crate::judge::Controls;
+use policy::Controls;
+use quantities::{CgroupId, CgroupPath};
 use serde::Deserialize;
 
 #[derive(Deserialize, Default)]

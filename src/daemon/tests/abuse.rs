@@ -4,8 +4,8 @@
 use super::outsiders::{judged, with_alice};
 use super::*;
 use crate::egress::{Attempts, Refused, Sent};
-use crate::evidence::senses::Found;
-use crate::evidence::{Evidence, Fact};
+use policy::finding::{Evidence, Fact};
+use sensors::senses::Found;
 
 impl Node {
     /// A tick with its look at the network, five seconds after the last.

@@ -1,7 +1,7 @@
 //! What people are told who ask why, and what runs.
 
 use super::*;
-use crate::evidence::Fact;
+use policy::finding::Fact;
 
 /// A process that computes until it is dropped.
 struct Busy(std::process::Child);

@@ -1,7 +1,7 @@
 //! Classes that stand in for a user's own: under evidence, and when the day's bytes are had.
 
 use super::*;
-use crate::evidence::Strength;
+use policy::finding::Strength;
 
 fn class_of(node: &Node, user: &str) -> Option<String> {
     let rules = node.firewall.rules();
@@ -55,9 +55,9 @@ fn accuse(node: &Node, daemon: &Running, user: &str, level: Strength) {
         if let Entry::Guarded(guarded) = entry
             && guarded.server.user.as_str() == user
         {
-            let of = crate::judge::Matter::Mining;
-            let event = crate::judge::Event::Evidence { level, of };
-            crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
+            let of = policy::Matter::Mining;
+            let event = policy::Event::Evidence { level, of };
+            policy::step(&mut guarded.case, &event, node.clock, &guarded.policy);
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::control::Command;
-use crate::evidence::senses::Found;
-use crate::evidence::{Evidence, Fact, Modes, stratum::Word};
-use crate::judge::Stop;
+use policy::Stop;
+use policy::finding::{Evidence, Fact, Modes, Word};
+use sensors::senses::Found;
 
 const MODES: Modes = Modes {
     down: 20,

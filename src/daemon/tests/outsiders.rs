@@ -201,10 +201,10 @@ fn accuse(node: &Node, daemon: &Running) {
         if let Entry::Guarded(guarded) = entry
             && guarded.lead.is_none()
         {
-            let level = crate::evidence::Strength::Certain;
-            let of = crate::judge::Matter::Mining;
-            let event = crate::judge::Event::Evidence { level, of };
-            crate::judge::step(&mut guarded.case, &event, node.clock, &guarded.policy);
+            let level = policy::finding::Strength::Certain;
+            let of = policy::Matter::Mining;
+            let event = policy::Event::Evidence { level, of };
+            policy::step(&mut guarded.case, &event, node.clock, &guarded.policy);
         }
     }
 }

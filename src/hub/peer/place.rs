@@ -1,8 +1,8 @@
 //! Which cgroup an id belongs to, and what its path says of who runs there.
 
-use quantities::{CgroupId, CgroupPath};
 use crate::config::Hub;
 use crate::hub::ContainerCgroup;
+use quantities::{CgroupId, CgroupPath};
 use std::collections::VecDeque;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::Path;

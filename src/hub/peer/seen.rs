@@ -1,9 +1,9 @@
 //! What the kernel says of the other end of a connection. Blocks: not for the loop's thread.
 
 use super::place;
-use quantities::CgroupPath;
 use crate::config::Hub;
 use crate::egress::{Error, OtherEnd, SocketOwner, Sockets, translated};
+use quantities::CgroupPath;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -3,10 +3,10 @@
 use super::place::{Place, place_of};
 use super::words::Words;
 use super::{blocking, containers, runs_as, service_of};
-use quantities::CgroupPath;
 use crate::config::Hub;
 use crate::http::Stranger;
 use crate::hub::Units;
+use quantities::CgroupPath;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;

@@ -1,9 +1,9 @@
 use super::*;
-use quantities::CgroupPath;
 use crate::config::Config;
 use crate::http::fake::{Service, run};
 use crate::hub::Account;
 use crate::sd_bus::SdBusError;
+use quantities::CgroupPath;
 use std::net::SocketAddr;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

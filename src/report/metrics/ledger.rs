@@ -6,8 +6,8 @@
 //! one cgroup keeps what a part of it had used, for as long as another part lives.
 
 use super::snapshot::{Durations, MetricsSnapshot, ServerMetrics, Tally};
+use policy::Rung;
 use quantities::CgroupId;
-use crate::judge::Rung;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

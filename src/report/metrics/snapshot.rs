@@ -1,9 +1,9 @@
 //! What is shown, as plain data.
 
 use crate::egress::names::Tally as Answers;
-use crate::evidence::connector::Missed;
-use crate::judge::Rung;
+use policy::Rung;
 use quantities::{CoreSeconds, Cores};
+use sensors::connector::Missed;
 use std::time::Duration;
 
 /// One number for every rung.

@@ -1,9 +1,9 @@
 use super::*;
-use quantities::CgroupId;
 use crate::config::{Listen, Metrics};
-use crate::evidence::connector::Missed;
-use crate::judge::Rung;
+use policy::Rung;
+use quantities::CgroupId;
 use quantities::{CoreSeconds, Cores};
+use sensors::connector::Missed;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -2,7 +2,7 @@
 
 use super::snapshot::{MetricsSnapshot, RUNGS, ServerMetrics};
 use crate::egress::names::Tally as Answers;
-use crate::judge::Rung;
+use policy::Rung;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeMetric,

@@ -7,13 +7,11 @@ mod scans;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hubwarden::{
-    egress::{
-        Attempts, Class, Firewall, Mode, Nft, Policy, Rate, Refusals, RefusedBy, ServerPort,
-        Service,
-    },
-    evidence::{Fact, scan},
+use hubwarden::egress::{
+    Attempts, Class, Firewall, Mode, Nft, Policy, Rate, Refusals, RefusedBy, ServerPort, Service,
 };
+
+use policy::finding::{Fact, scan};
 
 use crate::bed::{Agent, Link, Netns};
 use crate::bridges::{Bed, server};

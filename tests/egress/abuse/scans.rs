@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hubwarden::egress::{Firewall, Mode, Nft, People, Person, Place, Refused};
-use hubwarden::evidence::Fact;
+use policy::finding::Fact;
 
 use super::{PATIENCE, contained, facts, open_policy, scanned, seen, world};
 use crate::bed::{Agent, HOST4, HOST6, Link, Slice};

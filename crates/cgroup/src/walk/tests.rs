@@ -1,7 +1,7 @@
 use super::*;
-use test_support::Bed;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use test_support::Bed;
 
 const LONG: Duration = Duration::from_secs(60);
 /// As long as the kernel allows.

@@ -1,0 +1,456 @@
+//! The ladder: which rung a case stands on, and why it moves.
+
+use super::{Accusation, Credits, Matter, Policy, Reason, Stop};
+use crate::finding::Strength;
+use quantities::{CoreSeconds, Time};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// One step of the ladder, mildest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rung {
+    /// Only the limits that everybody has.
+    Free,
+    /// A low weight: yields to whoever else wants the CPU.
+    Deprioritised,
+    /// A quota at the baseline.
+    Throttled,
+    /// Stands still, and loses nothing.
+    Frozen,
+    /// Ended. The user may start a new one.
+    Stopped,
+}
+
+impl Rung {
+    /// All rungs, mildest first.
+    pub const ALL: [Rung; 5] = [
+        Rung::Free,
+        Rung::Deprioritised,
+        Rung::Throttled,
+        Rung::Frozen,
+        Rung::Stopped,
+    ];
+
+    /// The word used in the journal's `VERDICT`, in `status` and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rung::Free => "free",
+            Rung::Deprioritised => "deprioritised",
+            Rung::Throttled => "throttled",
+            Rung::Frozen => "frozen",
+            Rung::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A server's standing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// Its account.
+    pub credits: Credits,
+    /// Where it stands.
+    pub rung: Rung,
+    /// Since when, and whether it went up to get there; `None` before any verdict.
+    moved: Option<Move>,
+    /// When it was first seen.
+    started: Option<Time>,
+    /// Its last throttlings, newest first.
+    offences: [Option<Time>; OFFENCES],
+    /// It was told that its time ends.
+    warned: bool,
+    /// What evidence amounts to.
+    #[serde(default)]
+    accusation: Option<Accusation>,
+    /// Certain evidence went on for so long that what mines is ended.
+    #[serde(default)]
+    ends: bool,
+    /// How often others waited again soon after it was let up for their calm.
+    #[serde(default)]
+    relapses: u32,
+    /// Since when others have not waited, while it is held.
+    #[serde(default)]
+    calm_since: Option<Time>,
+}
+
+/// More than these within one window change nothing further.
+const OFFENCES: usize = 4;
+/// An uncontended node gives a throttled server its CPU back after this many minimum stays: the
+/// throttling itself relieves the others, so calm proves little at first. Each time that this
+/// turns out so, twice as many.
+const CALM: u32 = 4;
+/// But never sooner: the kernel's pressure is a mean over ten seconds (Documentation/accounting/
+/// psi.rst), and says little of the last few.
+const LEAST_CALM: Duration = Duration::from_secs(30);
+/// Doubled so often at most: sixteenfold, half an hour of the default minimum stay.
+const MOST_RELAPSES: u32 = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Move {
+    at: Time,
+    up: bool,
+}
+
+impl Case {
+    /// A server nobody has anything against.
+    pub fn new(policy: &Policy) -> Case {
+        Case {
+            credits: Credits::full(policy),
+            rung: Rung::Free,
+            moved: None,
+            started: None,
+            offences: [None; OFFENCES],
+            warned: false,
+            accusation: None,
+            ends: false,
+            relapses: 0,
+            calm_since: None,
+        }
+    }
+
+    /// A new server of a user whose earlier one ended on this case, so long ago: stopping and
+    /// starting again brings rest, and no new credits.
+    pub fn after_rest(earlier: &Case, rest: Duration, policy: &Policy) -> Case {
+        Case {
+            credits: earlier.credits.after_rest(rest, policy),
+            offences: earlier.offences,
+            // The next sample frees it if it has rested; till then it stands where it stood.
+            rung: earlier.rung.min(Rung::Throttled),
+            moved: earlier.moved,
+            relapses: earlier.relapses,
+            ..Case::new(policy)
+        }
+    }
+
+    /// The evidence of mining that stands against it.
+    pub fn accusation(&self, now: Time) -> Option<&Accusation> {
+        self.accusation.as_ref().filter(|one| one.stands(now))
+    }
+
+    /// Whether evidence of mining stands against it.
+    pub fn is_accused(&self, now: Time) -> bool {
+        self.accusation(now).is_some()
+    }
+
+    /// Whether its processes are not to be asked, but ended.
+    pub fn ends_as_miner(&self) -> bool {
+        self.rung == Rung::Stopped && self.ends
+    }
+
+    /// Whether it stands still so that the processes that mine can be ended.
+    pub fn waits_for_end_of_processes(&self, policy: &Policy) -> bool {
+        self.rung == Rung::Frozen && self.ends && policy.evidence.stop == Stop::Processes
+    }
+
+    /// Before verdicts are carried out that so far were only told: nothing stands still or is
+    /// ended for what was found while nobody acted. Evidence stands, and its delay begins now.
+    pub fn reopen(&mut self, now: Time) {
+        if let Some(accusation) = &mut self.accusation {
+            accusation.since = now;
+        }
+        self.ends = false;
+        self.rung = self.rung.min(Rung::Throttled);
+    }
+
+    /// How long the credits last at the present rate; `None` where they do not fall or are spent.
+    pub fn lasts(&self, policy: &Policy) -> Option<Duration> {
+        let falls = self.credits.rate.0 - policy.baseline.0;
+        if self.rung >= Rung::Throttled || falls <= 0.0 || policy.unlimited {
+            return None;
+        }
+        Duration::try_from_secs_f64(self.credits.left.0 / falls).ok()
+    }
+
+    /// When the last verdict was.
+    pub fn moved_at(&self) -> Option<Time> {
+        self.moved.map(|moved| moved.at)
+    }
+
+    /// How long it has stood on this rung.
+    fn stood(&self, now: Time) -> Duration {
+        self.moved
+            .map_or(Duration::ZERO, |moved| now.since(moved.at))
+    }
+
+    /// How long others must be calm before it is let up, though it has not rested.
+    fn calm(&self, policy: &Policy) -> Duration {
+        (CALM * policy.min_stay).max(LEAST_CALM) * 2u32.pow(self.relapses.min(MOST_RELAPSES))
+    }
+
+    /// Notes whether others wait: one reading without that is no calm.
+    fn note_calm(&mut self, contended: bool, now: Time) {
+        if contended || self.rung < Rung::Throttled {
+            self.calm_since = None;
+        } else {
+            self.calm_since.get_or_insert(now);
+        }
+    }
+
+    /// For how long others have not waited, without a break, while it is held.
+    fn was_calm(&self, now: Time) -> Duration {
+        self.calm_since.map_or(Duration::ZERO, |at| now.since(at))
+    }
+
+    /// Notes whether letting it up did others good: it is throttled again, for theirs.
+    fn relapse(&mut self, now: Time, policy: &Policy) {
+        let was_let_up =
+            self.rung == Rung::Deprioritised && self.moved.is_some_and(|moved| !moved.up);
+        if was_let_up && self.stood(now) < self.calm(policy) {
+            self.relapses = (self.relapses + 1).min(MOST_RELAPSES);
+        } else {
+            self.relapses = 0;
+        }
+    }
+
+    /// How much faster than its use its credits drain.
+    fn drain(&self, now: Time, policy: &Policy) -> f64 {
+        let Some(repeat) = policy.repeat else {
+            return 1.0;
+        };
+        let recent = |at: &&Time| now.since(**at) < repeat.window;
+        1.0 + repeat.faster * self.offences.iter().flatten().filter(recent).count() as f64
+    }
+}
+
+/// Something that happened to a server.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// Its counters were read.
+    Sampled {
+        /// CPU time used since its cgroup was made.
+        usage: Duration,
+        /// Other servers or the hub wait for the CPU.
+        contended: bool,
+    },
+    /// There is evidence of mining or of abuse of the network; the next sample's verdict goes by it.
+    Evidence {
+        /// What it amounts to, high or certain.
+        level: Strength,
+        /// What it is of.
+        of: Matter,
+    },
+    /// The processes that the evidence was of were ended.
+    ProcessesEnded {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// A decided change of rung.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Where it stood.
+    pub from: Rung,
+    /// Where it stands now.
+    pub to: Rung,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A server's time is about to end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Warning {
+    /// How long it still has: wall time, or CPU time at one core.
+    pub left: Duration,
+    /// What comes then.
+    pub then: Rung,
+}
+
+/// Books an event and says whether the case moves.
+pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Option<Verdict> {
+    let (usage, contended) = match *event {
+        Event::Sampled { usage, contended } => (usage, contended),
+        Event::Evidence { level, of } => {
+            case.accusation = Some(Accusation::again(case.accusation, (level, of), now, policy));
+            return None;
+        }
+        Event::ProcessesEnded { count } => return processes_ended(case, count, now),
+    };
+    // Nothing comes after that, whatever a unit that is about to end still does.
+    if case.rung == Rung::Stopped {
+        return None;
+    }
+    case.started.get_or_insert(now);
+    case.note_calm(contended, now);
+    let drain = case.drain(now, policy);
+    case.credits.book(usage, now, drain, policy);
+    let (due, reason) = due(case, usage, contended, now, policy);
+    case.ends = matches!(reason, Reason::EvidenceGoesOn { .. });
+    let urgent = due > case.rung && reason.is_urgent();
+    if due == case.rung || !(urgent || may_move(case, due, now, policy)) {
+        return None;
+    }
+    let verdict = Verdict {
+        from: case.rung,
+        to: due,
+        reason,
+    };
+    if due == Rung::Throttled && case.rung < due {
+        case.relapse(now, policy);
+        case.offences.rotate_right(1);
+        case.offences[0] = Some(now);
+    }
+    case.moved = Some(Move {
+        at: now,
+        up: due > case.rung,
+    });
+    case.rung = due;
+    Some(verdict)
+}
+
+/// What mined is gone, so what else the server does goes on; a rest is not asked of it.
+fn processes_ended(case: &mut Case, count: usize, now: Time) -> Option<Verdict> {
+    case.accusation = None;
+    case.ends = false;
+    let from = case.rung;
+    if from != Rung::Frozen {
+        return None;
+    }
+    case.rung = Rung::Throttled;
+    case.moved = Some(Move { at: now, up: false });
+    Some(Verdict {
+        from,
+        to: case.rung,
+        reason: Reason::ProcessesEnded { count },
+    })
+}
+
+impl Warning {
+    /// The warning that is due, once for each server.
+    pub fn due(case: &mut Case, usage: Duration, now: Time, policy: &Policy) -> Option<Warning> {
+        let time = &policy.time;
+        let left = time_left(case, usage, now, policy)?;
+        if case.warned || left > time.warn || left.is_zero() {
+            return None;
+        }
+        case.warned = true;
+        Some(Warning {
+            left,
+            then: time.then,
+        })
+    }
+}
+
+/// What is left of the shorter of the two time limits.
+fn time_left(case: &Case, usage: Duration, now: Time, policy: &Policy) -> Option<Duration> {
+    let ran = now.since(case.started.unwrap_or(now));
+    let wall = policy.time.wall.map(|limit| limit.saturating_sub(ran));
+    let cpu = policy.time.cpu.map(|CoreSeconds(limit)| {
+        Duration::try_from_secs_f64(limit)
+            .unwrap_or(Duration::MAX)
+            .saturating_sub(usage)
+    });
+    wall.into_iter().chain(cpu).min()
+}
+
+/// The rung that everything together calls for, and why.
+fn due(
+    case: &Case,
+    usage: Duration,
+    contended: bool,
+    now: Time,
+    policy: &Policy,
+) -> (Rung, Reason) {
+    let (by_load, reason) = due_by_load(case, contended, now, policy);
+    if time_left(case, usage, now, policy) == Some(Duration::ZERO) && policy.time.then > by_load {
+        return (policy.time.then, time_reason(usage, policy));
+    }
+    // Whom an admin gave unlimited CPU was looked at by a person.
+    if let Some(accusation) = case.accusation(now)
+        && !policy.unlimited
+        && let Some((rung, reason)) = accusation.calls_for(case.rung, now, policy)
+        && rung >= by_load
+    {
+        return (rung, reason);
+    }
+    (by_load, reason)
+}
+
+fn time_reason(usage: Duration, policy: &Policy) -> Reason {
+    match (policy.time.cpu, policy.time.wall) {
+        (Some(limit), _) if usage.as_secs_f64() >= limit.0 => Reason::CpuTimeSpent { limit },
+        (_, Some(limit)) => Reason::WallTimeSpent { limit },
+        (Some(limit), None) => Reason::CpuTimeSpent { limit },
+        (None, None) => Reason::DecidedBefore,
+    }
+}
+
+/// The rung that credits call for. Between the two thresholds a case stays where it is: that is
+/// the hysteresis.
+fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Rung, Reason) {
+    let Credits { left, rate, .. } = case.credits;
+    let size = policy.size;
+    let share = case.credits.share(policy);
+    let spent = || Reason::CreditsSpent {
+        size,
+        rate,
+        rest: case
+            .credits
+            .rest_until(policy.free_above, policy)
+            .max(policy.min_stay),
+    };
+    if policy.unlimited {
+        return (Rung::Free, Reason::Granted);
+    }
+    if case.rung >= Rung::Throttled && share < policy.free_above {
+        return due_while_held(case, now, policy, spent());
+    }
+    if left.0 <= 0.0 {
+        return if policy.contended_above.is_some() && !contended {
+            (Rung::Deprioritised, Reason::SpentUncontended { size })
+        } else {
+            (Rung::Throttled, spent())
+        };
+    }
+    if share >= policy.free_above {
+        (Rung::Free, Reason::Rested { left, size })
+    } else if share < policy.deprioritise_below {
+        (Rung::Deprioritised, Reason::CreditsLow { left, size, rate })
+    } else {
+        (case.rung, Reason::DecidedBefore)
+    }
+}
+
+/// What becomes of a server that is throttled or frozen and has not rested.
+fn due_while_held(case: &Case, now: Time, policy: &Policy, spent: Reason) -> (Rung, Reason) {
+    let stood = case.stood(now);
+    let sustained = policy.sustained;
+    match (case.rung, sustained.freeze_after) {
+        (Rung::Throttled, Some(after)) if stood >= after => {
+            (Rung::Frozen, Reason::Sustained { after })
+        }
+        (Rung::Throttled, _)
+            if policy.contended_above.is_some() && case.was_calm(now) >= case.calm(policy) =>
+        {
+            let size = policy.size;
+            (Rung::Deprioritised, Reason::SpentUncontended { size })
+        }
+        (Rung::Frozen, _) if stood >= sustained.freeze_for => {
+            let after = sustained.freeze_for;
+            let to = if sustained.stop {
+                Rung::Stopped
+            } else {
+                Rung::Throttled
+            };
+            (to, Reason::FrozenLongEnough { after })
+        }
+        (rung, _) => (rung, spent),
+    }
+}
+
+/// Going on in the same direction is always allowed, turning back only after the minimum stay.
+fn may_move(case: &Case, due: Rung, now: Time, policy: &Policy) -> bool {
+    match case.moved {
+        // Whom an admin helps should not have to wait.
+        _ if policy.unlimited => true,
+        Some(moved) if moved.up != (due > case.rung) => now.since(moved.at) >= policy.min_stay,
+        _ => true,
+    }
+}

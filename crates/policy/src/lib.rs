@@ -1,0 +1,34 @@
+//! Facts, time and policy in; verdicts out. No I/O, no clock, no async.
+//!
+//! [`step`] is the one function that the daemon, the tests and `replay` share. What it promises,
+//! and `tests.rs` checks for any sequence of events:
+//! - credits are never negative and never above their size;
+//! - two opposite verdicts are at least the minimum stay apart;
+//! - rest leads back to [`Rung::Free`];
+//! - the same events give the same verdicts.
+
+mod accusation;
+mod controls;
+mod credits;
+mod evidence;
+pub mod finding;
+mod grant;
+mod ladder;
+mod otherwise;
+mod policy;
+mod reason;
+mod share;
+
+pub use accusation::{Accusation, Matter};
+pub use controls::{Controls, wanted};
+pub use credits::Credits;
+pub use evidence::{HOT_FOR_CERTAIN, evidence_of, matter, suspicion};
+pub use grant::{Grant, GrantedCredits};
+pub use ladder::{Case, Event, Rung, Verdict, Warning, step};
+pub use otherwise::{Otherwise, otherwise};
+pub use policy::{Consequences, PlainLimits, Policy, Repeat, Stop, Sustained, TimeLimits};
+pub use reason::Reason;
+pub use share::share_out;
+
+#[cfg(test)]
+mod tests;

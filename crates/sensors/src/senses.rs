@@ -1,0 +1,449 @@
+//! The senses at work: a thread that looks at hot servers, and listens for what is rare in all.
+//!
+//! What a process could hold up is left to helpers ([`super::helpers`]); what is found goes to the daemon
+//! through a queue.
+
+mod blind;
+mod into;
+mod turns;
+mod windows;
+
+pub use blind::Blind;
+pub use into::{Held, WORK, help};
+pub use turns::Behind;
+pub(super) use turns::MOST_PROCESSES;
+
+use super::connector::{Connector, Missed, Names};
+use super::exec::Exec;
+use super::helpers::{Holders, OURSELVES, Owner};
+use super::process::Process;
+use super::program;
+use super::rounding::{Nudge, Rounding};
+use super::starts::Starts;
+use super::stratum::Stratum;
+use blind::sighted;
+use into::Into;
+use policy::finding::{Evidence, Fact, Sense};
+use quantities::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use turns::{Turns, share};
+use windows::Windows;
+
+/// Time for looking into processes in one round, of all users together; each has a share, and what did
+/// not fit comes in the next round.
+const MOST_TIME: Duration = Duration::from_millis(300);
+/// And before that for finding them.
+const FINDING_TIME: Duration = Duration::from_millis(200);
+/// Threads of one process that are asked for their CPU.
+const MOST_THREADS: usize = 256;
+
+/// What an admin sets of the senses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Those that are used.
+    pub senses: BTreeSet<Sense>,
+    /// How long samples of rounding modes are counted together.
+    pub window: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            senses: Sense::ALL.into_iter().collect(),
+            window: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A server to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspect {
+    /// Its cgroup's id.
+    pub id: u64,
+    /// Its cgroup's directory.
+    pub directory: PathBuf,
+    /// Who answers for it: what one user's servers cost is taken from that user's time.
+    pub user: String,
+}
+
+/// What was found about a suspect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Its cgroup's id.
+    pub id: u64,
+    /// What.
+    pub evidence: Evidence,
+}
+
+/// Processes of one user that did something: CPU time used since each was looked into, in clock ticks,
+/// its server and itself; most first.
+type Busy = Vec<(u64, u64, Process)>;
+
+/// All senses that work here.
+pub struct Senses {
+    settings: Settings,
+    rounding: Option<(Rounding, Nudge)>,
+    exec: Option<Exec>,
+    starts: Option<Starts>,
+    /// Stands in for `starts`.
+    connector: Option<Connector>,
+    stratum: Option<Stratum>,
+    guarded: BTreeMap<u64, PathBuf>,
+    /// The user of each server; one that is not in it is a user of its own.
+    owners: BTreeMap<u64, Owner>,
+    blind: Vec<Blind>,
+    windows: Windows,
+    turns: Turns,
+    /// The user who has the first turn in the next round: the first for whom there was no time.
+    first: String,
+    into: Into,
+}
+
+impl Senses {
+    /// Starts what works here; [`Senses::blind`] says what does not and why.
+    pub fn start() -> Senses {
+        Senses::start_on(Path::new(program::TYPES), Path::new(OURSELVES))
+    }
+
+    /// The same, where others read users' processes too.
+    pub fn start_beside(holders: &Holders) -> Senses {
+        Senses::start_with(Path::new(program::TYPES), Path::new(OURSELVES), holders)
+    }
+
+    /// The same, where this file describes the kernel's types, and this is our own program.
+    pub fn start_on(types: &Path, ourselves: &Path) -> Senses {
+        Senses::start_with(types, ourselves, &Holders::default())
+    }
+
+    fn start_with(types: &Path, ourselves: &Path, holders: &Holders) -> Senses {
+        let mut blind = Vec::new();
+        let types = program::types_in(types);
+        let with_types = || types.as_ref().map_err(ToString::to_string);
+        let said = |error: &dyn std::fmt::Display| error.to_string();
+        let rounding = with_types().and_then(|types| {
+            let nudge = Nudge::start().map_err(|error| format!("no thread: {error}"))?;
+            Ok((Rounding::load(types).map_err(|e| said(&e))?, nudge))
+        });
+        let starts = with_types().and_then(|types| Starts::load(types).map_err(|e| said(&e)));
+        let (starts, connector) = starts_or_connector(starts, &mut blind, ourselves, holders);
+        let stratum = Stratum::load().map_err(|error| said(&error));
+        let mut into = Into::new(ourselves.to_owned(), holders.clone());
+        sighted(Sense::Constants, into.try_out(), &mut blind);
+        Senses {
+            settings: Settings::default(),
+            rounding: sighted(Sense::Rounding, rounding, &mut blind),
+            exec: sighted(Sense::Exec, Exec::new().map_err(|e| said(&e)), &mut blind),
+            starts,
+            connector,
+            stratum: sighted(Sense::Stratum, stratum, &mut blind),
+            guarded: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            blind,
+            windows: Windows::default(),
+            turns: Turns::default(),
+            first: String::new(),
+            into,
+        }
+    }
+
+    /// Whether the threads that belong to these senses run; if not, senses started anew have them.
+    pub fn are_whole(&self) -> bool {
+        let nudge = self.rounding.as_ref().is_none_or(|(_, nudge)| nudge.runs());
+        nudge && self.connector.as_ref().is_none_or(Connector::runs)
+    }
+
+    /// What does not work here, or not for everybody.
+    pub fn blind(&self) -> &[Blind] {
+        &self.blind
+    }
+
+    /// Starts of programs that could not be read.
+    pub fn starts_missed(&self) -> Missed {
+        match (&self.starts, &self.connector) {
+            (Some(starts), _) => Missed {
+                too_fast: starts.missed(),
+                ..Missed::default()
+            },
+            (None, Some(connector)) => connector.missed(),
+            (None, None) => Missed::default(),
+        }
+    }
+
+    /// Users that hold whoever reads their processes, and why others cannot be read either.
+    pub fn held(&self) -> Held {
+        let mut held = self.into.held();
+        if let Some(connector) = &self.connector {
+            held.users.extend(connector.held());
+        }
+        held
+    }
+
+    /// Servers by user: what one server of a user's holds up is the loss of this user alone, and of
+    /// all the user's servers.
+    pub fn owned_by(&mut self, owners: BTreeMap<u64, Owner>) {
+        if let Some(connector) = &self.connector {
+            connector.owned_by(owners.clone());
+        }
+        self.owners = owners;
+    }
+
+    fn owner(&self, server: u64) -> Owner {
+        owner(&self.owners, server)
+    }
+
+    /// Uses just these settings from now on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+        // Whoever is not to be used any more is to let go.
+        let guarded = std::mem::take(&mut self.guarded);
+        self.guard(guarded);
+    }
+
+    /// Listens to just these servers, cgroup ids and directories, for what is rare: a miner's name
+    /// when it is started, stratum.
+    pub fn guard(&mut self, servers: BTreeMap<u64, PathBuf>) {
+        self.guarded = servers;
+        let nobody = BTreeMap::new();
+        let of = |sense| match self.settings.senses.contains(&sense) {
+            true => &self.guarded,
+            false => &nobody,
+        };
+        let mut trouble = Vec::new();
+        if let Some(starts) = &mut self.starts {
+            let ids = of(Sense::Exec).keys().copied().collect();
+            trouble.extend(starts.watch(&ids).err().map(|error| (Sense::Exec, error)));
+        }
+        if let Some(connector) = &self.connector {
+            connector.watch(of(Sense::Exec));
+        }
+        if let Some(stratum) = &mut self.stratum {
+            let watched = stratum.watch(of(Sense::Stratum));
+            trouble.extend(watched.err().map(|error| (Sense::Stratum, error)));
+        }
+        for (sense, error) in trouble {
+            let why = format!("not every server can be listened to: {error}");
+            if !self.blind.iter().any(|blind| blind.sense == sense) {
+                self.blind.push(Blind::new(sense, why));
+            }
+        }
+    }
+
+    /// Readable when [`Senses::listen`] has something to hear.
+    pub fn ears(&self) -> Vec<BorrowedFd<'_>> {
+        let starts = self.starts.iter().map(AsFd::as_fd);
+        let connector = self.connector.iter().map(AsFd::as_fd);
+        let stratum = self.stratum.iter().map(AsFd::as_fd);
+        let others = starts.chain(connector).chain(stratum);
+        others.chain(self.into.fds()).collect()
+    }
+
+    /// What the kernel told since the last time, and what was read since.
+    pub fn listen(&mut self, now: Time) -> Vec<Found> {
+        let mut found = self.into.turn(Instant::now(), now);
+        if let (Some(starts), Some(exec)) = (&mut self.starts, &self.exec) {
+            starts.read(|start| {
+                if let Some(pattern) = exec.started(start.name, start.arguments) {
+                    found.push(Found {
+                        id: start.cgroup,
+                        evidence: Evidence {
+                            fact: Fact::Named(pattern),
+                            pid: start.pid,
+                            at: now,
+                        },
+                    });
+                }
+            });
+        }
+        for matched in self.connector.iter().flat_map(Connector::read) {
+            let (fact, pid) = (Fact::Named(matched.pattern), matched.pid);
+            found.push(Found {
+                id: matched.cgroup,
+                evidence: Evidence { fact, pid, at: now },
+            });
+        }
+        for heard in self.stratum.iter_mut().flat_map(Stratum::read) {
+            let fact = Fact::Stratum {
+                word: heard.word,
+                port: heard.port,
+            };
+            let evidence = Evidence {
+                fact,
+                pid: Evidence::NO_PROCESS,
+                at: now,
+            };
+            found.push(Found {
+                id: heard.cgroup,
+                evidence,
+            });
+        }
+        found
+    }
+
+    /// Looks at these suspects once, to be called about once a second; with none, everything
+    /// rests.
+    pub fn look(&mut self, suspects: &[Suspect], now: Time) -> Vec<Found> {
+        let mut found = Vec::new();
+        let ids: BTreeSet<u64> = suspects.iter().map(|suspect| suspect.id).collect();
+        self.turns.begin(&ids);
+        self.windows.retain(&ids);
+        let users = self.in_turn(suspects);
+        let mut left_out = None;
+        let (cpus, busy) = self.find(&users, &mut left_out);
+        self.look_into(busy, now);
+        if let Some(user) = left_out {
+            self.first = user;
+        }
+        found.extend(self.into.turn(Instant::now() + MOST_TIME, now));
+        found.extend(self.into.late(&ids, now));
+        self.count(&ids, cpus, now, &mut found);
+        found
+    }
+
+    /// Suspects by user, in the order of this round.
+    fn in_turn<'a>(&self, suspects: &'a [Suspect]) -> Vec<(&'a str, Vec<&'a Suspect>)> {
+        let mut users: BTreeMap<&str, Vec<&Suspect>> = BTreeMap::new();
+        for suspect in suspects {
+            users.entry(&suspect.user).or_default().push(suspect);
+        }
+        let sooner = users.split_off(self.first.as_str());
+        sooner.into_iter().chain(users).collect()
+    }
+
+    /// The CPUs that busy processes are on, and the processes, with what each used since it was looked
+    /// into: by user, in the same order.
+    fn find(
+        &mut self,
+        users: &[(&str, Vec<&Suspect>)],
+        left_out: &mut Option<String>,
+    ) -> (Vec<usize>, Vec<Busy>) {
+        let mut cpus = Vec::new();
+        let mut all = Vec::new();
+        let end = Instant::now() + FINDING_TIME;
+        for (at, (user, suspects)) in users.iter().enumerate() {
+            if at > 0 && Instant::now() >= end {
+                left_out.get_or_insert_with(|| (*user).to_owned());
+            }
+            let until = share(Instant::now(), end, users.len() - at);
+            let mut busy = Vec::new();
+            // Another server of the same user is first in each round.
+            let first = self.turns.round() as usize % suspects.len().max(1);
+            let (later, sooner) = suspects.split_at(first);
+            for (at, suspect) in sooner.iter().chain(later).enumerate() {
+                let until = share(Instant::now(), until, suspects.len() - at);
+                let met = self.turns.meet(suspect.id, &suspect.directory, until);
+                busy.extend(
+                    met.into_iter()
+                        .map(|(used, process)| (used, suspect.id, process)),
+                );
+            }
+            busy.sort_unstable_by(|a, b| b.cmp(a));
+            for (asked, (_, _, process)) in busy.iter().enumerate() {
+                if asked > 0 && Instant::now() >= until {
+                    break;
+                }
+                for cpu in process.running_on(MOST_THREADS) {
+                    if !cpus.contains(&cpu) {
+                        cpus.push(cpu);
+                    }
+                }
+            }
+            all.push(busy);
+        }
+        (cpus, all)
+    }
+
+    /// Has busy processes read, of each user those first that used most since the last time. Each user
+    /// has a worker of their own, and the same turn as the others.
+    fn look_into(&mut self, users: Vec<Busy>, now: Time) {
+        for busy in users {
+            for (used, id, process) in busy {
+                let owner = self.owner(id);
+                if !self.into.is_held(&owner) && self.turns.is_due(id, process, used, now) {
+                    let senses = &self.settings.senses;
+                    self.into.add(&owner, id, process, senses);
+                }
+            }
+        }
+    }
+
+    /// Users of whom not all processes are found as soon as usual, with the server of theirs of which
+    /// that is so; of these suspects.
+    pub fn behind(&self, suspects: &[Suspect]) -> BTreeMap<String, Behind> {
+        let behind = suspects.iter().filter_map(|suspect| {
+            let behind = self.turns.behind().get(&suspect.id)?;
+            Some((suspect.user.clone(), *behind))
+        });
+        behind.collect()
+    }
+
+    /// What was counted of rounding modes, raw: for the corpus.
+    pub fn counted(&mut self) -> Vec<super::rounding::Counted> {
+        match &mut self.rounding {
+            Some((rounding, _)) => rounding.counted(),
+            None => Vec::new(),
+        }
+    }
+
+    fn count(&mut self, ids: &BTreeSet<u64>, cpus: Vec<usize>, now: Time, found: &mut Vec<Found>) {
+        let Some((rounding, nudge)) = &mut self.rounding else {
+            return;
+        };
+        let nobody = BTreeSet::new();
+        let (ids, cpus) = match self.settings.senses.contains(&Sense::Rounding) {
+            true => (ids, cpus),
+            false => (&nobody, Vec::new()),
+        };
+        nudge.visit(cpus);
+        // Refused now is tried again in a second; loading proved that it can be.
+        let _ = rounding.watch(ids);
+        if ids.is_empty() {
+            return;
+        }
+        let counted = rounding.counted();
+        let length = self.settings.window;
+        found.extend(self.windows.read(counted, length, now));
+    }
+}
+
+/// The user of a server, where it is known.
+pub(super) fn owner(owners: &BTreeMap<u64, Owner>, server: u64) -> Owner {
+    let known = owners.get(&server).cloned();
+    known.unwrap_or_else(|| format!("cgroup {server}").into())
+}
+
+/// What tells of programs that are started; the connector where BPF does not.
+fn starts_or_connector(
+    starts: Result<Starts, String>,
+    blind: &mut Vec<Blind>,
+    ourselves: &Path,
+    holders: &Holders,
+) -> (Option<Starts>, Option<Connector>) {
+    let refused = match starts {
+        Ok(starts) => return (Some(starts), None),
+        Err(refused) => refused,
+    };
+    let connector = cgroup::find_root()
+        .map_err(|error| error.to_string())
+        .and_then(|root| {
+            let names = Names::new(ourselves.to_owned(), holders.clone());
+            Connector::start(&root, names).map_err(|error| error.to_string())
+        });
+    match connector {
+        Ok(connector) => {
+            blind.push(Blind {
+                sense: Sense::Exec,
+                why: refused,
+                remains: "the process connector tells of starts instead: a program that ends at once is \
+                          gone before its name is read, others are read",
+            });
+            (None, Some(connector))
+        }
+        Err(error) => {
+            blind.push(Blind::new(Sense::Exec, format!("{refused}; {error}")));
+            (None, None)
+        }
+    }
+}
