@@ -80,7 +80,9 @@ impl Inner {
             if !guarded.is_outside() {
                 continue;
             }
-            let wanted = match guarded.lead.and_then(|lead| standing.get(&lead)) {
+            let lead = self.accounts.account_of(guarded.id);
+            let lead = (lead != guarded.id).then_some(lead);
+            let wanted = match lead.and_then(|lead| standing.get(&lead)) {
                 Some(instead) => instead.clone(),
                 None => self.instead(guarded, now).map(|(_, class)| class),
             };
@@ -108,20 +110,20 @@ impl Inner {
             return None;
         }
         let egress: &Egress = &self.config.egress;
+        let place = self.accounts.place(guarded.id)?;
+        let (standing, rung) = (place.case().accusation(now), place.case().rung);
         if let Some(quarantine) = &egress.quarantine {
             let held = guarded.instead.as_ref() == Some(quarantine);
             // Less than certain evidence may be wrong about the program: it costs speed, not work.
-            let standing = guarded.case.accusation(now);
-            let accused = standing.is_some_and(|it| it.level == Strength::Certain)
-                && guarded.case.rung >= Rung::Throttled;
-            if accused || (held && guarded.case.rung > Rung::Free) {
+            let accused =
+                standing.is_some_and(|it| it.level == Strength::Certain) && rung >= Rung::Throttled;
+            if accused || (held && rung > Rung::Free) {
                 return Some((Instead::Evidence, quarantine.clone()));
             }
         }
         if let Some(class) = &egress.abusing {
-            let standing = guarded.case.accusation(now);
-            let accused = standing.is_some_and(|it| it.of == Matter::Network)
-                && guarded.case.rung >= Rung::Throttled;
+            let accused =
+                standing.is_some_and(|it| it.of == Matter::Network) && rung >= Rung::Throttled;
             if accused {
                 return Some((Instead::Abuse, class.clone()));
             }

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
+use hubwarden_core::accounts::Place;
 use quantities::CgroupId;
 use quantities::{Cores, Mode, Time};
 use std::collections::BTreeMap;
@@ -116,9 +117,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// What was only told so far is not carried out at once where it would end something.
     fn reopen_all(&mut self, now: Time) {
+        self.accounts.reopen(now);
         for entry in self.entries.values_mut() {
             if let Entry::Guarded(guarded) = entry {
-                guarded.case.reopen(now);
                 guarded.verdicts.clear();
             }
         }
@@ -188,16 +189,17 @@ impl Inner {
 
     pub(super) fn servers(&self) -> Vec<ServerStatus> {
         let mut servers = Vec::new();
-        let shared = self.shared_limits();
+        let shared = self.accounts.shared_limits();
         for entry in self.entries.values() {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
             // A slice that follows a server is in that server's numbers.
-            if guarded.lead.is_some() {
-                continue;
+            if let Some(place) = self.accounts.place(guarded.id)
+                && place.lead().is_none()
+            {
+                servers.push(self.server_status(guarded, place, &shared));
             }
-            servers.push(self.server_status(guarded, &shared));
         }
         servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));
         servers
@@ -207,9 +209,10 @@ impl Inner {
     pub(super) fn server_status(
         &self,
         guarded: &Guarded,
+        place: &Place,
         shared: &BTreeMap<CgroupId, Cores>,
     ) -> ServerStatus {
-        let limit = shared.get(&guarded.id).copied().or(guarded.limit);
+        let limit = shared.get(&guarded.id).copied().or(place.limit());
         ServerStatus {
             user: guarded.server.user.as_str().to_owned(),
             server: guarded.server.name.clone(),
@@ -217,12 +220,12 @@ impl Inner {
             unit: guarded.server.unit.as_str().to_owned(),
             cgroup: guarded.cgroup.to_string(),
             uid: guarded.server.uid.unwrap_or(u32::MAX),
-            cpu_cores: guarded.rate().0,
-            credits_core_seconds: guarded.case.credits.left.0,
-            credits_size_core_seconds: guarded.policy.size.0,
-            credits_unlimited: guarded.policy.unlimited,
+            cpu_cores: place.rate().0,
+            credits_core_seconds: place.case().credits.left.0,
+            credits_size_core_seconds: place.policy().size.0,
+            credits_unlimited: place.policy().unlimited,
             granted: self.grants.contains_key(guarded.server.user.as_str()),
-            rung: guarded.case.rung.as_str().to_owned(),
+            rung: place.case().rung.as_str().to_owned(),
             class: guarded.class_in_force().as_str().to_owned(),
             limit_cores: limit.map_or(0.0, |limit| limit.0),
             evidence: self.dossiers.level_of(guarded.id).to_owned(),

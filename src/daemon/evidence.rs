@@ -12,13 +12,12 @@ mod thread;
 pub(super) use dossier::Dossier;
 pub(super) use thread::Dossiers;
 
-use super::entries::{Entry, Guarded};
+use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::{CpuControl, Named};
-use crate::config::Config;
 use crate::hub::Units;
 use policy::finding::{Evidence, Fact, Strength};
-use policy::{Event, Matter, evidence_of, matter, step, suspicion};
+use policy::{Matter, evidence_of, matter, suspicion};
 use quantities::CgroupId;
 use quantities::Time;
 use sensors::senses::{Found, Suspect};
@@ -30,9 +29,6 @@ use thread::Order;
 
 /// Somebody of whom something was found is looked at for so long, hot or not.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(60);
-/// A server that used a share of what is hot is measured again after this, not at the next tick.
-const MEASURED_AGAIN: Duration = Duration::from_secs(1);
-const WARM: f64 = 0.25;
 /// Who comes is listened to at once, or this long after others who came: each order to the senses
 /// names all servers that there are.
 const LISTENED_TO_WITHIN: Duration = Duration::from_millis(200);
@@ -55,7 +51,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let act = inner.take_evidence(found, now);
         drop(inner);
         if !act.is_empty() {
-            self.sweep(now, Some(&act));
+            self.look_at(now, Some(&act));
             self.inner.borrow_mut().settle_classes(now);
         }
     }
@@ -83,53 +79,41 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         }
         if !act.is_empty() {
-            self.sweep(now, Some(&act));
+            self.look_at(now, Some(&act));
         }
     }
 }
 
 impl Inner {
-    /// The server whose account something of this cgroup goes to.
-    fn answers_for(&mut self, id: CgroupId) -> CgroupId {
-        self.guarded(id)
-            .and_then(|guarded| guarded.lead)
-            .unwrap_or(id)
-    }
-
     /// Notes who is hot, and sends the senses there.
     pub(super) fn send_senses(&mut self, now: Time) {
         let mut known = std::mem::take(&mut self.dossiers.servers);
         let mut looked_at = BTreeSet::new();
         let mut hot_accounts = BTreeSet::new();
-        for (id, entry) in &self.entries {
-            if let Entry::Guarded(guarded) = entry
-                && is_hot(guarded, &self.config)
-            {
-                hot_accounts.insert(guarded.lead.unwrap_or(*id));
+        for (id, place) in self.accounts.places() {
+            if place.is_hot(self.config.evidence.hot) {
+                hot_accounts.insert(place.lead().unwrap_or(id));
             }
         }
         let stands = self.config.evidence.consequences.stands;
-        for (id, entry) in &self.entries {
-            let Entry::Guarded(guarded) = entry else {
-                continue;
-            };
-            if guarded.lead.is_some() {
+        for (id, place) in self.accounts.places() {
+            if place.lead().is_some() {
                 continue;
             }
-            let mut dossier = known.remove(id).unwrap_or_default();
-            let hot = !self.off && hot_accounts.contains(id);
+            let mut dossier = known.remove(&id).unwrap_or_default();
+            let hot = !self.off && hot_accounts.contains(&id);
             dossier.hot_since = hot.then(|| dossier.hot_since.unwrap_or(now));
             dossier.forget(now, stands);
             let long = dossier
                 .hot_since
                 .is_some_and(|at| now.since(at) >= self.config.evidence.hot_for);
             if long || dossier.look_until.is_some_and(|until| now < until) {
-                looked_at.insert(*id);
+                looked_at.insert(id);
             }
-            if guarded.case.is_accused(now) {
-                looked_at.insert(*id);
+            if place.case().is_accused(now) {
+                looked_at.insert(id);
             }
-            self.dossiers.servers.insert(*id, dossier);
+            self.dossiers.servers.insert(id, dossier);
         }
         let mut order = Order {
             settings: self.config.evidence.settings.clone(),
@@ -146,7 +130,7 @@ impl Inner {
             }
             let path = guarded.cgroup.as_str().trim_start_matches('/');
             let directory = self.root.join(path);
-            if looked_at.contains(&guarded.lead.unwrap_or(*id)) {
+            if looked_at.contains(&self.accounts.account_of(*id)) {
                 order.suspects.push(Suspect {
                     id: id.0,
                     directory: directory.clone(),
@@ -163,13 +147,6 @@ impl Inner {
         }
     }
 
-    /// When a server that may just have become hot is to be measured again.
-    pub(super) fn measured_again(guarded: &Guarded, config: &Config, now: Time) -> Option<Time> {
-        let rate = guarded.case.credits.rate;
-        let warm = rate.0 > WARM * config.evidence.hot.0 && rate <= config.evidence.hot;
-        (warm && config.tick > MEASURED_AGAIN).then(|| Time(now.0 + MEASURED_AGAIN))
-    }
-
     /// Books what was found; returns the servers that the judge has to look at.
     fn take_evidence(&mut self, found: &[Found], now: Time) -> BTreeSet<CgroupId> {
         let mut fresh: BTreeMap<CgroupId, Vec<Evidence>> = BTreeMap::new();
@@ -178,7 +155,7 @@ impl Inner {
             if self.off || !used.contains(&evidence.fact.sense()) {
                 continue;
             }
-            let id = self.answers_for(CgroupId(*id));
+            let id = self.accounts.account_of(CgroupId(*id));
             let Some(dossier) = self.dossiers.servers.get_mut(&id) else {
                 continue;
             };
@@ -220,7 +197,11 @@ impl Inner {
                     dossier.told.insert(matter, level);
                 }
             }
-            let stood = guarded.case.accusation(now).map(|before| before.level);
+            let stood = self
+                .accounts
+                .place(id)
+                .and_then(|place| place.case().accusation(now));
+            let stood = stood.map(|before| before.level);
             let of = matter(&dossier.evidence, hot, level);
             // What is weaker, or of something else, may come from somebody else of the same server,
             // and says nothing of whether this goes on.
@@ -229,8 +210,7 @@ impl Inner {
                 Matter::Network => fresh.fact.accuses(),
             });
             if level >= Strength::High && (Some(level) > stood || goes_on) {
-                let event = Event::Evidence { level, of };
-                step(&mut guarded.case, &event, now, &guarded.policy);
+                self.accounts.accuse(id, level, of, now);
                 self.dirty = true;
                 act = true;
             }
@@ -260,8 +240,4 @@ impl Inner {
     pub(super) fn close_dossier(&mut self, id: CgroupId) {
         self.dossiers.servers.insert(id, Dossier::default());
     }
-}
-
-fn is_hot(guarded: &Guarded, config: &Config) -> bool {
-    guarded.rate() > config.evidence.hot || guarded.at_its_quota
 }

@@ -5,12 +5,10 @@
 //! an await.
 
 mod abuse;
-mod accounts;
 mod bridges;
 mod classes;
 mod commands;
 mod containers;
-mod contention;
 mod counters;
 mod egress;
 mod ending;
@@ -44,11 +42,10 @@ mod refusals;
 mod repairs;
 mod resolvers;
 mod run;
-mod sharing;
+mod sampling;
 mod slice_cap;
 mod state;
 mod stopping;
-mod sweep;
 mod switch;
 mod traffic;
 mod unlogged;
@@ -75,9 +72,9 @@ use crate::hub::{HubDirectory, UnitName};
 use crate::report::Journal;
 use cgroup::{CgroupError, Tree};
 use entries::Entry;
-use policy::{Case, Grant};
-use quantities::CgroupId;
-use quantities::Time;
+use hubwarden_core::accounts::Accounts;
+use policy::Grant;
+use quantities::{CgroupId, Time};
 use run::now;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,10 +187,10 @@ struct Inner {
     exempt: BTreeMap<CgroupId, Admitted>,
     /// Admins' exceptions, by hub user.
     grants: BTreeMap<String, Grant>,
-    /// How users stood when their last server ended, and when; until they have rested.
-    rested: BTreeMap<String, (Case, Time)>,
-    /// Who is to be looked at before the next tick, and when: credits end, or it may be hot.
-    looks: BTreeMap<CgroupId, Time>,
+    /// The CPU accounts of users.
+    accounts: Accounts,
+    /// Counters of cgroups.
+    sampler: sampling::Sampler,
     firewall: Box<dyn Firewall>,
     /// The table in the kernel is ours and as we think.
     loaded: bool,
@@ -286,8 +283,8 @@ impl<C, U> Daemon<C, U> {
                 next_number: 0,
                 exempt: BTreeMap::new(),
                 grants: BTreeMap::new(),
-                rested: BTreeMap::new(),
-                looks: BTreeMap::new(),
+                accounts: Accounts::default(),
+                sampler: sampling::Sampler::default(),
                 firewall: parts.firewall,
                 slice_cap: None,
                 capping: false,

@@ -37,7 +37,7 @@ impl Inner {
 
     /// The same, of a user whose server is not there.
     pub(super) fn policy_of_user(&self, user: &str) -> (Policy, ClassName) {
-        let person = self.directory.person(&crate::hub::HubUser(user.to_owned()));
+        let person = self.directory.person(&quantities::HubUser(user.to_owned()));
         let groups: BTreeSet<String> = person
             .into_iter()
             .flat_map(|person| person.groups.iter().cloned())
@@ -64,7 +64,9 @@ impl Inner {
         let mut entries = std::mem::take(&mut self.entries);
         for entry in entries.values_mut() {
             if let Entry::Guarded(guarded) = entry {
-                (guarded.policy, guarded.class) = self.policy_of(&guarded.server);
+                let (policy, class) = self.policy_of(&guarded.server);
+                self.accounts.set_policy(guarded.id, policy);
+                guarded.class = class;
             }
         }
         self.entries = entries;

@@ -9,9 +9,20 @@ use crate::act::CpuControl;
 use crate::egress::ClassName;
 use crate::hub::{ContainerCgroup, Finding, Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
-use cgroup::{Change, Reader};
-use quantities::{CgroupId, CgroupPath};
+use cgroup::Change;
+use hubwarden_core::accounts::{Newcomer, PlaceKind};
+use policy::Case;
+use quantities::{CgroupId, CgroupPath, CoreSeconds, Time};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// A server that was found.
+pub(super) struct Found {
+    pub server: Server,
+    pub cgroup: CgroupPath,
+    pub id: CgroupId,
+    pub class: ClassName,
+}
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Takes in what the tree told.
@@ -112,17 +123,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         match finding {
             Finding::Server(server) => {
-                let (policy, class) = inner.policy_of(&server);
-                let record = Record {
+                let class = inner.policy_of(&server).1;
+                let found = Found {
                     class,
-                    case: inner.case_for(&server, &policy, now()),
-                    used_outside: std::time::Duration::ZERO,
                     server,
                     cgroup,
                     id,
                 };
-                inner.rested.remove(record.server.user.as_str());
-                inner.guard(record, false);
+                inner.guard(found, None, now());
                 let parts = inner.attach_outside(now());
                 let disowned = inner.disown_slices();
                 let uid = inner.guarded(id).and_then(|guarded| guarded.own_uid());
@@ -203,7 +211,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.tell_last_refused(id, now());
         match inner.entries.remove(&id) {
             Some(Entry::Guarded(guarded)) => {
-                inner.bequeath(&guarded, now());
+                inner.accounts.forget(id, now());
+                inner.sampler.forget(id);
                 inner.undo.disclaim(&guarded.owner());
                 inner.numbers.remove(&guarded.number);
                 match guarded.is_outside() {
@@ -227,36 +236,41 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
-    /// Puts a server under supervision; its egress first, since that is what cannot wait.
-    pub(super) fn guard(&mut self, record: Record, known: bool) {
+    /// Puts a server under supervision; its egress first, since that is what cannot wait. What an
+    /// earlier daemon knew of it is in `known`: its case, and what its user used elsewhere.
+    pub(super) fn guard(&mut self, found: Found, known: Option<(Case, Duration)>, now: Time) {
         let number = self.free_number();
-        let (policy, _) = self.policy_of(&record.server);
-        let mut guarded = Guarded::new(record, number, policy);
+        let (policy, _) = self.policy_of(&found.server);
+        let id = found.id;
+        let mut guarded = Guarded::new(found, number);
         guarded.take_over(self.undo.claim(&guarded.owner()));
-        self.numbers.insert(number, guarded.id);
+        self.numbers.insert(number, id);
         if let Some(admitted) = guarded.admitted() {
             self.let_in(&admitted, &guarded.server);
         }
-        self.open(&mut guarded);
+        let newcomer = Newcomer {
+            user: guarded.server.user.clone(),
+            kind: match guarded.is_outside() {
+                true => PlaceKind::UserSlice,
+                false => PlaceKind::Server,
+            },
+            policy,
+            case: known.map(|(case, _)| case),
+            used_elsewhere: known.map_or(Duration::ZERO, |(_, used)| used),
+        };
+        self.accounts.admit(id, newcomer, now);
+        let limit = guarded.ours().and_then(|ours| ours.quota);
+        self.accounts.set_limit(id, limit);
         let story = guarded.story(self.config.mode);
-        let told = story.found(guarded.class.as_str(), guarded.case.credits.left, known);
-        self.tell(told);
-        self.entries
-            .insert(guarded.id, Entry::Guarded(Box::new(guarded)));
-        self.dirty = true;
-    }
-
-    /// Opens a server's counters and takes the first reading.
-    fn open(&mut self, guarded: &mut Guarded) {
-        match Reader::open(&self.root, &guarded.cgroup) {
-            Ok(reader) => guarded.reader = Some(reader),
-            Err(error) if error.is_gone() => {}
-            Err(error) => {
-                let story = guarded.story(self.config.mode);
-                self.journal
-                    .tell(story.trouble("Reading the counters", &error));
-            }
+        if let Err(error) = self.sampler.open(&self.root, &guarded.cgroup, id) {
+            self.tell(story.trouble("Reading the counters", &error));
         }
+        let place = self.accounts.place(id);
+        let credits = place.map_or(CoreSeconds(0.0), |place| place.case().credits.left);
+        let told = story.found(guarded.class.as_str(), credits, known.is_some());
+        self.tell(told);
+        self.entries.insert(id, Entry::Guarded(Box::new(guarded)));
+        self.dirty = true;
     }
 
     fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, exempt: bool) {
@@ -320,7 +334,14 @@ impl Inner {
         for record in records {
             if self.tree.members().get(&record.cgroup) == Some(&record.id) {
                 let (_, class) = self.policy_of(&record.server);
-                self.guard(Record { class, ..record }, true);
+                let known = (record.case, record.used_outside);
+                let found = Found {
+                    server: record.server,
+                    cgroup: record.cgroup,
+                    id: record.id,
+                    class,
+                };
+                self.guard(found, Some(known), now());
             }
         }
         // All of them are enforced in a moment.

@@ -2,7 +2,8 @@
 
 use super::{Entry, Kind, Level};
 use crate::egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
-use crate::hub::{HubUser, Spawner};
+use crate::hub::Spawner;
+use quantities::HubUser;
 use quantities::Mode;
 
 /// What a user runs outside the server, known by its uid alone, was refused something.
