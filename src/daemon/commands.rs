@@ -8,6 +8,8 @@ use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
 use hubwarden_core::accounts::Place;
+use policy::Matter;
+use policy::finding::Strength;
 use quantities::CgroupId;
 use quantities::{Cores, Mode, Time};
 use std::collections::BTreeMap;
@@ -125,6 +127,13 @@ impl Inner {
         }
     }
 
+    /// What evidence of mining on a server amounted to at most, in a word.
+    pub(super) fn level_of_mining(&self, id: CgroupId) -> &'static str {
+        let log = self.evidence.of(id);
+        let level = log.and_then(|log| log.level(Matter::Mining));
+        level.map_or("none", Strength::as_str)
+    }
+
     pub(super) fn guarded_ids(&self) -> Vec<CgroupId> {
         let guarded = |(id, entry): (&CgroupId, &Entry)| match entry {
             Entry::Guarded(_) => Some(*id),
@@ -135,8 +144,8 @@ impl Inner {
 
     /// What of telling miners and ending them, and of the packet rules, does not work here.
     fn lacks(&self) -> Vec<(String, String)> {
-        let mut lacks = Self::lacking_threads(self.dossiers.heartbeats());
-        lacks.extend(self.dossiers.lacks());
+        let mut lacks = Self::lacking_threads(self.sensors.heartbeats());
+        lacks.extend(self.sensors.lacks());
         if let Some(why) = &self.cannot_stop {
             let why = format!("{why}; miners are throttled, and not ended");
             lacks.push(("stopping".to_owned(), why));
@@ -228,7 +237,7 @@ impl Inner {
             rung: place.case().rung.as_str().to_owned(),
             class: guarded.class_in_force().as_str().to_owned(),
             limit_cores: limit.map_or(0.0, |limit| limit.0),
-            evidence: self.dossiers.level_of(guarded.id).to_owned(),
+            evidence: self.level_of_mining(guarded.id).to_owned(),
         }
     }
 }

@@ -74,7 +74,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         }
         let mut inner = self.inner.borrow_mut();
-        inner.close_dossier(id);
+        inner.evidence.clear(id);
         let verdict = inner.accounts.processes_ended(id, count, now);
         if let Some(guarded) = inner.guarded(id) {
             guarded.verdicts.extend(verdict);

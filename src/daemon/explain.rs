@@ -38,11 +38,9 @@ impl Inner {
         shared: &BTreeMap<CgroupId, Cores>,
         now: Time,
     ) -> Explanation {
-        let dossier = self.dossiers.of(guarded.id);
-        let evidence = dossier.map_or(&[][..], |dossier| &dossier.evidence);
-        let hot = dossier
-            .and_then(|dossier| dossier.hot_since)
-            .map(|at| now.since(at));
+        let log = self.evidence.of(guarded.id);
+        let evidence = log.map_or(&[][..], |log| log.findings());
+        let hot = log.and_then(|log| log.hot_since()).map(|at| now.since(at));
         let mut signs: Vec<_> = evidence.iter().collect();
         signs.sort_by_key(|sign| sign.at);
         Explanation {

@@ -73,6 +73,7 @@ use crate::report::Journal;
 use cgroup::{CgroupError, Tree};
 use entries::Entry;
 use hubwarden_core::accounts::Accounts;
+use hubwarden_core::evidence::EvidenceStore;
 use policy::Grant;
 use quantities::{CgroupId, Time};
 use run::now;
@@ -240,7 +241,8 @@ struct Inner {
     /// Why processes cannot be ended here.
     cannot_stop: Option<String>,
     /// What the senses found of whom.
-    dossiers: evidence::Dossiers,
+    evidence: EvidenceStore,
+    sensors: evidence::SensorThread,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
@@ -275,7 +277,8 @@ impl<C, U> Daemon<C, U> {
                 meter: metrics::Meter::new(&parts.config),
                 diary: record::Diary::new(&parts.config, parts.store.directory()),
                 cannot_stop: None,
-                dossiers: evidence::Dossiers::new(&holders, &parts.heartbeats),
+                evidence: EvidenceStore::default(),
+                sensors: evidence::SensorThread::new(&holders, &parts.heartbeats),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),

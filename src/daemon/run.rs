@@ -49,7 +49,7 @@ where
     tokio::task::spawn_local(Rc::clone(&daemon).listen_to_who_comes());
     let mut found = {
         let inner = daemon.inner.borrow();
-        inner.dossiers.start(&inner.journal)
+        inner.sensors.start(&inner.journal)
     };
 
     let events =

@@ -118,7 +118,7 @@ fn a_line_about_mining_and_one_about_the_network_keep_each_other_from_nothing() 
             "{told}"
         );
         let inner = daemon.inner.borrow();
-        assert_eq!(inner.dossiers.level_of(id), "suspicious");
+        assert_eq!(inner.level_of_mining(id), "suspicious");
     });
 }
 

@@ -368,7 +368,7 @@ fn who_comes_is_listened_to_before_the_next_tick() {
         daemon.rescan();
         quiet().await;
         let id = CgroupId(node.id("alice"));
-        assert!(daemon.inner.borrow().dossiers.of(id).is_some());
+        assert!(daemon.inner.borrow().evidence.of(id).is_some());
         listens.abort();
     });
 }
