@@ -25,9 +25,9 @@ impl Inner {
     /// Once a tick and when evidence was found: has every server judged by the class that it
     /// should be judged by now. What is open already is judged by it too.
     pub(super) fn settle_classes(&mut self, now: Time) {
-        let mut changes: Vec<(CgroupId, ClassName)> = Vec::new();
+        let mut changed = false;
         let mut entries = std::mem::take(&mut self.entries);
-        for (id, entry) in &mut entries {
+        for entry in entries.values_mut() {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
@@ -41,9 +41,7 @@ impl Inner {
             if *guarded.class_in_force() == before {
                 continue;
             }
-            if guarded.admitted().is_some() {
-                changes.push((*id, guarded.class_in_force().clone()));
-            }
+            changed = true;
             let story = guarded.story(self.config.mode);
             self.tell(story.class_changed(&before, guarded.class_in_force(), why_in_words(why)));
         }
@@ -51,16 +49,7 @@ impl Inner {
         self.dirty |= outside;
         self.entries = entries;
         // A restart has to find what called for it.
-        self.dirty |= !changes.is_empty();
-        if !changes.is_empty() && self.loaded {
-            if let Err(error) = self.firewall.reclass(&changes) {
-                // The next check loads everything anew.
-                self.loaded = false;
-                self.egress_trouble("Changing a server's class", &error);
-            }
-            self.note_generation();
-        }
-        self.settle_outsiders();
+        self.dirty |= changed;
     }
 
     /// What stands in for a server's class does for its user's slice. A slice that carries a case

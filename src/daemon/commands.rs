@@ -150,8 +150,8 @@ impl Inner {
             let why = format!("{why}; miners are throttled, and not ended");
             lacks.push(("stopping".to_owned(), why));
         }
-        if let Some(why) = &self.networks.lack {
-            lacks.push(("egress".to_owned(), why.clone()));
+        if let Some(why) = self.rules.lack() {
+            lacks.push(("egress".to_owned(), why.to_owned()));
         }
         if let Some(why) = self.accounts_lack(now()) {
             lacks.push(("accounts".to_owned(), why));
@@ -166,7 +166,7 @@ impl Inner {
                 Entry::Other {
                     cgroup,
                     why,
-                    exempt: false,
+                    exempt: None,
                 }
                 | Entry::Asked {
                     cgroup,
@@ -183,7 +183,7 @@ impl Inner {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.config.mode.as_str().to_owned(),
             off: self.off,
-            egress_loaded: self.loaded,
+            egress_loaded: self.rules.stand(),
             cpu_controller: self.cpu_controller,
             unknown,
             lacks: self.lacks(),

@@ -27,7 +27,8 @@ pub(super) enum Entry {
     Other {
         cgroup: CgroupPath,
         why: String,
-        exempt: bool,
+        /// The number by which it is let out, if it is left alone.
+        exempt: Option<u32>,
     },
     /// The slice of a Unix user of whom no server is known.
     Outside { cgroup: CgroupPath, uid: u32 },

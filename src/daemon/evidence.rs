@@ -49,7 +49,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         drop(inner);
         if !act.is_empty() {
             self.look_at(now, Some(&act));
-            self.inner.borrow_mut().settle_classes(now);
+            let mut inner = self.inner.borrow_mut();
+            inner.settle_classes(now);
+            inner.reconcile_network();
         }
     }
 

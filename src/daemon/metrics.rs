@@ -84,13 +84,13 @@ impl Inner {
     }
 
     fn node_metrics(&self) -> MetricsSnapshot {
-        let unknown = |entry: &&Entry| matches!(entry, Entry::Other { exempt: false, .. });
+        let unknown = |entry: &&Entry| matches!(entry, Entry::Other { exempt: None, .. });
         MetricsSnapshot {
             taken: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
             user_names: self.config.metrics.user_names,
             enforcing: self.config.mode == Mode::Enforce && !self.off,
             off: self.off,
-            egress_loaded: self.loaded,
+            egress_loaded: self.rules.stand(),
             unknown_units: self.entries.values().filter(unknown).count() as u64,
             journal_lost: self.journal.lost(),
             starts_missed: self.sensors.starts_missed(),

@@ -32,6 +32,7 @@ mod offline_off;
 mod orphans;
 mod outside;
 mod outsiders;
+mod packet_rules;
 mod people;
 mod places;
 mod put_back;
@@ -74,12 +75,12 @@ use cgroup::{CgroupError, Tree};
 use entries::Entry;
 use hubwarden_core::accounts::Accounts;
 use hubwarden_core::evidence::EvidenceStore;
+use hubwarden_core::numbers::Numbers;
 use policy::Grant;
 use quantities::{CgroupId, Time};
 use run::now;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -183,40 +184,27 @@ struct Inner {
     root: PathBuf,
     tree: Tree,
     entries: BTreeMap<CgroupId, Entry>,
-    numbers: BTreeMap<u32, CgroupId>,
-    next_number: u32,
-    exempt: BTreeMap<CgroupId, Admitted>,
+    /// What the packet rules name senders by.
+    numbers: Numbers<CgroupId>,
     /// Admins' exceptions, by hub user.
     grants: BTreeMap<String, Grant>,
     /// The CPU accounts of users.
     accounts: Accounts,
     /// Counters of cgroups.
     sampler: sampling::Sampler,
-    firewall: Box<dyn Firewall>,
-    /// The table in the kernel is ours and as we think.
-    loaded: bool,
-    /// The rules' generation when they were known to be as they should.
-    generation: Option<u32>,
+    rules: packet_rules::PacketRules,
     /// Who abused the network at the last tick.
     abuse: abuse::Abuse,
     /// Containers' networks.
     networks: containers::Networks,
     /// What became of resolvers' answers.
     answers: Arc<Counts>,
-    /// They are being compared.
-    auditing: bool,
-    /// They are to be compared again after that.
-    audit_again: bool,
-    slices: Vec<CgroupId>,
-    resolvers: Vec<IpAddr>,
     /// The queue that answers are read from; it was bound at the start.
     dns_queue: u16,
     /// What users sent and received today.
     traffic: traffic::Traffic,
     /// Who is judged outside the server.
     outsiders: outsiders::Outsiders,
-    /// Who asks them for others.
-    relays: Vec<CgroupId>,
     /// What no class reaches, as read at start and at each reload.
     lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
@@ -282,28 +270,19 @@ impl<C, U> Daemon<C, U> {
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
-                numbers: BTreeMap::new(),
-                next_number: 0,
-                exempt: BTreeMap::new(),
+                numbers: Numbers::new(1..=Admitted::NUMBER_MAX),
                 grants: BTreeMap::new(),
                 accounts: Accounts::default(),
                 sampler: sampling::Sampler::default(),
-                firewall: parts.firewall,
+                rules: packet_rules::PacketRules::new(parts.firewall),
                 slice_cap: None,
                 capping: false,
-                loaded: false,
-                generation: None,
                 abuse: abuse::Abuse::default(),
                 networks: containers::Networks::default(),
                 answers: parts.answers,
-                auditing: false,
-                audit_again: false,
-                slices: Vec::new(),
-                resolvers: Vec::new(),
                 dns_queue,
                 traffic: traffic::Traffic::default(),
                 outsiders: outsiders::Outsiders::default(),
-                relays: Vec::new(),
                 lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,

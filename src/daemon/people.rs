@@ -14,12 +14,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// After a change of grants or groups: works out what everybody may use, and brings it about.
     pub(super) fn policies_changed(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
-        let before: Vec<_> = inner.admitted();
         inner.resolve_all();
-        if !inner.off && inner.admitted() != before {
-            inner.load_egress();
-        }
-        inner.settle_outsiders();
+        inner.reconcile_network();
         inner.dirty = true;
         let ids = inner.guarded_ids();
         drop(inner);

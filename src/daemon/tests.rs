@@ -301,7 +301,7 @@ type Running = Rc<Daemon<FakeSystemd, FakeSystemd>>;
 
 /// Waits until the packet rules are compared with what they should be.
 async fn compared(daemon: &Running) {
-    while daemon.inner.borrow().auditing {
+    while daemon.inner.borrow().rules.is_auditing() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

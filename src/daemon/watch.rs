@@ -1,6 +1,6 @@
 //! Who appeared, who they are, who is gone.
 
-use super::entries::{Entry, Guarded, level, unit_of};
+use super::entries::{Entry, Guarded, unit_of};
 use super::outside::uid_of_cgroup;
 use super::places::{filter, slices, within};
 use super::state::Record;
@@ -214,11 +214,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 inner.accounts.forget(id, now());
                 inner.sampler.forget(id);
                 inner.undo.disclaim(&guarded.owner());
-                inner.numbers.remove(&guarded.number);
-                match guarded.is_outside() {
+                inner.numbers.take_back(guarded.number);
+                inner.reconcile_sender(id);
+                if guarded.is_outside() {
                     // Its elements are those of its user.
-                    true => inner.settle_outsiders(),
-                    false => inner.shut_out(id),
+                    inner.reconcile_network();
                 }
                 if let Some(told) = guarded.was_stopped(mode)
                     && inner.acts()
@@ -228,7 +228,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 inner.tell(guarded.story(mode).gone());
                 inner.dirty = true;
             }
-            Some(Entry::Other { exempt: true, .. }) => inner.shut_out(id),
+            Some(Entry::Other {
+                exempt: Some(number),
+                ..
+            }) => {
+                inner.numbers.take_back(number);
+                inner.reconcile_sender(id);
+            }
             _ => {}
         }
         self.outsiders_due.notify_one();
@@ -239,15 +245,12 @@ impl Inner {
     /// Puts a server under supervision; its egress first, since that is what cannot wait. What an
     /// earlier daemon knew of it is in `known`: its case, and what its user used elsewhere.
     pub(super) fn guard(&mut self, found: Found, known: Option<(Case, Duration)>, now: Time) {
-        let number = self.free_number();
         let (policy, _) = self.policy_of(&found.server);
         let id = found.id;
+        // There are 2²³ numbers, and cgroups are far fewer.
+        let number = self.numbers.give(id).unwrap_or(0);
         let mut guarded = Guarded::new(found, number);
         guarded.take_over(self.undo.claim(&guarded.owner()));
-        self.numbers.insert(number, id);
-        if let Some(admitted) = guarded.admitted() {
-            self.let_in(&admitted, &guarded.server);
-        }
         let newcomer = Newcomer {
             user: guarded.server.user.clone(),
             kind: match guarded.is_outside() {
@@ -268,8 +271,9 @@ impl Inner {
         let place = self.accounts.place(id);
         let credits = place.map_or(CoreSeconds(0.0), |place| place.case().credits.left);
         let told = story.found(guarded.class.as_str(), credits, known.is_some());
-        self.tell(told);
         self.entries.insert(id, Entry::Guarded(Box::new(guarded)));
+        self.reconcile_sender(id);
+        self.tell(told);
         self.dirty = true;
     }
 
@@ -285,15 +289,6 @@ impl Inner {
             }
             (false, _) => "It is left alone.",
         };
-        if exempt && in_slice {
-            let admitted = crate::egress::Admitted {
-                cgroup: id,
-                level: level(&cgroup),
-                class: ClassName::exempt(),
-                number: self.free_number(),
-            };
-            self.admit_exempt(&admitted);
-        }
         if news && (in_slice || !exempt) {
             let level = if exempt {
                 Level::Notice
@@ -308,7 +303,10 @@ impl Inner {
                     .with("REASON", &why),
             );
         }
-        let exempt = exempt && in_slice;
+        let exempt = match exempt && in_slice {
+            true => self.numbers.give(id),
+            false => None,
+        };
         self.entries.insert(
             id,
             Entry::Other {
@@ -317,16 +315,7 @@ impl Inner {
                 exempt,
             },
         );
-    }
-
-    /// A number no living server has. There are 2²⁴, and cgroups are far fewer.
-    pub(super) fn free_number(&mut self) -> u32 {
-        loop {
-            self.next_number = self.next_number % crate::egress::Admitted::NUMBER_MAX + 1;
-            if !self.numbers.contains_key(&self.next_number) {
-                return self.next_number;
-            }
-        }
+        self.reconcile_sender(id);
     }
 
     /// The servers an earlier daemon knew, of those that still are what they were.
@@ -347,9 +336,4 @@ impl Inner {
         // All of them are enforced in a moment.
         self.attach_outside(now());
     }
-}
-
-/// For messages that need a server's user only.
-pub(super) fn user_of(server: &Server) -> String {
-    server.user.to_string()
 }

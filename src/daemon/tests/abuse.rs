@@ -35,7 +35,7 @@ impl Node {
 fn number_of(daemon: &Running, id: CgroupId) -> u32 {
     let inner = daemon.inner.borrow();
     let mut numbers = inner.numbers.iter();
-    *numbers.find(|(_, of)| **of == id).unwrap().0
+    numbers.find(|(_, of)| *of == id).unwrap().0
 }
 
 /// A scan of ssh, as the packet rules tell of it.

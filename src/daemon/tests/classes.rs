@@ -117,6 +117,7 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
             inner.read_counters(node.clock);
             inner.count_traffic(day);
             inner.settle_classes(node.clock);
+            inner.reconcile_network();
         };
         had(&node, &[(alice, 999_999_999), (bob, 10)]);
         day(&node, &daemon, "2026-11-22");

@@ -175,7 +175,7 @@ fn off_on_and_a_changed_configuration_are_followed() {
         let adopt = |outside| {
             let mut inner = daemon.inner.borrow_mut();
             inner.config.egress.outside = outside;
-            inner.settle_outsiders();
+            inner.reconcile_network();
         };
         adopt(Outside::Leave);
         assert_eq!(judged(&node), []);
