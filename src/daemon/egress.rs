@@ -3,10 +3,10 @@
 use super::Inner;
 use super::entries::Entry;
 use super::resolvers::resolvers;
-use crate::egress::lists::{List, Lists};
-use crate::egress::{Admitted, Error, Policy};
 use crate::hub::Server;
 use crate::report::{Entry as Told, Kind, Level};
+use egress::lists::{List, Lists};
+use egress::{Admitted, Error, Policy};
 use quantities::CgroupId;
 use quantities::Mode;
 use std::net::IpAddr;
@@ -104,7 +104,7 @@ impl Inner {
     }
 
     /// Takes the rules away.
-    pub(super) fn unload_egress(&mut self) -> Result<(), crate::egress::Error> {
+    pub(super) fn unload_egress(&mut self) -> Result<(), egress::Error> {
         self.firewall.remove()?;
         self.loaded = false;
         Ok(())
@@ -170,7 +170,7 @@ impl Inner {
             .collect()
     }
 
-    pub(super) fn egress_trouble(&mut self, what: &str, error: &crate::egress::Error) {
+    pub(super) fn egress_trouble(&mut self, what: &str, error: &egress::Error) {
         let text = format!("{what} failed and is tried again: {error}.");
         if self.trouble_told.as_ref() != Some(&text) {
             self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));

@@ -6,10 +6,10 @@ use super::places::{filter, slices, within};
 use super::state::Record;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use crate::egress::ClassName;
 use crate::hub::{ContainerCgroup, Finding, Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
 use cgroup::{Change, Reader};
+use egress::ClassName;
 use quantities::{CgroupId, CgroupPath};
 use std::rc::Rc;
 
@@ -272,7 +272,7 @@ impl Inner {
             (false, _) => "It is left alone.",
         };
         if exempt && in_slice {
-            let admitted = crate::egress::Admitted {
+            let admitted = egress::Admitted {
                 cgroup: id,
                 level: level(&cgroup),
                 class: ClassName::exempt(),
@@ -308,7 +308,7 @@ impl Inner {
     /// A number no living server has. There are 2²⁴, and cgroups are far fewer.
     pub(super) fn free_number(&mut self) -> u32 {
         loop {
-            self.next_number = self.next_number % crate::egress::Admitted::NUMBER_MAX + 1;
+            self.next_number = self.next_number % egress::Admitted::NUMBER_MAX + 1;
             if !self.numbers.contains_key(&self.next_number) {
                 return self.next_number;
             }

@@ -1,8 +1,8 @@
 //! A refused packet in words.
 
 use super::{Entry, Kind, Level};
-use crate::egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
 use crate::hub::{HubUser, Spawner};
+use egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
 use quantities::Mode;
 
 /// What a user runs outside the server, known by its uid alone, was refused something.
