@@ -71,9 +71,9 @@ impl RefusedCounts {
         let mut counted = Vec::new();
         for (family, kind, set) in sets {
             let counts = readback::counts(netlink, family, TABLE, set)?;
-            counted.extend(counts.into_iter().filter_map(|(key, packets, _)| {
-                let mark = u32::from_ne_bytes(key.try_into().ok()?);
-                Some(((family, kind, mark), packets))
+            counted.extend(counts.into_iter().filter_map(|count| {
+                let mark = u32::from_ne_bytes(count.key.try_into().ok()?);
+                Some(((family, kind, mark), count.packets))
             }));
         }
         self.book(counted);

@@ -103,8 +103,19 @@ pub fn elements(a: Attributes<'_>) -> impl Iterator<Item = Element> + '_ {
         .filter_map(|element| element_of(element.nested()))
 }
 
-/// The keys in one message of a dump with what their counters say: packets, bytes.
-pub fn counts(a: Attributes<'_>) -> impl Iterator<Item = (Vec<u8>, u64, u64)> + '_ {
+/// What an element of a set counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The element's key.
+    pub key: Vec<u8>,
+    /// Packets that matched it.
+    pub packets: u64,
+    /// Their bytes, from the IP header on.
+    pub bytes: u64,
+}
+
+/// What the elements in one message of a dump counted.
+pub fn counts(a: Attributes<'_>) -> impl Iterator<Item = Count> + '_ {
     Attributes(a.bytes(NFTA_SET_ELEM_LIST_ELEMENTS)).filter_map(|element| {
         let element = element.nested();
         let key = expr::value(element.get(NFTA_SET_ELEM_KEY)?)?;
@@ -113,8 +124,11 @@ pub fn counts(a: Attributes<'_>) -> impl Iterator<Item = (Vec<u8>, u64, u64)> + 
             return None;
         }
         let inside = Attributes(counter.bytes(NFTA_EXPR_DATA));
-        let packets = inside.be64(NFTA_COUNTER_PACKETS)?;
-        Some((key, packets, inside.be64(NFTA_COUNTER_BYTES)?))
+        Some(Count {
+            key,
+            packets: inside.be64(NFTA_COUNTER_PACKETS)?,
+            bytes: inside.be64(NFTA_COUNTER_BYTES)?,
+        })
     })
 }
 

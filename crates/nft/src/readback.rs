@@ -5,7 +5,8 @@ use std::fmt;
 use nix::errno::Errno;
 
 use crate::{
-    Error, Since, decode,
+    Error, Since,
+    decode::{self, Count},
     message::Message,
     nla::Writer,
     ruleset::{Element, Ruleset, Set},
@@ -184,7 +185,7 @@ pub fn elements(
     })
 }
 
-/// What the elements of a set counted: key, packets, bytes.
+/// What the elements of a set counted.
 ///
 /// # Errors
 /// [`Error::Refused`] with `ENOENT` if the set is not there, [`Error::Socket`].
@@ -193,7 +194,7 @@ pub fn counts(
     family: u8,
     table: &str,
     set: &str,
-) -> Result<Vec<(Vec<u8>, u64, u64)>, Error> {
+) -> Result<Vec<Count>, Error> {
     let request = dump(NFT_MSG_GETSETELEM, &format!("counters of set {set}"), |w| {
         w.text(NFTA_SET_ELEM_LIST_TABLE, table)
             .text(NFTA_SET_ELEM_LIST_SET, set);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nft::decode::Count;
+
 use super::Kernel;
 use crate::{
     Admitted, Attempts, CgroupId, Error, Sent, Traffic, attempts, bridges, limits, readback,
@@ -22,12 +24,12 @@ impl Kernel {
                 table::TABLE,
                 &sets::servers(level),
             )?;
-            sent.extend(counts.into_iter().filter_map(|(key, packets, bytes)| {
-                let cgroup = CgroupId(u64::from_ne_bytes(key.try_into().ok()?));
+            sent.extend(counts.into_iter().filter_map(|count| {
+                let cgroup = CgroupId(u64::from_ne_bytes(count.key.try_into().ok()?));
                 Some(Sent {
                     cgroup,
-                    packets,
-                    bytes,
+                    packets: count.packets,
+                    bytes: count.bytes,
                 })
             }));
         }
@@ -49,8 +51,9 @@ impl Kernel {
         for (family, known) in judged.into_iter().chain(received) {
             for set in limits::traffic_sets(installed.policy(), known) {
                 let counts = readback::counts(&mut self.netlink, family, table::TABLE, &set)?;
-                traffic.extend(counts.into_iter().filter_map(|(key, _, bytes)| {
-                    let number = known.number(installed, &key)?;
+                traffic.extend(counts.into_iter().filter_map(|count| {
+                    let number = known.number(installed, &count.key)?;
+                    let bytes = count.bytes;
                     Some(Traffic { number, bytes })
                 }));
             }
@@ -96,7 +99,12 @@ impl Kernel {
             table::TABLE,
             bridges::CONTAINED,
         )?;
-        for (key, packets, bytes) in counts {
+        for Count {
+            key,
+            packets,
+            bytes,
+        } in counts
+        {
             let Ok(mark) = key.try_into().map(u32::from_ne_bytes) else {
                 continue;
             };
