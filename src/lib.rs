@@ -10,7 +10,6 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
-pub mod egress;
 pub mod heartbeats;
 pub mod http;
 pub mod hub;

@@ -2,8 +2,6 @@
 //! bytes at all and panics where something does not hold that should. The fuzzer (`fuzz/`) and the
 //! property tests below feed them; in the program they are not there.
 
-pub use crate::egress::seams::{lists, messages, names, rulesets};
-
 /// A configuration: whatever is in the file, each problem has a place in it and can be shown.
 pub fn config(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -38,33 +36,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn every_ruleset_is_written_and_read_back_equal(bytes in bytes(2000)) {
-            rulesets(&bytes);
-        }
-
-        #[test]
-        fn whatever_the_kernel_says_is_read_to_an_end(bytes in bytes(2000)) {
-            messages(&bytes);
-        }
-
-        #[test]
-        fn whatever_a_resolver_says_is_read_to_an_end(bytes in bytes(1500)) {
-            names(&bytes);
-        }
-
-        #[test]
-        fn a_list_reads_again_as_what_was_read(bytes in bytes(500)) {
-            lists(&bytes);
-        }
-
-        #[test]
-        fn a_list_of_plausible_lines_reads_again_as_what_was_read(
-            lines in prop::collection::vec("([a-z0-9*|._-]{1,20}[.:/^]){0,4}[a-z0-9]{1,9}( #.*)?", 0..9),
-        ) {
-            lists(lines.join("\n").as_bytes());
-        }
-
         #[test]
         fn any_text_is_a_configuration_or_has_problems_with_their_places(bytes in bytes(300)) {
             config(&bytes);

@@ -3,10 +3,10 @@
 
 use crate::bed::Bed;
 use crate::figure;
+use egress::{Keeper, Kernel};
 use hubwarden::act::{ActError, CpuControl, Owner, Undo, UndoStore};
 use hubwarden::config::Config;
 use hubwarden::daemon::{OffSwitch, Parts, Store, run as run_daemon};
-use hubwarden::egress::{Keeper, Nft};
 use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
 use hubwarden::report::Journal;
 use hubwarden::sd_bus::SdBusError;
@@ -132,7 +132,7 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
         switch: OffSwitch::new(&state.join("run"), state),
         cpu: systemd.clone(),
         units: systemd,
-        firewall: Box::new(Nft::open().expect("nftables")),
+        firewall: Box::new(Kernel::open().expect("nftables")),
         journal,
         refusals,
         asked,
@@ -145,7 +145,7 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
 /// The same, told of what others do to its packet rules, which it does not own, as before kernel
 /// 6.9.
 pub fn told_of_intrusions(root: &Path, state: &Path) -> Parts<Map, Map> {
-    let nft = Arc::new(Mutex::new(Nft::open().expect("nftables")));
+    let nft = Arc::new(Mutex::new(Kernel::open().expect("nftables")));
     let keeper = Keeper::open(Arc::clone(&nft)).expect("a keeper");
     let (tell, repairs) = mpsc::channel(64);
     std::thread::spawn(move || keeper.run(&tell).expect("all changes heard"));

@@ -4,7 +4,7 @@
 //! packet is sent by a socket of the same server. Rounds take turns, so that noise meets all alike.
 
 use crate::figure;
-use hubwarden::egress::{Admitted, CgroupId, Firewall, Mode, Nft, Policy, Service};
+use egress::{Admitted, CgroupId, Firewall, Kernel, Mode, Policy, Service};
 use nix::sched::{CloneFlags, unshare};
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
@@ -66,7 +66,7 @@ pub fn child() {
 }
 
 /// What it takes to admit one more, and to load everybody.
-fn changes(nft: &mut Nft, servers: &Servers) {
+fn changes(nft: &mut Kernel, servers: &Servers) {
     let everybody = servers.admitted(MOST);
     let one = &everybody[MOST / 2];
     let mut adds = Vec::new();
@@ -101,13 +101,13 @@ struct Way {
     /// What one packet took, by round.
     ns: Vec<f64>,
     packets: u32,
-    nft: Option<Nft>,
+    nft: Option<Kernel>,
 }
 
 impl Way {
     /// Rules are made by `load` in a namespace of their own, by a thread that then ends: the
     /// socket keeps the namespace.
-    fn new(servers: &Servers, name: &str, load: impl Fn(&Link) -> Option<Nft> + Sync) -> Way {
+    fn new(servers: &Servers, name: &str, load: impl Fn(&Link) -> Option<Kernel> + Sync) -> Way {
         let made = std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET)
@@ -163,15 +163,15 @@ impl<'a> Link<'a> {
         Link { servers }
     }
 
-    fn map(&self, count: usize) -> Option<Nft> {
-        let mut nft = Nft::open().expect("nftables");
+    fn map(&self, count: usize) -> Option<Kernel> {
+        let mut nft = Kernel::open().expect("nftables");
         let admitted = self.servers.admitted(count);
         nft.load(&policy(), &[], &admitted).expect("loaded");
         Some(nft)
     }
 
     /// A rule a server, the sender's the last.
-    fn linear(&self) -> Option<Nft> {
+    fn linear(&self) -> Option<Kernel> {
         let slice = self.servers.slice.file_name().expect("a name");
         let slice = slice.to_str().expect("text");
         let mut rules = String::from(

@@ -5,8 +5,8 @@
 
 use crate::egress::{Servers, command, median};
 use crate::figure;
-use hubwarden::egress::names::{Counts, Queueing, Reader};
-use hubwarden::egress::{Class, Firewall, Mode, Nft, Policy};
+use egress::names::{Counts, Queueing, Reader};
+use egress::{Class, Firewall, Kernel, Mode, Policy};
 use nix::sched::{CloneFlags, unshare};
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +48,7 @@ struct Way {
     asked: u16,
     counts: Arc<Counts>,
     stop: Arc<AtomicBool>,
-    _nft: Arc<Mutex<Nft>>,
+    _nft: Arc<Mutex<Kernel>>,
 }
 
 impl Way {
@@ -77,7 +77,7 @@ impl Way {
                 .classes
                 .insert("standard".parse().expect("a name"), class);
         }
-        let mut nft = Nft::open().expect("nftables");
+        let mut nft = Kernel::open().expect("nftables");
         assert_ne!(
             nft.queueing().expect("an answer"),
             Queueing::Missing,

@@ -4,8 +4,8 @@
 use crate::bed::Bed;
 use crate::daemon::{self, runtime};
 use crate::figure;
+use egress::{CgroupId, Error, Firewall, Kernel, Mode, Policy};
 use hubwarden::daemon::run as run_daemon;
-use hubwarden::egress::{CgroupId, Error, Firewall, Mode, Nft, Policy};
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -54,7 +54,7 @@ pub fn child() {
 /// A change by another.
 enum Fault<'a> {
     /// By a netlink socket of ours.
-    Own(&'a str, &'a dyn Fn(&mut Nft) -> Result<(), Error>),
+    Own(&'a str, &'a dyn Fn(&mut Kernel) -> Result<(), Error>),
     /// By a program.
     Program(&'a [&'a str]),
 }
@@ -63,12 +63,12 @@ enum Fault<'a> {
 /// that the kernel gives the rules: to be told of what changed would cost the writer of it.
 fn faults(slice: CgroupId) -> BTreeMap<String, Vec<f64>> {
     std::thread::sleep(SETTLE);
-    let mut another = Nft::open().expect("nftables");
-    let mut watch = Nft::open().expect("nftables");
+    let mut another = Kernel::open().expect("nftables");
+    let mut watch = Kernel::open().expect("nftables");
     let policy = Policy::standard(Mode::Enforce);
-    let table = |nft: &mut Nft| nft.remove();
-    let content = |nft: &mut Nft| nft.load(&policy, &[slice], &[]);
-    let element = |nft: &mut Nft| nft.set_guarded(&[]);
+    let table = |nft: &mut Kernel| nft.remove();
+    let content = |nft: &mut Kernel| nft.load(&policy, &[slice], &[]);
+    let element = |nft: &mut Kernel| nft.set_guarded(&[]);
     // What nftables.service does when it is restarted: its file begins with a flush.
     let restart = tempfile::NamedTempFile::new().expect("a file");
     let text = "flush ruleset\ntable inet filter {\n}\n";
@@ -119,7 +119,7 @@ fn faults(slice: CgroupId) -> BTreeMap<String, Vec<f64>> {
 
 /// The rules' generation once nothing has changed for a while: what the daemon does for other
 /// reasons is not a repair.
-fn settled(watch: &mut Nft) -> u32 {
+fn settled(watch: &mut Kernel) -> u32 {
     let mut last = (watch.generation().expect("a number"), Instant::now());
     while last.1.elapsed() < QUIET {
         std::thread::sleep(LOOK);
@@ -132,7 +132,7 @@ fn settled(watch: &mut Nft) -> u32 {
 }
 
 /// When the rules' generation was another than this for the first time.
-fn after(watch: &mut Nft, generation: u32) -> Instant {
+fn after(watch: &mut Kernel, generation: u32) -> Instant {
     let begun = Instant::now();
     while watch.generation().expect("a number") == generation {
         assert!(begun.elapsed() < PATIENCE, "nobody changes the rules");

@@ -4,9 +4,9 @@
 
 use crate::daemon::{self, runtime};
 use crate::{contained, figure};
+use egress::Kernel;
 use hubwarden::config::Config;
 use hubwarden::daemon::run as run_daemon;
-use hubwarden::egress::Nft;
 use nix::sched::{CloneFlags, unshare};
 use quantities::Mode;
 use std::io::{BufRead, BufReader};
@@ -46,7 +46,7 @@ pub fn child() {
     let unguarded = arrived.load(Ordering::SeqCst);
 
     // Without the rules the same packets do arrive: it is the rules that held them back.
-    hubwarden::egress::Firewall::remove(&mut Nft::open().expect("nftables")).expect("removed");
+    egress::Firewall::remove(&mut Kernel::open().expect("nftables")).expect("removed");
     slice.start(SERVERS..SERVERS + 1);
     let by_servers = arrives_after(&arrived, unguarded, "a server");
     contained::start(&slice.0, CONTAINERS..CONTAINERS + 1);

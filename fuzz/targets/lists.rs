@@ -1,5 +1,5 @@
-//! See `hubwarden::seams::lists`.
+//! See `egress::seams::lists`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hubwarden::seams::lists(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| egress::seams::lists(bytes));

@@ -1,5 +1,5 @@
-//! See `hubwarden::seams::messages`.
+//! See `egress::seams::messages`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hubwarden::seams::messages(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| egress::seams::messages(bytes));

@@ -1,5 +1,5 @@
-//! See `hubwarden::seams::names`.
+//! See `egress::seams::names`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hubwarden::seams::names(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| egress::seams::names(bytes));

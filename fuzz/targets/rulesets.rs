@@ -1,5 +1,5 @@
-//! See `hubwarden::seams::rulesets`.
+//! See `egress::seams::rulesets`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hubwarden::seams::rulesets(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| egress::seams::rulesets(bytes));

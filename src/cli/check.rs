@@ -3,9 +3,9 @@
 use super::answer::{connect, say};
 use super::{Failure, runtime};
 use crate::config::{Config, ThrottleWhen};
-use crate::egress::names::Queueing;
-use crate::egress::{Class, Firewall, Nft, lies_in};
 use cgroup::{find_root, has_cpu_controller};
+use egress::names::Queueing;
+use egress::{Class, Firewall, Kernel, lies_in};
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 use nix::unistd::Group;
@@ -174,7 +174,7 @@ fn kernel(report: &mut Report, config: &Config) {
         );
         return;
     }
-    let tried = Nft::open().and_then(|mut nft| {
+    let tried = Kernel::open().and_then(|mut nft| {
         nft.probe()?;
         Ok((nft.queueing()?, nft))
     });
@@ -207,7 +207,7 @@ fn names(report: &mut Report, config: &Config, queueing: Queueing) {
 
 /// Whether classes can have what is too fast delayed. Only where one asks for it: to try it, a pair
 /// of devices is made and taken away.
-fn shaping(report: &mut Report, config: &Config, nft: &mut Nft) {
+fn shaping(report: &mut Report, config: &Config, nft: &mut Kernel) {
     let mut classes = config.egress.classes.values();
     if !classes.any(|class| class.limits.shape) {
         return;

@@ -6,8 +6,8 @@ use super::{Failure, runtime};
 use crate::act::{ByOwner, CgroupCpu, SystemdCpu, UndoStore};
 use crate::control::{Client, ClientError};
 use crate::daemon::{DaemonLock, OffSwitch, Store, lift};
-use crate::egress::Nft;
 use crate::sd_bus::SdBus;
+use egress::Kernel;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::path::{Path, PathBuf};
@@ -139,7 +139,7 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
     };
     let mut undo = UndoStore::new(&undo_directory());
     let store = Store::new(state).ok();
-    let mut firewall = Nft::open().map_err(Failure::new)?;
+    let mut firewall = Kernel::open().map_err(Failure::new)?;
     let lifted = lift(switch, &mut undo, store.as_ref(), &cpu, &mut firewall).await;
     if lifted.complaints.is_empty() {
         return say(&format!(

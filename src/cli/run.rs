@@ -7,12 +7,12 @@ use crate::act::{ByOwner, CgroupCpu, SystemdCpu, UndoStore};
 use crate::config::Config;
 use crate::control::{Members, Outbox, SOCKET, ServeError};
 use crate::daemon::{self, DaemonLock, OffSwitch, Parts, Store};
-use crate::egress::names::{Asked, Counts, Reader};
-use crate::egress::{Keeper, Nft, Refusal, Repair};
 use crate::heartbeats::{Heartbeats, Pulse};
 use crate::hub::Units;
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
+use egress::names::{Asked, Counts, Reader};
+use egress::{Keeper, Kernel, Refusal, Repair};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -113,9 +113,9 @@ async fn serve(ask: Outbox, journal: &Journal) -> Result<(), Failure> {
 }
 
 /// The packet rules' driver, proven able to do its work.
-fn firewall(journal: &Journal) -> Result<Nft, Failure> {
-    use crate::egress::Firewall;
-    let mut firewall = Nft::open().map_err(Failure::new)?.owning();
+fn firewall(journal: &Journal) -> Result<Kernel, Failure> {
+    use egress::Firewall;
+    let mut firewall = Kernel::open().map_err(Failure::new)?.owning();
     if let Err(error) = firewall.probe() {
         // CPU supervision goes on; every tick tries again, and `status` shows it.
         let message = format!("This kernel refuses the packet rules: {error}.");
@@ -127,7 +127,7 @@ fn firewall(journal: &Journal) -> Result<Nft, Failure> {
 /// Puts back what others do to the packet rules on a thread of its own, so that no repair waits for
 /// the daemon's loop; what was done comes out of the queue.
 fn repairs(
-    firewall: &Arc<Mutex<Nft>>,
+    firewall: &Arc<Mutex<Kernel>>,
     journal: &Journal,
     heartbeats: &Heartbeats,
 ) -> mpsc::Receiver<Repair> {
@@ -166,7 +166,7 @@ fn repairs(
 /// Reads resolvers' answers on a thread of its own, so that no answer waits for the daemon's loop;
 /// who asked for denied names comes out of the queue.
 fn names(
-    firewall: &Arc<Mutex<Nft>>,
+    firewall: &Arc<Mutex<Kernel>>,
     queue: u16,
     counts: &Arc<Counts>,
     journal: &Journal,
@@ -211,7 +211,7 @@ fn names(
 /// Refused packets, as the kernel tells of them.
 fn refusals(group: u16, journal: &Journal) -> mpsc::Receiver<Refusal> {
     let (sender, refusals) = mpsc::channel(256);
-    match crate::egress::Refusals::listen(group) {
+    match egress::Refusals::listen(group) {
         Ok(mut log) => {
             tokio::spawn(async move {
                 loop {

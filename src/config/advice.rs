@@ -1,7 +1,7 @@
 //! What is right in a configuration and may be meant otherwise.
 
 use super::Config;
-use crate::egress::lies_in;
+use egress::lies_in;
 use ipnet::IpNet;
 
 impl Config {

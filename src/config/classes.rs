@@ -3,9 +3,7 @@
 use super::ServiceName;
 use super::decode::{FromToml, Section};
 use super::values::{integer, number_and_unit, string};
-use crate::egress::{
-    AbuseLimits, BitsPerSecond, Class, ClassLimits, Rate, lies_in, names::NamePattern,
-};
+use egress::{AbuseLimits, BitsPerSecond, Class, ClassLimits, Rate, lies_in, names::NamePattern};
 use ipnet::IpNet;
 use std::num::NonZeroU32;
 use toml::de::DeValue;
@@ -118,7 +116,7 @@ impl FromToml for NamePattern {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         string(value)?
             .parse()
-            .map_err(|error: crate::egress::names::PatternError| error.to_string())
+            .map_err(|error: egress::names::PatternError| error.to_string())
     }
 }
 
@@ -222,7 +220,7 @@ impl FromToml for Traffic {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::egress::ClassName;
+    use egress::ClassName;
 
     fn class(text: &str) -> Class {
         let config = Config::parse(&format!("[egress.classes.lab]\n{text}")).unwrap();

@@ -6,7 +6,7 @@
 
 use super::decode::{FromToml, Section, Show};
 use super::values::Share;
-use crate::egress::ClassName;
+use egress::ClassName;
 use policy::{Repeat, Rung, Sustained, TimeLimits};
 use quantities::{Bytes, CoreSeconds, Cores};
 use std::time::Duration;

@@ -25,8 +25,8 @@ pub use outside::Outside;
 pub use record::{Record, Size};
 pub use values::{Share, parse_amount, parse_duration};
 
-use crate::egress::{AbuseLimits, Class, ClassName, Policy};
 use decode::{Document, Section};
+use egress::{AbuseLimits, Class, ClassName, Policy};
 use ipnet::IpNet;
 use quantities::{Cores, Mode};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,6 @@
 //! Names with a shape: templates with `{USERNAME}`, services.
 
-use crate::egress::{Service, Transport};
+use egress::{Service, Transport};
 use std::fmt;
 
 /// A spawner's template with `{USERNAME}` in it once, as `jupyter-{USERNAME}-singleuser`.

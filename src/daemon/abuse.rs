@@ -7,8 +7,8 @@
 use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::egress::Attempts;
 use crate::hub::Units;
+use egress::Attempts;
 use policy::finding::{Evidence, Fact, scan};
 use quantities::CgroupId;
 use quantities::Time;

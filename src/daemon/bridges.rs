@@ -7,8 +7,8 @@
 
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use crate::egress::Link;
 use crate::hub::{Engine, Units, network_bridge, with_networks};
+use egress::Link;
 use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -3,7 +3,7 @@
 use super::Inner;
 use super::entries::{Entry, Guarded};
 use crate::config::Egress;
-use crate::egress::ClassName;
+use egress::ClassName;
 use policy::finding::Strength;
 use policy::{Matter, Rung};
 use quantities::CgroupId;
@@ -135,8 +135,8 @@ fn why_in_words(why: Option<Instead>) -> &'static str {
 }
 
 /// What `spent` reaches: the hub, this server's own listeners, and nothing else.
-pub(super) fn spent(config: &Egress) -> Option<(ClassName, crate::egress::Class)> {
-    let limited = |class: &crate::egress::Class| class.limits.bytes_per_day.is_some();
+pub(super) fn spent(config: &Egress) -> Option<(ClassName, egress::Class)> {
+    let limited = |class: &egress::Class| class.limits.bytes_per_day.is_some();
     let any = config.classes.values().any(limited);
-    any.then(|| (ClassName::spent(), crate::egress::Class::default()))
+    any.then(|| (ClassName::spent(), egress::Class::default()))
 }

@@ -4,7 +4,7 @@
 //! metrics, the journal and the look for abuse share one.
 
 use super::Inner;
-use crate::egress::{Refused, Sent, Traffic};
+use egress::{Refused, Sent, Traffic};
 use quantities::CgroupId;
 use quantities::Time;
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::control::{FlowList, FlowOrder, FlowStatus};
-use crate::egress::Flows;
+use egress::Flows;
 use quantities::CgroupId;
 use std::collections::BTreeSet;
 use std::net::IpAddr;

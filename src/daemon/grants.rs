@@ -3,9 +3,9 @@
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::control::{GrantOrder, GrantStatus};
-use crate::egress::ClassName;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
+use egress::ClassName;
 use policy::{Grant, GrantedCredits};
 use quantities::HubUser;
 use quantities::{CoreSeconds, Cores, in_words};

@@ -3,8 +3,8 @@
 use super::Daemon;
 use super::unlogged::{MOST_TOLD, TELL_AGAIN};
 use crate::act::CpuControl;
-use crate::egress::names::{Asked, DeniedBy};
 use crate::hub::Units;
+use egress::names::{Asked, DeniedBy};
 use quantities::Time;
 use std::rc::Rc;
 

@@ -8,7 +8,7 @@ use super::OffSwitch;
 use super::put_back::put_back;
 use super::state::Store;
 use crate::act::{CpuControl, UndoStore};
-use crate::egress::Firewall;
+use egress::Firewall;
 
 /// What became of it.
 #[derive(Debug, Default)]

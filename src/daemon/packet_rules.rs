@@ -4,7 +4,7 @@
 //! granted: the next call loads the whole table. The kernel's generation tells whether another
 //! program wrote to any table since; then what stands is compared with what was installed.
 
-use crate::egress::{
+use egress::{
     Admitted, Attempts, Audit, Audited, Bridges, Error, Firewall, People, Policy, Refused, Sent,
     Traffic,
 };

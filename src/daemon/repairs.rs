@@ -2,9 +2,9 @@
 
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::egress::{Audited, Damage, Error, Repair, Writer};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
+use egress::{Audited, Error, ForeignChange, Repair, Writer};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             return;
         }
         let mut by = BTreeSet::new();
-        let mut damage = Damage::default();
+        let mut change = ForeignChange::default();
         let mut failed = false;
         let mut next = Some(repair);
         while let Some(repair) = next {
@@ -28,7 +28,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 outcome => {
                     failed |= outcome.is_err();
                     by.extend(repair.by);
-                    damage.merge(repair.damage);
+                    change.merge(repair.change);
                 }
             }
             // What came meanwhile is told in the same line.
@@ -38,8 +38,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             // Whatever it is, the table whole and anew is the last resort.
             inner.load_egress();
         }
-        if !damage.is_empty() && (inner.rules.stand() || !failed) {
-            inner.tell_repaired(&by, &damage.to_string());
+        if !change.is_empty() && (inner.rules.stand() || !failed) {
+            inner.tell_repaired(&by, &change.to_string());
         }
         drop(inner);
         // Whether that was all of it takes longer to see, and holds up nobody.
@@ -98,7 +98,7 @@ impl Inner {
     fn audited(&mut self, audited: Result<Audited, Error>) -> bool {
         let failed = match &audited {
             // The next tick sees that the rules are others than were compared last.
-            Ok(_) | Err(Error::Overtaken { .. }) => None,
+            Ok(_) | Err(Error::Kernel(nft::Error::Overtaken { .. })) => None,
             Err(error) => Some(format!("{error}")),
         };
         if let Some(error) = failed {

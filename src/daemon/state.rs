@@ -7,8 +7,8 @@
 mod earlier;
 
 use crate::act::Undo;
-use crate::egress::ClassName;
 use crate::hub::{Account, Server};
+use egress::ClassName;
 use policy::{Case, Grant};
 use quantities::{CgroupId, CgroupPath, HubUser, Mode, Time};
 use serde::{Deserialize, Serialize};

@@ -4,13 +4,13 @@
 use super::*;
 use crate::act::{ActError, CpuControl, Owner};
 use crate::config::Hub;
-use crate::egress::{
-    Audit, Audited, Bridges, Damage, Difference, Error, People, Policy as EgressPolicy,
-};
 use crate::http::{Connection, Stranger};
 use crate::hub::{Account, UnitFacts, Units};
 use crate::report::Entry as Told;
 use crate::sd_bus::SdBusError;
+use ::egress::{
+    Audit, Audited, Bridges, Difference, Error, ForeignChange, People, Policy as EgressPolicy,
+};
 use policy::{Controls, Rung};
 use quantities::{CoreSeconds, Cores, Mode};
 use std::collections::BTreeSet;
@@ -157,10 +157,10 @@ struct Rules {
     admitted: BTreeMap<CgroupId, Admitted>,
     generation: u32,
     altered: Vec<Difference>,
-    traffic: Vec<crate::egress::Traffic>,
-    refused: Vec<crate::egress::Refused>,
-    attempts: Vec<crate::egress::Attempts>,
-    sent: Vec<crate::egress::Sent>,
+    traffic: Vec<::egress::Traffic>,
+    refused: Vec<::egress::Refused>,
+    attempts: Vec<::egress::Attempts>,
+    sent: Vec<::egress::Sent>,
     bridges: Bridges,
     people: People,
     policy: Option<EgressPolicy>,
@@ -217,7 +217,7 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
-    fn reclass(&mut self, changes: &[(CgroupId, crate::egress::ClassName)]) -> Result<(), Error> {
+    fn reclass(&mut self, changes: &[(CgroupId, ::egress::ClassName)]) -> Result<(), Error> {
         let mut rules = self.rules();
         for (id, class) in changes {
             if let Some(admitted) = rules.admitted.get_mut(id) {
@@ -227,7 +227,7 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
-    fn traffic(&mut self) -> Result<Vec<crate::egress::Traffic>, Error> {
+    fn traffic(&mut self) -> Result<Vec<::egress::Traffic>, Error> {
         Ok(self.rules().traffic.clone())
     }
 
@@ -257,7 +257,7 @@ impl Firewall for FakeFirewall {
         Ok(self.rules().altered.clone())
     }
 
-    fn repair(&mut self, _: &Damage) -> Result<bool, Error> {
+    fn repair(&mut self, _: &ForeignChange) -> Result<bool, Error> {
         let mut rules = self.rules();
         rules.loaded = true;
         Ok(!std::mem::take(&mut rules.altered).is_empty())
@@ -272,11 +272,11 @@ impl Firewall for FakeFirewall {
         Ok(Box::new(|| Ok(audited)))
     }
 
-    fn sent(&mut self) -> Result<Vec<crate::egress::Sent>, Error> {
+    fn sent(&mut self) -> Result<Vec<::egress::Sent>, Error> {
         Ok(self.rules().sent.clone())
     }
 
-    fn refused(&mut self) -> Result<Vec<crate::egress::Refused>, Error> {
+    fn refused(&mut self) -> Result<Vec<::egress::Refused>, Error> {
         Ok(std::mem::take(&mut self.rules().refused))
     }
 
@@ -284,7 +284,7 @@ impl Firewall for FakeFirewall {
         &mut self,
         _least: usize,
         _since: Duration,
-    ) -> Result<Vec<crate::egress::Attempts>, Error> {
+    ) -> Result<Vec<::egress::Attempts>, Error> {
         Ok(self.rules().attempts.clone())
     }
 

@@ -7,7 +7,7 @@
 
 use super::Inner;
 use super::entries::Entry;
-use crate::egress::Traffic as Counted;
+use egress::Traffic as Counted;
 use quantities::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

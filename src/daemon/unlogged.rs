@@ -4,7 +4,7 @@
 //! for the same destination; the packet rules count every packet. The rest is told as a number: by
 //! the next line, after an hour, or when the sender ends.
 
-use crate::egress::Refusal;
+use egress::Refusal;
 use quantities::Time;
 use std::collections::BTreeMap;
 use std::net::IpAddr;

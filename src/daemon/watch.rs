@@ -6,13 +6,12 @@ use super::places::{filter, slices, within};
 use super::state::Record;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use crate::egress::ClassName;
 use crate::hub::{ContainerCgroup, Finding, Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
 use cgroup::Change;
 use hubwarden_core::accounts::{Newcomer, PlaceKind};
 use policy::Case;
-use quantities::{CgroupId, CgroupPath, CoreSeconds, Time};
+use quantities::{CgroupId, CgroupPath, ClassName, CoreSeconds, Time};
 use std::rc::Rc;
 use std::time::Duration;
 

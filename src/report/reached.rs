@@ -2,8 +2,8 @@
 
 use super::refused::{not_logged, refused};
 use super::{Entry, Kind, Level, Story};
-use crate::egress::names::{Asked, DeniedBy};
-use crate::egress::{ClassName, Refusal};
+use egress::names::{Asked, DeniedBy};
+use egress::{ClassName, Refusal};
 use quantities::Mode;
 
 impl Story<'_> {
@@ -80,8 +80,8 @@ impl Story<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::RefusedBy;
     use crate::report::story::tests::told;
+    use egress::RefusedBy;
 
     #[test]
     fn a_refusal_names_target_and_class() {

@@ -1,8 +1,8 @@
 //! A refused packet in words.
 
 use super::{Entry, Kind, Level};
-use crate::egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
 use crate::hub::Spawner;
+use egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
 use quantities::HubUser;
 use quantities::Mode;
 

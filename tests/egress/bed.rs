@@ -12,7 +12,7 @@ use std::{
     sync::Once,
 };
 
-use hubwarden::egress::{Admitted, CgroupId};
+use egress::{Admitted, CgroupId};
 use nix::{fcntl, libc, sys::stat::Mode as FileMode};
 use test_support;
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hubwarden::egress::{Bridges, CgroupId, Firewall, Links, Mode, Nft, Policy, ServerPort};
+use egress::{Bridges, CgroupId, Firewall, Kernel, Links, Mode, Policy, ServerPort};
 
 use crate::{
     bed::{Agent, HOST4, HOST6, Link, NODE4, NODE6, Netns},
@@ -97,9 +97,9 @@ impl Bed {
         })
     }
 
-    pub fn load(&self, policy: &Policy, bridges: &Bridges) -> Nft {
+    pub fn load(&self, policy: &Policy, bridges: &Bridges) -> Kernel {
         self.link.node.within(|| {
-            let mut nft = Nft::open().unwrap();
+            let mut nft = Kernel::open().unwrap();
             nft.set_bridges(bridges).unwrap();
             nft.load(policy, &[], &[]).unwrap();
             assert_eq!(nft.verify().unwrap(), []);

@@ -1,7 +1,7 @@
 //! Limits of containers: the same as units have, both ways, and each for itself.
 
-use hubwarden::egress::{
-    BitsPerSecond, Bridges, Class, ClassLimits, Firewall, Mode, Nft, Policy, ServerPort,
+use egress::{
+    BitsPerSecond, Bridges, Class, ClassLimits, Firewall, Kernel, Mode, Policy, ServerPort,
 };
 
 use crate::{
@@ -51,7 +51,7 @@ impl Node {
         }
     }
 
-    fn load(&self, limits: ClassLimits) -> Nft {
+    fn load(&self, limits: ClassLimits) -> Kernel {
         self.bed.load(&policy(limits), &self.bridges)
     }
 }

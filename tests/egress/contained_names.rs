@@ -1,6 +1,6 @@
 //! Host names for containers: what they are answered is read on its way to them.
 
-use hubwarden::egress::{
+use egress::{
     Bridges, Firewall, Policy, ServerPort,
     lists::{List, parse},
     names::DeniedBy,

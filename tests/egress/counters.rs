@@ -1,6 +1,6 @@
 //! What each server sent, as its element counts it.
 
-use hubwarden::egress::{Firewall, Sent};
+use egress::{Firewall, Sent};
 
 use crate::{
     bed::{Agent, HOST4, Link, Slice},

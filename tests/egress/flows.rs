@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use hubwarden::egress::Flows;
+use egress::Flows;
 
 use crate::bed::{Agent, HOST4, HOST6, Link, Slice, cgroup_id};
 

@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hubwarden::egress::{
-    Admitted, CgroupId, Error, Firewall, Intrusion, Keeper, Mode, Monitor, Nft, Policy, Repair,
-    Writer,
+use egress::{
+    Admitted, CgroupId, Error, Firewall, ForeignWrite, Keeper, Kernel, Mode, Monitor, Policy,
+    Repair, Writer,
 };
 use tokio::sync::mpsc;
 
@@ -36,13 +36,13 @@ fn in_loop<T: Send>(netns: &Netns, call: impl AsyncFnOnce() -> T + Send) -> T {
     })
 }
 
-async fn next(monitor: &mut Monitor) -> Option<Intrusion> {
+async fn next(monitor: &mut Monitor) -> Option<ForeignWrite> {
     let quiet = Duration::from_millis(300);
     let next = tokio::time::timeout(quiet, monitor.next()).await;
     next.ok().map(Result::unwrap)
 }
 
-fn load(nft: &mut Nft) {
+fn load(nft: &mut Kernel) {
     let servers: Vec<_> = (1..=100).map(server).collect();
     nft.load(&Policy::standard(Mode::Enforce), &[CgroupId(7)], &servers)
         .unwrap();
@@ -52,8 +52,8 @@ fn load(nft: &mut Nft) {
 fn whoever_else_changes_the_table_is_named_and_we_ourselves_are_not() {
     let netns = Netns::new();
     in_loop(&netns, async || {
-        let mut nft = Nft::open().unwrap();
-        let mut monitor = Monitor::listen(nft.port().unwrap()).unwrap();
+        let mut nft = Kernel::open().unwrap();
+        let mut monitor = Monitor::listen(nft.watch().unwrap()).unwrap();
         load(&mut nft);
         nft.admit(&[server(200)]).unwrap();
         netns.exec("nft", &["add", "table", "inet", "another"]);
@@ -71,7 +71,7 @@ fn whoever_else_changes_the_table_is_named_and_we_ourselves_are_not() {
             load(&mut nft);
             netns.exec("nft", &change.split(' ').collect::<Vec<_>>());
             match next(&mut monitor).await {
-                Some(Intrusion::By(Writer { pid, name }, damage)) => {
+                Some(ForeignWrite::By(Writer { pid, name }, damage)) => {
                     assert_eq!(name, "nft", "{change}");
                     assert_ne!(pid, 0, "{change}");
                     assert_ne!(nft.verify().unwrap(), [], "{change}");
@@ -87,14 +87,14 @@ fn whoever_else_changes_the_table_is_named_and_we_ourselves_are_not() {
 
 /// A loaded table with its keeper, in the calling thread's namespace.
 struct Kept {
-    rules: Arc<Mutex<Nft>>,
+    rules: Arc<Mutex<Kernel>>,
     repairs: mpsc::Receiver<Repair>,
     thread: JoinHandle<Result<(), Error>>,
 }
 
 impl Kept {
     fn new() -> Self {
-        let rules = Arc::new(Mutex::new(Nft::open().unwrap()));
+        let rules = Arc::new(Mutex::new(Kernel::open().unwrap()));
         let keeper = Keeper::open(Arc::clone(&rules)).unwrap();
         let (tell, repairs) = mpsc::channel(1_000);
         let thread = std::thread::spawn(move || keeper.run(&tell));
@@ -106,7 +106,7 @@ impl Kept {
         }
     }
 
-    fn rules(&self) -> MutexGuard<'_, Nft> {
+    fn rules(&self) -> MutexGuard<'_, Kernel> {
         self.rules.lock().unwrap()
     }
 
@@ -147,7 +147,7 @@ fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_w
         ] {
             let Repair {
                 by,
-                damage,
+                change: damage,
                 outcome,
             } = kept.repairs.blocking_recv().unwrap();
             assert!(outcome.unwrap(), "{said}");
@@ -180,7 +180,7 @@ fn what_another_does_while_the_table_is_made_anew_is_undone_whenever_it_was() {
     let netns = Netns::new();
     netns.within(|| {
         let mut kept = Kept::new();
-        let mut another = Nft::open().unwrap();
+        let mut another = Kernel::open().unwrap();
         load(&mut another);
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -212,13 +212,16 @@ fn what_another_does_while_the_table_is_made_anew_is_undone_whenever_it_was() {
 fn an_audit_ends_early_when_the_table_is_written_meanwhile() {
     let netns = Netns::new();
     netns.within(|| {
-        let mut nft = Nft::open().unwrap();
+        let mut nft = Kernel::open().unwrap();
         load(&mut nft);
         let audit = nft.audit().unwrap();
         assert_eq!(audit().unwrap().differences, []);
         let audit = nft.audit().unwrap();
         nft.admit(&[server(200)]).unwrap();
-        assert!(matches!(audit(), Err(Error::Overtaken { .. })));
+        assert!(matches!(
+            audit(),
+            Err(Error::Kernel(nft::Error::Overtaken { .. }))
+        ));
         let audit = nft.audit().unwrap();
         assert_eq!(audit().unwrap().differences, []);
     });
@@ -228,8 +231,8 @@ fn an_audit_ends_early_when_the_table_is_written_meanwhile() {
 fn more_changes_than_the_queue_holds_are_no_error_but_doubt() {
     let netns = Netns::new();
     in_loop(&netns, async || {
-        let mut nft = Nft::open().unwrap();
-        let mut monitor = Monitor::listen(nft.port().unwrap()).unwrap();
+        let mut nft = Kernel::open().unwrap();
+        let mut monitor = Monitor::listen(nft.watch().unwrap()).unwrap();
         let begun = Instant::now();
         let policy = Policy::standard(Mode::Enforce);
         let servers: Vec<_> = (1..=5000).map(server).collect();
@@ -237,10 +240,10 @@ fn more_changes_than_the_queue_holds_are_no_error_but_doubt() {
             for _ in 0..20 {
                 nft.load(&policy, &[], &servers).unwrap();
             }
-            if next(&mut monitor).await == Some(Intrusion::Unknown) {
+            if next(&mut monitor).await == Some(ForeignWrite::Unknown) {
                 netns.exec("nft", &["flush", "ruleset"]);
                 let after = next(&mut monitor).await;
-                assert!(matches!(after, Some(Intrusion::By(..))), "{after:?}");
+                assert!(matches!(after, Some(ForeignWrite::By(..))), "{after:?}");
                 return;
             }
         }
@@ -260,7 +263,7 @@ fn nft_may(netns: &Netns, change: &str) -> bool {
 fn an_owned_table_is_out_of_others_reach_stays_when_its_writer_ends_and_is_taken_over() {
     let netns = Netns::new();
     netns.within(|| {
-        let mut nft = Nft::open().unwrap().owning();
+        let mut nft = Kernel::open().unwrap().owning();
         if !nft.owns() {
             eprintln!("NOT TESTED: this kernel cannot keep an owned table (6.9 and later can)");
             assert!(std::env::var_os("CI").is_none());
@@ -279,7 +282,7 @@ fn an_owned_table_is_out_of_others_reach_stays_when_its_writer_ends_and_is_taken
         // Succeeds, and passes by what is another's.
         assert!(nft_may(&netns, "flush ruleset"));
         assert_eq!(nft.verify().unwrap(), []);
-        let mut second = Nft::open().unwrap();
+        let mut second = Kernel::open().unwrap();
         let error = second.remove().unwrap_err();
         assert!(error.to_string().contains("systemctl stop"), "{error}");
         nft.admit(&[server(300)]).unwrap();
@@ -289,7 +292,7 @@ fn an_owned_table_is_out_of_others_reach_stays_when_its_writer_ends_and_is_taken
         drop(nft);
         let list = netns.exec("nft", &["list", "table", "inet", "hubwarden"]);
         assert!(list.contains("socket cgroupv2 level 2 vmap @servers2"));
-        let mut next = Nft::open().unwrap().owning();
+        let mut next = Kernel::open().unwrap().owning();
         load(&mut next);
         assert_eq!(next.verify().unwrap(), []);
         assert!(!nft_may(&netns, "delete table inet hubwarden"));
@@ -301,7 +304,7 @@ fn an_owned_table_is_out_of_others_reach_stays_when_its_writer_ends_and_is_taken
 
         // Made by an older version, and taken into possession.
         load(&mut second);
-        let mut next = Nft::open().unwrap().owning();
+        let mut next = Kernel::open().unwrap().owning();
         load(&mut next);
         assert_ne!(second.verify().unwrap(), [], "it is another's now");
         next.remove().unwrap();

@@ -6,9 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use hubwarden::egress::{
+use egress::{
     AbuseLimits, Admitted, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName,
-    DifferenceKind, Error, Firewall, Mode, Nft, People, Person, Place, Policy, Rate, ServerPort,
+    DifferenceKind, Error, Firewall, Kernel, Mode, People, Person, Place, Policy, Rate, ServerPort,
     Service, Transport,
     lists::{Entries, List},
     names::NamePattern,
@@ -39,17 +39,17 @@ fn policy() -> Policy {
 }
 
 /// A namespace with two servers and a slice in a table.
-fn with_loaded(test: impl FnOnce(&Netns, Nft) + Send) {
+fn with_loaded(test: impl FnOnce(&Netns, Kernel) + Send) {
     let netns = Netns::new();
     netns.within(|| {
-        let mut nft = Nft::open().unwrap();
+        let mut nft = Kernel::open().unwrap();
         nft.load(&policy(), &[CgroupId(7)], &[server(10, 1), server(11, 2)])
             .unwrap();
         test(&netns, nft);
     });
 }
 
-fn differences(nft: &mut Nft) -> Vec<String> {
+fn differences(nft: &mut Kernel) -> Vec<String> {
     nft.verify()
         .unwrap()
         .iter()
@@ -60,7 +60,7 @@ fn differences(nft: &mut Nft) -> Vec<String> {
 #[test]
 fn probing_leaves_nothing_behind() {
     let netns = Netns::new();
-    netns.within(|| Nft::open().unwrap().probe().unwrap());
+    netns.within(|| Kernel::open().unwrap().probe().unwrap());
     assert_eq!(netns.exec("nft", &["list", "ruleset"]), "");
 }
 
@@ -293,7 +293,7 @@ fn every_policy_is_accepted_and_read_back_equal() {
     netns.ip("link set uplink0 up");
     netns.ip("route add default dev uplink0");
     netns.within(|| {
-        let nft = std::cell::RefCell::new(Nft::open().unwrap());
+        let nft = std::cell::RefCell::new(Kernel::open().unwrap());
         let config = ProptestConfig {
             cases: 96,
             failure_persistence: None,
@@ -407,7 +407,7 @@ fn a_change_after_another_flushed_or_altered_the_table_puts_all_of_it_back() {
         nft.forget(&[CgroupId(12)]).unwrap();
         assert_eq!(differences(&mut nft), [""; 0]);
 
-        let mut another = Nft::open().unwrap();
+        let mut another = Kernel::open().unwrap();
         let exempt = Admitted {
             class: ClassName::exempt(),
             ..server(14, 9)
@@ -479,7 +479,7 @@ fn a_new_daemon_takes_over_the_table_of_the_last() {
             list.contains("hubwarden"),
             "the table must outlive its daemon"
         );
-        let mut nft = Nft::open().unwrap();
+        let mut nft = Kernel::open().unwrap();
         assert!(matches!(
             nft.admit(&[server(10, 1)]),
             Err(Error::NotLoaded { .. })

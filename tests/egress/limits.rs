@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hubwarden::egress::{
+use egress::{
     BitsPerSecond, Class, ClassLimits, ClassName, Firewall, Limit, Mode, Policy, Rate, Refusals,
     RefusedBy,
 };

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hubwarden::egress::{
-    CgroupId, Firewall, Mode, Nft, Policy, Refusals, RefusedBy,
+use egress::{
+    CgroupId, Firewall, Kernel, Mode, Policy, Refusals, RefusedBy,
     lists::{Entries, List, Names, parse},
 };
 use ipnet::IpNet;
@@ -125,7 +125,7 @@ fn a_hundred_thousand_entries_load_in_bounded_time_and_read_back_equal() {
             lists: Arc::new(vec![list]),
             ..Policy::standard(Mode::Enforce)
         };
-        let mut nft = Nft::open().unwrap();
+        let mut nft = Kernel::open().unwrap();
         let begun = Instant::now();
         nft.load(&policy, &[CgroupId(7)], &[]).unwrap();
         let first = begun.elapsed();

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use hubwarden::egress::{
-    Admitted, CgroupId, Class, Firewall, Mode, Nft, Policy, Service,
+use egress::{
+    Admitted, CgroupId, Class, Firewall, Kernel, Mode, Policy, Service,
     lists::{List, parse},
     names::{Asked, Counts, DeniedBy, Queueing, Reader, Tally},
 };
@@ -28,7 +28,7 @@ pub const THIRD4: &str = "192.0.2.4";
 
 /// A table in the node's namespace and a thread that reads answers for it.
 pub struct Reading {
-    nft: Arc<Mutex<Nft>>,
+    nft: Arc<Mutex<Kernel>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     counts: Arc<Counts>,
@@ -38,7 +38,7 @@ pub struct Reading {
 impl Reading {
     pub fn new(node: &Netns, policy: &Policy, guarded: &[CgroupId], servers: &[Admitted]) -> Self {
         let nft = node.within(|| {
-            let mut nft = Nft::open().unwrap();
+            let mut nft = Kernel::open().unwrap();
             assert_ne!(
                 nft.queueing().unwrap(),
                 Queueing::Missing,
@@ -76,7 +76,7 @@ impl Reading {
         }
     }
 
-    pub fn nft(&self) -> std::sync::MutexGuard<'_, Nft> {
+    pub fn nft(&self) -> std::sync::MutexGuard<'_, Kernel> {
         self.nft.lock().unwrap()
     }
 
@@ -91,7 +91,7 @@ impl Drop for Reading {
     }
 }
 
-pub fn names(names: &[&str]) -> Vec<hubwarden::egress::names::NamePattern> {
+pub fn names(names: &[&str]) -> Vec<egress::names::NamePattern> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
@@ -217,7 +217,8 @@ fn chains_streams_and_odd_answers_are_read_as_they_should() {
         );
         assert_eq!(alice.reach("tcp", OTHER4, 80), "ok", "{transport}");
         drop(reading);
-        link.node.within(|| Nft::open().unwrap().remove().unwrap());
+        link.node
+            .within(|| Kernel::open().unwrap().remove().unwrap());
     }
     for size in [1, 7, 40] {
         host.tell(&format!("pieces {size}"));
@@ -226,7 +227,8 @@ fn chains_streams_and_odd_answers_are_read_as_they_should() {
         assert_eq!(answer, format!("NOERROR {OTHER4}"), "in pieces of {size}");
         assert_eq!(alice.reach("tcp", OTHER4, 80), "ok", "in pieces of {size}");
         drop(reading);
-        link.node.within(|| Nft::open().unwrap().remove().unwrap());
+        link.node
+            .within(|| Kernel::open().unwrap().remove().unwrap());
     }
     host.tell("pieces 0");
 
@@ -549,7 +551,8 @@ fn what_a_resolver_of_this_node_was_told_counts_and_a_strangers_word_does_not() 
     // Over the stub: asked on loopback, by the relay outside.
     assert_eq!(stub.tell(&format!("relay 127.0.0.53 {HOST4}")), "ok");
     drop(reading);
-    link.node.within(|| Nft::open().unwrap().remove().unwrap());
+    link.node
+        .within(|| Kernel::open().unwrap().remove().unwrap());
     policy.relays.clear();
     let _reading = Reading::new(&link.node, &policy, &[], &[alice.admitted(1, "named")]);
     assert_eq!(alice.reach("tcp", OTHER4, 80), REFUSED);
@@ -562,7 +565,7 @@ fn what_a_resolver_of_this_node_was_told_counts_and_a_strangers_word_does_not() 
 fn a_queue_that_another_holds_is_named() {
     let netns = Netns::new();
     netns.within(|| {
-        use hubwarden::egress::{Error, names::Queue};
+        use nft::{Error, nfqueue::Queue};
         let _first = Queue::hold(&[(7, false)]).unwrap();
         let error = Queue::hold(&[(7, false)]).unwrap_err();
         assert!(matches!(error, Error::QueueTaken { queue: 7 }), "{error}");

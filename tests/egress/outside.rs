@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hubwarden::egress::{Admitted, CgroupId, Class, ClassName, Firewall, Mode, Nft, Policy};
+use egress::{Admitted, CgroupId, Class, ClassName, Firewall, Kernel, Mode, Policy};
 
 use crate::bed::{Agent, HOST4, HOST6, Link, METADATA4, METADATA6, NODE4, NODE6, Netns, Slice};
 
@@ -19,9 +19,9 @@ pub fn policy() -> Policy {
 }
 
 /// A driver in the node's namespace.
-pub fn loaded(node: &Netns, policy: &Policy, guarded: &[CgroupId], servers: &[Admitted]) -> Nft {
+pub fn loaded(node: &Netns, policy: &Policy, guarded: &[CgroupId], servers: &[Admitted]) -> Kernel {
     node.within(|| {
-        let mut nft = Nft::open().unwrap();
+        let mut nft = Kernel::open().unwrap();
         nft.load(policy, guarded, servers).unwrap();
         nft
     })

@@ -1,6 +1,6 @@
 //! What users send from outside their servers: from their slices, and under their uids.
 
-use hubwarden::egress::{Admitted, Firewall, Mode, Nft, People, Person, Place, Policy};
+use egress::{Admitted, Firewall, Kernel, Mode, People, Person, Place, Policy};
 
 use crate::bed::{Agent, HOST4, HOST6, Link, METADATA4, NODE4, Slice, cgroup_id};
 use crate::outside::{REFUSED, policy};
@@ -43,9 +43,9 @@ fn host(link: &Link) -> Agent {
 }
 
 /// A driver in the node's namespace, with alice's server and people.
-fn loaded(link: &Link, policy: &Policy, guarded: &Slice, all: (&[Admitted], &People)) -> Nft {
+fn loaded(link: &Link, policy: &Policy, guarded: &Slice, all: (&[Admitted], &People)) -> Kernel {
     link.node.within(|| {
-        let mut nft = Nft::open().unwrap();
+        let mut nft = Kernel::open().unwrap();
         nft.load_with_people(policy, &[guarded.id()], all.0, all.1)
             .unwrap();
         nft

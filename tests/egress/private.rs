@@ -1,7 +1,7 @@
 //! Private networks: closed to a class that does not name them, whoever of it sends, and by whatever
 //! name they are called.
 
-use hubwarden::egress::{Class, Firewall, Mode, Nft, Policy, Refusal, RefusedBy, ServerPort};
+use egress::{Class, Firewall, Kernel, Mode, Policy, Refusal, RefusedBy, ServerPort};
 
 use crate::{
     bed::{Agent, HOST4, HOST6, Link, Slice},
@@ -257,7 +257,7 @@ fn what_a_user_runs_outside_the_server_reaches_what_the_class_opens() {
         let slice = session.admitted(2, class);
         let alice = person(UID, class, Some(&slice), &[&admitted]);
         let _nft = link.node.within(|| {
-            let mut nft = Nft::open().unwrap();
+            let mut nft = Kernel::open().unwrap();
             let policy = classes(Mode::Enforce);
             nft.load_with_people(&policy, &[jupyter.id()], &[admitted], &people([alice]))
                 .unwrap();

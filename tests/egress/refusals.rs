@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use hubwarden::egress::{Error, Firewall, Mode, Policy, Refusal, Refusals, Refused, RefusedBy};
+use egress::{Error, Firewall, Mode, Policy, Refusal, Refusals, Refused, RefusedBy};
 
 use crate::{
     bed::{Agent, HOST4, HOST6, Link, Netns, Slice},
@@ -125,7 +125,7 @@ fn a_group_is_listened_to_by_one_and_the_second_is_told_so() {
         let _first = Refusals::listen(5).unwrap();
         assert!(matches!(
             Refusals::listen(5),
-            Err(Error::GroupTaken { group: 5 })
+            Err(Error::Kernel(nft::Error::GroupTaken { group: 5 }))
         ));
         let _other = Refusals::listen(6).unwrap();
     });

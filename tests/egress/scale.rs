@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hubwarden::egress::{Admitted, CgroupId, Firewall, Mode, Nft, Policy};
+use egress::{Admitted, CgroupId, Firewall, Kernel, Mode, Policy};
 
 use crate::bed::Netns;
 
@@ -20,7 +20,7 @@ fn server(number: u32) -> Admitted {
 fn five_thousand_servers_load_at_once_and_one_more_is_a_moment() {
     let netns = Netns::new();
     netns.within(|| {
-        let mut nft = Nft::open().unwrap();
+        let mut nft = Kernel::open().unwrap();
         let policy = Policy::standard(Mode::Enforce);
         let servers: Vec<_> = (1..=5000).map(server).collect();
         let start = Instant::now();

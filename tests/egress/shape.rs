@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use hubwarden::egress::{
-    BitsPerSecond, CgroupId, Class, ClassLimits, Firewall, Mode, Nft, Policy, ServerPort,
+use egress::{
+    BitsPerSecond, CgroupId, Class, ClassLimits, Firewall, Kernel, Mode, Policy, ServerPort,
 };
 
 use crate::{
@@ -288,7 +288,8 @@ fn what_a_shaped_container_sends_is_delayed_and_what_it_receives_policed() {
 fn trying_whether_the_kernel_can_leaves_nothing_behind() {
     let link = Link::new();
     let before = qdiscs(&link);
-    link.node.within(|| Nft::open().unwrap().shaping().unwrap());
+    link.node
+        .within(|| Kernel::open().unwrap().shaping().unwrap());
     assert_eq!(qdiscs(&link), before);
     assert_eq!(link.node.exec("nft", &["list", "ruleset"]), "");
 }

@@ -3,7 +3,7 @@
 
 use super::outsiders::{judged, with_alice};
 use super::*;
-use crate::egress::{Attempts, Refused, Sent};
+use ::egress::{Attempts, Refused, Sent};
 use policy::finding::{Evidence, Fact};
 use sensors::senses::Found;
 

@@ -109,7 +109,7 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
         let had = |node: &Node, bytes: &[(u32, u64)]| {
             let traffic = bytes
                 .iter()
-                .map(|&(number, bytes)| crate::egress::Traffic { number, bytes });
+                .map(|&(number, bytes)| ::egress::Traffic { number, bytes });
             node.firewall.rules().traffic = traffic.collect();
         };
         let day = |node: &Node, daemon: &Running, day: &str| {

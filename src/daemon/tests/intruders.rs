@@ -1,7 +1,7 @@
 //! Others at the packet rules.
 
 use super::*;
-use crate::egress::Intrusion;
+use ::egress::ForeignWrite;
 
 #[test]
 fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a_name() {
@@ -14,13 +14,13 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
             rules.loaded = false;
             rules.altered.push(Difference {
                 object: "table hubwarden".into(),
-                kind: crate::egress::DifferenceKind::Missing,
+                kind: ::egress::DifferenceKind::Missing,
             });
         };
         let by = |pid, name: &str| {
             let name = name.into();
-            let writer = crate::egress::Writer { pid, name };
-            Intrusion::By(writer, Damage::of_the_table())
+            let writer = ::egress::Writer { pid, name };
+            ForeignWrite::By(writer, ForeignChange::of_the_whole_table())
         };
         let mut rules = node.firewall.clone();
         let mut repair = |intrusion| Repair::of([intrusion], &mut rules);
@@ -43,13 +43,13 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
 
         // Overtaken by a repair, or in doubt: looked at, and nothing is told.
         daemon.intruded(repair(by(11, "nft")), &mut more);
-        daemon.intruded(repair(Intrusion::Unknown), &mut more);
+        daemon.intruded(repair(ForeignWrite::Unknown), &mut more);
         assert_eq!(node.read(&journal), "");
 
         // Seen by comparing alone, once the loop has a moment.
         compared(&daemon).await;
         alter();
-        daemon.intruded(repair(Intrusion::Unknown), &mut more);
+        daemon.intruded(repair(ForeignWrite::Unknown), &mut more);
         assert!(!node.firewall.rules().loaded);
         compared(&daemon).await;
         assert!(node.firewall.rules().loaded);
@@ -62,9 +62,9 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
             let attempt = "repair the egress table";
             let name = name.into();
             Repair {
-                by: BTreeSet::from([crate::egress::Writer { pid, name }]),
-                damage: Damage::of_the_table(),
-                outcome: Err(crate::egress::Error::NoAnswer { attempt }),
+                by: BTreeSet::from([::egress::Writer { pid, name }]),
+                change: ForeignChange::of_the_whole_table(),
+                outcome: Err(nft::Error::NoAnswer { attempt }.into()),
             }
         };
         alter();

@@ -242,7 +242,7 @@ fn altered_rules_are_told_and_put_back() {
             rules.loaded = false;
             rules.altered.push(Difference {
                 object: "table hubwarden".into(),
-                kind: crate::egress::DifferenceKind::Missing,
+                kind: ::egress::DifferenceKind::Missing,
             });
         }
         node.tick(&daemon, 1).await;

@@ -1,7 +1,7 @@
 //! Denied names that servers ask for.
 
 use super::*;
-use crate::egress::names::{Asked, DeniedBy};
+use ::egress::names::{Asked, DeniedBy};
 
 #[test]
 fn a_denied_name_is_told_once_and_whose_server_asked_for_it() {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Outside;
-use crate::egress::{ClassName, Person, RefusedBy};
+use ::egress::{ClassName, Person, RefusedBy};
 use std::os::unix::fs::MetadataExt;
 
 fn id_of(node: &Node, path: &str) -> CgroupId {
@@ -185,7 +185,7 @@ fn off_on_and_a_changed_configuration_are_followed() {
         let lab: ClassName = "lab".parse().unwrap();
         let mut inner = daemon.inner.borrow_mut();
         let classes = &mut inner.config.egress.classes;
-        classes.insert(lab.clone(), crate::egress::Class::standard());
+        classes.insert(lab.clone(), ::egress::Class::standard());
         let patch = Config::parse("[egress.classes.lab]\n[users.alice]\negress_class = \"lab\"\n");
         inner.config.users = patch.unwrap().users;
         inner.resolve_all();
@@ -277,7 +277,7 @@ fn what_is_sent_outside_counts_for_the_user_s_day() {
             class.limits.bytes_per_day = Some(1 << 40);
         }
         let number = judged(&node)[0].number;
-        node.firewall.rules().traffic = vec![crate::egress::Traffic { number, bytes: 700 }];
+        node.firewall.rules().traffic = vec![::egress::Traffic { number, bytes: 700 }];
         inner.read_counters(node.clock);
         inner.count_traffic("2026-11-22");
         assert_eq!(inner.traffic.used("alice"), 700);

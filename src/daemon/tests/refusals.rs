@@ -2,7 +2,7 @@
 
 use super::outsiders::{judged, with_alice};
 use super::*;
-use crate::egress::{Refused, RefusedBy};
+use ::egress::{Refused, RefusedBy};
 
 fn refusal(number: Option<u32>, port: u16) -> Refusal {
     Refusal {

@@ -2,8 +2,10 @@
 
 use super::place;
 use crate::config::Hub;
-use crate::egress::{Error, OtherEnd, SocketOwner, Sockets, translated};
-use quantities::CgroupPath;
+use nft::Error;
+use nft::conntrack::translated;
+use nft::sock_diag::{OtherEnd, SocketOwner, Sockets};
+use quantities::{CgroupId, CgroupPath};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,7 +45,8 @@ pub(super) struct Owner {
 
 impl Owner {
     fn new(at: SocketAddr, owner: SocketOwner, root: &Path, hub: &Hub) -> Owner {
-        let cgroup = owner.cgroup.and_then(|id| place::find(root, id, hub));
+        let cgroup = owner.cgroup;
+        let cgroup = cgroup.and_then(|id| place::find(root, CgroupId(id.0), hub));
         let uid = owner.uid;
         Owner { at, uid, cgroup }
     }

@@ -1,6 +1,6 @@
 //! What is shown, as plain data.
 
-use crate::egress::names::Tally as Answers;
+use egress::names::Tally as Answers;
 use policy::Rung;
 use quantities::{CoreSeconds, Cores};
 use sensors::connector::Missed;

@@ -114,7 +114,7 @@ fn starts_that_could_not_be_read_are_counted_by_their_reason() {
 #[test]
 fn what_became_of_resolvers_answers_is_counted() {
     let snapshot = MetricsSnapshot {
-        answers: crate::egress::names::Tally {
+        answers: egress::names::Tally {
             read: 9,
             learned: 8,
             closed: 7,

@@ -1,7 +1,7 @@
 //! A snapshot as text, in the two formats that are read in the field.
 
 use super::snapshot::{MetricsSnapshot, RUNGS, ServerMetrics};
-use crate::egress::names::Tally as Answers;
+use egress::names::Tally as Answers;
 use policy::Rung;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{

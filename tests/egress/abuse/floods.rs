@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use hubwarden::egress::{
-    Abuse, AbuseLimits, Firewall, Mode, Nft, People, Person, Policy, Rate, Refused, RefusedBy,
+use egress::{
+    Abuse, AbuseLimits, Firewall, Kernel, Mode, People, Person, Policy, Rate, Refused, RefusedBy,
 };
 
 use super::{a_second, contained, open_policy, told, world};
@@ -26,7 +26,7 @@ fn held_at(mode: Mode) -> Policy {
 fn one_floods(
     link: &Link,
     (alice, bob): (&mut Agent, &mut Agent),
-    (nft, policy): (&mut Nft, &Policy),
+    (nft, policy): (&mut Kernel, &Policy),
     number: u32,
 ) {
     for to in [HOST4, HOST6] {
@@ -135,7 +135,7 @@ fn a_user_s_flood_outside_the_server_is_held_at_its_limit_and_others_are_not() {
         };
         let policy = held_at(mode);
         let mut nft = link.node.within(|| {
-            let mut nft = Nft::open().unwrap();
+            let mut nft = Kernel::open().unwrap();
             nft.load_with_people(&policy, &[], &[], &people).unwrap();
             nft
         });

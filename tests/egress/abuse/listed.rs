@@ -1,6 +1,6 @@
 //! The tables with all their rules, listed by an admin's own program.
 
-use hubwarden::egress::{BitsPerSecond, ClassLimits, Mode, Policy};
+use egress::{BitsPerSecond, ClassLimits, Mode, Policy};
 
 use super::{a_second, contained, open_policy, world};
 use crate::bed::{HOST4, Netns};
@@ -19,7 +19,7 @@ fn policy(mode: Mode, shape: bool) -> Policy {
         bytes_per_day: Some(1 << 40),
     };
     class.deny_networks = vec!["198.51.100.0/24".parse().unwrap()];
-    let named = hubwarden::egress::Class {
+    let named = egress::Class {
         names: vec!["*.example.org".parse().unwrap()],
         ..class.clone()
     };

@@ -1,6 +1,6 @@
 //! What an attacker, or many, can do to what everybody shares.
 
-use hubwarden::egress::{Firewall, Mode};
+use egress::{Firewall, Mode};
 
 use super::{PATIENCE, open_policy, seen, world};
 use crate::bed::{Agent, HOST4, HOST6, Link, Slice};

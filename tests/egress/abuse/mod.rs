@@ -7,8 +7,8 @@ mod scans;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hubwarden::egress::{
-    Attempts, Class, Firewall, Mode, Nft, Policy, Rate, Refusals, RefusedBy, ServerPort, Service,
+use egress::{
+    Attempts, Class, Firewall, Kernel, Mode, Policy, Rate, Refusals, RefusedBy, ServerPort, Service,
 };
 
 use policy::finding::{Fact, scan};
@@ -51,7 +51,7 @@ fn a_second(count: u32) -> Option<Rate> {
 }
 
 /// What each sender's attempts amount to at a first look.
-fn facts(nft: &mut Nft) -> BTreeMap<u32, Fact> {
+fn facts(nft: &mut Kernel) -> BTreeMap<u32, Fact> {
     let fact = |seen: Attempts| {
         let look = scan::Look {
             unanswered: seen.unanswered.len(),
@@ -68,7 +68,7 @@ fn facts(nft: &mut Nft) -> BTreeMap<u32, Fact> {
 }
 
 /// How many hosts did not answer each sender, and how many did.
-fn seen(nft: &mut Nft) -> BTreeMap<u32, (usize, usize)> {
+fn seen(nft: &mut Kernel) -> BTreeMap<u32, (usize, usize)> {
     let all = nft.attempts(1, Duration::from_secs(30)).unwrap();
     let counts = |one: Attempts| (one.number, (one.unanswered.len(), one.answered));
     all.into_iter().map(counts).collect()
@@ -97,7 +97,7 @@ fn world(link: &Link) -> Agent {
 }
 
 /// So many servers' containers of the class, numbered from 1.
-fn contained(bed: &Bed, count: usize, policy: &Policy) -> (Vec<Agent>, Nft) {
+fn contained(bed: &Bed, count: usize, policy: &Policy) -> (Vec<Agent>, Kernel) {
     let mut bridges = bed.bridges();
     let agents: Vec<Agent> = (0..count).map(|number| bed.agent(number)).collect();
     for (container, agent) in agents.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hubwarden::egress::{Firewall, Mode, Nft, People, Person, Place, Refused};
+use egress::{Firewall, Kernel, Mode, People, Person, Place, Refused};
 use policy::finding::Fact;
 
 use super::{PATIENCE, contained, facts, open_policy, scanned, seen, world};
@@ -75,7 +75,7 @@ fn does(agent: &mut Agent, orders: &[String]) {
 }
 
 /// Has each scan a while to be answered, and finds each by its number.
-fn all_are_seen(nft: &mut Nft, numbers: impl IntoIterator<Item = u32>, what: &str) {
+fn all_are_seen(nft: &mut Kernel, numbers: impl IntoIterator<Item = u32>, what: &str) {
     assert_eq!(facts(nft), BTreeMap::new(), "it may still be answered");
     std::thread::sleep(PATIENCE);
     let expected = numbers.into_iter().zip(SCANS);
@@ -164,7 +164,7 @@ struct Outside {
     _slices: [Slice; 3],
     link: Link,
     people: People,
-    server: hubwarden::egress::Admitted,
+    server: egress::Admitted,
 }
 
 impl Outside {
@@ -207,9 +207,9 @@ impl Outside {
         }
     }
 
-    fn loaded(&self) -> Nft {
+    fn loaded(&self) -> Kernel {
         self.link.node.within(|| {
-            let mut nft = Nft::open().unwrap();
+            let mut nft = Kernel::open().unwrap();
             let servers = std::slice::from_ref(&self.server);
             nft.load_with_people(&open_policy(Mode::Enforce), &[], servers, &self.people)
                 .unwrap();
@@ -336,7 +336,7 @@ fn what_was_tried_before_is_not_fresh() {
     // The same once more, and some that are new; neither makes the old ones new.
     alice.tell("scan 10.91.0.0 80 443");
     alice.tell("scan 10.91.1.0 20 443");
-    let fresh = |nft: &mut Nft, since| {
+    let fresh = |nft: &mut Kernel, since| {
         let all = nft.attempts(1, Duration::from_millis(since)).unwrap();
         all.first().map(|one| (one.unanswered.len(), one.fresh))
     };

@@ -1,0 +1,143 @@
+//! The chains and sets that note attempts and forget them.
+
+use super::{MOST, REMEMBERED};
+use crate::{
+    bridges,
+    phrases::{self as p, Family},
+    ruleset::{Chain, Expr, Hook, Rule, Set},
+    senders::Known,
+    sets::{self, LEVELS},
+    table::{self, chain, rule},
+    uapi::*,
+};
+
+/// Senders with a limit of how many of their attempts are noted.
+const NOTED: &str = "noted";
+/// Of one sender so many attempts are noted a second, and so many at once: at most a fifteenth of
+/// what a set holds. A sender that begins more shows what it does by those.
+const NOTED_A_SECOND: u32 = 20;
+const NOTED_AT_ONCE: u32 = 1_000;
+
+pub(super) fn unanswered(known: Known, family: Family) -> String {
+    known.set(&format!("unanswered{}", family.digit()), "")
+}
+
+pub(super) fn answered(known: Known, family: Family) -> String {
+    known.set(&format!("answered{}", family.digit()), "")
+}
+
+/// What becomes of the first packet of a connection, of a sender who is known so. Whether it is let
+/// through is no matter of these rules.
+pub fn noting(known: Known) -> Vec<Rule> {
+    let enough = Expr::Limit {
+        rate: NOTED_A_SECOND.into(),
+        unit_s: 1,
+        burst: NOTED_AT_ONCE,
+        bytes: false,
+        over: true,
+    };
+    let (says, set) = ((&[][..], "enough is noted"), known.set(NOTED, ""));
+    let mut rules = known.each(true, says, (&set, &enough), &p::back);
+    for family in [Family::V4, Family::V6] {
+        for sender in known.keys(true) {
+            let target = p::target(family, known.len());
+            let add = p::add(&unanswered(known, family));
+            rules.push(rule("", [known.of_family(family), sender, target, add]));
+        }
+    }
+    rules
+}
+
+/// What loads the first part of a key from an answer: whether it is to a sender of ours the set of
+/// attempts says.
+fn answered_ones(known: Known) -> Vec<Vec<Expr>> {
+    match known {
+        Known::Cgroup => LEVELS.map(p::its_cgroup).into(),
+        known => known.keys(false),
+    }
+}
+
+/// What becomes of an answer to such a packet.
+fn answering(known: Known) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        let (tried, answered) = (unanswered(known, family), answered(known, family));
+        for sender in answered_ones(known) {
+            let from = [sender, p::answerer(family, known.len())].concat();
+            let key = [known.of_family(family), from.clone()].concat();
+            // Only of noted attempts, so that both sets tell of the same.
+            let noted = [key.clone(), p::is_in(&tried)].concat();
+            rules.push(rule("answers", [noted, from, p::keep(&answered)]));
+            rules.push(rule("", [key, p::remove(&tried)]));
+        }
+    }
+    rules
+}
+
+/// The chains of the table of the family `inet` that see answers.
+pub fn chains() -> Vec<Chain> {
+    let hook = Hook {
+        number: NF_INET_LOCAL_IN,
+        priority: table::PRIORITY,
+    };
+    let answers = [
+        p::not_from_loopback(),
+        p::answers_tcp(),
+        p::goto("answered"),
+    ];
+    vec![
+        chain("answered", Known::HERE.map(answering).concat()),
+        Chain {
+            hook: Some(hook),
+            ..chain("connecting", [rule("answers a connection", answers)])
+        },
+    ]
+}
+
+/// What was tried and by whom, and who answered whom, in the table of the family `inet`.
+pub fn sets() -> Vec<Set> {
+    Known::HERE.into_iter().flat_map(of_attempts).collect()
+}
+
+fn of_attempts(known: Known) -> Vec<Set> {
+    let dynamic = |name: String, key_type, key_len| Set {
+        flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
+        size: MOST,
+        timeout_ms: u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX),
+        ..sets::plain(&name, key_type, key_len)
+    };
+    let mut sets = vec![known.counting(NOTED, "")];
+    for family in [Family::V4, Family::V6] {
+        let host = known.key_type() << TYPE_BITS | family.address_type();
+        let len = u32::from(known.len()) + sets::address_len(family);
+        let target = host << TYPE_BITS | TYPE_INET_SERVICE;
+        sets.push(dynamic(unanswered(known, family), target, len + 4));
+        sets.push(dynamic(answered(known, family), host, len));
+    }
+    sets
+}
+
+/// Adds to our table of the family `bridge` what sees containers begin connections.
+pub fn on_bridges(chains: &mut Vec<Chain>, all: &mut Vec<Set>) {
+    if let Some(marking) = chains.iter_mut().find(|chain| chain.name == "prerouting") {
+        // Right after its port said whose it is: what stays on the bridge has another mark next.
+        let begins = [p::marked(), p::begins_tcp(), p::jump("begins")];
+        let at = marking.rules.len().min(1);
+        let begins = rule("begins a connection", begins);
+        marking.rules.insert(at, begins);
+    }
+    let hook = Hook {
+        number: NF_BR_POST_ROUTING,
+        priority: bridges::PRIORITY,
+    };
+    let answers = [p::answers_tcp(), p::goto("answered")];
+    chains.extend([
+        chain("begins", noting(Known::Port)),
+        chain("answered", answering(Known::Port)),
+        Chain {
+            hook: Some(hook),
+            ..chain("postrouting", [rule("answers a connection", answers)])
+        },
+    ]);
+    all.extend(of_attempts(Known::Port));
+}

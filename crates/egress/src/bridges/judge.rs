@@ -1,0 +1,133 @@
+//! What our table of the family `inet` has for containers: who is routed, and who went astray.
+
+use super::{
+    ASKING, CONTAINED, GUARDED_BRIDGES, MAY_ASK, SAYS_CONTAINER,
+    frames::{is_bridged, is_exempt, neighbour, to_its_bridge, to_this_node, unbridge},
+    neighbour_types,
+};
+use crate::{
+    Policy, limits, names, phrases as p,
+    ruleset::{Chain, DataType, Hook, Rule, Ruleset},
+    sets, shape,
+    table::{self, chain, rule},
+    uapi::*,
+};
+
+/// After destinations are translated (`NF_IP_PRI_NAT_DST`, -100), before the filters of others.
+const PREROUTING_PRIORITY: i32 = -90;
+/// Before the filters of others.
+const FORWARD_PRIORITY: i32 = -10;
+
+/// Adds to our table of the family `inet` what judges containers.
+pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
+    let base = |name: &str, number, priority, rules: Vec<Rule>| Chain {
+        hook: Some(Hook { number, priority }),
+        ..chain(name, rules)
+    };
+    let neighbours = || rule("finding neighbours", [neighbour(), p::accept()]);
+    ruleset.chains.extend([
+        base(
+            "prerouting",
+            NF_INET_PRE_ROUTING,
+            PREROUTING_PRIORITY,
+            vec![
+                rule(
+                    "from a server's container",
+                    [p::not_from_loopback(), p::marked(), p::goto("contained")],
+                ),
+                rule("from one that is no server", [is_exempt(), p::accept()]),
+                // With br_netfilter, what is bridged comes by here too, before it is forwarded.
+                rule("judged on the bridge", [is_bridged(), p::accept()]),
+                rule(
+                    "",
+                    [p::incoming_in(GUARDED_BRIDGES), neighbour(), p::accept()],
+                ),
+                rule(
+                    "from one not known yet",
+                    [
+                        p::incoming_in(GUARDED_BRIDGES),
+                        p::goto("container_unknown"),
+                    ],
+                ),
+            ],
+        ),
+        base(
+            "forward",
+            NF_INET_FORWARD,
+            FORWARD_PRIORITY,
+            forwarding(policy),
+        ),
+        chain(
+            "contained",
+            vec![
+                neighbours(),
+                rule("to this node", [to_this_node(), p::goto("contained_here")]),
+                rule("", [p::by_mark(CONTAINED)]),
+                rule("", [p::goto("container_unknown")]),
+            ],
+        ),
+        chain(
+            "contained_here",
+            vec![
+                rule("answers", [p::is_answer(), p::accept()]),
+                rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
+                rule("by its class", [p::service_in("dns"), p::by_mark(ASKING)]),
+                rule("", [p::goto("not_its_own")]),
+            ],
+        ),
+        chain(MAY_ASK, {
+            let mut rules = table::dns();
+            // Podman's networks have a resolver there, and the containers know no other.
+            let names = [p::service_in("dns"), to_its_bridge(), p::accept()];
+            rules.push(rule("its network's resolver", names));
+            rules.push(rule("", [p::goto("not_its_own")]));
+            rules
+        }),
+        chain("container_unknown", {
+            let mut rules = vec![rule("", [p::mark(p::MARK)])];
+            rules.extend(table::refusal(policy, SAYS_CONTAINER.to_owned()));
+            rules
+        }),
+        chain("container_astray", {
+            let mut rules = vec![neighbours(), rule("", [unbridge()])];
+            rules.extend(table::refusal(policy, SAYS_CONTAINER.to_owned()));
+            rules
+        }),
+    ]);
+    if let Some(input) = ruleset
+        .chains
+        .iter_mut()
+        .find(|chain| chain.name == "input")
+    {
+        input.rules.extend([
+            rule(
+                "judged already",
+                [p::not_from_loopback(), p::marked(), p::mark(0), p::accept()],
+            ),
+            rule("judged already", [is_exempt(), p::mark(0), p::accept()]),
+            rule("astray", [is_bridged(), p::goto("container_astray")]),
+        ]);
+    }
+    ruleset.sets.extend(limits::leaving_set(policy));
+    ruleset.sets.extend([
+        sets::map(CONTAINED, TYPE_MARK, 4, DataType::Verdict, 0, true),
+        sets::map(ASKING, TYPE_MARK, 4, DataType::Verdict, 0, false),
+        sets::plain(GUARDED_BRIDGES, TYPE_IFINDEX, 4),
+        neighbour_types(),
+    ]);
+    names::extend_for_containers(ruleset, policy);
+}
+
+/// What is routed through this node and was judged where it came in.
+fn forwarding(policy: &Policy) -> Vec<Rule> {
+    let mut rules = vec![
+        rule("judged already", [p::marked(), p::mark(0), p::accept()]),
+        rule("judged already", [is_exempt(), p::mark(0), p::accept()]),
+        rule("astray", [is_bridged(), p::goto("container_astray")]),
+    ];
+    if shape::is_used(policy) {
+        let shaped = [p::marked(), p::by_mark(limits::LEAVING)];
+        rules.insert(0, rule("waits its turn or is policed", shaped));
+    }
+    rules
+}

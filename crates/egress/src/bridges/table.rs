@@ -1,0 +1,153 @@
+//! Our table of the family `bridge`: whose port it is, and what stays on the bridge.
+
+use super::{
+    CHECKED, GATEWAYS, KNOWN_PORTS, PORTS, SAYS_CONTAINER, SAYS_SPOOFED, SERVER_PORTS, SPOOFERS,
+    frames::{
+        arp_from_another, bridge_mark, checked, from_another, is_arp, is_bridged, is_exempt,
+        link_local, mark_by_port, neighbour, not_to_gateway, ours, unbridge,
+    },
+    neighbour_types, sources,
+};
+use crate::{
+    Mode, Policy, attempts, intervals, limits,
+    phrases::{self as p, Family},
+    ruleset::{Chain, DataType, Expr, Hook, Rule, Ruleset, Set},
+    sets,
+    table::{self, chain, rule},
+    uapi::*,
+};
+
+/// Before others look at a frame, and before the bridge hands IP packets to the `inet` hooks
+/// (`NF_BR_PRI_BRNF`, 0).
+pub const PRIORITY: i32 = -300;
+
+/// Our table of the family `bridge`, without elements.
+pub fn build(policy: &Policy) -> Ruleset {
+    let base = |name: &str, number, rules: Vec<Rule>| Chain {
+        hook: Some(Hook {
+            number,
+            priority: PRIORITY,
+        }),
+        ..chain(name, rules)
+    };
+    let mut marking = vec![
+        rule("whose port", [mark_by_port()]),
+        rule(
+            "stays on the bridge",
+            [p::marked(), not_to_gateway(), bridge_mark()],
+        ),
+        rule("", [checked(), arp_from_another(), p::goto("spoofed")]),
+        rule(
+            "",
+            [checked(), from_another(Family::V4), p::goto("spoofed")],
+        ),
+        rule("", [checked(), link_local(), p::accept()]),
+    ];
+    marking.push(rule(
+        "",
+        [checked(), from_another(Family::V6), p::goto("spoofed")],
+    ));
+    let pass =
+        |comment: &str, condition: Vec<Expr>| rule(comment, [condition, p::mark(0), p::accept()]);
+    let forwarding = vec![
+        rule("from a server", [is_bridged(), p::goto("bridged")]),
+        pass("from one that is no server", is_exempt()),
+        rule(
+            "from one not known yet",
+            [p::outgoing_in(KNOWN_PORTS), p::goto("refused")],
+        ),
+    ];
+    // Finding neighbours is asked of all on the bridge; that another server does not hear it is
+    // nothing to tell of.
+    let unheard = match policy.mode {
+        Mode::Enforce => p::drop(),
+        Mode::Observe => [p::mark(0), p::accept()].concat(),
+    };
+    let bridged = vec![
+        rule(
+            "not asked of another server",
+            [p::outgoing_in(SERVER_PORTS), neighbour(), unheard],
+        ),
+        rule(
+            "to another server",
+            [p::outgoing_in(SERVER_PORTS), p::goto("refused")],
+        ),
+        pass("finding neighbours", is_arp()),
+        pass("finding neighbours", neighbour()),
+        pass("answers", p::continues_tcp()),
+        pass("the hub", p::tcp_port_in("hub_ports")),
+        rule("", [p::goto("refused")]),
+    ];
+    let told = |prefix: &str| {
+        let mut rules = vec![rule("", [ours(), unbridge()])];
+        rules.extend(table::counted_and_told(policy, prefix.to_owned()));
+        rules.push(match policy.mode {
+            // There is no reject on many bridges (`CONFIG_NFT_BRIDGE_REJECT`).
+            Mode::Enforce => rule("", [p::discard()]),
+            Mode::Observe => rule("would be refused", [p::count(), p::mark(0), p::accept()]),
+        });
+        rules
+    };
+    let hub = intervals::ports(&policy.hub_ports);
+    let received = limits::output_of_bridges(policy);
+    let mut chains = vec![
+        base("prerouting", NF_BR_PRE_ROUTING, marking),
+        base("forward", NF_BR_FORWARD, forwarding),
+        chain("bridged", bridged),
+        chain("refused", told(SAYS_CONTAINER)),
+        chain("spoofed", {
+            let mut rules = told(SAYS_SPOOFED);
+            // By the mark that is told, which comes first.
+            rules.insert(1, rule("counted", [p::count_by_mark(SPOOFERS)]));
+            rules
+        }),
+    ];
+    chains.extend(received.0);
+    let mut ruleset = Ruleset {
+        family: NFPROTO_BRIDGE,
+        table: table::TABLE.to_owned(),
+        flags: 0,
+        comment: table::comment(policy),
+        chains,
+        sets: [
+            vec![
+                sets::map(
+                    PORTS,
+                    TYPE_IFINDEX,
+                    4,
+                    DataType::Value {
+                        kind: TYPE_MARK,
+                        len: 4,
+                    },
+                    BYTEORDER_HOST,
+                    false,
+                ),
+                sets::plain(SERVER_PORTS, TYPE_IFINDEX, 4),
+                sets::plain(KNOWN_PORTS, TYPE_IFINDEX, 4),
+                sets::plain(CHECKED, TYPE_IFINDEX, 4),
+                sets::plain(
+                    &sources(Family::V4),
+                    TYPE_IFINDEX << TYPE_BITS | TYPE_IPV4,
+                    8,
+                ),
+                sets::plain(
+                    &sources(Family::V6),
+                    TYPE_IFINDEX << TYPE_BITS | TYPE_IPV6,
+                    20,
+                ),
+                sets::plain(GATEWAYS, TYPE_ETHER, 6),
+                Set {
+                    elements: hub,
+                    ..sets::plain("hub_ports", TYPE_INET_SERVICE, 2)
+                },
+                neighbour_types(),
+            ],
+            sets::of_refused().to_vec(),
+            vec![sets::by_mark(SPOOFERS)],
+            received.1,
+        ]
+        .concat(),
+    };
+    attempts::on_bridges(&mut ruleset.chains, &mut ruleset.sets);
+    ruleset
+}

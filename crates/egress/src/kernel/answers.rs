@@ -1,0 +1,121 @@
+//! What resolvers answer, learned into the sets of the classes that allow it.
+
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::Kernel;
+use crate::{
+    ClassName, Error, Mode, Netlink,
+    installed::Installed,
+    names::{self, DeniedBy, Queueing},
+    readback,
+    ruleset::{Element, Ruleset},
+    table,
+    uapi::NFPROTO_INET,
+};
+
+/// What became of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// What denies the name to who asked for it.
+    pub denied: Option<DeniedBy>,
+    /// Whether the policy refuses what is denied.
+    pub enforced: bool,
+    /// How many addresses were written.
+    pub learned: usize,
+    /// How many were not, for a class that allows the name, since they are private.
+    pub closed: usize,
+}
+
+impl Kernel {
+    /// How this kernel queues packets; tried when it is asked for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn queueing(&mut self) -> Result<Queueing, Error> {
+        if let Some(known) = self.queueing {
+            return Ok(known);
+        }
+        let found = names::try_queueing(&mut self.netlink)?;
+        self.queueing = Some(found);
+        Ok(found)
+    }
+
+    /// Have a class's servers reach the addresses of a name that a resolver told of, or say that
+    /// whoever asked may not have them. `asker` is the number of the server that asked, where one
+    /// did.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], or the kernel's refusal: nothing is reached then.
+    pub fn hear(&mut self, answer: &names::Answer, asker: Option<u32>) -> Result<Heard, Error> {
+        let attempt = "learn a name's addresses";
+        let now = Instant::now();
+        let Some(installed) = &mut self.installed else {
+            return Err(Error::NotLoaded { attempt });
+        };
+        let Some(asked) = &answer.asked else {
+            return Ok(Heard::default());
+        };
+        let class = asker.and_then(|number| installed.class_of(number));
+        let ruling = self.dictionary.rule(installed.policy(), class, asked);
+        let mut heard = Heard {
+            denied: ruling.denied,
+            enforced: installed.policy().mode == Mode::Enforce,
+            learned: 0,
+            closed: 0,
+        };
+        let closed = |class: &ClassName, address| self.dictionary.closes(class, address);
+        let addresses = &answer.addresses;
+        let kept_out = |address| ruling.classes.iter().any(|class| closed(class, address));
+        heard.closed = addresses.iter().filter(|one| kept_out(one.0)).count();
+        let news = installed
+            .learned
+            .news(&ruling.classes, closed, asked, addresses, now);
+        if news.is_empty() {
+            return Ok(heard);
+        }
+        self.netlink.transact(attempt, &names::messages(&news)?)?;
+        self.writings.aside();
+        heard.learned = news.len();
+        installed.learned.apply(news, asked, now);
+        Ok(heard)
+    }
+
+    /// What an earlier daemon, or this one, learned, as far as a policy still allows it.
+    pub(super) fn carry_learned(&mut self, next: &mut Installed) -> Result<(), Error> {
+        let now = Instant::now();
+        match &self.installed {
+            Some(before) => next.learned = before.learned.clone(),
+            None => {
+                for (class, family) in names::places(next.policy()) {
+                    let set = names::names_set(&class, family);
+                    let found = elements_if_there(&mut self.netlink, &set)?;
+                    next.learned.restore(&class, family, &found, now);
+                }
+            }
+        }
+        let policy = next.policy().clone();
+        next.learned.settle(&policy, now);
+        Ok(())
+    }
+
+    /// Puts into a ruleset the flows that the kernel knows, so that they outlast its change.
+    pub(super) fn carry_flows(&mut self, ruleset: &mut Ruleset) -> Result<(), Error> {
+        for set in &mut ruleset.sets {
+            if names::is_flows_set(&set.name) {
+                set.elements = elements_if_there(&mut self.netlink, &set.name)?;
+                // One that ends just now has no time left to be written with.
+                set.elements.retain(|element| element.timeout_ms > 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn elements_if_there(netlink: &mut Netlink, set: &str) -> Result<Vec<Element>, Error> {
+    match readback::elements(netlink, NFPROTO_INET, table::TABLE, set) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(Vec::new()),
+        found => Ok(found?),
+    }
+}

@@ -1,0 +1,80 @@
+//! What servers may send, and to whom: class → ruleset (plain data) → messages to nf_tables.
+//!
+//! A [`Policy`] and the servers of the moment make one table (`table`), written as plain data
+//! (`ruleset`), sent as netlink messages (`encode`, `socket`) and read back into the same plain
+//! data (`decode`, `readback`), so that what stands can be compared with what should.
+//! `docs/egress-table.md` shows the table and says why each rule is where it is.
+//!
+//! The messages are written here and not by libnftnl. Of what this table is made of – verdict
+//! maps, `socket cgroupv2`, limits kept per element, concatenated ranges, and the reading back
+//! of all of it – the Rust bindings of that library cover little; the rest would be unsafe
+//! calls into it, an object at a time. A codec is a few hundred lines without `unsafe`, reads
+//! as well as writes, and can be tested with any bytes at all. It also lets a transaction go
+//! out in one datagram: a page at a time, as libmnl's batches are commonly sent, the kernel
+//! refuses what is over 128 KiB, and with an acknowledgement for each message the answers
+//! overflow the socket from about 250 on, although the change was made.
+//!
+//! To go further (containers, names, limits): a new kind of expression is a variant in
+//! `ruleset::Expr` with its two halves in `expr`, a new condition or action a function in
+//! `phrases`, a new set a few lines in `sets`, and a new rule a line in `table`.
+
+// What is read here comes from the kernel, the network or a feed; none of it may end the daemon.
+#![deny(clippy::indexing_slicing, clippy::string_slice)]
+
+use nft::{Netlink, OwnWrites, Since, encode, message, monitor, readback, ruleset, uapi};
+
+mod abuse;
+mod attempts;
+mod bridges;
+mod class;
+mod error;
+mod firewall;
+mod flows;
+mod ids;
+mod installed;
+mod intervals;
+mod keeper;
+mod kernel;
+mod limits;
+mod listed;
+pub mod lists;
+pub mod names;
+mod nflog;
+mod people;
+mod phrases;
+mod policy;
+mod private;
+mod refusal;
+mod refused;
+mod repair;
+#[cfg(any(test, fuzzing))]
+pub mod seams;
+mod senders;
+mod sets;
+mod shape;
+mod shared;
+mod table;
+
+pub use abuse::Abuse;
+pub use attempts::Attempts;
+pub use bridges::{Bridges, ServerPort};
+pub use class::{Class, Service, Transport};
+pub use error::Error;
+pub use firewall::{Audit, Audited, Firewall, Sent, Traffic};
+pub use flows::{Flow, Flows};
+pub use ids::{CgroupId, ClassName, Mode};
+pub use keeper::{Keeper, Repair};
+pub use kernel::Kernel;
+pub use limits::{BitsPerSecond, ClassLimits, Limit, Rate};
+pub use nflog::Refusals;
+pub use nft::{
+    foreign_change::ForeignChange,
+    links::{Link, LinkEvents, Links},
+    monitor::{ForeignWrite, Monitor, Writer},
+    readback::{Difference, DifferenceKind},
+};
+pub use people::{People, Person, Place};
+pub use policy::{AbuseLimits, Admitted, Policy};
+pub use private::{Closed, lies_in};
+pub use refusal::{Refusal, RefusedBy};
+pub use refused::Refused;

@@ -1,0 +1,446 @@
+//! What names add to the table. The chains and sets are in `docs/egress-table.md`.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    Admitted, CgroupId, Class, ClassName, Error, Mode, Netlink, Policy,
+    class::Transport,
+    encode, intervals,
+    lists::{Entries, parse},
+    phrases::{self as p, Family},
+    private,
+    ruleset::{Chain, Data, Element, Expr, Hook, Rule, Ruleset, Set, Verdict},
+    sets::{self, LEVELS},
+    table::{self, chain, each_family, rule},
+    uapi::*,
+};
+
+use super::learned::ADDRESSES_MAX;
+
+/// Cgroups of services that ask for others.
+const RELAYS: &str = "relays";
+/// Ports that names are asked for on: plain, and over TLS or QUIC.
+const NAME_PORTS: &str = "name_ports";
+const DOT: u16 = 853;
+/// Flows that began while their destination's name was good go on for as long as they are used.
+const FLOWS_MAX: u32 = 262_144;
+const FLOW_IDLE_MS: u64 = 3_600_000;
+
+/// How this kernel hands packets to a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queueing {
+    /// By the expression of nf_tables (`CONFIG_NFT_QUEUE`).
+    Native,
+    /// By the iptables target within nf_tables (`CONFIG_NFT_COMPAT` and
+    /// `CONFIG_NETFILTER_XT_TARGET_NFQUEUE`).
+    Target,
+    /// Not at all.
+    Missing,
+}
+
+/// How answers to a class's servers are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Unread ones are dropped: the class reaches what they tell of, and nothing else.
+    Strictly,
+    /// Unread ones pass: reading them only serves to deny names.
+    Loosely,
+}
+
+impl Reading {
+    fn of(policy: &Policy, class: &Class) -> Option<Self> {
+        if class.unrestricted || !class.dns {
+            return None;
+        }
+        match (class.names.is_empty(), policy.mode) {
+            (false, Mode::Enforce) => Some(Self::Strictly),
+            (false, Mode::Observe) => Some(Self::Loosely),
+            (true, _) => {
+                let denied = !class.deny_names.is_empty();
+                (denied || lists_names(policy)).then_some(Self::Loosely)
+            }
+        }
+    }
+
+    fn chain(self) -> &'static str {
+        match self {
+            Self::Strictly => "asked_strictly",
+            Self::Loosely => "asked",
+        }
+    }
+}
+
+fn lists_names(policy: &Policy) -> bool {
+    policy
+        .lists
+        .iter()
+        .any(|list| !list.entries.names.is_empty())
+}
+
+/// The classes that have names.
+pub fn with_names(policy: &Policy) -> impl Iterator<Item = (&ClassName, &Class)> {
+    let has = |class: &Class| !class.names.is_empty() && !class.unrestricted;
+    policy.classes.iter().filter(move |(_, class)| has(class))
+}
+
+/// Whether any answers are read under a policy.
+pub fn uses(policy: &Policy) -> bool {
+    let read = |class| Reading::of(policy, class).is_some();
+    policy.classes.values().any(read) || with_names(policy).next().is_some()
+}
+
+/// Known public resolvers that can be asked over HTTPS: names and addresses.
+pub fn over_https() -> Entries {
+    parse(include_bytes!("doh.txt")).0
+}
+
+/// The map from an asking server's cgroup at this level to the chain that has its answers read.
+fn asking(level: u8) -> String {
+    format!("asking{level}")
+}
+
+/// Those maps.
+pub fn asking_sets() -> [String; 2] {
+    LEVELS.map(asking)
+}
+
+/// The set of a class's addresses, by name.
+pub fn names_set(class: &ClassName, family: Family) -> String {
+    format!("names{}_{class}", family.digit())
+}
+
+/// The classes and families that addresses are learned for.
+pub fn places(policy: &Policy) -> Vec<(ClassName, Family)> {
+    let both =
+        |(name, _): (&ClassName, _)| [Family::V4, Family::V6].map(|family| (name.clone(), family));
+    with_names(policy).flat_map(both).collect()
+}
+
+/// Whether a set is one of flows.
+pub fn is_flows_set(name: &str) -> bool {
+    name.starts_with("flows4_") || name.starts_with("flows6_")
+}
+
+/// The set of a class's flows to such addresses.
+pub fn flows_set(class: &ClassName, family: Family) -> String {
+    format!("flows{}_{class}", family.digit())
+}
+
+fn networks_set(class: &ClassName, family: Family) -> String {
+    format!("networks{}_{class}", family.digit())
+}
+
+/// The element by which a server's answers are read.
+pub fn elements_of(policy: &Policy, server: &Admitted) -> Option<(String, Element)> {
+    let class = policy.classes.get(&server.class)?;
+    let chain = Reading::of(policy, class)?.chain();
+    let key = server.cgroup.0.to_ne_bytes().to_vec();
+    let to = Data::Goto(chain.to_owned());
+    Some((asking(server.level), Element::map(key, to)))
+}
+
+/// The queue for answers that go on unread where nobody reads them: the next, or of the last the
+/// one before.
+pub fn loose(strict: u16) -> u16 {
+    strict.checked_add(1).unwrap_or(u16::MAX - 1)
+}
+
+/// The chains by which answers are read.
+pub fn chains(policy: &Policy) -> Vec<Chain> {
+    if !uses(policy) {
+        return Vec::new();
+    }
+    let queue = |number, bypass| vec![Expr::Queue { number, bypass }];
+    let mut answers: Vec<Rule> = LEVELS
+        .map(|level| {
+            rule(
+                "to servers",
+                [answer(), p::by_cgroup(level, &asking(level))],
+            )
+        })
+        .into();
+    let strict = with_names(policy).next().is_some();
+    if strict {
+        let relay = [answer(), p::cgroup_in(2, RELAYS), p::goto("overheard")];
+        answers.push(rule("to who asks for others", relay));
+    }
+    let hook = Hook {
+        number: NF_INET_LOCAL_IN,
+        priority: table::PRIORITY,
+    };
+    let loose = loose(policy.dns_queue);
+    let name_asker: Vec<Rule> = LEVELS
+        .map(|level| {
+            rule(
+                "",
+                [p::mark_is(0), p::mark_by_cgroup(level, &sets::marks(level))],
+            )
+        })
+        .into();
+    let mut chains = vec![
+        Chain {
+            hook: Some(hook),
+            ..chain("answers", answers)
+        },
+        chain("asked_strictly", from_resolvers("read_strictly")),
+        chain("asked", from_resolvers("read")),
+        chain("name_asker", name_asker),
+        chain(
+            "read_strictly",
+            [
+                rule("", [p::jump("name_asker")]),
+                rule("", [queue(policy.dns_queue, policy.mode == Mode::Observe)]),
+            ],
+        ),
+        chain(
+            "read",
+            [
+                rule("", [p::jump("name_asker")]),
+                rule("", [queue(loose, true)]),
+            ],
+        ),
+    ];
+    if strict {
+        chains.extend([read_from_resolvers(), read_loosely(policy)]);
+    }
+    chains
+}
+
+/// It answers a question for a name.
+pub fn answer() -> Vec<Expr> {
+    [p::service_from("dns"), p::is_answer()].concat()
+}
+
+fn from_resolvers(to: &str) -> [Rule; 2] {
+    [Family::V4, Family::V6].map(|family| {
+        let set = format!("resolvers{}", family.digit());
+        rule("", [p::source_in(family, &set), p::goto(to)])
+    })
+}
+
+/// Has what resolvers told somebody else than a server's socket read.
+pub fn read_from_resolvers() -> Chain {
+    chain("overheard", from_resolvers("read_overheard"))
+}
+
+/// Has an answer read whose asker is known by its mark, or not known.
+pub fn read_loosely(policy: &Policy) -> Chain {
+    let number = loose(policy.dns_queue);
+    let queue = vec![Expr::Queue {
+        number,
+        bypass: true,
+    }];
+    chain("read_overheard", [rule("", [queue])])
+}
+
+/// The sets by which answers are read, and what was learned from them.
+pub fn sets(policy: &Policy) -> Vec<Set> {
+    if !uses(policy) {
+        return Vec::new();
+    }
+    let mut sets: Vec<Set> = LEVELS
+        .map(|level| sets::verdicts_by_cgroup(&asking(level)))
+        .into();
+    if with_names(policy).next().is_none() {
+        return sets;
+    }
+    // Each once: the kernel keeps one, and what is read back would differ for ever.
+    let relays: BTreeSet<CgroupId> = policy.relays.iter().copied().collect();
+    sets.push(Set {
+        elements: relays.into_iter().map(sets::guard).collect(),
+        ..sets::plain(RELAYS, TYPE_CGROUPV2, 8)
+    });
+    let ports = [
+        intervals::both_transports(53),
+        intervals::both_transports(DOT),
+    ];
+    sets.push(Set {
+        elements: ports.concat(),
+        ..sets::plain(NAME_PORTS, sets::SERVICE, 8)
+    });
+    let elements = intervals::networks(&private::with_forms(&over_https().networks));
+    sets.extend(sets::of_networks(elements, |family| {
+        format!("over_https{}", family.digit())
+    }));
+    for (name, _) in with_names(policy) {
+        for family in [Family::V4, Family::V6] {
+            sets.push(Set {
+                flags: NFT_SET_TIMEOUT,
+                size: ADDRESSES_MAX,
+                ..sets::of_addresses(&names_set(name, family), family)
+            });
+            let address = family.address_type();
+            let kind = [address, TYPE_INET_SERVICE, address, TYPE_INET_SERVICE]
+                .into_iter()
+                .fold(0, |kinds, kind| kinds << TYPE_BITS | kind);
+            let length = 2 * sets::address_len(family) + 8;
+            sets.push(Set {
+                flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
+                size: FLOWS_MAX,
+                timeout_ms: FLOW_IDLE_MS,
+                ..sets::plain(&flows_set(name, family), kind, length)
+            });
+        }
+    }
+    sets
+}
+
+/// The sets of a selective class that its policy fills.
+pub fn networks(name: &ClassName, class: &Class) -> Vec<Set> {
+    if class.networks.is_empty() || !class.is_selective() {
+        return Vec::new();
+    }
+    let elements = intervals::networks(&private::with_forms(&class.networks));
+    sets::of_networks(elements, |family| networks_set(name, family))
+}
+
+/// The rules of a class from where its services are looked at; `allow` is what becomes of what is
+/// allowed.
+pub fn reached(name: &ClassName, class: &Class, allow: &dyn Fn() -> Vec<Expr>) -> Vec<Rule> {
+    let services = || p::service_in(&format!("services_{name}"));
+    if class.services.is_empty() {
+        return Vec::new();
+    }
+    if !class.is_selective() {
+        return vec![rule("services", [services(), allow()])];
+    }
+    let refuse = || p::goto(&sets::refuse_chain(name));
+    let to = |family, set: &str| [services(), p::destination_in(family, set)].concat();
+    let mut rules = Vec::new();
+    if !class.names.is_empty() {
+        let other = [p::service_in(NAME_PORTS), refuse()];
+        rules.push(rule("other resolvers", other));
+        rules.extend(each_family(
+            "other resolvers",
+            "over_https",
+            Vec::new,
+            refuse,
+        ));
+    }
+    if !class.networks.is_empty() {
+        for family in [Family::V4, Family::V6] {
+            let set = networks_set(name, family);
+            rules.push(rule("networks", [to(family, &set), allow()]));
+        }
+    }
+    if class.names.is_empty() {
+        return rules;
+    }
+    for family in [Family::V4, Family::V6] {
+        let (names, flows) = (names_set(name, family), flows_set(name, family));
+        let keep = || [p::flow(family), p::keep(&flows)].concat();
+        // Where the flows are too many to keep, the name still counts.
+        rules.push(rule("names", [to(family, &names), keep(), allow()]));
+        rules.push(rule("names", [to(family, &names), allow()]));
+        let began = [
+            services(),
+            p::flow(family),
+            p::is_in(&flows),
+            keep(),
+            allow(),
+        ];
+        rules.push(rule("began while its name was good", began));
+    }
+    rules
+}
+
+/// Has a ruleset queue packets in the way this kernel knows. Where it knows none, nobody's
+/// answers are held up, and those of classes with names are dropped.
+pub fn queued_by(ruleset: &mut Ruleset, queueing: Queueing) {
+    let exprs = ruleset
+        .chains
+        .iter_mut()
+        .flat_map(|chain| &mut chain.rules)
+        .flat_map(|rule| &mut rule.exprs);
+    for expr in exprs {
+        if let Expr::Queue { number, bypass } = *expr {
+            *expr = match (queueing, bypass) {
+                (Queueing::Native, _) => continue,
+                (Queueing::Target, _) => Expr::QueueTarget { number, bypass },
+                (Queueing::Missing, true) => Expr::Verdict(Verdict::Accept),
+                (Queueing::Missing, false) => Expr::Verdict(Verdict::Drop),
+            };
+        }
+    }
+}
+
+/// Which way of queueing packets the kernel takes: each is tried in a table that is made and taken
+/// away within one transaction.
+///
+/// # Errors
+/// [`Error::Socket`].
+pub fn try_queueing(netlink: &mut Netlink) -> Result<Queueing, Error> {
+    for queueing in [Queueing::Native, Queueing::Target] {
+        let trial = trial(queueing, &format!("{}-probe", table::TABLE));
+        let mut messages = encode::create(&trial)?;
+        messages.extend(encode::remove(trial.family, &trial.table)?);
+        match netlink.transact("try to queue packets", &messages) {
+            Ok(()) => return Ok(queueing),
+            Err(nft::Error::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Queueing::Missing)
+}
+
+/// A table that queues packets in one way.
+fn trial(queueing: Queueing, table: &str) -> Ruleset {
+    let rules = vec![
+        rule("", [p::protocol(Transport::Udp.number())]),
+        rule(
+            "",
+            [vec![Expr::Queue {
+                number: 0,
+                bypass: true,
+            }]],
+        ),
+    ];
+    let mut ruleset = Ruleset {
+        family: NFPROTO_INET,
+        table: table.to_owned(),
+        chains: vec![chain("trial", rules)],
+        ..Ruleset::default()
+    };
+    queued_by(&mut ruleset, queueing);
+    ruleset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_resolvers_over_https_are_names_and_single_addresses() {
+        let (entries, problems) = parse(include_bytes!("doh.txt"));
+        assert_eq!(problems, []);
+        assert!(entries.names.len() > 20 && entries.networks.len() > 20);
+        // What was told of as single addresses: neighbours are joined.
+        let few = |net: &ipnet::IpNet| net.max_prefix_len() - net.prefix_len() <= 2;
+        assert!(entries.networks.iter().all(few), "addresses, not networks");
+    }
+
+    #[test]
+    fn only_who_has_names_is_read_strictly_and_nobody_while_observing() {
+        let mut policy = Policy::standard(Mode::Enforce);
+        let standard = Class::standard();
+        assert_eq!(Reading::of(&policy, &standard), None);
+        assert!(!uses(&policy) && chains(&policy).is_empty() && sets(&policy).is_empty());
+        let named = Class {
+            names: vec!["pypi.org".parse().unwrap()],
+            ..Class::standard()
+        };
+        assert_eq!(Reading::of(&policy, &named), Some(Reading::Strictly));
+        policy.mode = Mode::Observe;
+        assert_eq!(Reading::of(&policy, &named), Some(Reading::Loosely));
+        let denying = Class {
+            deny_names: vec!["pypi.org".parse().unwrap()],
+            ..Class::standard()
+        };
+        assert_eq!(Reading::of(&policy, &denying), Some(Reading::Loosely));
+        let mute = Class {
+            dns: false,
+            ..named
+        };
+        assert_eq!(Reading::of(&policy, &mute), None);
+    }
+}

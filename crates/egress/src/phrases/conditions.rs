@@ -1,0 +1,252 @@
+//! What a packet can be.
+
+use super::{
+    Cmp, Family, LookupTo, MARK, MARK_MASK, R0, R1, bits, compare, equals, has, header,
+    kind_of_mark, load,
+    loads::{cgroup, destination_port, uid},
+    look_up, number_bits,
+};
+use crate::{Person, Transport, ruleset::Expr, uapi::*};
+
+/// Loopback has this index in every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+const IP_CT_DIR_REPLY: u8 = 1;
+
+/// What was loaded last is in a set.
+pub fn is_in(set: &str) -> Vec<Expr> {
+    vec![has(set)]
+}
+
+/// The interface that it leaves or came in by compares so.
+fn interface(key: u32, op: Cmp, index: u32) -> Vec<Expr> {
+    vec![load(key, R0), compare(op, &index.to_ne_bytes())]
+}
+
+/// It leaves through loopback.
+pub fn to_loopback() -> Vec<Expr> {
+    interface(NFT_META_OIF, Cmp::Eq, LOOPBACK)
+}
+
+/// It came through loopback.
+pub fn from_loopback() -> Vec<Expr> {
+    interface(NFT_META_IIF, Cmp::Eq, LOOPBACK)
+}
+
+/// It came from elsewhere than this node's loopback.
+pub fn not_from_loopback() -> Vec<Expr> {
+    interface(NFT_META_IIF, Cmp::Neq, LOOPBACK)
+}
+
+/// It came in from anywhere: no process of this node sends it now.
+pub fn came_in() -> Vec<Expr> {
+    interface(NFT_META_IIF, Cmp::Neq, 0)
+}
+
+/// It came in by one of these interfaces.
+pub fn incoming_in(set: &str) -> Vec<Expr> {
+    vec![load(NFT_META_IIF, R0), has(set)]
+}
+
+/// It goes out by one of these.
+pub fn outgoing_in(set: &str) -> Vec<Expr> {
+    vec![load(NFT_META_OIF, R0), has(set)]
+}
+
+/// What the interface that it goes out by maps to decides.
+pub fn by_outgoing(map: &str) -> Vec<Expr> {
+    vec![
+        load(NFT_META_OIF, R0),
+        look_up(map, LookupTo::Verdict, false),
+    ]
+}
+
+/// A process of this node sent it: only then does it have a socket whose owner can be loaded.
+pub fn is_of_a_process() -> Vec<Expr> {
+    vec![uid(), compare(Cmp::Gte, &[0; 4])]
+}
+
+/// It answers a flow that the other side began.
+pub fn is_answer() -> Vec<Expr> {
+    let key = NFT_CT_DIRECTION;
+    vec![Expr::Ct { key, to: R0 }, equals(&[IP_CT_DIR_REPLY])]
+}
+
+/// It begins a flow.
+pub fn is_new() -> Vec<Expr> {
+    // `NF_CT_STATE_BIT(IP_CT_NEW)` of `linux/netfilter/nf_conntrack_common.h`.
+    const NEW: u32 = 1 << 3;
+    let key = NFT_CT_STATE;
+    vec![
+        Expr::Ct { key, to: R0 },
+        number_bits(NEW, 0),
+        compare(Cmp::Neq, &[0; 4]),
+    ]
+}
+
+/// It carries this protocol.
+pub fn protocol(number: u8) -> Vec<Expr> {
+    vec![load(NFT_META_L4PROTO, R0), equals(&[number])]
+}
+
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// It is TCP, and not the first packet of a connection: anything but SYN without ACK.
+pub fn continues_tcp() -> Vec<Expr> {
+    tcp_flags(Cmp::Neq, SYN)
+}
+
+/// It is the first packet of a TCP connection: SYN without ACK.
+pub fn begins_tcp() -> Vec<Expr> {
+    tcp_flags(Cmp::Eq, SYN)
+}
+
+/// It answers the first packet of a TCP connection: SYN and ACK.
+pub fn answers_tcp() -> Vec<Expr> {
+    tcp_flags(Cmp::Eq, SYN | ACK)
+}
+
+/// It is TCP, and its flags SYN and ACK compare so.
+fn tcp_flags(op: Cmp, flags: u8) -> Vec<Expr> {
+    let mut exprs = protocol(Transport::Tcp.number());
+    exprs.extend([
+        header(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, R0),
+        bits(&[SYN | ACK], &[0]),
+        compare(op, &[flags]),
+    ]);
+    exprs
+}
+
+/// It is anything but TCP.
+pub fn no_tcp() -> Vec<Expr> {
+    let tcp = Transport::Tcp.number();
+    vec![load(NFT_META_L4PROTO, R0), compare(Cmp::Neq, &[tcp])]
+}
+
+/// It is of this family.
+pub fn of_family(family: Family) -> Vec<Expr> {
+    let (number, ..) = family.layout();
+    vec![load(NFT_META_NFPROTO, R0), equals(&[number])]
+}
+
+/// Its destination is in a set of this family's addresses.
+pub fn destination_in(family: Family, set: &str) -> Vec<Expr> {
+    let (number, _, offset, len) = family.layout();
+    address_in(number, offset, len, set)
+}
+
+/// Its source is in a set of this family's addresses.
+pub fn source_in(family: Family, set: &str) -> Vec<Expr> {
+    let (number, offset, _, len) = family.layout();
+    address_in(number, offset, len, set)
+}
+
+fn address_in(number: u8, offset: u32, len: u32, set: &str) -> Vec<Expr> {
+    vec![
+        load(NFT_META_NFPROTO, R0),
+        equals(&[number]),
+        header(NFT_PAYLOAD_NETWORK_HEADER, offset, len, R0),
+        has(set),
+    ]
+}
+
+/// What its destination maps to decides; with `port`, its destination and destination port.
+pub fn by_destination(family: Family, port: bool, map: &str) -> Vec<Expr> {
+    let mut exprs = destination_in(family, map);
+    exprs.pop();
+    if port {
+        let after = match family {
+            Family::V4 => super::Reg(1),
+            Family::V6 => super::Reg(4),
+        };
+        exprs.push(destination_port(after));
+    }
+    exprs.push(look_up(map, LookupTo::Verdict, false));
+    exprs
+}
+
+/// Its protocol and destination port are in a set of both.
+pub fn service_in(set: &str) -> Vec<Expr> {
+    service(2, set)
+}
+
+/// Its protocol and source port are in a set of both.
+pub fn service_from(set: &str) -> Vec<Expr> {
+    service(0, set)
+}
+
+/// Its protocol and the port at this place in its header are in a set of both.
+fn service(offset: u32, set: &str) -> Vec<Expr> {
+    vec![
+        load(NFT_META_L4PROTO, R0),
+        header(NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2, R1),
+        has(set),
+    ]
+}
+
+/// It is TCP and its destination port is in a set of ports.
+pub fn tcp_port_in(set: &str) -> Vec<Expr> {
+    let mut exprs = protocol(Transport::Tcp.number());
+    exprs.extend([destination_port(R0), has(set)]);
+    exprs
+}
+
+/// What its socket's cgroup at this level maps to decides.
+pub fn by_cgroup(level: u8, map: &str) -> Vec<Expr> {
+    vec![cgroup(level, R0), look_up(map, LookupTo::Verdict, false)]
+}
+
+/// Its socket's cgroup at this level is in a set.
+pub fn cgroup_in(level: u8, set: &str) -> Vec<Expr> {
+    vec![cgroup(level, R0), has(set)]
+}
+
+/// Its mark and its (receiving) socket's cgroup at this level are in a set of both.
+pub fn mark_and_cgroup_in(level: u8, set: &str) -> Vec<Expr> {
+    vec![load(NFT_META_MARK, R0), cgroup(level, R1), has(set)]
+}
+
+/// Its mark is this.
+pub fn mark_is(mark: u32) -> Vec<Expr> {
+    vec![load(NFT_META_MARK, R0), equals(&mark.to_ne_bytes())]
+}
+
+/// Its mark is one of ours.
+pub fn marked() -> Vec<Expr> {
+    kind_of_mark(MARK, MARK_MASK)
+}
+
+/// What its mark maps to decides.
+pub fn by_mark(map: &str) -> Vec<Expr> {
+    vec![
+        load(NFT_META_MARK, R0),
+        look_up(map, LookupTo::Verdict, false),
+    ]
+}
+
+/// What its socket's owner maps to decides.
+pub fn by_uid(map: &str) -> Vec<Expr> {
+    vec![uid(), look_up(map, LookupTo::Verdict, false)]
+}
+
+/// Its socket is root's.
+pub fn is_root_s() -> Vec<Expr> {
+    vec![uid(), equals(&0u32.to_ne_bytes())]
+}
+
+/// Its mark is that of a user outside the server.
+pub fn marked_by_uid() -> Vec<Expr> {
+    let above = Person::NUMBER_MIN;
+    kind_of_mark(MARK | above, MARK_MASK | above)
+}
+
+/// There is a socket for it. `socket wildcard` loads 0 or 1 if there is one and matches nothing
+/// if there is not.
+pub fn has_socket() -> Vec<Expr> {
+    let wildcard = Expr::Socket {
+        key: NFT_SOCKET_WILDCARD,
+        level: 0,
+        to: R0,
+    };
+    vec![wildcard, compare(Cmp::Lte, &[1])]
+}

@@ -1,0 +1,126 @@
+//! What resolvers' answers are read by.
+
+use super::Dice;
+use crate::names::{Answer, Brings, SYN, Segment, Streams, Unusable, refuse};
+use std::time::{Duration, Instant};
+
+/// Packets, messages and streams of resolvers.
+pub fn names(bytes: &[u8]) {
+    let mut dice = Dice(bytes);
+    match dice.below(4) {
+        0 => packet(dice.0),
+        1 => message(dice.0),
+        2 => conversation(dice),
+        _ => stream(dice),
+    }
+}
+
+fn packet(packet: &[u8]) {
+    let Some(segment) = Segment::read(packet) else {
+        return;
+    };
+    let content = packet.get(segment.content.clone());
+    message(content.expect("content within the packet"));
+    if let Some(refused) = segment.refused(packet, segment.content.clone()) {
+        assert_eq!(refused.len(), packet.len());
+        assert_eq!(Segment::read(&refused), Some(segment), "the same headers");
+    }
+}
+
+fn message(bytes: &[u8]) {
+    let answer = Answer::read(bytes);
+    if let Ok(Answer { asked, addresses }) = &answer {
+        assert!(addresses.len() * 4 <= bytes.len(), "{addresses:?}");
+        if let Some(name) = asked {
+            assert!(
+                name.len() <= 253 && name.is_ascii() && !name.ends_with('.'),
+                "{name:?}"
+            );
+        }
+    }
+    let mut refused = bytes.to_vec();
+    if refuse(&mut refused).is_some() {
+        assert_eq!(refused.len(), bytes.len());
+        match (answer, Answer::read(&refused)) {
+            (Ok(before), Ok(after)) => {
+                assert_eq!(after.asked, before.asked);
+                assert_eq!(after.addresses, []);
+            }
+            (Ok(_), Err(why)) => panic!("whoever asked cannot read the refusal: {why:?}"),
+            (Err(Unusable::Malformed | Unusable::Truncated), _) => {}
+        }
+    }
+}
+
+/// Segments of a few flows, with any content and numbers.
+fn conversation(mut dice: Dice<'_>) {
+    let mut streams = Streams::default();
+    let mut now = Instant::now();
+    for _ in 0..64 {
+        if dice.0.is_empty() {
+            return;
+        }
+        now += Duration::from_secs(dice.byte().into());
+        let length = dice.byte().into();
+        let content: Vec<u8> = (0..length).map(|_| dice.byte()).collect();
+        let seq = dice.number::<2, u16>().into();
+        let segment = segment(dice.byte() % 3, seq, dice.byte(), content.len());
+        match streams.take(&segment, &content, now) {
+            Brings::Messages(messages) => {
+                for one in messages {
+                    message(&one.bytes);
+                    if let Some(at) = one.at {
+                        assert_eq!(content.get(at), Some(&*one.bytes));
+                    }
+                }
+            }
+            Brings::Gap => streams.shut(&segment),
+            Brings::Nothing | Brings::Shut => {}
+        }
+    }
+}
+
+/// Messages cut anywhere, with parts sent again: each comes out once, whole and in order.
+fn stream(mut dice: Dice<'_>) {
+    let messages: Vec<Vec<u8>> = dice.some(4, |dice| {
+        let length = dice.number::<2, u16>() % 400;
+        (0..length).map(|_| dice.byte()).collect()
+    });
+    let mut sent = Vec::new();
+    for one in &messages {
+        sent.extend(u16::try_from(one.len()).expect("short").to_be_bytes());
+        sent.extend(one);
+    }
+    let first: u32 = dice.number();
+    let now = Instant::now();
+    let mut streams = Streams::default();
+    streams.take(&segment(0, first, SYN, 0), &[], now);
+    let mut came = Vec::new();
+    let mut at = 0;
+    while at < sent.len() {
+        let again = at.min(dice.below(5));
+        let end = sent.len().min(at + 1 + dice.below(200));
+        let content = sent.get(at - again..end).expect("a part");
+        let seq = first.wrapping_add(1 + (at - again) as u32);
+        match streams.take(&segment(0, seq, 0, content.len()), content, now) {
+            Brings::Nothing => {}
+            Brings::Messages(more) => came.extend(more.into_iter().map(|one| one.bytes)),
+            other => panic!("{other:?} of a stream in order"),
+        }
+        at = end;
+    }
+    assert_eq!(came, messages);
+}
+
+/// A segment with a content of this length, as it is read of a packet.
+fn segment(flow: u8, seq: u32, flags: u8, length: usize) -> Segment {
+    let total = u16::try_from(40 + length).expect("short");
+    let mut packet = vec![0x45, 0];
+    packet.extend(total.to_be_bytes());
+    packet.extend([0, 0, 0, 0, 64, 6, 0, 0, 192, 0, 2, 53, 192, 0, 2, flow]);
+    packet.extend([0, 53, 0x80, 0]);
+    packet.extend(seq.to_be_bytes());
+    packet.extend([0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    packet.resize(total.into(), 0);
+    Segment::read(&packet).expect("a segment")
+}

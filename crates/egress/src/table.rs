@@ -1,0 +1,378 @@
+//! Our table, built from a policy. See `docs/egress-table.md` for the table in the nft
+//! program's words, and why each rule is where it is.
+//!
+//! Names that begin with a word and `_` belong to the class they end with, `list_` to a deny list.
+//! What is shared by all has no class's name at its end, since a class's has no `_` in it.
+//!
+//! Its rules depend on the policy alone: a server is three elements, in `servers`, `marks` and
+//! `own_loopback` of its cgroup level.
+
+use nft::monitor::Watch;
+
+use super::{
+    Class, ClassName, Mode, Policy, Transport,
+    abuse::{self, Sender},
+    limits, listed, names, people,
+    phrases::{self as p, Family},
+    private,
+    ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
+    sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, refuse_chain, servers},
+    shape,
+    uapi::*,
+};
+
+/// The table's name; its family is `inet`.
+pub const TABLE: &str = "hubwarden";
+/// The families in which there may be a table of that name.
+const FAMILIES: [u8; 3] = [NFPROTO_INET, NFPROTO_BRIDGE, NFPROTO_NETDEV];
+
+/// These tables, for a monitor; what the socket with the port `own` does to them is not told.
+pub fn watch(own: u32) -> Watch {
+    Watch {
+        table: TABLE,
+        families: &FAMILIES,
+        own,
+    }
+}
+
+/// Prefix of what is logged of a class's refusals; the class's name follows.
+pub const SAYS_CLASS: &str = "class ";
+/// Prefix of what is logged of a class's refusals of private networks; its name follows.
+pub const SAYS_PRIVATE: &str = "private ";
+/// Prefix of what is logged of refusals by a deny list; its name follows.
+pub const SAYS_LIST: &str = "list ";
+/// Prefix of what is logged of refusals by a limit; the limit's and the class's names follow.
+pub const SAYS_LIMIT: &str = "limit ";
+/// Prefix of what is logged of refusals on loopback.
+pub const SAYS_LOOPBACK: &str = "loopback";
+/// Prefix of what is logged of units not admitted.
+pub const SAYS_PENDING: &str = "pending";
+
+/// Before the filter tables of others, after address translation: what is judged is where the
+/// packet really goes.
+pub const PRIORITY: i32 = -10;
+
+/// The table for a policy, with no slice guarded and no server admitted yet.
+pub fn build(policy: &Policy) -> Ruleset {
+    let mut chains = vec![
+        output(),
+        input(),
+        pending(policy),
+        arriving(),
+        not_its_own(policy),
+    ];
+    chains.extend([name_sender(), to_listener()]);
+    let mut sets = sets::of_servers();
+    sets.extend(people::sets());
+    sets.extend(sets::of_policy(policy));
+    chains.extend(abuse::chains(policy));
+    sets.extend(abuse::sets(policy));
+    chains.extend(names::chains(policy));
+    sets.extend(names::sets(policy));
+    let received = limits::input(policy);
+    chains.extend(received.0);
+    sets.extend(received.1);
+    if shape::is_used(policy) {
+        sets.extend(shape::sets());
+    }
+    for list in listed::with_addresses(&policy.lists) {
+        let prefix = format!("{SAYS_LIST}{}", list.name);
+        chains.push(named_refusal(&listed::chain(&list.name), policy, prefix));
+    }
+    let listed = listed::sets(&policy.lists);
+    let exempt = (
+        ClassName::exempt(),
+        Class {
+            unrestricted: true,
+            ..Class::default()
+        },
+    );
+    for (name, class) in policy.classes.iter().chain([(&exempt.0, &exempt.1)]) {
+        if class.unrestricted {
+            chains.push(chain(&class_chain(name), [rule("", [p::accept()])]));
+            chains.extend(people::chains(name, class, Vec::new()));
+            continue;
+        }
+        let rules = |sender: Sender, allow: &dyn Fn() -> Vec<Expr>| {
+            let first = abuse::judged_first(policy, sender);
+            class_rules(name, class, policy, (first, &listed), allow)
+        };
+        let to_servers = rules(Sender::Server, &|| limits::allow(name, class));
+        chains.extend([
+            chain(&class_chain(name), to_servers),
+            class_loopback(name, class),
+        ]);
+        let to_people = rules(Sender::Person, &|| limits::allow_people(name, class));
+        chains.extend(people::chains(name, class, to_people));
+        chains.push(class_refuse(name, policy));
+        if private::concerns(policy, class) {
+            let prefix = format!("{SAYS_PRIVATE}{name}");
+            chains.push(named_refusal(&private::chain(name), policy, prefix));
+        }
+        chains.extend(limits::chains(name, class, policy));
+        sets.extend(sets::of_class(name, class, policy));
+    }
+    sets.extend(listed);
+    Ruleset {
+        family: NFPROTO_INET,
+        table: TABLE.to_owned(),
+        flags: 0,
+        comment: comment(policy),
+        chains,
+        sets,
+    }
+}
+
+/// A line for who lists the table.
+pub fn comment(policy: &Policy) -> String {
+    let mode = match policy.mode {
+        Mode::Observe => "observing: nothing is refused",
+        Mode::Enforce => "enforcing",
+    };
+    format!("hubwarden, {mode}")
+}
+
+/// A rule of these phrases.
+pub fn rule<const N: usize>(comment: &str, phrases: [Vec<Expr>; N]) -> Rule {
+    Rule {
+        exprs: phrases.concat(),
+        comment: comment.to_owned(),
+    }
+}
+
+/// A chain that only rules lead to.
+pub fn chain(name: &str, rules: impl Into<Vec<Rule>>) -> Chain {
+    Chain {
+        name: name.to_owned(),
+        hook: None,
+        device: None,
+        rules: rules.into(),
+    }
+}
+
+/// Packets that processes of this node send.
+fn output() -> Chain {
+    let hook = Some(Hook {
+        number: NF_INET_LOCAL_OUT,
+        priority: PRIORITY,
+    });
+    let mut rules: Vec<_> = LEVELS
+        .map(|level| {
+            rule(
+                "servers go to their class",
+                [p::by_cgroup(level, &servers(level))],
+            )
+        })
+        .into();
+    rules.push(rule(
+        "not known yet",
+        [p::cgroup_in(1, GUARDED), p::goto("pending")],
+    ));
+    rules.push(rule(
+        "users outside their servers",
+        [p::by_uid(people::PEOPLE)],
+    ));
+    Chain {
+        hook,
+        ..chain("output", rules)
+    }
+}
+
+/// Packets that arrive: only those a server sent to a listener on this node are looked at.
+fn input() -> Chain {
+    let hook = Some(Hook {
+        number: NF_INET_LOCAL_IN,
+        priority: PRIORITY,
+    });
+    let ours = rule(
+        "from a server",
+        [p::from_loopback(), p::marked(), p::goto("arriving")],
+    );
+    Chain {
+        hook,
+        ..chain("input", [ours])
+    }
+}
+
+/// Marks a packet with its sender's number, or with none.
+fn name_sender() -> Chain {
+    let mut rules = vec![
+        rule("a container's port named it", [p::came_in(), p::back()]),
+        rule("", [p::mark(p::MARK)]),
+        // A cgroup says more than a uid, so it comes after and has the last word.
+        rule("", [p::mark_by_uid(people::MARKS)]),
+    ];
+    rules.extend(LEVELS.map(|level| rule("", [p::mark_by_cgroup(level, &marks(level))])));
+    chain("name_sender", rules)
+}
+
+/// A packet to a listener on this node: whose listener it is shows on arrival.
+fn to_listener() -> Chain {
+    chain(
+        "to_listener",
+        [rule("", [p::jump("name_sender")]), rule("", [p::accept()])],
+    )
+}
+
+fn arriving() -> Chain {
+    let mut rules: Vec<_> = LEVELS
+        .map(|level| {
+            rule(
+                "its own",
+                [p::mark_and_cgroup_in(level, &own(level)), p::accept()],
+            )
+        })
+        .into();
+    // Whose a listener there is, the kernel does not say on arrival.
+    rules.push(rule(
+        "users' jobs",
+        [
+            p::marked_by_uid(),
+            p::cgroup_in(2, people::JOBS),
+            p::accept(),
+        ],
+    ));
+    rules.push(rule("another's", [p::has_socket(), p::goto("not_its_own")]));
+    chain("arriving", rules)
+}
+
+fn not_its_own(policy: &Policy) -> Chain {
+    chain("not_its_own", refusal(policy, SAYS_LOOPBACK.to_owned()))
+}
+
+fn pending(policy: &Policy) -> Chain {
+    let mut rules = vec![rule("", [p::mark(p::MARK)])];
+    rules.extend(refusal(policy, SAYS_PENDING.to_owned()));
+    chain("pending", rules)
+}
+
+fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {
+    let prefix = format!("{SAYS_CLASS}{name}");
+    named_refusal(&refuse_chain(name), policy, prefix)
+}
+
+/// Find out whose a packet is, and refuse it.
+fn named_refusal(name: &str, policy: &Policy, prefix: String) -> Chain {
+    let mut rules = vec![rule("", [p::jump("name_sender")])];
+    rules.extend(refusal(policy, prefix));
+    chain(name, rules)
+}
+
+/// Count it under its mark, all that there are; tell of it, unless much was told lately.
+pub fn counted_and_told(policy: &Policy, prefix: String) -> [Rule; 2] {
+    [
+        rule("counted", [p::count_by_mark(REFUSED)]),
+        rule("", [p::tell(TOLD, policy.log_group, prefix)]),
+    ]
+}
+
+/// Count and tell; then refuse, or when only observing take the mark off and let go.
+pub fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
+    let mut rules = counted_and_told(policy, prefix).to_vec();
+    match policy.mode {
+        Mode::Enforce => rules.extend([rule("", [p::reset()]), rule("", [p::reject()])]),
+        Mode::Observe => {
+            let count = vec![Expr::Counter];
+            rules.push(rule("would be refused", [count, p::mark(0), p::accept()]));
+        }
+    }
+    rules
+}
+
+/// What a server of a class sends. The first rule that matches decides; `first` is what everybody's
+/// packets to elsewhere go through, `allow` what becomes of what is allowed.
+fn class_rules(
+    name: &ClassName,
+    class: &Class,
+    policy: &Policy,
+    (first, listed): (Vec<Rule>, &[Set]),
+    allow: &dyn Fn() -> Vec<Expr>,
+) -> Vec<Rule> {
+    let refuse = refuse_chain(name);
+    let mut rules = vec![rule(
+        "this node",
+        [p::to_loopback(), p::goto(&format!("loopback_{name}"))],
+    )];
+    rules.extend(first);
+    rules.extend(each_family(
+        "answers to the proxy",
+        "proxies",
+        p::is_answer,
+        p::accept,
+    ));
+    if class.dns {
+        rules.extend(dns());
+    }
+    for family in [Family::V4, Family::V6] {
+        for ports in [false, true] {
+            let map = listed::map(family, ports);
+            // An empty map would cost every packet a look.
+            if listed.iter().any(|set| set.name == map) {
+                rules.push(rule("listed", [p::by_destination(family, ports, &map)]));
+            }
+        }
+    }
+    rules.extend(each_family("denied", "denied", Vec::new, || {
+        p::goto(&refuse)
+    }));
+    if !class.deny_networks.is_empty() {
+        for family in [Family::V4, Family::V6] {
+            let set = format!("denied{}_{name}", family.digit());
+            let to = p::destination_in(family, &set);
+            rules.push(rule("denied", [to, p::goto(&refuse)]));
+        }
+    }
+    rules.extend(private::rules(name, class, policy));
+    rules.extend(names::reached(name, class, allow));
+    rules.push(rule("", [p::goto(&refuse)]));
+    rules
+}
+
+/// What a server of a class sends to this node itself.
+fn class_loopback(name: &ClassName, class: &Class) -> Chain {
+    let mut rules = vec![
+        rule("answers", [p::is_answer(), p::accept()]),
+        rule(
+            "judged at its first packet",
+            [p::continues_tcp(), p::accept()],
+        ),
+        rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
+    ];
+    if !class.loopback_ports.is_empty() {
+        let ports = p::tcp_port_in(&format!("ports_{name}"));
+        rules.push(rule("allowed on this node", [ports, p::accept()]));
+    }
+    if class.dns {
+        rules.extend(dns());
+    }
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let phrases = [p::protocol(transport.number()), p::goto("to_listener")];
+        rules.push(rule("its own listeners", phrases));
+    }
+    const ICMP: u8 = 1;
+    const ICMPV6: u8 = 58;
+    for number in [ICMP, ICMPV6] {
+        rules.push(rule("ping", [p::protocol(number), p::accept()]));
+    }
+    rules.push(rule("", [p::goto(&refuse_chain(name))]));
+    chain(&format!("loopback_{name}"), rules)
+}
+
+pub(super) fn dns() -> Vec<Rule> {
+    each_family("resolvers", "resolvers", || p::service_in("dns"), p::accept)
+}
+
+/// A rule for each family, on the destination being in the set of that family.
+pub fn each_family(
+    comment: &str,
+    set: &str,
+    condition: impl Fn() -> Vec<Expr>,
+    then: impl Fn() -> Vec<Expr>,
+) -> Vec<Rule> {
+    [(Family::V4, 4), (Family::V6, 6)]
+        .map(|(family, digit)| {
+            let destination = p::destination_in(family, &format!("{set}{digit}"));
+            rule(comment, [condition(), destination, then()])
+        })
+        .into()
+}
