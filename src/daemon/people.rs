@@ -98,3 +98,13 @@ pub fn policy(limits: &Limits) -> Policy {
         evidence: Consequences::default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_is_what_the_policy_has_by_default() {
+        assert_eq!(policy(&Limits::default()), Policy::default());
+    }
+}

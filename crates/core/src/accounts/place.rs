@@ -73,6 +73,11 @@ impl Place {
         }
     }
 
+    /// The user whose account it is.
+    pub fn user(&self) -> &HubUser {
+        &self.user
+    }
+
     /// How it stands.
     pub fn case(&self) -> &Case {
         &self.case
