@@ -356,7 +356,7 @@ impl Inner {
             Err(error)
                 if !undo
                     .get(&ours.owner)
-                    .is_some_and(|noted| noted.covers(target)) =>
+                    .is_some_and(|noted| noted.covers(ours)) =>
             {
                 Err(error)
             }
