@@ -93,6 +93,7 @@ impl Inner {
             egress_loaded: self.loaded,
             unknown_units: self.entries.values().filter(unknown).count() as u64,
             journal_lost: self.journal.lost(),
+            threads: Self::threads_up(self.dossiers.heartbeats()),
             starts_missed: self.dossiers.starts_missed(),
             answers: self.answers.tally(),
             ..MetricsSnapshot::default()
