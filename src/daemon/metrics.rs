@@ -93,6 +93,7 @@ impl Inner {
             egress_loaded: self.rules.stand(),
             unknown_units: self.entries.values().filter(unknown).count() as u64,
             journal_lost: self.journal.lost(),
+            threads: Self::threads_up(self.sensors.heartbeats()),
             starts_missed: self.sensors.starts_missed(),
             answers: self.answers.tally(),
             ..MetricsSnapshot::default()
