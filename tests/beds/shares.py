@@ -15,7 +15,7 @@ import leftovers
 
 # What systemd's default CPUWeight=100 is in cpu.shares.
 DEFAULT = 1024
-# The machine weighs as much as two of this host's other programs, the kernel's threads among them, which all wait for.
+# The machine weighs as much as two other programs of this host: more would hold up kernel threads, and all with them.
 MACHINE = 2 * DEFAULT
 # Where commands of an admin's run.
 ADMIN = "/user.slice/user-0.slice"
