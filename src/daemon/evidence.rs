@@ -93,6 +93,9 @@ impl Inner {
             hot_for: config.hot_for,
             stands: config.consequences.stands,
         };
+        for id in self.accounts.waits_wanted(config.hot) {
+            self.accounts.has_waited(id, self.sampler.waited(id), now);
+        }
         let looked_at = self.evidence.attend(&self.accounts, &attention, now);
         let mut order = Order {
             settings: self.config.evidence.settings.clone(),

@@ -80,7 +80,8 @@ impl Inner {
         };
         vec![
             format!(
-                "a server is looked at that uses more than {} or runs into its quota{lasting}",
+                "a server is looked at that uses more than {}, or would if it did not wait for the \
+                 CPU, or runs into its quota{lasting}",
                 config.hot
             ),
             format!(

@@ -12,6 +12,7 @@ use quantities::{CgroupId, CgroupPath, Cores, HubUser, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Units whose waiting for the CPU counts besides the servers': the hub and its proxy.
 const HUB_UNITS: [&str; 2] = ["jupyterhub.service", "traefik.service"];
@@ -70,6 +71,11 @@ impl Sampler {
     /// The quota that the kernel holds; nothing without the cpu controller.
     fn cpu_max(&mut self, id: CgroupId) -> Option<CpuMax> {
         self.readers.get_mut(&id)?.cpu_max().ok()?
+    }
+
+    /// For how long some of its tasks have waited for the CPU; nothing where that is not counted.
+    pub fn waited(&self, id: CgroupId) -> Option<Duration> {
+        self.readers.get(&id)?.waited()
     }
 
     fn pressure(&self, id: CgroupId) -> Option<f64> {

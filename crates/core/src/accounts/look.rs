@@ -1,5 +1,6 @@
 //! A look at places: readings are booked, and what is due comes out.
 
+use super::waits::Waits;
 use super::{Accounts, Contention, Place, Reading, Readings};
 use policy::{Event, Verdict, Warning, step};
 use quantities::{CgroupId, Cores, Time};
@@ -91,6 +92,27 @@ impl Accounts {
         self.looks.extend(looks);
         look.followed = self.follow_servers(&look.verdicts);
         look
+    }
+
+    /// The places of which it counts how long they wait for the CPU, since they use less than what is hot.
+    pub fn waits_wanted(&mut self, hot: Cores) -> Vec<CgroupId> {
+        let mut wanted = Vec::new();
+        for (id, place) in &mut self.places {
+            let rate = place.rate();
+            if !Waits::can_count(rate, hot) {
+                place.waits = Waits::default();
+            } else if rate <= hot && !place.at_its_quota {
+                wanted.push(*id);
+            }
+        }
+        wanted
+    }
+
+    /// Books for how long a place has waited for the CPU all in all; `None` where that is not known.
+    pub fn has_waited(&mut self, id: CgroupId, waited: Option<Duration>, now: Time) {
+        if let Some(place) = self.places.get_mut(&id) {
+            place.waits.read(waited, now);
+        }
     }
 
     /// When the next look before a tick is due.
@@ -205,8 +227,9 @@ impl Place {
         {
             return Some(Time(now.0 + left.max(SOONEST)));
         }
-        let rate = self.case.credits.rate;
-        let warm = rate.0 > WARM * settings.hot.0 && rate <= settings.hot;
+        let (rate, hot) = (self.case.credits.rate, settings.hot);
+        let waits = Waits::can_count(rate, hot) && self.waits.are_unread();
+        let warm = (waits || rate.0 > WARM * hot.0) && rate <= hot;
         (warm && settings.tick > MEASURED_AGAIN).then(|| Time(now.0 + MEASURED_AGAIN))
     }
 }

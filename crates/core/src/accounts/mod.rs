@@ -13,6 +13,7 @@ mod baseline;
 mod contention;
 mod look;
 mod place;
+mod waits;
 
 pub use contention::Contention;
 pub use look::{Look, LookSettings};

@@ -1,6 +1,7 @@
 //! One place where a user's programs run.
 
 use super::baseline::BaselineShare;
+use super::waits::Waits;
 use policy::{Case, Policy, Rung};
 use quantities::{Cores, HubUser};
 use std::time::Duration;
@@ -53,6 +54,7 @@ pub struct Place {
     pub(super) share: BaselineShare,
     pub(super) reading: Option<Reading>,
     pub(super) at_its_quota: bool,
+    pub(super) waits: Waits,
     pub(super) limit: Option<Cores>,
 }
 
@@ -69,6 +71,7 @@ impl Place {
             share: BaselineShare::default(),
             reading: None,
             at_its_quota: false,
+            waits: Waits::default(),
             limit: None,
         }
     }
@@ -126,9 +129,10 @@ impl Place {
         }
     }
 
-    /// Whether it uses so much that sensors should look at it. One at its quota would use more.
+    /// Whether it uses so much that sensors should look at it, or would if it got the CPU that it waits
+    /// for. One at its quota would use more.
     pub fn is_hot(&self, above: Cores) -> bool {
-        self.rate() > above || self.at_its_quota
+        self.waits.without(self.rate()) > above || self.at_its_quota
     }
 
     /// Whether the user's CPU is held at the baseline, or the place stands still.
