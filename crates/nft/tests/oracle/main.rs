@@ -9,6 +9,7 @@
 
 #[path = "../any/mod.rs"]
 mod any;
+mod figures;
 mod messages;
 mod mutation;
 mod objects;
