@@ -29,8 +29,8 @@ build: build-deps ## the release binary
 
 unit: build-deps ## formatting, lints, and the unit, property and integration tests
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --workspace
 
 deb: build-deps ## target/debian/hubwarden_*.deb
 	cargo build --release --locked
@@ -55,11 +55,13 @@ test: deps unit bed-deb ## all tests, the small corpus, and the scenarios in bot
 	$(AS_ROOT) $(CORPUS) --small
 	$(AS_ROOT) $(BEDS) all
 
-# Stable Rust: without a sanitizer cargo-fuzz asks for nothing else.
-TARGETS := rulesets messages names lists config
+# Stable Rust: without a sanitizer cargo-fuzz asks for nothing else. Those of crates/nft need nothing of
+# the rest.
+TARGETS := codec replies rulesets messages names lists config
 fuzz: build-deps ## feed any bytes to what reads them: make fuzz SECONDS=60 TARGETS=names
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
-	cd fuzz && for target in $(TARGETS); do \
+	for target in $(TARGETS); do \
+		cd $(CURDIR)/fuzz; [ -f targets/$$target.rs ] || cd $(CURDIR)/crates/nft/fuzz; \
 		dictionary=$$(ls dictionaries/$$target.dict 2>/dev/null); \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS) -max_len=4096 \
 			$${dictionary:+-dict=$$dictionary} || exit 1; \
