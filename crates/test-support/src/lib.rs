@@ -3,6 +3,11 @@
 //! A name says by whom it was made: the pid namespace and the process. What somebody made who is alive,
 //! or whose numbers are not ours to tell, is left alone.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests' tools: they panic where a test would"
+)]
+
 mod bed;
 
 pub use bed::{Bed, allowed};
