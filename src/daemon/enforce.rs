@@ -10,7 +10,7 @@ use super::state::StateError;
 use super::{Daemon, Inner, now};
 use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
 use crate::hub::Units;
-use crate::report::Story;
+use crate::report::{Entry as Told, Kind, Level, Story};
 use policy::{Controls, Reason, Rung, Verdict, wanted};
 use quantities::CgroupId;
 use quantities::{Mode, Time};
@@ -30,6 +30,11 @@ enum SettleError {
     Record(#[from] UndoError),
     #[error(transparent)]
     PutBack(#[from] PutBackError),
+    #[error(
+        "what was changed there earlier cannot be read, so nothing is changed until it can: {0}. Restart the \
+         server, or make the file readable"
+    )]
+    Unread(UndoError),
 }
 
 impl SettleError {
@@ -118,6 +123,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let Some(owner) = self.inner.borrow_mut().guarded(id).map(|g| g.owner()) else {
             return Ok(None);
         };
+        let known = self.inner.borrow_mut().know_records(&owner);
+        known.map_err(SettleError::Unread)?;
         let found = self.cpu.read(&owner).await?;
         let Some(intent) = self.inner.borrow_mut().intend(id, &found) else {
             return Ok(None);
@@ -341,6 +348,21 @@ impl Inner {
         })
     }
 
+    /// Makes sure that all is known that is on record of a unit.
+    pub(super) fn know_records(&mut self, owner: &Owner) -> Result<(), UndoError> {
+        if self.undo.read_again()? {
+            let Inner { entries, undo, .. } = self;
+            for entry in entries.values_mut() {
+                if let Entry::Guarded(guarded) = entry
+                    && let Some(known) = undo.claim(&guarded.owner())
+                {
+                    guarded.take_over(Some(known));
+                }
+            }
+        }
+        self.undo.check(owner)
+    }
+
     /// Puts on record that this is about to be set.
     fn note(&mut self, id: CgroupId, target: &Controls) -> Result<(), UndoError> {
         let Inner { entries, undo, .. } = self;
@@ -468,6 +490,14 @@ impl Inner {
                 }
             }
             Err(error) if error.is_gone() => return false,
+            Err(error @ SettleError::Unread(_)) => {
+                // It is the same for all servers, as a rule.
+                guarded.unsettled = true;
+                guarded.trouble = Some(error.to_string());
+                let text = format!("Limits are left as they are, which is tried again: {error}.");
+                self.tell_once(Told::new(Kind::Trouble, Level::Error, text));
+                return false;
+            }
             Err(error) => {
                 let text = error.to_string();
                 if guarded.trouble.as_ref() != Some(&text) {

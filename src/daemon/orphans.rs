@@ -42,6 +42,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     /// Puts all of them back at once; what could not be, in words.
     pub(super) async fn put_back_every_orphan(&self) -> Vec<String> {
+        if let Err(error) = self.inner.borrow_mut().undo.read_again() {
+            return vec![format!(
+                "a record of changed limits cannot be read: {error}"
+            )];
+        }
         let orphans = self.inner.borrow().undo.unclaimed().cloned().collect();
         self.put_back_all(orphans).await
     }
@@ -75,7 +80,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     fn orphans_due(&mut self, now: Time) -> Vec<Undo> {
-        if self.orphans.busy {
+        // A record from the state file may be older than one that cannot be read.
+        if self.orphans.busy || self.undo.read_again().is_err() {
             return Vec::new();
         }
         let mut due = Vec::new();

@@ -59,6 +59,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
             found => found?,
         };
+        self.inner.borrow_mut().know_records(&owner)?;
         let mut undo = self.inner.borrow_mut().intend_cap(&owner, reserve, &found);
         let target = *undo.ours();
         if target != found {

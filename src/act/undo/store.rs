@@ -61,6 +61,8 @@ pub struct UndoStore {
     records: BTreeMap<String, Undo>,
     /// Those of them that no server known has claimed.
     unclaimed: BTreeSet<String>,
+    /// There may be records in the directory, which could not be read.
+    unread: bool,
 }
 
 impl UndoStore {
@@ -76,6 +78,7 @@ impl UndoStore {
             transient: transient.to_owned(),
             records: BTreeMap::new(),
             unclaimed: BTreeSet::new(),
+            unread: false,
         }
     }
 
@@ -85,9 +88,16 @@ impl UndoStore {
         let mut errors = Vec::new();
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return errors,
-            Err(error) => return vec![failed(&self.directory, error)],
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.unread = false;
+                return errors;
+            }
+            Err(error) => {
+                self.unread = true;
+                return vec![failed(&self.directory, error)];
+            }
         };
+        self.unread = false;
         for entry in entries {
             let path = match entry {
                 Ok(entry) => entry.path(),
@@ -110,6 +120,34 @@ impl UndoStore {
             }
         }
         errors
+    }
+
+    /// Reads all records if they could not be read before; true if they could be now.
+    ///
+    /// # Errors
+    /// They still cannot be read. What stands anywhere may be ours, so nothing may be changed, and
+    /// nothing taken for what an owner set.
+    pub fn read_again(&mut self) -> Result<bool, UndoError> {
+        if !self.unread {
+            return Ok(false);
+        }
+        let mut errors = self.load();
+        match (self.unread, errors.pop()) {
+            (true, Some(error)) => Err(error),
+            _ => Ok(true),
+        }
+    }
+
+    /// Makes sure that no record of an owner is on file that could not be read.
+    ///
+    /// # Errors
+    /// There is one. What stands there may be ours.
+    pub fn check(&self, owner: &Owner) -> Result<(), UndoError> {
+        let key = key(owner);
+        match self.records.contains_key(&key) {
+            true => Ok(()),
+            false => read(&self.path(&key)).map(drop),
+        }
     }
 
     /// The records as they are on file.

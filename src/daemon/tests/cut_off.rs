@@ -273,6 +273,22 @@ fn while_nothing_can_be_noted_a_limit_that_an_owner_changed_stays_theirs() {
     }
 }
 
+#[test]
+fn what_stands_is_no_owners_while_no_record_can_be_read() {
+    let busy = Step::Tick { busy: true };
+    let rests = Step::Tick { busy: false };
+    let lost = [Step::Damage, Step::Room(false), Step::Kill];
+    for then in [rests, busy.clone(), Step::Off, Step::Admin { quota: 1 }] {
+        let mut steps = vec![busy.clone()];
+        steps.extend(lost.clone());
+        steps.push(then);
+        for with_daemon in [true, false] {
+            let (standing, theirs) = played(&steps, with_daemon);
+            assert_eq!(standing, theirs, "{steps:?}, {with_daemon}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
