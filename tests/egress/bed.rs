@@ -14,7 +14,6 @@ use std::{
 
 use egress::{Admitted, CgroupId};
 use nix::{fcntl, libc, sys::stat::Mode as FileMode};
-use test_support;
 
 /// The node's address and the outside host's, on the link between their namespaces.
 pub const NODE4: &str = "192.0.2.1";

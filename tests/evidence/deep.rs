@@ -14,7 +14,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::Duration;
-use test_support;
 
 /// Rounds within which a busy process is looked into: one, and room for a machine that is too busy to
 /// let a round do its share.

@@ -83,6 +83,11 @@ impl Writer {
         self.bytes.len()
     }
 
+    /// Whether nothing is written.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// What was written.
     ///
     /// # Errors
