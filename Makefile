@@ -13,7 +13,7 @@ CORPUS := python3 tests/corpus/run.py target/release/hubwarden target/corpus
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table torture bench corpus demo clean-beds
+.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table mutants torture bench corpus demo clean-beds
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -72,6 +72,14 @@ scenarios: ## the scenarios' names, each with a line of what it shows
 
 scenario: bed-deb ## one scenario: make scenario NAME=hub-end-to-end
 	$(AS_ROOT) $(BEDS) run $(NAME)
+
+# Every single change that no test notices is in target/mutants/mutants.out/missed.txt.
+mutants: build-deps ## whether the tests notice faults in what decides
+	@cargo mutants --version >/dev/null 2>&1 || cargo install --locked cargo-mutants
+	-cargo mutants --package hubwarden-policy --output target/mutants
+	@awk -F'"' '/"total_mutants"|"caught"|"timeout"|"unviable"/ {split($$3, a, /[:,]/); n[$$2] = a[2]} \
+		END {viable = n["total_mutants"] - n["unviable"]; \
+		printf "figure mutants_caught_percent %.1f\n", 100 * (n["caught"] + n["timeout"]) / viable}' target/mutants/mutants.out/outcomes.json
 
 MINUTES := 10
 torture: bed-deb ## kills, re-executions and full disks at random: make torture MINUTES=10 SEED=1

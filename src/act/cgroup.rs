@@ -171,9 +171,9 @@ impl CgroupCpu {
         self.open(cgroup, id)?.write(FREEZE, "0")
     }
 
-    /// Where a cgroup's files are.
-    pub fn directory(&self, cgroup: &CgroupPath) -> PathBuf {
-        self.root.join(cgroup.as_str())
+    /// Below which all cgroups are.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Kills every process in the cgroup (`cgroup.kill`, Linux 5.14).

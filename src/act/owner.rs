@@ -157,11 +157,8 @@ impl CpuControl for ByOwner {
     }
 
     async fn thaw_after(&self, owner: &Owner, delay: Duration) -> Result<(), ActError> {
-        let directory = match owner {
-            Owner::Cgroup(cgroup, _) => Some(self.cgroup.directory(cgroup)),
-            Owner::Systemd(..) => None,
-        };
-        self.systemd()?.thaw_after(owner, directory, delay).await
+        let root = self.cgroup.root();
+        self.systemd()?.thaw_after(owner, root, delay).await
     }
 
     async fn thaw_no_more(&self, owner: &Owner) -> Result<(), ActError> {

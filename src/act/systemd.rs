@@ -7,7 +7,7 @@ use crate::hub::UnitName;
 use crate::sd_bus::{SCOPE, SERVICE, SLICE, SdBus, UNIT};
 use policy::Controls;
 use quantities::{Bytes, Cores};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 use zbus::Variant;
 
@@ -104,10 +104,10 @@ impl SystemdCpu {
     pub async fn thaw_after(
         &self,
         owner: &Owner,
-        directory: Option<PathBuf>,
+        root: &Path,
         delay: Duration,
     ) -> Result<(), ActError> {
-        let timer = Thaw::of(owner, directory);
+        let timer = Thaw::of(owner, root);
         match self.bus.restart(&timer.unit()).await {
             Err(error) if error.is_gone() => {}
             done => return Ok(done?),
@@ -125,7 +125,7 @@ impl SystemdCpu {
     /// # Errors
     /// systemd refuses.
     pub async fn thaw_no_more(&self, owner: &Owner) -> Result<(), ActError> {
-        match self.bus.stop(&Thaw::of(owner, None).unit()).await {
+        match self.bus.stop(&Thaw::of(owner, Path::new("")).unit()).await {
             Err(error) if !error.is_gone() => Err(error.into()),
             _ => Ok(()),
         }

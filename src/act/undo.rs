@@ -169,11 +169,16 @@ impl Undo {
         self.sent.iter().any(|sent| *sent != self.before)
     }
 
-    /// Whether this may be set although nothing more can be noted: whatever is cut off then, this
-    /// record knows each value of it.
-    pub fn covers(&self, target: &Controls) -> bool {
-        let (before, written) = (&self.before, &self.written);
-        knows(&written.cpu, cpu(before), cpu(target))
+    /// Whether a change may be made although this older record is all that could be noted of it:
+    /// whatever is cut off then, the record knows each value as ours, and what to put back.
+    pub fn covers(&self, change: &Undo) -> bool {
+        let (target, before, written) = (change.ours(), &self.before, &self.written);
+        // What its owner set needs no record to be told from ours.
+        if target == change.before() {
+            return true;
+        }
+        self.before == change.before
+            && knows(&written.cpu, cpu(before), cpu(target))
             && knows(&written.weight, before.weight, target.weight)
             && knows(&written.memory_high, before.memory_high, target.memory_high)
             && knows(&written.memory_max, before.memory_max, target.memory_max)

@@ -3,13 +3,13 @@
 use super::answer::{connect, say};
 use super::{Failure, runtime};
 use crate::config::{Config, ThrottleWhen};
-use crate::hub::HubUser;
 use cgroup::{find_root, has_cpu_controller};
 use egress::names::Queueing;
 use egress::{Class, Firewall, Kernel, lies_in};
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 use nix::unistd::Group;
+use quantities::HubUser;
 use sensors::helpers::Holders;
 use std::fmt::Write;
 use std::net::IpAddr;

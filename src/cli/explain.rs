@@ -4,7 +4,7 @@ use super::Failure;
 use super::answer::{ask, show};
 use super::table::Table;
 use crate::control::{Explanation, ProcessGroup, ServerProcesses};
-use crate::hub::HubUser;
+use quantities::HubUser;
 use quantities::{CoreSeconds, Cores, Plain, in_words};
 use serde::Serialize;
 use std::fmt::Write;

@@ -12,7 +12,8 @@ use toml::de::DeValue;
 /// `[evidence]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
-    /// A server that uses more than this is looked at, and so is one that runs into its quota.
+    /// A server that uses more than this is looked at, and so is one that would if it did not wait for the
+    /// CPU, and one that runs into its quota.
     pub hot: Cores,
     /// Once it did for this long.
     pub hot_for: Duration,

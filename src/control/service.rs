@@ -209,7 +209,7 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<Vec<Explanation>> {
         let sees = self.caller(&header).await?.sees();
-        let name = crate::hub::HubUser(user.clone());
+        let name = quantities::HubUser(user.clone());
         let command = |reply| Command::Explain(user, sees, reply);
         let explained = self.desk.ask(sees.is_none(), command).await?;
         match (explained.is_empty(), sees) {

@@ -31,7 +31,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Looks for connections that are not answered, packets in great number and false addresses.
     pub(super) fn watch_abuse(self: &Rc<Self>, now: Time) {
         let mut inner = self.inner.borrow_mut();
-        if inner.off || !inner.loaded {
+        if inner.off || !inner.rules.stand() {
             inner.abuse = Abuse::default();
             inner.counters.refused.clear();
             return;
@@ -62,10 +62,7 @@ impl Inner {
         let since = self.abuse.looked.replace(now);
         let since = since.map_or(self.config.tick, |since| now.since(since));
         // What is wrong with the table is the next check's to tell.
-        let seen = self
-            .firewall
-            .attempts(scan::HOSTS, since)
-            .unwrap_or_default();
+        let seen = self.rules.attempts(scan::HOSTS, since);
         let before = std::mem::take(&mut self.abuse.scanned);
         let mut facts = Vec::new();
         for attempts in seen {

@@ -25,9 +25,9 @@ impl Inner {
     /// Once a tick and when evidence was found: has every server judged by the class that it
     /// should be judged by now. What is open already is judged by it too.
     pub(super) fn settle_classes(&mut self, now: Time) {
-        let mut changes: Vec<(CgroupId, ClassName)> = Vec::new();
+        let mut changed = false;
         let mut entries = std::mem::take(&mut self.entries);
-        for (id, entry) in &mut entries {
+        for entry in entries.values_mut() {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
@@ -41,9 +41,7 @@ impl Inner {
             if *guarded.class_in_force() == before {
                 continue;
             }
-            if guarded.admitted().is_some() {
-                changes.push((*id, guarded.class_in_force().clone()));
-            }
+            changed = true;
             let story = guarded.story(self.config.mode);
             self.tell(story.class_changed(&before, guarded.class_in_force(), why_in_words(why)));
         }
@@ -51,16 +49,7 @@ impl Inner {
         self.dirty |= outside;
         self.entries = entries;
         // A restart has to find what called for it.
-        self.dirty |= !changes.is_empty();
-        if !changes.is_empty() && self.loaded {
-            if let Err(error) = self.firewall.reclass(&changes) {
-                // The next check loads everything anew.
-                self.loaded = false;
-                self.egress_trouble("Changing a server's class", &error);
-            }
-            self.note_generation();
-        }
-        self.settle_outsiders();
+        self.dirty |= changed;
     }
 
     /// What stands in for a server's class does for its user's slice. A slice that carries a case
@@ -80,7 +69,9 @@ impl Inner {
             if !guarded.is_outside() {
                 continue;
             }
-            let wanted = match guarded.lead.and_then(|lead| standing.get(&lead)) {
+            let lead = self.accounts.account_of(guarded.id);
+            let lead = (lead != guarded.id).then_some(lead);
+            let wanted = match lead.and_then(|lead| standing.get(&lead)) {
                 Some(instead) => instead.clone(),
                 None => self.instead(guarded, now).map(|(_, class)| class),
             };
@@ -108,20 +99,20 @@ impl Inner {
             return None;
         }
         let egress: &Egress = &self.config.egress;
+        let place = self.accounts.place(guarded.id)?;
+        let (standing, rung) = (place.case().accusation(now), place.case().rung);
         if let Some(quarantine) = &egress.quarantine {
             let held = guarded.instead.as_ref() == Some(quarantine);
             // Less than certain evidence may be wrong about the program: it costs speed, not work.
-            let standing = guarded.case.accusation(now);
-            let accused = standing.is_some_and(|it| it.level == Strength::Certain)
-                && guarded.case.rung >= Rung::Throttled;
-            if accused || (held && guarded.case.rung > Rung::Free) {
+            let accused =
+                standing.is_some_and(|it| it.level == Strength::Certain) && rung >= Rung::Throttled;
+            if accused || (held && rung > Rung::Free) {
                 return Some((Instead::Evidence, quarantine.clone()));
             }
         }
         if let Some(class) = &egress.abusing {
-            let standing = guarded.case.accusation(now);
-            let accused = standing.is_some_and(|it| it.of == Matter::Network)
-                && guarded.case.rung >= Rung::Throttled;
+            let accused =
+                standing.is_some_and(|it| it.of == Matter::Network) && rung >= Rung::Throttled;
             if accused {
                 return Some((Instead::Abuse, class.clone()));
             }

@@ -7,6 +7,9 @@ use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
+use hubwarden_core::accounts::Place;
+use policy::Matter;
+use policy::finding::Strength;
 use quantities::CgroupId;
 use quantities::{Cores, Mode, Time};
 use std::collections::BTreeMap;
@@ -116,12 +119,19 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// What was only told so far is not carried out at once where it would end something.
     fn reopen_all(&mut self, now: Time) {
+        self.accounts.reopen(now);
         for entry in self.entries.values_mut() {
             if let Entry::Guarded(guarded) = entry {
-                guarded.case.reopen(now);
                 guarded.verdicts.clear();
             }
         }
+    }
+
+    /// What evidence of mining on a server amounted to at most, in a word.
+    pub(super) fn level_of_mining(&self, id: CgroupId) -> &'static str {
+        let log = self.evidence.of(id);
+        let level = log.and_then(|log| log.level(Matter::Mining));
+        level.map_or("none", Strength::as_str)
     }
 
     pub(super) fn guarded_ids(&self) -> Vec<CgroupId> {
@@ -134,14 +144,14 @@ impl Inner {
 
     /// What of telling miners and ending them, and of the packet rules, does not work here.
     fn lacks(&self) -> Vec<(String, String)> {
-        let mut lacks = Self::lacking_threads(self.dossiers.heartbeats());
-        lacks.extend(self.dossiers.lacks());
+        let mut lacks = Self::lacking_threads(self.sensors.heartbeats());
+        lacks.extend(self.sensors.lacks());
         if let Some(why) = &self.cannot_stop {
             let why = format!("{why}; miners are throttled, and not ended");
             lacks.push(("stopping".to_owned(), why));
         }
-        if let Some(why) = &self.networks.lack {
-            lacks.push(("egress".to_owned(), why.clone()));
+        if let Some(why) = self.rules.lack() {
+            lacks.push(("egress".to_owned(), why.to_owned()));
         }
         if let Some(why) = self.accounts_lack(now()) {
             lacks.push(("accounts".to_owned(), why));
@@ -156,7 +166,7 @@ impl Inner {
                 Entry::Other {
                     cgroup,
                     why,
-                    exempt: false,
+                    exempt: None,
                 }
                 | Entry::Asked {
                     cgroup,
@@ -173,7 +183,7 @@ impl Inner {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.config.mode.as_str().to_owned(),
             off: self.off,
-            egress_loaded: self.loaded,
+            egress_loaded: self.rules.stand(),
             cpu_controller: self.cpu_controller,
             unknown,
             lacks: self.lacks(),
@@ -188,16 +198,17 @@ impl Inner {
 
     pub(super) fn servers(&self) -> Vec<ServerStatus> {
         let mut servers = Vec::new();
-        let shared = self.shared_limits();
+        let shared = self.accounts.shared_limits();
         for entry in self.entries.values() {
             let Entry::Guarded(guarded) = entry else {
                 continue;
             };
             // A slice that follows a server is in that server's numbers.
-            if guarded.lead.is_some() {
-                continue;
+            if let Some(place) = self.accounts.place(guarded.id)
+                && place.lead().is_none()
+            {
+                servers.push(self.server_status(guarded, place, &shared));
             }
-            servers.push(self.server_status(guarded, &shared));
         }
         servers.sort_by(|a, b| (&a.user, &a.server).cmp(&(&b.user, &b.server)));
         servers
@@ -207,9 +218,10 @@ impl Inner {
     pub(super) fn server_status(
         &self,
         guarded: &Guarded,
+        place: &Place,
         shared: &BTreeMap<CgroupId, Cores>,
     ) -> ServerStatus {
-        let limit = shared.get(&guarded.id).copied().or(guarded.limit);
+        let limit = shared.get(&guarded.id).copied().or(place.limit());
         ServerStatus {
             user: guarded.server.user.as_str().to_owned(),
             server: guarded.server.name.clone(),
@@ -217,15 +229,15 @@ impl Inner {
             unit: guarded.server.unit.as_str().to_owned(),
             cgroup: guarded.cgroup.to_string(),
             uid: guarded.server.uid.unwrap_or(u32::MAX),
-            cpu_cores: guarded.rate().0,
-            credits_core_seconds: guarded.case.credits.left.0,
-            credits_size_core_seconds: guarded.policy.size.0,
-            credits_unlimited: guarded.policy.unlimited,
+            cpu_cores: place.rate().0,
+            credits_core_seconds: place.case().credits.left.0,
+            credits_size_core_seconds: place.policy().size.0,
+            credits_unlimited: place.policy().unlimited,
             granted: self.grants.contains_key(guarded.server.user.as_str()),
-            rung: guarded.case.rung.as_str().to_owned(),
+            rung: place.case().rung.as_str().to_owned(),
             class: guarded.class_in_force().as_str().to_owned(),
             limit_cores: limit.map_or(0.0, |limit| limit.0),
-            evidence: self.dossiers.level_of(guarded.id).to_owned(),
+            evidence: self.level_of_mining(guarded.id).to_owned(),
         }
     }
 }

@@ -36,13 +36,11 @@ pub(super) struct Networks {
     pub bystanders: BTreeSet<CgroupId>,
     /// From a configured network to its bridge.
     pub bridges: BTreeMap<String, String>,
-    /// What the packet rules know.
-    known: Bridges,
+    /// Containers' ports, as last looked up.
+    pub(super) known: Bridges,
     /// What engines are asked of bridges.
     pub asking: Asking,
     trouble: Option<String>,
-    /// What the packet rules lack here.
-    pub lack: Option<String>,
 }
 
 impl Networks {
@@ -85,18 +83,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Tells the packet rules who is behind which port now.
     pub(super) fn follow_containers(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
-        if inner.off || !inner.loaded {
+        if inner.off || !inner.rules.stand() {
             return;
         }
-        inner.follow_uplinks();
-        let bridges = inner.bridges_now();
-        if bridges != inner.networks.known {
-            match inner.firewall.set_bridges(&bridges) {
-                Ok(()) => inner.networks.known = bridges,
-                Err(error) => inner.network_trouble(&error.to_string()),
-            }
-            inner.note_generation();
-        }
+        let followed = inner.rules.follow_uplinks();
+        inner.log_rules(followed.err());
+        inner.look_up_bridges();
+        inner.reconcile_network();
         let nameless = inner.nameless();
         drop(inner);
         for cgroup in nameless {
@@ -137,13 +130,9 @@ impl Inner {
         self.networks.notes.insert(cgroup.clone(), note);
     }
 
-    /// Has the next `load` of the packet rules know the containers of the moment.
-    pub(super) fn remember_containers(&mut self) {
-        let bridges = self.bridges_now();
-        match self.firewall.set_bridges(&bridges) {
-            Ok(()) => self.networks.known = bridges,
-            Err(error) => self.network_trouble(&error.to_string()),
-        }
+    /// Looks up which containers are behind which ports at this moment.
+    pub(super) fn look_up_bridges(&mut self) {
+        self.networks.known = self.bridges_now();
     }
 
     /// Containers that are no servers, for the next daemon.

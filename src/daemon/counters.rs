@@ -33,14 +33,11 @@ impl Inner {
         self.counters.sent.clear();
         self.counters.span = None;
         self.counters.traffic = None;
-        if !self.loaded {
-            return;
-        }
-        if let Ok(sent) = self.firewall.sent() {
+        if let Some(sent) = self.rules.sent() {
             self.counters.book(sent, now);
         }
         if self.has_daily_shares() {
-            self.counters.traffic = self.firewall.traffic().ok();
+            self.counters.traffic = self.rules.traffic();
         }
         if self.shows_metrics() {
             for (id, (packets, bytes)) in &self.counters.sent {

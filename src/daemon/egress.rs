@@ -1,14 +1,14 @@
 //! Egress as the daemon drives it: the table loaded, servers in and out of it.
 
 use super::Inner;
-use super::entries::Entry;
+use super::entries::{Entry, level};
+use super::packet_rules::{DesiredNetwork, RuleTrouble};
 use super::resolvers::resolvers;
-use crate::hub::Server;
 use crate::report::{Entry as Told, Kind, Level};
-use egress::lists::{List, Lists};
-use egress::{Admitted, Error, Policy};
-use quantities::CgroupId;
-use quantities::Mode;
+use egress::lists::Lists;
+use egress::{Admitted, Policy};
+use quantities::{CgroupId, ClassName};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -16,68 +16,57 @@ use std::sync::Arc;
 impl Inner {
     /// Replaces the whole table by what it should be now.
     pub(super) fn load_egress(&mut self) {
+        self.look_up_bridges();
+        let desired = self.desired_network();
+        let troubles = self.rules.load(desired);
+        self.log_rules(troubles);
+    }
+
+    /// Brings the packet rules to what they should be now.
+    pub(super) fn reconcile_network(&mut self) {
+        // Worked out while supervision is off too: what is known of uids follows.
+        let desired = self.desired_network();
+        if self.off {
+            return;
+        }
+        let troubles = self.rules.reconcile(desired);
+        self.log_rules(troubles);
+    }
+
+    /// Brings the rules of one sender to what they should be, which cannot wait for all others.
+    pub(super) fn reconcile_sender(&mut self, id: CgroupId) {
+        let wanted = self.admitted_of(id);
+        let done = self.rules.set(id, wanted.as_ref());
+        self.log_rules(done.err());
+    }
+
+    /// What the packet rules should be.
+    fn desired_network(&mut self) -> DesiredNetwork {
         let resolvers = resolvers(&self.config.egress);
         let relays = self.relays();
-        let lists = &self.lists;
-        let policy = policy(
-            self.config.mode,
-            &self.config,
-            &resolvers,
-            &relays,
-            lists,
-            self.dns_queue,
-        );
-        let slices = self.guarded_slices();
-        let admitted = self.admitted();
-        self.remember_containers();
-        let people = self.outsiders_now();
-        let loaded = self
-            .firewall
-            .load_with_people(&policy, &slices, &admitted, &people);
-        let loaded = match loaded {
-            // Servers are judged whatever is wrong with who is not in one.
-            Err(error @ Error::Person { .. }) => {
-                self.egress_trouble("Judging users outside their servers", &error);
-                self.firewall.load(&policy, &slices, &admitted)
-            }
-            loaded => loaded,
-        };
-        match loaded {
-            Ok(()) => {
-                self.outsiders_told(people);
-                self.loaded = true;
-                self.resolvers = resolvers;
-                self.relays = relays;
-                self.slices = slices;
-                self.trouble_told = None;
-                self.tell_lack();
-            }
-            Err(error) => {
-                self.loaded = false;
-                self.egress_trouble("Loading the packet rules", &error);
-            }
+        DesiredNetwork {
+            people: self.outsiders_now(),
+            policy: self.policy(resolvers, relays),
+            slices: self.guarded_slices(),
+            admitted: self.admitted(),
+            bridges: self.networks.known.clone(),
         }
-        self.note_anew();
     }
 
-    /// Tells what the policy asks for and this kernel or node cannot do.
-    fn tell_lack(&mut self) {
-        let lack = self.firewall.lacks();
-        if let Some(lack) = &lack {
-            self.tell_once(Told::new(Kind::Trouble, Level::Error, lack.clone()));
+    /// Logs what could not be done, once, and what the configuration asks for and this node cannot
+    /// do.
+    pub(super) fn log_rules(&mut self, troubles: impl IntoIterator<Item = RuleTrouble>) {
+        let mut well = self.rules.stand();
+        for RuleTrouble { what, error } in troubles {
+            well = false;
+            let text = format!("{what} failed and is tried again: {error}.");
+            self.tell_once(Told::new(Kind::Trouble, Level::Error, text));
         }
-        self.networks.lack = lack;
-    }
-
-    /// Has what delays packets follow interfaces and routes.
-    pub(super) fn follow_uplinks(&mut self) {
-        match self.firewall.follow_uplinks() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.note_anew();
-                self.tell_lack();
-            }
-            Err(error) => self.egress_trouble("Following the network interfaces", &error),
+        if let Some(lack) = self.rules.lack() {
+            let lack = lack.to_owned();
+            self.tell_once(Told::new(Kind::Trouble, Level::Error, lack));
+        } else if well {
+            self.trouble_told = None;
         }
     }
 
@@ -91,62 +80,28 @@ impl Inner {
         }
     }
 
-    /// Everybody who is let out, by which class.
-    pub(super) fn admitted(&self) -> Vec<Admitted> {
-        let mut admitted = Vec::new();
-        for entry in self.entries.values() {
-            if let Entry::Guarded(guarded) = entry {
-                admitted.extend(guarded.admitted());
-            }
-        }
-        admitted.extend(self.exempt.values().cloned());
-        admitted
+    /// Everything that is let out, and by which class.
+    pub(super) fn admitted(&self) -> BTreeMap<CgroupId, Admitted> {
+        let ids = self.entries.keys();
+        ids.filter_map(|id| Some((*id, self.admitted_of(*id)?)))
+            .collect()
     }
 
-    /// Takes the rules away.
-    pub(super) fn unload_egress(&mut self) -> Result<(), egress::Error> {
-        self.firewall.remove()?;
-        self.loaded = false;
-        Ok(())
-    }
-
-    pub(super) fn let_in(&mut self, admitted: &Admitted, server: &Server) {
-        if !self.loaded {
-            return;
+    fn admitted_of(&self, id: CgroupId) -> Option<Admitted> {
+        match self.entries.get(&id)? {
+            Entry::Guarded(guarded) => guarded.admitted(),
+            Entry::Other {
+                cgroup,
+                exempt: Some(number),
+                ..
+            } => Some(Admitted {
+                cgroup: id,
+                level: level(cgroup),
+                class: ClassName::exempt(),
+                number: *number,
+            }),
+            _ => None,
         }
-        if let Err(error) = self.firewall.admit(std::slice::from_ref(admitted)) {
-            // The next check loads everything anew.
-            self.loaded = false;
-            let what = format!("Letting {}'s server out", super::watch::user_of(server));
-            self.egress_trouble(&what, &error);
-        }
-        self.note_generation();
-    }
-
-    pub(super) fn admit_exempt(&mut self, admitted: &Admitted) {
-        self.numbers.insert(admitted.number, admitted.cgroup);
-        self.exempt.insert(admitted.cgroup, admitted.clone());
-        if self.loaded {
-            if let Err(error) = self.firewall.admit(std::slice::from_ref(admitted)) {
-                self.loaded = false;
-                self.egress_trouble("Leaving a unit's network alone", &error);
-            }
-            self.note_generation();
-        }
-    }
-
-    pub(super) fn shut_out(&mut self, id: CgroupId) {
-        if let Some(exempt) = self.exempt.remove(&id) {
-            self.numbers.remove(&exempt.number);
-        }
-        if !self.loaded {
-            return;
-        }
-        if let Err(error) = self.firewall.forget(&[id]) {
-            self.loaded = false;
-            self.egress_trouble("Forgetting a server that stopped", &error);
-        }
-        self.note_generation();
     }
 
     /// The services of this node that ask resolvers for others, of those that run. Whose programs
@@ -170,37 +125,23 @@ impl Inner {
             .collect()
     }
 
-    pub(super) fn egress_trouble(&mut self, what: &str, error: &egress::Error) {
-        let text = format!("{what} failed and is tried again: {error}.");
-        if self.trouble_told.as_ref() != Some(&text) {
-            self.tell(Told::new(Kind::Trouble, Level::Error, text.clone()));
-            self.trouble_told = Some(text);
+    fn policy(&self, resolvers: Vec<IpAddr>, relays: Vec<CgroupId>) -> Policy {
+        let config = &self.config;
+        let mut classes = config.egress.classes.clone();
+        classes.extend(super::classes::spent(&config.egress));
+        Policy {
+            mode: config.mode,
+            classes,
+            hub_ports: config.hub.api_ports.clone(),
+            proxies: config.hub.proxies.clone(),
+            resolvers,
+            denied: config.egress.denied.clone(),
+            private: config.egress.private.clone(),
+            lists: Arc::clone(&self.lists),
+            log_group: config.egress.log_group,
+            relays,
+            dns_queue: self.dns_queue,
+            abuse: config.egress.abuse,
         }
-    }
-}
-
-fn policy(
-    mode: Mode,
-    config: &crate::config::Config,
-    resolvers: &[IpAddr],
-    relays: &[CgroupId],
-    lists: &Arc<Vec<List>>,
-    dns_queue: u16,
-) -> Policy {
-    let mut classes = config.egress.classes.clone();
-    classes.extend(super::classes::spent(&config.egress));
-    Policy {
-        mode,
-        classes,
-        hub_ports: config.hub.api_ports.clone(),
-        proxies: config.hub.proxies.clone(),
-        resolvers: resolvers.to_vec(),
-        denied: config.egress.denied.clone(),
-        private: config.egress.private.clone(),
-        lists: Arc::clone(lists),
-        log_group: config.egress.log_group,
-        relays: relays.to_vec(),
-        dns_queue,
-        abuse: config.egress.abuse,
     }
 }

@@ -5,7 +5,7 @@ use super::{Daemon, Inner, now};
 use crate::act::{ActError, CpuControl, Owner, Stopper};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level, Story};
-use policy::{Controls, Event, Stop, step};
+use policy::{Controls, Stop};
 use quantities::{CgroupId, CgroupPath};
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -55,11 +55,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) async fn end_miners(&self, id: CgroupId) -> Result<(), ActError> {
         let now = now();
         let (places, processes) = {
-            let mut inner = self.inner.borrow_mut();
+            let inner = self.inner.borrow();
             let acts = inner.acts();
             let waits = inner
-                .guarded(id)
-                .is_some_and(|guarded| guarded.case.waits_for_end_of_processes(&guarded.policy));
+                .accounts
+                .place(id)
+                .is_some_and(|place| place.case().waits_for_end_of_processes(place.policy()));
             if !(acts && waits) {
                 return Ok(());
             }
@@ -73,10 +74,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         }
         let mut inner = self.inner.borrow_mut();
-        inner.close_dossier(id);
+        inner.evidence.clear(id);
+        let verdict = inner.accounts.processes_ended(id, count, now);
         if let Some(guarded) = inner.guarded(id) {
-            let event = Event::ProcessesEnded { count };
-            let verdict = step(&mut guarded.case, &event, now, &guarded.policy);
             guarded.verdicts.extend(verdict);
             guarded.unsettled = true;
         }
@@ -90,7 +90,7 @@ impl Inner {
         let mut places = Vec::new();
         for (place, entry) in &self.entries {
             if let Entry::Guarded(guarded) = entry
-                && (*place == id || guarded.lead == Some(id))
+                && self.accounts.account_of(*place) == id
             {
                 places.push((guarded.cgroup.clone(), *place));
             }
@@ -118,10 +118,11 @@ impl Inner {
 
     /// Whether a server is to be ended without being asked.
     pub(super) fn must_end(&mut self, id: CgroupId) -> bool {
-        self.must_stop(id)
-            && self
-                .guarded(id)
-                .is_some_and(|guarded| guarded.case.ends_as_miner() && !guarded.is_outside())
+        let ends = self
+            .accounts
+            .place(id)
+            .is_some_and(|place| place.case().ends_as_miner() && place.is_server());
+        ends && self.must_stop(id)
     }
 }
 

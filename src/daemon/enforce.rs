@@ -7,10 +7,10 @@
 use super::entries::{Entry, Guarded};
 use super::put_back::{PutBackError, settle_kernel};
 use super::state::StateError;
-use super::sweep::overwritten;
 use super::{Daemon, Inner, now};
 use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
 use crate::hub::Units;
+use crate::report::Story;
 use policy::{Controls, Reason, Rung, Verdict, wanted};
 use quantities::CgroupId;
 use quantities::{Mode, Time};
@@ -174,8 +174,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         target: &Controls,
     ) -> Result<(), SettleError> {
         let now = now();
-        let lease = match self.inner.borrow_mut().guarded(id) {
-            Some(guarded) if target.frozen => guarded.policy.sustained.freeze_for + THAW_GRACE,
+        let lease = match self.inner.borrow().accounts.place(id) {
+            Some(place) if target.frozen => place.policy().sustained.freeze_for + THAW_GRACE,
             _ => return Ok(()),
         };
         self.cpu.thaw_after(owner, lease).await?;
@@ -281,7 +281,13 @@ impl Inner {
     pub(super) fn must_stop(&mut self, id: CgroupId) -> bool {
         let acts = self.acts();
         self.guarded(id)
-            .is_some_and(|guarded| acts && !guarded.released && guarded.case.rung == Rung::Stopped)
+            .is_some_and(|guarded| acts && !guarded.released)
+            && self.stands_on(id) == Some(Rung::Stopped)
+    }
+
+    /// The rung that a place stands on.
+    pub(super) fn stands_on(&self, id: CgroupId) -> Option<Rung> {
+        self.accounts.place(id).map(|place| place.case().rung)
     }
 
     /// Whether verdicts are carried out.
@@ -302,8 +308,9 @@ impl Inner {
             // Another unit has its name by now: this server is gone, and the tree will say so.
             return None;
         }
+        let place = self.accounts.place(id)?;
+        let (policy, rung) = (place.policy_here(), place.case().rung);
         let guarded = self.guarded(id)?;
-        let policy = guarded.policy_here();
         let acts = acts && !guarded.released;
         let mut undo = guarded
             .undo
@@ -318,7 +325,7 @@ impl Inner {
         let before = *undo.before();
         let target = match acts {
             false => before,
-            true => match wanted(guarded.case.rung, &policy, &before) {
+            true => match wanted(rung, &policy, &before) {
                 same if same == before => before,
                 target => owner.as_held(&target),
             },
@@ -326,7 +333,7 @@ impl Inner {
         // Written past systemd. What stands where we set no quota is not ours to undo.
         let ours_stands = stood.is_some_and(|ours| ours == *found && ours.quota.is_some());
         guarded.undo = Some(undo);
-        let forced = acts && ours_stands && overwritten(guarded);
+        let forced = acts && ours_stands && self.is_overwritten(id);
         Some(Intent {
             before,
             target,
@@ -349,7 +356,7 @@ impl Inner {
             Err(error)
                 if !undo
                     .get(&ours.owner)
-                    .is_some_and(|noted| noted.covers(target)) =>
+                    .is_some_and(|noted| noted.covers(ours)) =>
             {
                 Err(error)
             }
@@ -413,20 +420,29 @@ impl Inner {
         let acts = self.acts();
         let (mode, off) = (self.config.mode, self.off);
         let journal = self.journal.clone();
-        let Some(guarded) = self.guarded(id) else {
+        let Some(place) = self.accounts.place(id) else {
             return false;
         };
-        let policy = guarded.policy_here();
+        let (policy, rung) = (place.policy_here(), place.case().rung);
+        let shares = place.part().map(|_| place.policy().baseline);
+        let Inner {
+            entries, accounts, ..
+        } = self;
+        let Some(Entry::Guarded(guarded)) = entries.get_mut(&id) else {
+            return false;
+        };
         match result {
             Ok(None) => return false,
             Ok(Some(settled)) => {
                 guarded.trouble = None;
-                let quietly = std::mem::take(&mut guarded.place.quietly);
-                guarded.limit = settled.now.quota;
+                let quietly = accounts.take_reshared(id);
+                accounts.set_limit(id, settled.now.quota);
                 let decided = settled.decided.min(guarded.verdicts.len());
                 let verdicts: Vec<Verdict> = guarded.verdicts.drain(..decided).collect();
-                let rung = guarded.case.rung;
-                let story = guarded.story(mode);
+                let story = Story {
+                    shares,
+                    ..guarded.story(mode)
+                };
                 if verdicts.is_empty() && settled.did && !quietly {
                     journal.tell(match rung {
                         _ if off => story.restored("supervision is off", &settled.now),

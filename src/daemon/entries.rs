@@ -1,20 +1,18 @@
 //! What the daemon knows of each cgroup it was told of.
 
-use super::sharing::Place;
-use super::state::Record;
 use super::stopping::Stopping;
 use super::unlogged::Refusals;
+use super::watch::Found;
 use crate::act::{Owner, Undo};
 use crate::hub::{Server, Spawner, UnitName};
 use crate::report::Story;
-use cgroup::{Reader, stat::CpuStat};
+use cgroup::stat::CpuStat;
 use egress::{Admitted, ClassName};
-use policy::{Case, Controls, Policy, Verdict};
+use policy::{Controls, Verdict};
 use quantities::{CgroupId, CgroupPath};
-use quantities::{Cores, Mode, Time};
+use quantities::{Mode, Time};
 use sensors::helpers;
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 /// One cgroup that is or may be a server.
 pub(super) enum Entry {
@@ -29,7 +27,8 @@ pub(super) enum Entry {
     Other {
         cgroup: CgroupPath,
         why: String,
-        exempt: bool,
+        /// The number by which it is let out, if it is left alone.
+        exempt: Option<u32>,
     },
     /// The slice of a Unix user of whom no server is known.
     Outside { cgroup: CgroupPath, uid: u32 },
@@ -45,26 +44,10 @@ pub(super) struct Guarded {
     pub class: ClassName,
     /// What refusals name it by; unique among the living.
     pub number: u32,
-    pub case: Case,
     /// What was changed on its unit, once that was read.
     pub undo: Option<Undo>,
     /// When it is thawed whatever becomes of the daemon.
     pub thaws: Option<Time>,
-    /// What its user may use, grants included.
-    pub policy: Policy,
-    /// The server that this slice of a user's follows, while there is one.
-    pub lead: Option<CgroupId>,
-    /// What its user used elsewhere, all in all, while this server ran.
-    pub used_outside: Duration,
-    /// What it had used when its user's other servers were last told.
-    pub told_others: Option<Duration>,
-    /// What it has of the baseline, where the user has other places too.
-    pub place: Place,
-    /// Its quota ran out since the sample before.
-    pub at_its_quota: bool,
-    /// The limit in force, ours or the admin's, as last seen; `None` is no limit.
-    pub limit: Option<Cores>,
-    pub reader: Option<Reader>,
     /// What the last sample said.
     pub stat: Option<CpuStat>,
     /// An action is under way: a second one must not overtake it.
@@ -90,24 +73,15 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub fn new(record: Record, number: u32, policy: Policy) -> Guarded {
+    pub fn new(found: Found, number: u32) -> Guarded {
         Guarded {
-            server: record.server,
-            cgroup: record.cgroup,
-            id: record.id,
-            class: record.class,
+            server: found.server,
+            cgroup: found.cgroup,
+            id: found.id,
+            class: found.class,
             number,
-            case: record.case,
             undo: None,
             thaws: None,
-            policy,
-            lead: None,
-            used_outside: record.used_outside,
-            told_others: None,
-            place: Place::default(),
-            at_its_quota: false,
-            limit: None,
-            reader: None,
             stat: None,
             acting: false,
             verdicts: VecDeque::new(),
@@ -127,17 +101,6 @@ impl Guarded {
         self.server.user.as_str().into()
     }
 
-    pub fn record(&self) -> Record {
-        Record {
-            server: self.server.clone(),
-            cgroup: self.cgroup.clone(),
-            id: self.id,
-            class: self.class.clone(),
-            case: self.case,
-            used_outside: self.used_outside,
-        }
-    }
-
     /// What was set on it, where something of ours may stand.
     pub fn ours(&self) -> Option<&Controls> {
         self.undo
@@ -146,11 +109,10 @@ impl Guarded {
             .map(Undo::ours)
     }
 
-    /// Takes over what an earlier daemon, or an earlier server in the same unit, left on record.
+    /// Takes over what an earlier daemon, or an earlier server in the same unit, left on found.
     pub fn take_over(&mut self, undo: Option<Undo>) {
         let owner = self.owner();
         self.undo = undo.map(|undo| undo.of(owner));
-        self.limit = self.ours().and_then(|ours| ours.quota);
     }
 
     /// Through whom its limits are changed.
@@ -178,22 +140,6 @@ impl Guarded {
         self.instead.as_ref().unwrap_or(&self.class)
     }
 
-    /// What it used lately; of a user's only server, with all that runs outside it.
-    pub fn rate(&self) -> Cores {
-        match self.lead.is_some() || self.is_one_of_several() {
-            true => self.place.rate,
-            false => self.case.credits.rate,
-        }
-    }
-
-    /// Takes a reading of its counters; the one before it.
-    pub fn read(&mut self, stat: CpuStat) -> Option<CpuStat> {
-        let runs_out = |stat: CpuStat| stat.throttled_periods.unwrap_or(0);
-        let before = self.stat.replace(stat);
-        self.at_its_quota = runs_out(stat) > before.map_or(0, runs_out);
-        before
-    }
-
     /// Whether it is what a user runs outside the server.
     pub fn is_outside(&self) -> bool {
         self.server.spawner == Spawner::Login
@@ -205,7 +151,7 @@ impl Guarded {
             cgroup: &self.cgroup,
             id: self.id,
             mode,
-            shares: self.place.part.map(|_| self.policy.baseline),
+            shares: None,
         }
     }
 }

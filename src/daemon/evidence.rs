@@ -5,22 +5,20 @@
 //! something.
 
 mod behind;
-mod dossier;
 mod missed;
 mod thread;
 
-pub(super) use dossier::Dossier;
-pub(super) use thread::Dossiers;
+pub(super) use thread::SensorThread;
 
-use super::entries::{Entry, Guarded};
+use super::entries::Entry;
 use super::{Daemon, Inner};
 use crate::act::{CpuControl, Named};
-use crate::config::Config;
 use crate::hub::Units;
-use policy::finding::{Evidence, Fact, Strength};
-use policy::{Event, Matter, evidence_of, matter, step, suspicion};
+use hubwarden_core::evidence::Attention;
+use policy::finding::{Evidence, Fact};
 use quantities::CgroupId;
 use quantities::Time;
+use sensors::process::Process;
 use sensors::senses::{Found, Suspect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -28,11 +26,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use thread::Order;
 
-/// Somebody of whom something was found is looked at for so long, hot or not.
-const LOOKED_AT_FOR: Duration = Duration::from_secs(60);
-/// A server that used a share of what is hot is measured again after this, not at the next tick.
-const MEASURED_AGAIN: Duration = Duration::from_secs(1);
-const WARM: f64 = 0.25;
 /// Who comes is listened to at once, or this long after others who came: each order to the senses
 /// names all servers that there are.
 const LISTENED_TO_WITHIN: Duration = Duration::from_millis(200);
@@ -55,8 +48,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let act = inner.take_evidence(found, now);
         drop(inner);
         if !act.is_empty() {
-            self.sweep(now, Some(&act));
-            self.inner.borrow_mut().settle_classes(now);
+            self.look_at(now, Some(&act));
+            let mut inner = self.inner.borrow_mut();
+            inner.settle_classes(now);
+            inner.reconcile_network();
         }
     }
 
@@ -75,7 +70,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut act = BTreeSet::new();
         {
             let mut inner = self.inner.borrow_mut();
-            let known: Vec<CgroupId> = inner.dossiers.servers.keys().copied().collect();
+            let known: Vec<CgroupId> = inner.evidence.servers().collect();
             for id in known {
                 if inner.weigh(id, &[], now) {
                     act.insert(id);
@@ -83,54 +78,25 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         }
         if !act.is_empty() {
-            self.sweep(now, Some(&act));
+            self.look_at(now, Some(&act));
         }
     }
 }
 
 impl Inner {
-    /// The server whose account something of this cgroup goes to.
-    fn answers_for(&mut self, id: CgroupId) -> CgroupId {
-        self.guarded(id)
-            .and_then(|guarded| guarded.lead)
-            .unwrap_or(id)
-    }
-
     /// Notes who is hot, and sends the senses there.
     pub(super) fn send_senses(&mut self, now: Time) {
-        let mut known = std::mem::take(&mut self.dossiers.servers);
-        let mut looked_at = BTreeSet::new();
-        let mut hot_accounts = BTreeSet::new();
-        for (id, entry) in &self.entries {
-            if let Entry::Guarded(guarded) = entry
-                && is_hot(guarded, &self.config)
-            {
-                hot_accounts.insert(guarded.lead.unwrap_or(*id));
-            }
+        let config = &self.config.evidence;
+        let attention = Attention {
+            supervised: !self.off,
+            hot: config.hot,
+            hot_for: config.hot_for,
+            stands: config.consequences.stands,
+        };
+        for id in self.accounts.waits_wanted(config.hot) {
+            self.accounts.has_waited(id, self.sampler.waited(id), now);
         }
-        let stands = self.config.evidence.consequences.stands;
-        for (id, entry) in &self.entries {
-            let Entry::Guarded(guarded) = entry else {
-                continue;
-            };
-            if guarded.lead.is_some() {
-                continue;
-            }
-            let mut dossier = known.remove(id).unwrap_or_default();
-            let hot = !self.off && hot_accounts.contains(id);
-            dossier.hot_since = hot.then(|| dossier.hot_since.unwrap_or(now));
-            dossier.forget(now, stands);
-            let long = dossier
-                .hot_since
-                .is_some_and(|at| now.since(at) >= self.config.evidence.hot_for);
-            if long || dossier.look_until.is_some_and(|until| now < until) {
-                looked_at.insert(*id);
-            }
-            if guarded.case.is_accused(now) {
-                looked_at.insert(*id);
-            }
-            self.dossiers.servers.insert(*id, dossier);
-        }
+        let looked_at = self.evidence.attend(&self.accounts, &attention, now);
         let mut order = Order {
             settings: self.config.evidence.settings.clone(),
             ..Order::default()
@@ -146,7 +112,7 @@ impl Inner {
             }
             let path = guarded.cgroup.as_str().trim_start_matches('/');
             let directory = self.root.join(path);
-            if looked_at.contains(&guarded.lead.unwrap_or(*id)) {
+            if looked_at.contains(&self.accounts.account_of(*id)) {
                 order.suspects.push(Suspect {
                     id: id.0,
                     directory: directory.clone(),
@@ -158,16 +124,9 @@ impl Inner {
         }
         order.owners = Arc::new(owners);
         order.guarded = Arc::new(everybody);
-        if let Some(orders) = &self.dossiers.orders {
+        if let Some(orders) = &self.sensors.orders {
             orders.give(order);
         }
-    }
-
-    /// When a server that may just have become hot is to be measured again.
-    pub(super) fn measured_again(guarded: &Guarded, config: &Config, now: Time) -> Option<Time> {
-        let rate = guarded.case.credits.rate;
-        let warm = rate.0 > WARM * config.evidence.hot.0 && rate <= config.evidence.hot;
-        (warm && config.tick > MEASURED_AGAIN).then(|| Time(now.0 + MEASURED_AGAIN))
     }
 
     /// Books what was found; returns the servers that the judge has to look at.
@@ -178,13 +137,10 @@ impl Inner {
             if self.off || !used.contains(&evidence.fact.sense()) {
                 continue;
             }
-            let id = self.answers_for(CgroupId(*id));
-            let Some(dossier) = self.dossiers.servers.get_mut(&id) else {
+            let id = self.accounts.account_of(CgroupId(*id));
+            let started = Process::new(evidence.pid).started();
+            if !self.evidence.add(id, *evidence, started, now) {
                 continue;
-            };
-            dossier.add(*evidence);
-            if evidence.strength() > Strength::Exonerates {
-                dossier.look_until = Some(Time(now.0 + LOOKED_AT_FOR));
             }
             fresh.entry(id).or_default().push(*evidence);
         }
@@ -203,65 +159,22 @@ impl Inner {
     /// What is known of a server, now that this was found; true when the judge has to look.
     fn weigh(&mut self, id: CgroupId, fresh: &[Evidence], now: Time) -> bool {
         let mode = self.config.mode;
-        let Some(mut dossier) = self.dossiers.servers.remove(&id) else {
-            return false;
-        };
-        let hot = dossier.hot_since.map(|at| now.since(at));
-        let level = suspicion(&dossier.evidence, hot);
-        let journal = self.journal.clone();
-        let mut act = false;
-        if let (Some(guarded), Some(level)) = (self.guarded(id), level) {
-            for matter in Matter::ALL {
-                let evidence = evidence_of(matter, &dossier.evidence);
-                if let Some(level) = suspicion(&evidence, hot)
-                    && Some(&level) > dossier.told.get(&matter)
-                {
-                    journal.tell(guarded.story(mode).evidence(level, &evidence));
-                    dossier.told.insert(matter, level);
-                }
-            }
-            let stood = guarded.case.accusation(now).map(|before| before.level);
-            let of = matter(&dossier.evidence, hot, level);
-            // What is weaker, or of something else, may come from somebody else of the same server,
-            // and says nothing of whether this goes on.
-            let goes_on = fresh.iter().any(|fresh| match of {
-                Matter::Mining => fresh.fact.is_of_mining(),
-                Matter::Network => fresh.fact.accuses(),
-            });
-            if level >= Strength::High && (Some(level) > stood || goes_on) {
-                let event = Event::Evidence { level, of };
-                step(&mut guarded.case, &event, now, &guarded.policy);
-                self.dirty = true;
-                act = true;
+        let weighed = self.evidence.weigh(&mut self.accounts, id, fresh, now);
+        for (level, findings) in weighed.news {
+            if let Some(guarded) = self.guarded(id) {
+                let told = guarded.story(mode).evidence(level, &findings);
+                self.tell(told);
             }
         }
-        self.dossiers.servers.insert(id, dossier);
-        act
+        self.dirty |= weighed.accused;
+        weighed.accused
     }
 
     /// The processes that evidence of mining is of, with when they were started.
     pub(super) fn mining_processes(&self, id: CgroupId) -> Vec<Named> {
-        let Some(dossier) = self.dossiers.servers.get(&id) else {
-            return Vec::new();
-        };
-        let of_mining = dossier
-            .evidence
-            .iter()
-            .filter(|one| one.fact.is_of_mining());
-        let pids: BTreeSet<u32> = of_mining.map(|one| one.pid).collect();
-        let named = |pid| {
-            let started = *dossier.processes.get(&pid)?;
-            Some(Named { pid, started })
-        };
-        pids.into_iter().filter_map(named).collect()
+        let processes = self.evidence.mining_processes(id).into_iter();
+        processes
+            .map(|(pid, started)| Named { pid, started })
+            .collect()
     }
-
-    /// Starts a server's dossier anew, once what was found is ended.
-    pub(super) fn close_dossier(&mut self, id: CgroupId) {
-        self.dossiers.servers.insert(id, Dossier::default());
-    }
-}
-
-fn is_hot(guarded: &Guarded, config: &Config) -> bool {
-    guarded.rate() > config.evidence.hot || guarded.at_its_quota
 }

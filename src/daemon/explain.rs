@@ -3,6 +3,7 @@
 use super::Inner;
 use super::entries::{Entry, Guarded};
 use crate::control::{Explanation, Sign};
+use hubwarden_core::accounts::Place;
 use policy::finding::LEAST_OF_EACH;
 use policy::finding::{CONSTANTS_NEEDED, Strength, scan};
 use policy::{HOT_FOR_CERTAIN, otherwise};
@@ -13,36 +14,39 @@ use std::collections::BTreeMap;
 impl Inner {
     /// How a hub user's servers stand; of one Unix user's only, where `whose` says so.
     pub(super) fn explain(&self, user: &str, whose: Option<u32>, now: Time) -> Vec<Explanation> {
-        let shared = self.shared_limits();
+        let shared = self.accounts.shared_limits();
         self.entries
             .values()
             .filter_map(|entry| match entry {
                 Entry::Guarded(guarded) => Some(guarded),
                 _ => None,
             })
-            .filter(|guarded| guarded.lead.is_none() && guarded.server.user.as_str() == user)
+            .filter(|guarded| guarded.server.user.as_str() == user)
             .filter(|guarded| whose.is_none() || guarded.server.uid == whose)
-            .map(|guarded| self.explanation(guarded, &shared, now))
+            .filter_map(|guarded| {
+                let place = self.accounts.place(guarded.id)?;
+                let leads = place.lead().is_none();
+                leads.then(|| self.explanation(guarded, place, &shared, now))
+            })
             .collect()
     }
 
     fn explanation(
         &self,
         guarded: &Guarded,
+        place: &Place,
         shared: &BTreeMap<CgroupId, Cores>,
         now: Time,
     ) -> Explanation {
-        let dossier = self.dossiers.of(guarded.id);
-        let evidence = dossier.map_or(&[][..], |dossier| &dossier.evidence);
-        let hot = dossier
-            .and_then(|dossier| dossier.hot_since)
-            .map(|at| now.since(at));
+        let log = self.evidence.of(guarded.id);
+        let evidence = log.map_or(&[][..], |log| log.findings());
+        let hot = log.and_then(|log| log.hot_since()).map(|at| now.since(at));
         let mut signs: Vec<_> = evidence.iter().collect();
         signs.sort_by_key(|sign| sign.at);
         Explanation {
-            server: self.server_status(guarded, shared),
-            rung_seconds: guarded
-                .case
+            server: self.server_status(guarded, place, shared),
+            rung_seconds: place
+                .case()
                 .moved_at()
                 .map_or(-1.0, |at| now.since(at).as_secs_f64()),
             reason: guarded.reason.clone().unwrap_or_default(),
@@ -76,7 +80,8 @@ impl Inner {
         };
         vec![
             format!(
-                "a server is looked at that uses more than {} or runs into its quota{lasting}",
+                "a server is looked at that uses more than {}, or would if it did not wait for the \
+                 CPU, or runs into its quota{lasting}",
                 config.hot
             ),
             format!(

@@ -3,10 +3,11 @@
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::control::{GrantOrder, GrantStatus};
-use crate::hub::{HubUser, Units};
+use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
 use egress::ClassName;
 use policy::{Grant, GrantedCredits};
+use quantities::HubUser;
 use quantities::{CoreSeconds, Cores, in_words};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};

@@ -59,6 +59,14 @@ impl<C, U> Daemon<C, U> {
 }
 
 impl Inner {
+    /// Every thread, and whether it runs and answers.
+    pub(super) fn threads_up(heartbeats: &Heartbeats) -> Vec<(&'static str, bool)> {
+        let states = heartbeats.states().into_iter();
+        states
+            .map(|(name, state)| (name, state == State::Well))
+            .collect()
+    }
+
     /// Threads that are dead or stuck, in words.
     pub(super) fn lacking_threads(heartbeats: &Heartbeats) -> Vec<(String, String)> {
         let lacking = |(name, state): (&str, State)| {
@@ -108,6 +116,20 @@ fn entry(news: &News) -> Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_panicked_is_down_in_metrics_and_another_is_up() {
+        let heartbeats = Heartbeats::default();
+        let limit = std::time::Duration::from_secs(3600);
+        heartbeats.watch("rests", limit);
+        let panics = |_: &crate::heartbeats::Pulse| panic!("for this test");
+        heartbeats.keep("panics", limit, false, panics).unwrap();
+        while heartbeats.look(Instant::now()).is_empty() {
+            std::thread::yield_now();
+        }
+        let threads = Inner::threads_up(&heartbeats);
+        assert_eq!(threads, [("panics", false), ("rests", true)]);
+    }
 
     #[test]
     fn a_dead_thread_is_logged_with_its_cause_and_what_was_done() {

@@ -207,7 +207,10 @@ impl Inner {
         for (id, entry) in &self.entries {
             let (cgroup, is) = match entry {
                 // Being asked, or to be asked at the next tick.
-                Entry::Asked { .. } | Entry::Other { exempt: true, .. } => continue,
+                Entry::Asked { .. }
+                | Entry::Other {
+                    exempt: Some(_), ..
+                } => continue,
                 // A Unix user's slice says by its uid whose it is.
                 Entry::Outside { .. } => continue,
                 Entry::Guarded(guarded) if guarded.is_outside() => continue,

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use super::state::{Book, StateError};
+use super::state::{Book, Record, StateError};
 use crate::report::{Entry as Told, Kind, Level};
 use quantities::CgroupId;
 use quantities::Mode;
@@ -23,7 +23,7 @@ impl Inner {
         let mut book = self.store.empty();
         book.mode = Some(self.config.mode);
         book.grants = self.grants.clone();
-        book.rested = self.rested.clone();
+        book.rested = self.accounts.rested().clone();
         book.changes = self.undo.records().cloned().collect();
         book.bystanders = self.bystanders();
         book.bridges = self.networks.bridges.clone();
@@ -34,10 +34,22 @@ impl Inner {
         book.accounts = accounts;
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
-                book.cases.push(guarded.record());
+                book.cases.extend(self.state_of(guarded));
             }
         }
         book
+    }
+
+    fn state_of(&self, guarded: &Guarded) -> Option<Record> {
+        let place = self.accounts.place(guarded.id)?;
+        Some(Record {
+            server: guarded.server.clone(),
+            cgroup: guarded.cgroup.clone(),
+            id: guarded.id,
+            class: guarded.class.clone(),
+            case: *place.case(),
+            used_outside: place.used_elsewhere(),
+        })
     }
 
     pub(super) fn state_trouble(&mut self, error: &StateError) {
@@ -59,7 +71,7 @@ impl Inner {
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 servers += 1;
-                held += usize::from(guarded.case.rung > policy::Rung::Free);
+                held += usize::from(self.stands_on(guarded.id) > Some(policy::Rung::Free));
             }
         }
         let mode = if self.off {

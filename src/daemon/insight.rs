@@ -166,13 +166,14 @@ impl Inner {
         // What a user runs outside the server is shown with it.
         let mut outside: BTreeMap<CgroupId, Vec<Asked>> = BTreeMap::new();
         for follower in guarded() {
-            if let Some(lead) = follower.lead {
+            let lead = self.accounts.account_of(follower.id);
+            if lead != follower.id {
                 let place = directory(follower);
                 outside.entry(lead).or_default().push(place);
             }
         }
         guarded()
-            .filter(|guarded| guarded.lead.is_none())
+            .filter(|guarded| self.accounts.account_of(guarded.id) == guarded.id)
             .filter(|guarded| whose.is_none() || guarded.server.uid == whose)
             .map(|guarded| {
                 let mut directories = vec![directory(guarded)];

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
 use crate::report::{Entry as Told, Kind, Level};
 use cgroup::Gauges;
+use hubwarden_core::accounts::Place;
 use quantities::CgroupId;
 use quantities::{Cores, Mode};
 use std::collections::BTreeMap;
@@ -43,11 +44,9 @@ impl Inner {
         if !self.off || !(self.meter.exporter.wanted() || self.diary.wanted()) {
             return;
         }
-        for entry in self.entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry
-                && let Some(reader) = &guarded.reader
-            {
-                guarded.stat = reader.sample().ok().map(|sample| sample.cpu);
+        for (id, entry) in &mut self.entries {
+            if let Entry::Guarded(guarded) = entry {
+                guarded.stat = self.sampler.stat(*id);
             }
         }
     }
@@ -85,25 +84,27 @@ impl Inner {
     }
 
     fn node_metrics(&self) -> MetricsSnapshot {
-        let unknown = |entry: &&Entry| matches!(entry, Entry::Other { exempt: false, .. });
+        let unknown = |entry: &&Entry| matches!(entry, Entry::Other { exempt: None, .. });
         MetricsSnapshot {
             taken: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
             user_names: self.config.metrics.user_names,
             enforcing: self.config.mode == Mode::Enforce && !self.off,
             off: self.off,
-            egress_loaded: self.loaded,
+            egress_loaded: self.rules.stand(),
             unknown_units: self.entries.values().filter(unknown).count() as u64,
             journal_lost: self.journal.lost(),
-            starts_missed: self.dossiers.starts_missed(),
+            threads: Self::threads_up(self.sensors.heartbeats()),
+            starts_missed: self.sensors.starts_missed(),
             answers: self.answers.tally(),
             ..MetricsSnapshot::default()
         }
     }
 
     fn readings(&mut self) -> Vec<Reading> {
-        let shared = self.shared_limits();
+        let shared = self.accounts.shared_limits();
         let Inner {
             entries,
+            accounts,
             meter,
             root,
             ..
@@ -119,13 +120,16 @@ impl Inner {
                 .entry(*id)
                 .or_insert_with(|| Gauges::open(root, &guarded.cgroup));
             // A slice is a part of the server that it follows, whose account is the one that counts.
-            let lead = guarded.lead.and_then(|lead| match entries.get(&lead) {
-                Some(Entry::Guarded(server)) => Some(server),
-                _ => None,
-            });
-            let account = lead.unwrap_or(guarded);
-            let limit = shared.get(&account.id).copied().or(account.limit);
-            readings.extend(reading(guarded, account, limit, gauges));
+            let lead = accounts.account_of(*id);
+            let account = match entries.get(&lead) {
+                Some(Entry::Guarded(server)) => server,
+                _ => guarded,
+            };
+            let Some(place) = accounts.place(account.id) else {
+                continue;
+            };
+            let limit = shared.get(&account.id).copied().or(place.limit());
+            readings.extend(reading(guarded, account, place, limit, gauges));
         }
         readings
     }
@@ -135,6 +139,7 @@ impl Inner {
 fn reading(
     guarded: &Guarded,
     account: &Guarded,
+    place: &Place,
     limit: Option<Cores>,
     gauges: &Gauges,
 ) -> Option<Reading> {
@@ -144,10 +149,10 @@ fn reading(
         server: account.server.name.clone(),
         cpu: stat.usage,
         throttled: stat.throttled,
-        credits: account.case.credits.left,
-        credits_size: account.policy.size,
+        credits: place.case().credits.left,
+        credits_size: place.policy().size,
         limit,
-        rung: account.case.rung,
+        rung: place.case().rung,
         memory: gauges.memory(),
         pids: gauges.pids(),
         verdicts: Tally::default(),

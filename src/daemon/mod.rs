@@ -5,12 +5,10 @@
 //! an await.
 
 mod abuse;
-mod accounts;
 mod bridges;
 mod classes;
 mod commands;
 mod containers;
-mod contention;
 mod counters;
 mod egress;
 mod ending;
@@ -34,6 +32,7 @@ mod offline_off;
 mod orphans;
 mod outside;
 mod outsiders;
+mod packet_rules;
 mod people;
 mod places;
 mod put_back;
@@ -44,11 +43,10 @@ mod refusals;
 mod repairs;
 mod resolvers;
 mod run;
-mod sharing;
+mod sampling;
 mod slice_cap;
 mod state;
 mod stopping;
-mod sweep;
 mod switch;
 mod traffic;
 mod unlogged;
@@ -75,13 +73,14 @@ use ::egress::names::{Asked, Counts};
 use ::egress::{Admitted, Firewall, Refusal, Repair};
 use cgroup::{CgroupError, Tree};
 use entries::Entry;
-use policy::{Case, Grant};
-use quantities::CgroupId;
-use quantities::Time;
+use hubwarden_core::accounts::Accounts;
+use hubwarden_core::evidence::EvidenceStore;
+use hubwarden_core::numbers::Numbers;
+use policy::Grant;
+use quantities::{CgroupId, Time};
 use run::now;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -185,40 +184,27 @@ struct Inner {
     root: PathBuf,
     tree: Tree,
     entries: BTreeMap<CgroupId, Entry>,
-    numbers: BTreeMap<u32, CgroupId>,
-    next_number: u32,
-    exempt: BTreeMap<CgroupId, Admitted>,
+    /// What the packet rules name senders by.
+    numbers: Numbers<CgroupId>,
     /// Admins' exceptions, by hub user.
     grants: BTreeMap<String, Grant>,
-    /// How users stood when their last server ended, and when; until they have rested.
-    rested: BTreeMap<String, (Case, Time)>,
-    /// Who is to be looked at before the next tick, and when: credits end, or it may be hot.
-    looks: BTreeMap<CgroupId, Time>,
-    firewall: Box<dyn Firewall>,
-    /// The table in the kernel is ours and as we think.
-    loaded: bool,
-    /// The rules' generation when they were known to be as they should.
-    generation: Option<u32>,
+    /// The CPU accounts of users.
+    accounts: Accounts,
+    /// Counters of cgroups.
+    sampler: sampling::Sampler,
+    rules: packet_rules::PacketRules,
     /// Who abused the network at the last tick.
     abuse: abuse::Abuse,
     /// Containers' networks.
     networks: containers::Networks,
     /// What became of resolvers' answers.
     answers: Arc<Counts>,
-    /// They are being compared.
-    auditing: bool,
-    /// They are to be compared again after that.
-    audit_again: bool,
-    slices: Vec<CgroupId>,
-    resolvers: Vec<IpAddr>,
     /// The queue that answers are read from; it was bound at the start.
     dns_queue: u16,
     /// What users sent and received today.
     traffic: traffic::Traffic,
     /// Who is judged outside the server.
     outsiders: outsiders::Outsiders,
-    /// Who asks them for others.
-    relays: Vec<CgroupId>,
     /// What no class reaches, as read at start and at each reload.
     lists: Arc<Vec<List>>,
     trouble_told: Option<String>,
@@ -243,7 +229,8 @@ struct Inner {
     /// Why processes cannot be ended here.
     cannot_stop: Option<String>,
     /// What the senses found of whom.
-    dossiers: evidence::Dossiers,
+    evidence: EvidenceStore,
+    sensors: evidence::SensorThread,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
@@ -278,32 +265,24 @@ impl<C, U> Daemon<C, U> {
                 meter: metrics::Meter::new(&parts.config),
                 diary: record::Diary::new(&parts.config, parts.store.directory()),
                 cannot_stop: None,
-                dossiers: evidence::Dossiers::new(&holders, &parts.heartbeats),
+                evidence: EvidenceStore::default(),
+                sensors: evidence::SensorThread::new(&holders, &parts.heartbeats),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
-                numbers: BTreeMap::new(),
-                next_number: 0,
-                exempt: BTreeMap::new(),
+                numbers: Numbers::new(1..=Admitted::NUMBER_MAX),
                 grants: BTreeMap::new(),
-                rested: BTreeMap::new(),
-                looks: BTreeMap::new(),
-                firewall: parts.firewall,
+                accounts: Accounts::default(),
+                sampler: sampling::Sampler::default(),
+                rules: packet_rules::PacketRules::new(parts.firewall),
                 slice_cap: None,
                 capping: false,
-                loaded: false,
-                generation: None,
                 abuse: abuse::Abuse::default(),
                 networks: containers::Networks::default(),
                 answers: parts.answers,
-                auditing: false,
-                audit_again: false,
-                slices: Vec::new(),
-                resolvers: Vec::new(),
                 dns_queue,
                 traffic: traffic::Traffic::default(),
                 outsiders: outsiders::Outsiders::default(),
-                relays: Vec::new(),
                 lists: Arc::default(),
                 trouble_told: None,
                 unknown_refused: None,

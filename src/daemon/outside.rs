@@ -7,9 +7,9 @@
 
 use super::Inner;
 use super::entries::{Entry, unit_of};
-use super::state::Record;
-use crate::hub::{Control, HubUser, Server, Spawner};
-use policy::Verdict;
+use super::watch::Found;
+use crate::hub::{Control, Server, Spawner};
+use quantities::HubUser;
 use quantities::Time;
 use quantities::{CgroupId, CgroupPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,9 +55,13 @@ impl Inner {
                         found.push((*id, cgroup.clone(), *lead, server.clone()));
                     }
                 }
-                Entry::Guarded(guarded) if guarded.is_outside() && guarded.lead.is_none() => {
+                Entry::Guarded(guarded) if guarded.is_outside() => {
                     let uid = guarded.server.uid.unwrap_or(0);
-                    guarded.lead = servers.get(&uid).map(|(lead, _)| *lead);
+                    if self.accounts.account_of(*id) == *id
+                        && let Some((lead, _)) = servers.get(&uid)
+                    {
+                        self.accounts.follow(*id, *lead);
+                    }
                 }
                 _ => {}
             }
@@ -70,23 +74,21 @@ impl Inner {
                 control: Control::Systemd,
                 ..server
             };
-            let (policy, class) = self.policy_of(&server);
-            let record = Record {
-                case: self.case_for(&server, &policy, now),
-                used_outside: std::time::Duration::ZERO,
+            let class = self.policy_of(&server).1;
+            let found = Found {
                 class,
                 server,
                 cgroup,
                 id,
             };
-            self.guard(record, false);
+            self.guard(found, None, now);
+            self.accounts.follow(id, lead);
             if let Some(guarded) = self.guarded(id) {
-                guarded.lead = Some(lead);
                 // The next tick brings it to where the server stands.
                 guarded.unsettled = true;
             }
         }
-        self.share_baselines(now)
+        self.accounts.divide_baselines(now)
     }
 
     /// The uids that servers of more than one user run as.
@@ -120,32 +122,6 @@ impl Inner {
             }
         }
         disowned
-    }
-
-    /// Moves the slices to where the servers they follow stand; returns those that moved.
-    pub(super) fn follow(&mut self, verdicts: &BTreeMap<CgroupId, Verdict>) -> Vec<CgroupId> {
-        let mut rungs = BTreeMap::new();
-        for (id, entry) in &self.entries {
-            if let Entry::Guarded(guarded) = entry {
-                rungs.insert(*id, guarded.case.rung);
-            }
-        }
-        let mut moved = Vec::new();
-        for (id, entry) in &mut self.entries {
-            let Entry::Guarded(guarded) = entry else {
-                continue;
-            };
-            let Some(lead) = guarded.lead else { continue };
-            let Some(rung) = rungs.get(&lead) else {
-                continue;
-            };
-            if guarded.case.rung != *rung {
-                guarded.case.rung = *rung;
-                guarded.verdicts.extend(verdicts.get(&lead).cloned());
-                moved.push(*id);
-            }
-        }
-        moved
     }
 }
 

@@ -10,10 +10,11 @@ use super::unlogged::Refusals;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::config::Outside;
-use crate::hub::{Account, ContainerCgroup, HubUser, Spawner, Units};
+use crate::hub::{Account, ContainerCgroup, Spawner, Units};
 use crate::report::{Journal, not_logged_outside, refused_outside};
 use egress::{ClassName, People, Person, Place, Refusal};
-use quantities::CgroupId;
+use hubwarden_core::numbers::Numbers;
+use quantities::{CgroupId, HubUser};
 use quantities::{Mode, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -47,7 +48,6 @@ pub(super) const PROXIES: [&str; 3] = [
 const GATHERED: Duration = Duration::from_millis(50);
 
 /// Who is judged outside the server, and what is known of accounts.
-#[derive(Default)]
 pub(super) struct Outsiders {
     /// By uid; those with a server.
     pub accounts: BTreeMap<u32, Account>,
@@ -55,10 +55,7 @@ pub(super) struct Outsiders {
     pub(super) following: super::following::Following,
     /// Those who are judged, by uid.
     judged: BTreeMap<u32, Outsider>,
-    numbers: BTreeMap<u32, u32>,
-    next_number: u32,
-    /// What the packet rules were told last.
-    told: People,
+    numbers: Numbers<u32>,
 }
 
 /// One who is judged.
@@ -94,7 +91,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         loop {
             self.outsiders_due.notified().await;
             tokio::time::sleep(GATHERED).await;
-            self.inner.borrow_mut().settle_outsiders();
+            self.inner.borrow_mut().reconcile_network();
         }
     }
 }
@@ -107,28 +104,6 @@ impl Inner {
             _ => None,
         };
         self.entries.values().filter_map(uid).collect()
-    }
-
-    /// Has the packet rules judge just those outside their servers who are to be judged now.
-    pub(super) fn settle_outsiders(&mut self) {
-        let people = self.outsiders_now();
-        if self.off || !self.loaded || people == self.outsiders.told {
-            return;
-        }
-        match self.firewall.set_people(&people) {
-            Ok(()) => self.outsiders.told = people,
-            Err(error) => {
-                // The next check loads everything anew.
-                self.loaded = false;
-                self.egress_trouble("Judging users outside their servers", &error);
-            }
-        }
-        self.note_generation();
-    }
-
-    /// The packet rules were loaded with these.
-    pub(super) fn outsiders_told(&mut self, people: People) {
-        self.outsiders.told = people;
     }
 
     /// Works out who is judged outside the server, and by what.
@@ -149,13 +124,10 @@ impl Inner {
         };
         self.tell_last_refused_outside(&same);
         let before = std::mem::take(&mut self.outsiders.judged);
-        self.outsiders.numbers.clear();
-        let mut kept = BTreeMap::new();
-        for (uid, outsider) in before {
-            if same(&uid, &outsider) {
-                self.outsiders.numbers.insert(outsider.person.number, uid);
-                kept.insert(uid, outsider);
-            }
+        let (mut kept, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            before.into_iter().partition(|(uid, one)| same(uid, one));
+        for outsider in ended.into_values() {
+            self.outsiders.numbers.take_back(outsider.person.number);
         }
         let mut people = People {
             jobs: self.services(&JOBS),
@@ -167,7 +139,8 @@ impl Inner {
             let before = kept.remove(&uid);
             let number = match &before {
                 Some(outsider) => outsider.person.number,
-                None => self.outsiders.free_number(uid),
+                // There are 2²³ numbers, and uids with a server are far fewer.
+                None => self.outsiders.numbers.give(uid).unwrap_or(0),
             };
             let person = Person {
                 uid,
@@ -299,8 +272,8 @@ impl Inner {
 
     /// The cgroup whose account something goes to that a number outside names.
     pub(super) fn account_outside(&self, number: u32) -> Option<CgroupId> {
-        let uid = self.outsiders.numbers.get(&number)?;
-        let person = &self.outsiders.judged.get(uid)?.person;
+        let uid = self.outsiders.numbers.holder(number)?;
+        let person = &self.outsiders.judged.get(&uid)?.person;
         let place = person.servers.first().or(person.slice.as_ref())?;
         Some(place.cgroup)
     }
@@ -310,8 +283,8 @@ impl Inner {
         let mode = self.config.mode;
         let uid = refusal
             .number
-            .and_then(|number| self.outsiders.numbers.get(&number));
-        let Some(outsider) = uid.and_then(|uid| self.outsiders.judged.get_mut(uid)) else {
+            .and_then(|number| self.outsiders.numbers.holder(number));
+        let Some(outsider) = uid.and_then(|uid| self.outsiders.judged.get_mut(&uid)) else {
             return false;
         };
         if let Some(more) = outsider.refusals.line(refusal, now) {
@@ -325,7 +298,7 @@ impl Inner {
 impl Outsiders {
     /// Whom a number of the packet rules' names.
     pub(super) fn by_number(&mut self, number: u32) -> Option<&mut Outsider> {
-        self.judged.get_mut(self.numbers.get(&number)?)
+        self.judged.get_mut(&self.numbers.holder(number)?)
     }
 
     /// Everybody who is judged.
@@ -335,19 +308,17 @@ impl Outsiders {
 
     /// Whose doing it is what a number of the packet rules' names.
     pub(super) fn user_of(&self, number: u32) -> Option<&HubUser> {
-        Some(&self.judged.get(self.numbers.get(&number)?)?.user)
+        Some(&self.judged.get(&self.numbers.holder(number)?)?.user)
     }
+}
 
-    /// A number that nobody has, for a uid.
-    fn free_number(&mut self, uid: u32) -> u32 {
-        loop {
-            let room = Person::NUMBER_MAX - Person::NUMBER_MIN + 1;
-            let number = Person::NUMBER_MIN + self.next_number % room;
-            self.next_number = (self.next_number + 1) % room;
-            if let std::collections::btree_map::Entry::Vacant(free) = self.numbers.entry(number) {
-                free.insert(uid);
-                return number;
-            }
+impl Default for Outsiders {
+    fn default() -> Self {
+        Outsiders {
+            accounts: BTreeMap::new(),
+            following: super::following::Following::default(),
+            judged: BTreeMap::new(),
+            numbers: Numbers::new(Person::NUMBER_MIN..=Person::NUMBER_MAX),
         }
     }
 }

@@ -14,12 +14,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// After a change of grants or groups: works out what everybody may use, and brings it about.
     pub(super) fn policies_changed(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
-        let before: Vec<_> = inner.admitted();
         inner.resolve_all();
-        if !inner.off && inner.admitted() != before {
-            inner.load_egress();
-        }
-        inner.settle_outsiders();
+        inner.reconcile_network();
         inner.dirty = true;
         let ids = inner.guarded_ids();
         drop(inner);
@@ -37,7 +33,7 @@ impl Inner {
 
     /// The same, of a user whose server is not there.
     pub(super) fn policy_of_user(&self, user: &str) -> (Policy, ClassName) {
-        let person = self.directory.person(&crate::hub::HubUser(user.to_owned()));
+        let person = self.directory.person(&quantities::HubUser(user.to_owned()));
         let groups: BTreeSet<String> = person
             .into_iter()
             .flat_map(|person| person.groups.iter().cloned())
@@ -64,7 +60,9 @@ impl Inner {
         let mut entries = std::mem::take(&mut self.entries);
         for entry in entries.values_mut() {
             if let Entry::Guarded(guarded) = entry {
-                (guarded.policy, guarded.class) = self.policy_of(&guarded.server);
+                let (policy, class) = self.policy_of(&guarded.server);
+                self.accounts.set_policy(guarded.id, policy);
+                guarded.class = class;
             }
         }
         self.entries = entries;
@@ -98,5 +96,15 @@ pub fn policy(limits: &Limits) -> Policy {
             io_weight: limits.io_weight,
         },
         evidence: Consequences::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_is_what_the_policy_has_by_default() {
+        assert_eq!(policy(&Limits::default()), Policy::default());
     }
 }

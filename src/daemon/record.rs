@@ -51,7 +51,7 @@ impl Inner {
                 id: *id,
                 user: guarded.server.user.as_str(),
                 usage: stat.usage,
-                held: acts && guarded.case.rung >= Rung::Throttled,
+                held: acts && self.stands_on(*id) >= Some(Rung::Throttled),
             }));
         }
         let trouble = self.diary.recorder.write(now, &seen).err();

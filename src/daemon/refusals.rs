@@ -47,7 +47,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// The cgroup whose account something goes to that a number of the packet rules' names.
     pub(super) fn sender(&self, number: u32) -> Option<CgroupId> {
-        let known = self.numbers.get(&number).copied();
+        let known = self.numbers.holder(number);
         known.or_else(|| self.account_outside(number))
     }
 
@@ -60,10 +60,7 @@ impl Inner {
     /// Takes in what was refused since the last time. What is wrong with the table is the next
     /// check's to tell, and nothing is lost by it.
     pub(super) fn book_refused(&mut self, now: Time) {
-        if !self.loaded {
-            return;
-        }
-        let refused = self.firewall.refused().unwrap_or_default();
+        let refused = self.rules.refused();
         for one in &refused {
             let id = one.number.and_then(|number| self.sender(number));
             self.meter.ledger.refused(id, one.packets);
@@ -108,7 +105,7 @@ impl Inner {
 
     /// What was refused to whom a number names.
     fn refusals_of(&mut self, number: u32) -> Option<&mut Refusals> {
-        match self.numbers.get(&number).copied() {
+        match self.numbers.holder(number) {
             Some(id) => Some(&mut self.guarded(id)?.refusals),
             None => Some(&mut self.outsiders.by_number(number)?.refusals),
         }

@@ -1,6 +1,5 @@
 //! Whether the packet rules still are what they should be, and what puts them back.
 
-use super::resolvers::resolvers;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::Units;
@@ -39,7 +38,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             // Whatever it is, the table whole and anew is the last resort.
             inner.load_egress();
         }
-        if !change.is_empty() && (inner.loaded || !failed) {
+        if !change.is_empty() && (inner.rules.stand() || !failed) {
             inner.tell_repaired(&by, &change.to_string());
         }
         drop(inner);
@@ -51,36 +50,21 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// thousands of servers' elements takes a while, in which the next repair must not wait.
     pub(super) fn audit_egress(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
-        if inner.off || !inner.loaded {
+        if inner.off {
             return;
         }
-        if inner.auditing {
-            inner.audit_again = true;
-            return;
-        }
-        let audit = match inner.firewall.audit() {
-            Ok(audit) => audit,
-            Err(error) => {
-                inner.egress_trouble("Reading the packet rules back", &error);
-                return;
-            }
+        let audit = match inner.rules.begin_audit() {
+            Ok(Some(audit)) => audit,
+            Ok(None) => return,
+            Err(trouble) => return inner.log_rules([trouble]),
         };
-        inner.auditing = true;
         let daemon = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let audited = tokio::task::spawn_blocking(audit).await;
-            let mut inner = daemon.inner.borrow_mut();
-            inner.auditing = false;
-            match audited {
-                Ok(Ok(audited)) => inner.audited(audited),
-                // The next tick sees that the rules are others than were compared last.
-                Ok(Err(Error::Kernel(nft::Error::Overtaken { .. }))) => {}
-                Ok(Err(error)) => inner.egress_trouble("Reading the packet rules back", &error),
-                // Only when the daemon ends.
-                Err(_) => return,
-            }
-            if std::mem::take(&mut inner.audit_again) {
-                drop(inner);
+            // It fails only when the daemon ends.
+            let Ok(audited) = tokio::task::spawn_blocking(audit).await else {
+                return;
+            };
+            if daemon.inner.borrow_mut().audited(audited) {
                 daemon.audit_egress();
             }
         });
@@ -90,65 +74,52 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn check_egress(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
         if inner.off {
-            if inner.loaded {
+            if inner.rules.are_to_be_lifted() {
                 for left in inner.lift_rules() {
                     inner.tell_once(Told::new(Kind::Trouble, Level::Error, left));
                 }
             }
             return;
         }
-        let resolvers = resolvers(&inner.config.egress);
-        if !inner.loaded || resolvers != inner.resolvers || inner.relays() != inner.relays {
-            inner.load_egress();
-            return;
-        }
-        let guarded = inner.guarded_slices();
-        if guarded != inner.slices {
-            match inner.firewall.set_guarded(&guarded) {
-                Ok(()) => inner.slices = guarded,
-                Err(error) => inner.egress_trouble("Guarding the slice", &error),
-            }
-            inner.note_generation();
-        }
-        match inner.firewall.generation() {
-            // Nobody has changed anything since it was compared.
-            Ok(generation) if Some(generation) == inner.generation => {}
-            Ok(_) => {
+        inner.reconcile_network();
+        match inner.rules.were_changed() {
+            Ok(false) => {}
+            Ok(true) => {
                 drop(inner);
                 self.audit_egress();
             }
-            Err(error) => inner.egress_trouble("Asking for the rules' generation", &error),
+            Err(trouble) => inner.log_rules([trouble]),
         }
     }
 }
 
 impl Inner {
-    /// What comparing the rules with what was installed found. Of rules that were changed since
-    /// it says nothing; the next tick sees that they were.
-    fn audited(&mut self, audited: Audited) {
-        let now = self.firewall.generation().ok();
-        if self.off || !self.loaded || now != Some(audited.generation) {
-            return;
+    /// A comparison of the rules ended; true if another is wanted.
+    fn audited(&mut self, audited: Result<Audited, Error>) -> bool {
+        let failed = match &audited {
+            // The next tick sees that the rules are others than were compared last.
+            Ok(_) | Err(Error::Kernel(nft::Error::Overtaken { .. })) => None,
+            Err(error) => Some(format!("{error}")),
+        };
+        if let Some(error) = failed {
+            let text = format!("Reading the packet rules back failed and is tried again: {error}.");
+            self.tell_once(Told::new(Kind::Trouble, Level::Error, text));
         }
-        if audited.differences.is_empty() {
-            self.generation = now;
-            return;
+        let (differences, again) = self.rules.end_audit(audited);
+        if self.off || differences.is_empty() {
+            return again;
         }
-        let shown: Vec<String> = audited
-            .differences
-            .iter()
-            .take(5)
-            .map(ToString::to_string)
-            .collect();
-        let more = match audited.differences.len().saturating_sub(5) {
+        let shown: Vec<&str> = differences.iter().take(5).map(String::as_str).collect();
+        let more = match differences.len().saturating_sub(5) {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
         self.load_egress();
-        if self.loaded {
+        if self.rules.stand() {
             let what = format!("{}{more}", shown.join(", "));
             self.tell_repaired(&BTreeSet::new(), &what);
         }
+        again
     }
 
     fn tell_repaired(&mut self, by: &BTreeSet<Writer>, what: &str) {
@@ -172,19 +143,5 @@ impl Inner {
                 .with("CHANGED_BY_PID", writer.pid);
         }
         self.tell(told);
-    }
-
-    /// Notes that a change of our own raised the generation. By more than that one, somebody else
-    /// changed something at the same time: then it stays to be compared.
-    pub(super) fn note_generation(&mut self) {
-        let now = self.firewall.generation().ok();
-        let next = |before: u32| before.checked_add(1);
-        let ours = [self.generation, self.generation.and_then(next)];
-        self.generation = now.filter(|_| ours.contains(&now));
-    }
-
-    /// Notes that the whole table was made anew just now.
-    pub(super) fn note_anew(&mut self) {
-        self.generation = self.firewall.generation().ok();
     }
 }

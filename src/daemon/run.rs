@@ -5,9 +5,7 @@ use crate::act::CpuControl;
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
 use nix::time::{ClockId, clock_gettime};
-use quantities::CgroupId;
 use quantities::{Mode, Time};
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,7 +49,7 @@ where
     tokio::task::spawn_local(Rc::clone(&daemon).listen_to_who_comes());
     let mut found = {
         let inner = daemon.inner.borrow();
-        inner.dossiers.start(&inner.journal)
+        inner.sensors.start(&inner.journal)
     };
 
     let events =
@@ -182,7 +180,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         inner.off = was_off || inner.switch.is_off();
         inner.grants = book.grants;
-        inner.rested = book.rested;
+        inner.accounts.resume_rested(book.rested);
         inner.networks.bystanders = book.bystanders;
         inner.networks.bridges = book.bridges;
         inner.traffic = book.traffic;
@@ -246,7 +244,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     /// Waits until the first of those who are about to spend their last credits is due.
     async fn until_look(&self) {
-        let at = self.inner.borrow().looks.values().min().copied();
+        let at = self.inner.borrow().accounts.next_look();
         match at {
             Some(at) => tokio::time::sleep(at.since(now())).await,
             None => std::future::pending().await,
@@ -255,12 +253,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     fn look(self: &Rc<Self>) {
         let now = now();
-        let mut inner = self.inner.borrow_mut();
-        let due = |(id, at): (&CgroupId, &Time)| (*at <= now).then_some(*id);
-        let due: BTreeSet<CgroupId> = inner.looks.iter().filter_map(due).collect();
-        inner.looks.retain(|id, _| !due.contains(id));
-        drop(inner);
-        self.sweep(now, Some(&due));
+        let due = self.inner.borrow_mut().accounts.take_looks(now);
+        self.look_at(now, Some(&due));
         self.inner.borrow_mut().send_senses(now);
     }
 
@@ -271,7 +265,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.follow_accounts();
         self.expire_grants();
         self.inner.borrow_mut().forget_rested(now());
-        self.sweep(now(), None);
+        self.look_at(now(), None);
         self.inner.borrow_mut().send_senses(now());
         self.weigh_all(now());
         {

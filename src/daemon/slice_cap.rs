@@ -69,7 +69,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                         if !inner
                             .undo
                             .get(&owner)
-                            .is_some_and(|noted| noted.covers(&target)) =>
+                            .is_some_and(|noted| noted.covers(&undo)) =>
                     {
                         return Err(error.into());
                     }

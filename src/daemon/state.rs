@@ -10,8 +10,7 @@ use crate::act::Undo;
 use crate::hub::{Account, Server};
 use egress::ClassName;
 use policy::{Case, Grant};
-use quantities::{CgroupId, CgroupPath};
-use quantities::{Mode, Time};
+use quantities::{CgroupId, CgroupPath, HubUser, Mode, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -37,7 +36,7 @@ pub struct Book {
     pub grants: BTreeMap<String, Grant>,
     /// How users stood when their last server ended, and when; until they have rested.
     #[serde(default)]
-    pub rested: BTreeMap<String, (Case, Time)>,
+    pub rested: BTreeMap<HubUser, (Case, Time)>,
     /// What users sent and received today; it outlives a boot.
     #[serde(default)]
     pub traffic: super::traffic::Traffic,

@@ -111,7 +111,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.enforce_together(ids).await;
         self.cap_slice();
         let inner = self.inner.borrow();
-        let (mode, loaded) = (inner.config.mode, inner.loaded);
+        let (mode, loaded) = (inner.config.mode, inner.rules.stand());
         let message = format!("hubwarden was switched on by {who}, in {mode} mode.");
         inner.tell(Told::new(Kind::On, Level::Notice, message.clone()).with("ADMIN", who));
         match loaded {
@@ -131,15 +131,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// Takes the packet rules away; what of them stands then, in words.
     pub(super) fn lift_rules(&mut self) -> Vec<String> {
-        if let Err(error) = self.unload_egress() {
-            // Not ours to say that nothing is loaded: the next tick tries again.
-            self.loaded = true;
-            return vec![format!("the packet rules could not be removed: {error}")];
-        }
-        match self.firewall.standing() {
-            Ok(standing) => standing,
-            Err(error) => vec![format!("the packet rules could not be read: {error}")],
-        }
+        self.rules.lift()
     }
 
     /// Units on which something of ours stands or may stand, with the reason where one is known.

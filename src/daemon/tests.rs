@@ -301,7 +301,7 @@ type Running = Rc<Daemon<FakeSystemd, FakeSystemd>>;
 
 /// Waits until the packet rules are compared with what they should be.
 async fn compared(daemon: &Running) {
-    while daemon.inner.borrow().auditing {
+    while daemon.inner.borrow().rules.is_auditing() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -463,7 +463,7 @@ impl Node {
         self.clock.0 += Duration::from_secs(seconds);
         daemon.rescan();
         daemon.ask_again();
-        daemon.sweep(self.clock, None);
+        daemon.look_at(self.clock, None);
         daemon.inner.borrow_mut().settle_classes(self.clock);
         daemon.check_egress();
         quiet().await;
@@ -486,7 +486,9 @@ async fn quiet() {
 fn rung(daemon: &Running, user: &str) -> Rung {
     let inner = daemon.inner.borrow();
     let found = inner.entries.values().find_map(|entry| match entry {
-        Entry::Guarded(guarded) if guarded.server.user.as_str() == user => Some(guarded.case.rung),
+        Entry::Guarded(guarded) if guarded.server.user.as_str() == user => {
+            inner.stands_on(guarded.id)
+        }
         _ => None,
     });
     found.expect("the server is known")

@@ -105,7 +105,7 @@ impl Inner {
             outsiders,
             ..
         } = self;
-        let user_of = |number| match entries.get(match numbers.get(&number) {
+        let user_of = |number| match entries.get(&match numbers.holder(number) {
             Some(id) => id,
             None => return Some(outsiders.user_of(number)?.as_str().to_owned()),
         }) {

@@ -1,6 +1,6 @@
 //! Who appeared, who they are, who is gone.
 
-use super::entries::{Entry, Guarded, level, unit_of};
+use super::entries::{Entry, Guarded, unit_of};
 use super::outside::uid_of_cgroup;
 use super::places::{filter, slices, within};
 use super::state::Record;
@@ -8,10 +8,20 @@ use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::hub::{ContainerCgroup, Finding, Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
-use cgroup::{Change, Reader};
-use egress::ClassName;
-use quantities::{CgroupId, CgroupPath};
+use cgroup::Change;
+use hubwarden_core::accounts::{Newcomer, PlaceKind};
+use policy::Case;
+use quantities::{CgroupId, CgroupPath, ClassName, CoreSeconds, Time};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// A server that was found.
+pub(super) struct Found {
+    pub server: Server,
+    pub cgroup: CgroupPath,
+    pub id: CgroupId,
+    pub class: ClassName,
+}
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Takes in what the tree told.
@@ -112,17 +122,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         match finding {
             Finding::Server(server) => {
-                let (policy, class) = inner.policy_of(&server);
-                let record = Record {
+                let class = inner.policy_of(&server).1;
+                let found = Found {
                     class,
-                    case: inner.case_for(&server, &policy, now()),
-                    used_outside: std::time::Duration::ZERO,
                     server,
                     cgroup,
                     id,
                 };
-                inner.rested.remove(record.server.user.as_str());
-                inner.guard(record, false);
+                inner.guard(found, None, now());
                 let parts = inner.attach_outside(now());
                 let disowned = inner.disown_slices();
                 let uid = inner.guarded(id).and_then(|guarded| guarded.own_uid());
@@ -203,13 +210,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.tell_last_refused(id, now());
         match inner.entries.remove(&id) {
             Some(Entry::Guarded(guarded)) => {
-                inner.bequeath(&guarded, now());
+                inner.accounts.forget(id, now());
+                inner.sampler.forget(id);
                 inner.undo.disclaim(&guarded.owner());
-                inner.numbers.remove(&guarded.number);
-                match guarded.is_outside() {
+                inner.numbers.take_back(guarded.number);
+                inner.reconcile_sender(id);
+                if guarded.is_outside() {
                     // Its elements are those of its user.
-                    true => inner.settle_outsiders(),
-                    false => inner.shut_out(id),
+                    inner.reconcile_network();
                 }
                 if let Some(told) = guarded.was_stopped(mode)
                     && inner.acts()
@@ -219,7 +227,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 inner.tell(guarded.story(mode).gone());
                 inner.dirty = true;
             }
-            Some(Entry::Other { exempt: true, .. }) => inner.shut_out(id),
+            Some(Entry::Other {
+                exempt: Some(number),
+                ..
+            }) => {
+                inner.numbers.take_back(number);
+                inner.reconcile_sender(id);
+            }
             _ => {}
         }
         self.outsiders_due.notify_one();
@@ -227,36 +241,39 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
-    /// Puts a server under supervision; its egress first, since that is what cannot wait.
-    pub(super) fn guard(&mut self, record: Record, known: bool) {
-        let number = self.free_number();
-        let (policy, _) = self.policy_of(&record.server);
-        let mut guarded = Guarded::new(record, number, policy);
+    /// Puts a server under supervision; its egress first, since that is what cannot wait. What an
+    /// earlier daemon knew of it is in `known`: its case, and what its user used elsewhere.
+    pub(super) fn guard(&mut self, found: Found, known: Option<(Case, Duration)>, now: Time) {
+        let (policy, _) = self.policy_of(&found.server);
+        let id = found.id;
+        // There are 2²³ numbers, and cgroups are far fewer.
+        let number = self.numbers.give(id).unwrap_or(0);
+        let mut guarded = Guarded::new(found, number);
         guarded.take_over(self.undo.claim(&guarded.owner()));
-        self.numbers.insert(number, guarded.id);
-        if let Some(admitted) = guarded.admitted() {
-            self.let_in(&admitted, &guarded.server);
-        }
-        self.open(&mut guarded);
+        let newcomer = Newcomer {
+            user: guarded.server.user.clone(),
+            kind: match guarded.is_outside() {
+                true => PlaceKind::UserSlice,
+                false => PlaceKind::Server,
+            },
+            policy,
+            case: known.map(|(case, _)| case),
+            used_elsewhere: known.map_or(Duration::ZERO, |(_, used)| used),
+        };
+        self.accounts.admit(id, newcomer, now);
+        let limit = guarded.ours().and_then(|ours| ours.quota);
+        self.accounts.set_limit(id, limit);
         let story = guarded.story(self.config.mode);
-        let told = story.found(guarded.class.as_str(), guarded.case.credits.left, known);
-        self.tell(told);
-        self.entries
-            .insert(guarded.id, Entry::Guarded(Box::new(guarded)));
-        self.dirty = true;
-    }
-
-    /// Opens a server's counters and takes the first reading.
-    fn open(&mut self, guarded: &mut Guarded) {
-        match Reader::open(&self.root, &guarded.cgroup) {
-            Ok(reader) => guarded.reader = Some(reader),
-            Err(error) if error.is_gone() => {}
-            Err(error) => {
-                let story = guarded.story(self.config.mode);
-                self.journal
-                    .tell(story.trouble("Reading the counters", &error));
-            }
+        if let Err(error) = self.sampler.open(&self.root, &guarded.cgroup, id) {
+            self.tell(story.trouble("Reading the counters", &error));
         }
+        let place = self.accounts.place(id);
+        let credits = place.map_or(CoreSeconds(0.0), |place| place.case().credits.left);
+        let told = story.found(guarded.class.as_str(), credits, known.is_some());
+        self.entries.insert(id, Entry::Guarded(Box::new(guarded)));
+        self.reconcile_sender(id);
+        self.tell(told);
+        self.dirty = true;
     }
 
     fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, exempt: bool) {
@@ -271,15 +288,6 @@ impl Inner {
             }
             (false, _) => "It is left alone.",
         };
-        if exempt && in_slice {
-            let admitted = egress::Admitted {
-                cgroup: id,
-                level: level(&cgroup),
-                class: ClassName::exempt(),
-                number: self.free_number(),
-            };
-            self.admit_exempt(&admitted);
-        }
         if news && (in_slice || !exempt) {
             let level = if exempt {
                 Level::Notice
@@ -294,7 +302,10 @@ impl Inner {
                     .with("REASON", &why),
             );
         }
-        let exempt = exempt && in_slice;
+        let exempt = match exempt && in_slice {
+            true => self.numbers.give(id),
+            false => None,
+        };
         self.entries.insert(
             id,
             Entry::Other {
@@ -303,16 +314,7 @@ impl Inner {
                 exempt,
             },
         );
-    }
-
-    /// A number no living server has. There are 2²⁴, and cgroups are far fewer.
-    pub(super) fn free_number(&mut self) -> u32 {
-        loop {
-            self.next_number = self.next_number % egress::Admitted::NUMBER_MAX + 1;
-            if !self.numbers.contains_key(&self.next_number) {
-                return self.next_number;
-            }
-        }
+        self.reconcile_sender(id);
     }
 
     /// The servers an earlier daemon knew, of those that still are what they were.
@@ -320,15 +322,17 @@ impl Inner {
         for record in records {
             if self.tree.members().get(&record.cgroup) == Some(&record.id) {
                 let (_, class) = self.policy_of(&record.server);
-                self.guard(Record { class, ..record }, true);
+                let known = (record.case, record.used_outside);
+                let found = Found {
+                    server: record.server,
+                    cgroup: record.cgroup,
+                    id: record.id,
+                    class,
+                };
+                self.guard(found, Some(known), now());
             }
         }
         // All of them are enforced in a moment.
         self.attach_outside(now());
     }
-}
-
-/// For messages that need a server's user only.
-pub(super) fn user_of(server: &Server) -> String {
-    server.user.to_string()
 }

@@ -1,8 +1,9 @@
 //! Unix accounts: which are one hub user's own, so that what their uid does is that user's.
 
-use super::{HubUser, NotNow, matches_unix_user};
+use super::{NotNow, matches_unix_user};
 use crate::config::Hub;
 use nix::unistd::{Group, Uid, User, getgrouplist};
+use quantities::HubUser;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 

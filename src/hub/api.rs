@@ -7,12 +7,13 @@
 
 mod page;
 
-use super::{HubDirectory, HubUser, Listed, Person, Units};
+use super::{HubDirectory, Listed, Person, Units};
 use crate::config::{ApiUrl, Hub};
 use crate::http::{self, Answer, HttpError};
 use hyper::Method;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use page::{Page, User};
+use quantities::HubUser;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;

@@ -8,9 +8,10 @@
 //! stands; other words that differ are nobody's.
 
 use super::identify::{Identified, one_user, two};
-use super::{Control, Finding, HubDirectory, HubUser, Listed, Server, Spawner, UnitName, escapism};
+use super::{Control, Finding, HubDirectory, Listed, Server, Spawner, UnitName, escapism};
 use crate::config::Hub;
 use quantities::CgroupPath;
+use quantities::HubUser;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;

@@ -2,7 +2,8 @@
 //!
 //! [`super::api`] fills it; whoever identifies a server or looks for a person's groups reads it.
 
-use super::{HubUser, UnitName};
+use super::UnitName;
+use quantities::HubUser;
 use std::collections::BTreeMap;
 
 /// Whose a server is, in the hub's own words.

@@ -7,8 +7,9 @@
 //! nothing that name and Unix user prove, so that a false word neither takes a server from its user
 //! nor makes it unknown, which in the guarded slice would cut it off the network.
 
-use super::{Control, HubUser, Listed, Server, Spawner, UnitName, matches_unix_user, unescape};
+use super::{Control, Listed, Server, Spawner, UnitName, matches_unix_user, unescape};
 use crate::config::Hub;
+use quantities::HubUser;
 use std::collections::BTreeSet;
 
 /// What systemd knows of a unit.

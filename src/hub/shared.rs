@@ -5,9 +5,9 @@
 //! servers are told of and never acted on. What a process calls itself is a user's to choose; here
 //! it leads to a line of text and to nothing else.
 
-use super::HubUser;
 use super::unix_user::name_of;
 use quantities::CgroupPath;
+use quantities::HubUser;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;

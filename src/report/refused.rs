@@ -1,8 +1,9 @@
 //! A refused packet in words.
 
 use super::{Entry, Kind, Level};
-use crate::hub::{HubUser, Spawner};
+use crate::hub::Spawner;
 use egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
+use quantities::HubUser;
 use quantities::Mode;
 
 /// What a user runs outside the server, known by its uid alone, was refused something.

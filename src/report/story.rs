@@ -268,7 +268,8 @@ pub(super) fn limit_in_words(settings: &Controls) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::hub::{Control, HubUser, Spawner, UnitName};
+    use crate::hub::{Control, Spawner, UnitName};
+    use quantities::HubUser;
     use std::time::Duration;
 
     fn server() -> Server {

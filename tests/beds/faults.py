@@ -1,4 +1,4 @@
-"""What others do to packet rules, by mistake or on purpose: the same in both beds."""
+"""What others do to packet rules, by mistake or on purpose, and disks that are full: the same in both beds."""
 
 import difflib
 import time
@@ -72,3 +72,13 @@ def inflict(bed, command, by):
     else:
         expect(told(bed)[0] == count, f"`{command}` leaves our rules alone, and the journal tells of a repair: {told(bed)[1]}")
     return seconds
+
+
+def fill(bed, directory):
+    """Leaves no room in a file system in memory; it is made small first, as what it holds is the host's memory."""
+    bed.run(f"mount -o remount,size=$(( $(df --output=used -B1 {directory} | tail -n 1) + 65536 )) {directory}")
+    bed.run(f"cat /dev/zero >{directory}/full 2>/dev/null", check=False)
+
+
+def make_room(bed, directory):
+    bed.run(f"rm -f {directory}/full; mount -o remount,size=64m {directory}")

@@ -33,6 +33,17 @@ def hierarchies():
     return [cgroup2_root(), *([named] if (named / "cgroup.procs").exists() else [])]
 
 
+def cpu_v1():
+    """Where a hybrid host has the cpu controller, or None (see shares.py)."""
+    root = Path("/sys/fs/cgroup/cpu")
+    return root if (root / "cpu.shares").exists() else None
+
+
+def all_hierarchies():
+    """Those in which something of a bed's may be."""
+    return [*hierarchies(), *filter(None, [cpu_v1()])]
+
+
 def has_cpu_controller():
     return "cpu" in (cgroup2_root() / "cgroup.controllers").read_text().split()
 
@@ -147,7 +158,7 @@ def remove_or_report(group):
 
 def remove_stale(pid=None):
     """Removes what dead runs left, or what run `pid` left."""
-    for root in hierarchies():
+    for root in all_hierarchies():
         for group in beds_below(root):
             owner = int(re.match(rf"{PREFIX}(\d+)", group.name).group(1))
             if owner == pid if pid else not alive(owner):

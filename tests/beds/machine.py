@@ -24,6 +24,7 @@ import netns
 import rootfs
 import testhost
 from rootfs import BedError, sh
+from shares import Shares
 
 HERE = Path(__file__).resolve().parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -54,6 +55,7 @@ class Machine:
         self.nspawn = self.leader = self.host = None
         self.group = f"{leftovers.PREFIX}{self.pid}"
         self.cgroup = None
+        self.shares = None
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -74,6 +76,9 @@ class Machine:
 
     def stop(self):
         """Pulls the plug; the disk stays, so that boot() afterwards is a reboot after a crash."""
+        if self.shares:
+            self.shares.close()
+            self.shares = None
         if self.host:
             with contextlib.suppress(OSError):
                 self.host.stdin.close()
@@ -86,7 +91,7 @@ class Machine:
         leftovers.remove_stale(self.pid) if not self.root.exists() else self._remove_cgroups()
 
     def _remove_cgroups(self):
-        for root in leftovers.hierarchies():
+        for root in leftovers.all_hierarchies():
             for group in [root / self.group, *root.glob(f"*/{self.group}*")]:
                 leftovers.remove_cgroup(group)
 
@@ -210,12 +215,25 @@ class Machine:
                 "env", "-i", f"PATH={PATH}", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb", "SYSTEMD_PAGER=",
                 "sh", "-c", "cd /\n" + script]
 
+    def share_cpu_by_unit(self, weights=()):
+        """Gives each unit a share of the CPU, as on a node with cgroup v2; whether that is so from now on."""
+        if leftovers.has_cpu_controller():
+            return True
+        if leftovers.cpu_v1() is None:
+            return False
+        self.shares = Shares(self, weights)
+        return True
+
     def start(self, command, cgroup=None, uid=None, **kwargs):
         """Starts a command in the machine and returns its Popen."""
+        def in_child():
+            netns.die_with_parent()
+            if self.shares:
+                self.shares.join(cgroup)
+
         return subprocess.Popen(self._enter(command, cgroup, uid), stdin=kwargs.pop("stdin", subprocess.DEVNULL),
                                 stdout=kwargs.pop("stdout", subprocess.PIPE), stderr=kwargs.pop("stderr", subprocess.PIPE),
-                                text=True, errors="replace", start_new_session=True, preexec_fn=netns.die_with_parent,
-                                **kwargs)
+                                text=True, errors="replace", start_new_session=True, preexec_fn=in_child, **kwargs)
 
     def run(self, command, timeout=60, check=True, cgroup=None, uid=None):
         """Runs a shell command in the machine as root, or as `uid` in `cgroup`; what it gave."""

@@ -4,8 +4,10 @@ Kept in one place so that a renamed key or field is one change here.
 """
 
 import json
+import os
 import re
 import time
+from pathlib import Path
 
 import rootfs
 import testhost
@@ -47,7 +49,9 @@ def eventually(question, what, timeout=15.0, every=0.1):
 
 
 def deb():
-    """The newest built package that runs in the beds."""
+    """The newest built package that runs in the beds, or the one that PACKAGE= names."""
+    if os.environ.get("PACKAGE"):
+        return Path(os.environ["PACKAGE"])
     import package
 
     target = package.TARGET if package.newer_host() else rootfs.PROJECT / "target"

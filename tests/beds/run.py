@@ -34,7 +34,7 @@ BEDS = ("machine", "vm")
 # No scenario may take longer; one that does is stopped and fails.
 LIMIT = 420 + int(60 * float(os.environ.get("MINUTES", "0")))
 LOGS = rootfs.CACHE / "logs"
-# Scenarios that say something only on a host that does nothing else, as the two lanes of `all` do.
+# Scenarios that say something only on a host that does nothing else: `all` runs them last, one by one.
 ALONE = ("all-at-once",)
 # Stands for a line's end within a reason, which is one line on its way from a scenario to here.
 BREAK = "\x1f"
@@ -257,7 +257,7 @@ def main(arguments):
         return 0
     known = scenarios()
     live = arguments[:1] == ["run"]
-    names = [name for name in known if name not in ALONE] if arguments[:1] == ["all"] else arguments[1:]
+    names = list(known) if arguments[:1] == ["all"] else arguments[1:]
     unknown = [name for name in names if name not in known]
     if not names or unknown:
         print(f"no such scenario: {' '.join(unknown) or '(none named)'}; `make scenarios` lists them", file=sys.stderr)
@@ -266,8 +266,6 @@ def main(arguments):
         print("the beds need root: they boot a machine and make network namespaces", file=sys.stderr)
         return 2
     stop_on_signals()
-    for name in [name for name in ALONE if name not in names]:
-        tell(f"not run here: {name} wants the host for itself (make scenario NAME={name})")
     leftovers.remove_stale()
     rootfs.root()
     if any(known[name][0] == "vm" for name in names):
@@ -275,10 +273,13 @@ def main(arguments):
     if live:
         lanes = [names]
     else:
-        machines, vms = (Turns(name for name in names if known[name][0] == bed) for bed in BEDS)
+        alone = [name for name in names if name in ALONE]
+        machines, vms = (Turns(name for name in names if known[name][0] == bed and name not in ALONE) for bed in BEDS)
         # When the vm's are done that lane helps with the machines, of which two get on well; two vms would not.
         lanes = [machines, chain(vms, machines)]
     failed = beside_each_other([partial(run_in_turn, lane, known, live) for lane in lanes])
+    if not live and alone:
+        failed += beside_each_other([partial(run_in_turn, alone, known, live)])
     print(f"{len(names) - failed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 

@@ -94,6 +94,11 @@ fn a_program_on_a_file_system_whose_server_is_stopped_holds_nobody_but_itself() 
 }
 
 #[test]
+fn code_mapped_from_a_file_system_that_does_not_answer_holds_nobody_but_itself() {
+    holds_nobody_but_itself("mapped");
+}
+
+#[test]
 fn what_is_read_without_a_helper_cannot_be_held() {
     let bed = Bed::new();
     let (_server, held) = start_held(&bed, "locked");

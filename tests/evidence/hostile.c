@@ -250,6 +250,11 @@ static void serve(int fuse, int attr_valid)
 static void stay_mapped(const char *at)
 {
 	int file = open(at, O_RDONLY);
+	struct stat stat;
+
+	// The kernel knows its size only once it has asked.
+	if (file < 0 || fstat(file, &stat))
+		_exit(8);
 	volatile char *place = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
 
 	if (place == MAP_FAILED)
@@ -295,7 +300,8 @@ static int run_held(const char *at, int stopped)
 		int status;
 
 		// What it needs of the file is in memory before it says so by stopping.
-		waitpid(child, &status, WUNTRACED);
+		if (waitpid(child, &status, WUNTRACED) != child || !WIFSTOPPED(status))
+			return 8;
 		kill(server, SIGSTOP);
 		kill(child, SIGCONT);
 	}
@@ -352,12 +358,18 @@ static void serve_lock(int fuse, int told)
 	}
 }
 
+static int failed(int code)
+{
+	perror("hostile");
+	return code;
+}
+
 static void write_file(const char *path, const char *text)
 {
 	int file = open(path, O_WRONLY);
 
 	if (file < 0 || write(file, text, strlen(text)) < 0)
-		exit(9);
+		exit(failed(9));
 	close(file);
 }
 
@@ -387,31 +399,31 @@ static int run_locked(const char *at)
 	if (mknod(device, S_IFCHR | 0666, makedev(10, 229)))
 		strcpy(device, "/dev/fuse");
 	if (getuid() == 0 && (setgid(65534) || setuid(65534)))
-		return 6;
+		return failed(6);
 	prctl(PR_SET_DUMPABLE, 1);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	int uid = getuid();
+	int uid = getuid(), gid = getgid();
 	if (pipe(told) || unshare(CLONE_NEWUSER | CLONE_NEWNS))
-		return 6;
+		return failed(6);
 	// The user namespace that opens it is the one that mounts.
 	int fuse = open(device, O_RDWR | O_CLOEXEC);
 
 	if (fuse < 0)
-		return 6;
+		return failed(6);
 	snprintf(map, sizeof(map), "0 %d 1", uid);
 	write_file("/proc/self/setgroups", "deny");
 	write_file("/proc/self/uid_map", map);
-	snprintf(map, sizeof(map), "0 %d 1", getegid());
+	snprintf(map, sizeof(map), "0 %d 1", gid);
 	write_file("/proc/self/gid_map", map);
 	snprintf(options, sizeof(options), "fd=%d,rootmode=100666,user_id=0,group_id=0", fuse);
 	if (mount("none", "/", 0, MS_REC | MS_PRIVATE, 0))
-		return 6;
+		return failed(6);
 	if (fork() == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		serve_lock(fuse, told[1]);
 	}
 	if (mount("held", at, "fuse", 0, options))
-		return 7;
+		return failed(7);
 
 	pid_t child = fork();
 
@@ -502,6 +514,9 @@ int main(int count, char **arguments)
 	// The same, and its server is stopped once the program runs.
 	if (strcmp(way, "stopped") == 0)
 		return run_held(arguments[2], 1);
+	// And here it is no program that is on the file system, but code that a program has mapped.
+	if (strcmp(way, "mapped") == 0)
+		return run_held(arguments[2], 2);
 	if (strcmp(way, "locked") == 0)
 		return run_locked(arguments[2]);
 	if (strcmp(way, "take") == 0)

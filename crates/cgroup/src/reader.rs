@@ -10,6 +10,7 @@ use super::{CgroupError, CgroupPath};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One reading of a server's counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,13 @@ impl Reader {
         pressure(&self.directory)
     }
 
+    /// For how long some of the cgroup's tasks have waited for the CPU since it was made; `None` where
+    /// the kernel does not count that.
+    pub fn waited(&self) -> Option<Duration> {
+        let text = std::fs::read_to_string(self.directory.join("cpu.pressure")).ok()?;
+        super::stat::some_total(&text)
+    }
+
     /// Reads the quota in force; `None` where the cpu controller is not enabled for this cgroup.
     ///
     /// # Errors
@@ -115,7 +123,6 @@ fn pread<'b>(file: &File, buffer: &'b mut [u8]) -> std::io::Result<&'b [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn counters_are_read_again_and_again() {

@@ -89,6 +89,15 @@ pub fn some_avg10(text: &str) -> Option<f64> {
     Some((percent / 100.0).clamp(0.0, 1.0))
 }
 
+/// The `some` line's `total` of a pressure file: time waited since the cgroup was made.
+pub fn some_total(text: &str) -> Option<Duration> {
+    let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    let total = line
+        .split(' ')
+        .find_map(|word| word.strip_prefix("total="))?;
+    number(total.as_bytes()).map(Duration::from_micros)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,13 +157,16 @@ mod tests {
         let text = "some avg10=12.50 avg60=3.00 avg300=0.76 total=157622151\n\
                     full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n";
         assert_eq!(some_avg10(text), Some(0.125));
-        assert_eq!(some_avg10(""), None);
+        assert_eq!(some_total(text), Some(Duration::from_micros(157_622_151)));
+        assert_eq!((some_avg10(""), some_total("")), (None, None));
     }
 
     proptest::proptest! {
         #[test]
         fn no_text_makes_a_parser_panic(text: Vec<u8>) {
             let _ = (CpuStat::parse(&text), CpuMax::parse(&text));
+            let text = String::from_utf8_lossy(&text);
+            let _ = (some_avg10(&text), some_total(&text));
         }
     }
 }

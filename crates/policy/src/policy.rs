@@ -76,6 +76,38 @@ impl Default for Consequences {
     }
 }
 
+/// What holds where nothing is configured (`config.example.toml` says the same).
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            limit: Some(Cores(2.0)),
+            baseline: Cores(0.25),
+            size: CoreSeconds(3600.0),
+            unlimited: false,
+            contended_above: None,
+            deprioritise_below: 0.05,
+            free_above: 0.10,
+            weight: 20,
+            period: Duration::from_millis(20),
+            min_stay: Duration::from_secs(30),
+            sustained: Sustained {
+                freeze_after: None,
+                freeze_for: Duration::from_secs(600),
+                stop: false,
+            },
+            repeat: None,
+            time: TimeLimits {
+                cpu: None,
+                wall: None,
+                warn: Duration::from_secs(3600),
+                then: Rung::Throttled,
+            },
+            plain: PlainLimits::default(),
+            evidence: Consequences::default(),
+        }
+    }
+}
+
 /// What happens to a server that stays throttled: nothing, unless configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sustained {

@@ -8,32 +8,7 @@ use quantities::{CoreSeconds, Cores, Time};
 use std::time::Duration;
 
 pub(super) fn policy() -> Policy {
-    Policy {
-        limit: Some(Cores(2.0)),
-        baseline: Cores(0.25),
-        size: CoreSeconds(3600.0),
-        unlimited: false,
-        contended_above: None,
-        deprioritise_below: 0.05,
-        free_above: 0.10,
-        weight: 20,
-        period: Duration::from_millis(20),
-        min_stay: Duration::from_secs(30),
-        sustained: Sustained {
-            freeze_after: None,
-            freeze_for: Duration::from_secs(600),
-            stop: false,
-        },
-        repeat: None,
-        time: TimeLimits {
-            cpu: None,
-            wall: None,
-            warn: Duration::from_secs(3600),
-            then: Rung::Throttled,
-        },
-        plain: PlainLimits::default(),
-        evidence: Consequences::default(),
-    }
+    Policy::default()
 }
 
 /// A server under simulation: it wants some cores and gets what its rung allows.

@@ -3,9 +3,11 @@
 
 mod cgroup;
 mod class_name;
+mod hub_user;
 
 pub use cgroup::{CgroupId, CgroupPath};
 pub use class_name::{ClassName, NotAClassName};
+pub use hub_user::HubUser;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -25,9 +25,9 @@ use super::process::{Process, ProcessError};
 use aho_corasick::AhoCorasick;
 use maps::{FileId, Mapping, Pages, Worth, mappings};
 use owners::{Owners, Writer};
-use pages::{Look, Search};
+use pages::{End, Look, Search};
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Constants by which a superscalar program is seeded (RandomX, `src/dataset.cpp`). Left out is
 /// the multiplier 6364136223846793005: every linear congruential generator has it, TensorFlow's
@@ -45,8 +45,10 @@ pub const SUPERSCALAR: [u64; 7] = [
 const MOST_BYTES: u64 = 64 << 20;
 /// Of these so many in programs that are root's.
 const MOST_BYTES_OF_ROOTS: u64 = 16 << 20;
-/// How long a process is looked at, at most.
+/// CPU time that a process is looked at for, at most.
 const MOST_TIME: Duration = Duration::from_millis(300);
+/// How long that may take where the CPU is waited for.
+const LONGEST: Duration = Duration::from_secs(2);
 /// Mappings looked at, at most.
 const MOST_MAPPINGS: usize = 4096;
 /// With this of personality(2), all that can be read can be executed too.
@@ -61,6 +63,8 @@ pub struct Scan {
     pub bytes: u64,
     /// Everything that was to be read was.
     pub complete: bool,
+    /// It was not, since the reader did not get the CPU for it.
+    pub starved: bool,
 }
 
 /// The search for the constants.
@@ -89,8 +93,7 @@ impl Constants {
         let pages = process.open("pagemap")?;
         let personality = process.read("personality", 64).unwrap_or_default();
         let data_are_executable = implies_exec(&personality);
-        let until = Instant::now() + MOST_TIME;
-        let search = Search::new(&self.patterns, MOST_BYTES, until);
+        let search = Search::new(&self.patterns, MOST_BYTES, End::after(MOST_TIME, LONGEST));
         let mut look = Look::new(memory, pages, search);
         // Of a mapped program all parts count, code and constants; data of gigabytes is mapped too.
         let programs: BTreeSet<FileId> = mappings(&maps)
@@ -137,6 +140,7 @@ impl Constants {
             found: look.search.found(),
             bytes: look.search.bytes,
             complete,
+            starved: !complete && look.search.is_late(),
         })
     }
 }

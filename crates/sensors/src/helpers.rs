@@ -32,8 +32,8 @@ pub const MOST_AT_WORK: usize = 128;
 const MOST_IN_TIME: usize = 4;
 /// One at work for longer makes room for another, since it waits and does not compute.
 const IN_TIME: Duration = Duration::from_millis(300);
-/// One at work for longer is late: three times what a scan of memory takes at most.
-const LATE: Duration = Duration::from_secs(1);
+/// One at work for longer is late: a scan of memory takes two seconds at most, where the CPU is waited for.
+const LATE: Duration = Duration::from_secs(3);
 /// Jobs of one user that wait.
 const MOST_WAITING: usize = 1024;
 /// How often a user is tried again who has another pool's helper at work.

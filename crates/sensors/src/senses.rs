@@ -242,7 +242,7 @@ impl Senses {
 
     /// What the kernel told since the last time, and what was read since.
     pub fn listen(&mut self, now: Time) -> Vec<Found> {
-        let mut found = self.into.turn(Instant::now(), now);
+        let mut found = self.read(Instant::now(), now);
         if let (Some(starts), Some(exec)) = (&mut self.starts, &self.exec) {
             starts.read(|start| {
                 if let Some(pattern) = exec.started(start.name, start.arguments) {
@@ -296,7 +296,7 @@ impl Senses {
         if let Some(user) = left_out {
             self.first = user;
         }
-        found.extend(self.into.turn(Instant::now() + MOST_TIME, now));
+        found.extend(self.read(Instant::now() + MOST_TIME, now));
         found.extend(self.into.late(&ids, now));
         self.count(&ids, cpus, now, &mut found);
         found
@@ -367,6 +367,13 @@ impl Senses {
                 }
             }
         }
+    }
+
+    /// What was read of processes until then.
+    fn read(&mut self, until: Instant, now: Time) -> Vec<Found> {
+        let turns = &mut self.turns;
+        self.into
+            .turn(until, now, |id, process| turns.unfinished(id, process))
     }
 
     /// Users of whom not all processes are found as soon as usual, with the server of theirs of which

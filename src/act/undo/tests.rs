@@ -226,8 +226,19 @@ fn without_room_only_what_is_known_already_may_be_set() {
     undo.intend(throttled());
     assert!(store.save(&undo).is_err());
     assert!(store.get(&undo.owner).is_none());
-    assert!(undo.covers(&quota(1.5)) && undo.covers(&throttled()));
-    assert!(!undo.covers(&quota(0.5)));
+    let change = |found: Controls, target: Controls| {
+        let mut change = undo.clone();
+        change.observe(&found);
+        change.intend(target);
+        change
+    };
+    for (target, covered) in [(quota(1.5), true), (throttled(), true), (quota(0.5), false)] {
+        assert_eq!(undo.covers(&change(quota(1.5), target)), covered);
+    }
+    // The owner set another limit since: the record has the wrong one to put back.
+    let theirs = quota(0.35);
+    assert!(!undo.covers(&change(theirs, throttled())));
+    assert!(undo.covers(&change(theirs, theirs)));
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! The senses' own thread: where it is sent, how it is, and what of it does not work.
 
-use super::{Dossier, behind, missed};
+use super::{behind, missed};
 use crate::heartbeats::{Heartbeats, Pulse};
 use crate::report::{Entry as Told, Journal, Kind, Level};
-use policy::Matter;
 use policy::finding::Sense;
-use quantities::CgroupId;
 use quantities::{Plain, Time};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use sensors::connector::Missed;
@@ -28,9 +26,9 @@ const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// One round takes less than a second, and the start ten at most; on a machine that hardly runs a while
 /// longer.
 const MOST_BUSY: Duration = Duration::from_secs(180);
-/// What is known of all servers, and where the senses are sent.
-pub(in crate::daemon) struct Dossiers {
-    pub servers: BTreeMap<CgroupId, Dossier>,
+
+/// The senses' thread, and where it is sent.
+pub(in crate::daemon) struct SensorThread {
     /// Missing where the kernel gives no event to wake a thread by.
     pub(super) orders: Option<Arc<Orders>>,
     holders: Holders,
@@ -111,8 +109,8 @@ fn named(users: &BTreeSet<Owner>) -> String {
     names.join(", ")
 }
 
-impl Dossiers {
-    /// Of nobody yet; the senses read beside others who read users' processes.
+impl SensorThread {
+    /// Not started yet; the senses read beside others who read users' processes.
     pub fn new(holders: &Holders, heartbeats: &Heartbeats) -> Self {
         let orders =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(|wake| Orders {
@@ -120,8 +118,7 @@ impl Dossiers {
                 wake,
                 health: Mutex::default(),
             });
-        Dossiers {
-            servers: BTreeMap::new(),
+        SensorThread {
             orders: orders.ok().map(Arc::new),
             holders: holders.clone(),
             heartbeats: heartbeats.clone(),
@@ -140,7 +137,7 @@ impl Orders {
     }
 }
 
-impl Drop for Dossiers {
+impl Drop for SensorThread {
     fn drop(&mut self) {
         if let Some(orders) = &self.orders {
             let end = true;
@@ -156,20 +153,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Dossiers {
-    /// What is known of a server.
-    pub fn of(&self, id: CgroupId) -> Option<&Dossier> {
-        self.servers.get(&id)
-    }
-
-    /// What evidence of mining on a server amounted to at most, in a word.
-    pub fn level_of(&self, id: CgroupId) -> &'static str {
-        let told = self
-            .of(id)
-            .and_then(|dossier| dossier.told.get(&Matter::Mining));
-        told.map_or("none", |level| level.as_str())
-    }
-
+impl SensorThread {
     /// Starts the senses' thread; what they find comes out of the queue.
     pub fn start(&self, journal: &Journal) -> mpsc::Receiver<Found> {
         let (sender, found) = mpsc::channel(256);

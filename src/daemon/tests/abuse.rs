@@ -35,7 +35,7 @@ impl Node {
 fn number_of(daemon: &Running, id: CgroupId) -> u32 {
     let inner = daemon.inner.borrow();
     let mut numbers = inner.numbers.iter();
-    *numbers.find(|(_, of)| **of == id).unwrap().0
+    numbers.find(|(_, of)| *of == id).unwrap().0
 }
 
 /// A scan of ssh, as the packet rules tell of it.
@@ -118,7 +118,7 @@ fn a_line_about_mining_and_one_about_the_network_keep_each_other_from_nothing() 
             "{told}"
         );
         let inner = daemon.inner.borrow();
-        assert_eq!(inner.dossiers.level_of(id), "suspicious");
+        assert_eq!(inner.level_of_mining(id), "suspicious");
     });
 }
 

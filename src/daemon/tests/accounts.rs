@@ -24,8 +24,9 @@ fn rungs(daemon: &Running) -> Vec<(String, Rung, f64)> {
     let inner = daemon.inner.borrow();
     let guarded = |entry: &Entry| match entry {
         Entry::Guarded(guarded) => {
-            let left = guarded.case.credits.left.0;
-            Some((guarded.server.unit.to_string(), guarded.case.rung, left))
+            let case = inner.accounts.place(guarded.id)?.case();
+            let left = case.credits.left.0;
+            Some((guarded.server.unit.to_string(), case.rung, left))
         }
         _ => None,
     };
@@ -98,7 +99,7 @@ fn a_server_that_is_started_beside_a_spent_one_is_spent_too() {
         node.set_usage(SECOND, 0.25);
         node.tick(&daemon, 1).await;
         assert_eq!(node.quota(SECOND), Some(0.25));
-        assert!(daemon.inner.borrow().rested.is_empty());
+        assert!(daemon.inner.borrow().accounts.rested().is_empty());
         // Rest frees it.
         for _ in 0..60 {
             node.tick(&daemon, 1).await;

@@ -51,13 +51,14 @@ fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
 
 fn accuse(node: &Node, daemon: &Running, user: &str, level: Strength) {
     let mut inner = daemon.inner.borrow_mut();
-    for entry in inner.entries.values_mut() {
+    let Inner {
+        entries, accounts, ..
+    } = &mut *inner;
+    for entry in entries.values() {
         if let Entry::Guarded(guarded) = entry
             && guarded.server.user.as_str() == user
         {
-            let of = policy::Matter::Mining;
-            let event = policy::Event::Evidence { level, of };
-            policy::step(&mut guarded.case, &event, node.clock, &guarded.policy);
+            accounts.accuse(guarded.id, level, policy::Matter::Mining, node.clock);
         }
     }
 }
@@ -116,6 +117,7 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
             inner.read_counters(node.clock);
             inner.count_traffic(day);
             inner.settle_classes(node.clock);
+            inner.reconcile_network();
         };
         had(&node, &[(alice, 999_999_999), (bob, 10)]);
         day(&node, &daemon, "2026-11-22");

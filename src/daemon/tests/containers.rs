@@ -174,7 +174,7 @@ fn a_container_is_nobodys_only_while_nobody_can_tell_whose_it_is() {
         start_container(&node, &cgroup, &scope(), Controls::default());
         // Docker is being asked: it may be a user's, with the network of this node.
         daemon.rescan();
-        daemon.inner.borrow_mut().settle_outsiders();
+        daemon.inner.borrow_mut().reconcile_network();
         assert_eq!(node.firewall.rules().people.deputies, BTreeSet::new());
         // Docker is down.
         let directory = std::fs::metadata(node.root.path().join(&cgroup)).unwrap();

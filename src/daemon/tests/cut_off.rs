@@ -241,19 +241,43 @@ impl Schedule {
     }
 }
 
+/// What stands after `off` at the end of a schedule, and what the owner wants.
+fn played(steps: &[Step], with_daemon: bool) -> (Controls, Controls) {
+    let mut stands = None;
+    on_a_node(async || {
+        let mut schedule = Schedule::new();
+        for step in steps {
+            schedule.step(step).await;
+        }
+        stands = Some(schedule.end(with_daemon).await);
+    });
+    stands.unwrap()
+}
+
+#[test]
+fn while_nothing_can_be_noted_a_limit_that_an_owner_changed_stays_theirs() {
+    let (busy, rests) = (Step::Tick { busy: true }, Step::Tick { busy: false });
+    let steps = [
+        busy,
+        Step::Room(false),
+        Step::Admin { quota: 1 },
+        Step::Kill,
+        rests.clone(),
+        rests,
+    ];
+    for ended in 1..=steps.len() {
+        for with_daemon in [true, false] {
+            let (standing, theirs) = played(&steps[..ended], with_daemon);
+            assert_eq!(standing, theirs, "after {ended} steps, {with_daemon}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn after_off_a_unit_has_what_its_owner_set_whatever_was_cut_off(steps in steps(), with_daemon: bool) {
-        let mut stands = None;
-        on_a_node(async || {
-            let mut schedule = Schedule::new();
-            for step in &steps {
-                schedule.step(step).await;
-            }
-            stands = Some(schedule.end(with_daemon).await);
-        });
-        let (standing, theirs) = stands.unwrap();
+        let (standing, theirs) = played(&steps, with_daemon);
         prop_assert_eq!(standing, theirs);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::ApiUrl;
 use crate::http::fake::Service;
-use crate::hub::HubUser;
+use quantities::HubUser;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Hub {

@@ -368,7 +368,7 @@ fn who_comes_is_listened_to_before_the_next_tick() {
         daemon.rescan();
         quiet().await;
         let id = CgroupId(node.id("alice"));
-        assert!(daemon.inner.borrow().dossiers.of(id).is_some());
+        assert!(daemon.inner.borrow().evidence.of(id).is_some());
         listens.abort();
     });
 }
@@ -389,6 +389,35 @@ fn what_is_found_on_an_idle_server_counts_when_it_gets_hot() {
         let mut used = 0.0;
         node.busy_second(&daemon, "alice", &mut used).await;
         assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+    });
+}
+
+#[test]
+fn a_miner_that_gets_little_of_a_busy_node_is_hot_and_a_notebook_there_is_not() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.config.limits.cpu.credits = CoreSeconds(100_000.0);
+        let users = ["alice", "bob"];
+        for user in users {
+            node.spawn(user);
+        }
+        let (daemon, _journal) = node.start();
+        node.second(&daemon).await;
+        // Both use a twentieth of a core; alice's miner waits for the rest, bob's notebook rests.
+        for (second, waited) in [(1, [0.95, 0.3]), (2, [1.9, 0.6]), (3, [2.85, 0.9])] {
+            for (user, waited) in users.iter().zip(waited) {
+                let total = (waited * 1e6) as u64;
+                let text = format!("some avg10=0.00 avg60=0.00 avg300=0.00 total={total}\n");
+                std::fs::write(node.directory(user).join("cpu.pressure"), text).unwrap();
+                node.set_usage(user, 0.05 * f64::from(second));
+            }
+            node.second(&daemon).await;
+        }
+        for user in users {
+            node.finds(&daemon, user, &[CONSTANTS]).await;
+        }
+        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(rung(&daemon, "bob"), Rung::Free);
     });
 }
 

@@ -12,8 +12,8 @@ fn a_denied_name_is_told_once_and_whose_server_asked_for_it() {
         node.tick(&daemon, 1).await;
         let number = {
             let inner = daemon.inner.borrow();
-            let mut numbers = inner.numbers.keys();
-            *numbers.next().unwrap()
+            let mut numbers = inner.numbers.iter();
+            numbers.next().unwrap().0
         };
         let asked = |name: &str, by: DeniedBy, refused: bool| Asked {
             number,

@@ -175,7 +175,7 @@ fn off_on_and_a_changed_configuration_are_followed() {
         let adopt = |outside| {
             let mut inner = daemon.inner.borrow_mut();
             inner.config.egress.outside = outside;
-            inner.settle_outsiders();
+            inner.reconcile_network();
         };
         adopt(Outside::Leave);
         assert_eq!(judged(&node), []);
@@ -197,15 +197,14 @@ fn off_on_and_a_changed_configuration_are_followed() {
 
 /// Certain evidence against whoever has an account of their own.
 fn accuse(node: &Node, daemon: &Running) {
-    for entry in daemon.inner.borrow_mut().entries.values_mut() {
-        if let Entry::Guarded(guarded) = entry
-            && guarded.lead.is_none()
-        {
-            let level = policy::finding::Strength::Certain;
-            let of = policy::Matter::Mining;
-            let event = policy::Event::Evidence { level, of };
-            policy::step(&mut guarded.case, &event, node.clock, &guarded.policy);
-        }
+    let mut inner = daemon.inner.borrow_mut();
+    let accounts: Vec<CgroupId> = (inner.accounts.places())
+        .filter_map(|(id, place)| place.lead().is_none().then_some(id))
+        .collect();
+    for id in accounts {
+        let level = policy::finding::Strength::Certain;
+        let of = policy::Matter::Mining;
+        inner.accounts.accuse(id, level, of, node.clock);
     }
 }
 

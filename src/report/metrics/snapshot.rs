@@ -135,6 +135,8 @@ pub struct MetricsSnapshot {
     pub unknown_units: u64,
     /// Journal entries lost since the daemon started.
     pub journal_lost: u64,
+    /// The daemon's threads that are watched, and whether each runs and answers.
+    pub threads: Vec<(&'static str, bool)>,
     /// Starts of programs that the senses could not read, since the daemon started.
     pub starts_missed: Missed,
     /// Packets refused since the daemon started, as the packet rules counted them.

@@ -112,6 +112,25 @@ fn starts_that_could_not_be_read_are_counted_by_their_reason() {
 }
 
 #[test]
+fn a_thread_that_does_not_run_is_shown_as_down() {
+    let snapshot = MetricsSnapshot {
+        threads: vec![("journal", true), ("senses", false)],
+        ..MetricsSnapshot::default()
+    };
+    let text = text(snapshot, Format::Prometheus);
+    for line in [
+        "# TYPE hubwarden_thread_up gauge",
+        "hubwarden_thread_up{thread=\"journal\"} 1",
+        "hubwarden_thread_up{thread=\"senses\"} 0",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "no `{line}` in\n{text}"
+        );
+    }
+}
+
+#[test]
 fn what_became_of_resolvers_answers_is_counted() {
     let snapshot = MetricsSnapshot {
         answers: egress::names::Tally {

@@ -131,6 +131,11 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     names(out, &snapshot.answers)?;
     let help = "Journal entries lost since the daemon started.";
     out.counter("journal_entries_lost", help, None, snapshot.journal_lost)?;
+    let help = "1 while this thread of the daemon's runs and answers, 0 while it is dead or stuck; \
+                `hubwarden status` says why.";
+    let threads = snapshot.threads.iter();
+    let threads = threads.map(|(thread, well)| ([("thread", *thread)], flag(*well)));
+    out.gauges("thread_up", help, None, threads)?;
     let help = "Starts of programs that the senses for miners could not read since the daemon \
                 started, by the reason: too_fast were over 100 a second of one server, of ended the \
                 program was over, of overflows each stands for an unknown number.";

@@ -3,9 +3,10 @@
 use super::SUPERSCALAR;
 use super::maps::{Mapping, Pages};
 use aho_corasick::AhoCorasick;
+use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const PAGE: u64 = 4096;
 /// Pages whose presence is asked for at once: of a hole that is most of what it costs.
@@ -118,8 +119,39 @@ pub(super) struct Search<'a> {
     pub bytes: u64,
     /// Bytes that may be read.
     pub most: u64,
-    until: Instant,
+    end: End,
     buffer: Vec<u8>,
+}
+
+/// When a search is over: after so much CPU time of its thread, or so long at most. A thread that has to
+/// wait for the CPU has done little in that time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    used: Duration,
+    at: Instant,
+}
+
+impl End {
+    /// After that much CPU time from now on, or that long.
+    pub fn after(used: Duration, longest: Duration) -> End {
+        End {
+            used: thread_time() + used,
+            at: Instant::now() + longest,
+        }
+    }
+
+    fn has_come(&self) -> bool {
+        self.is_late() || thread_time() >= self.used
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.at
+    }
+}
+
+/// CPU time of this thread; the clock cannot fail (clock_gettime(2)).
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// What came of one reading.
@@ -130,14 +162,19 @@ struct Read {
 }
 
 impl Search<'_> {
+    /// Whether it ended for having taken long, and not for what it did.
+    pub fn is_late(&self) -> bool {
+        self.bytes < self.most && self.end.is_late()
+    }
+
     /// A search in so many bytes, until then.
-    pub fn new(patterns: &AhoCorasick, most: u64, until: Instant) -> Search<'_> {
+    pub fn new(patterns: &AhoCorasick, most: u64, end: End) -> Search<'_> {
         Search {
             patterns,
             found: Default::default(),
             bytes: 0,
             most,
-            until,
+            end,
             buffer: vec![0; OVERLAP + STRIDE * PAGE as usize],
         }
     }
@@ -148,7 +185,7 @@ impl Search<'_> {
     }
 
     fn is_over(&self) -> bool {
-        self.bytes >= self.most || Instant::now() >= self.until
+        self.bytes >= self.most || self.end.has_come()
     }
 
     /// Searches a run of pages; `kept` bytes of what lies before it are in the buffer already.
@@ -181,7 +218,8 @@ mod tests {
     use crate::process::Process;
     use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
     use std::num::NonZeroUsize;
-    use std::time::Duration;
+
+    const LONG: Duration = Duration::from_secs(600);
 
     /// Anonymous memory that can be executed.
     struct Code {
@@ -226,7 +264,7 @@ mod tests {
             let end = start + self.length.get() as u64;
             let maps = format!("{start:x}-{end:x} rwxp 0 00:00 0");
             let mapping = mappings(maps.as_bytes()).next();
-            let search = Search::new(patterns, 1 << 30, Instant::now() + Duration::from_secs(60));
+            let search = Search::new(patterns, 1 << 30, End::after(LONG, LONG));
             let mut look = Look::new(me.open("mem").unwrap(), me.open("pagemap").unwrap(), search);
             let complete = look.read(&mapping.unwrap(), Pages::All);
             (complete, look.search.found.to_vec(), look.search.bytes)
@@ -290,9 +328,11 @@ mod tests {
         let ours = mappings(&maps).filter(Mapping::is_program);
         let program = ours.max_by_key(|one| one.end - one.start).unwrap();
         assert!(program.end - program.start > 2 * (STRIDE as u64) * PAGE);
-        let later = Instant::now() + Duration::from_secs(60);
-        for (most, until) in [(1, later), (1 << 30, Instant::now())] {
-            let search = Search::new(&patterns, most, until);
+        let never = End::after(LONG, LONG);
+        let used_up = End::after(Duration::ZERO, LONG);
+        let late = End::after(LONG, Duration::ZERO);
+        for (most, end) in [(1, never), (1 << 30, used_up), (1 << 30, late)] {
+            let search = Search::new(&patterns, most, end);
             let (memory, pages) = (me.open("mem").unwrap(), me.open("pagemap").unwrap());
             let mut look = Look::new(memory, pages, search);
             assert!(!look.read(&program, Pages::All));

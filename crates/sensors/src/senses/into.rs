@@ -38,6 +38,7 @@ struct Seen {
     named: Option<String>,
     no_python_in_python: bool,
     constants: usize,
+    starved: bool,
 }
 
 /// What reads processes, whoever they are.
@@ -104,13 +105,23 @@ impl Into {
         self.helpers.is_held(owner)
     }
 
-    /// What was read, waiting for it until then at most, for users that hold nobody.
-    pub fn turn(&mut self, until: Instant, now: Time) -> Vec<Found> {
-        let seen = self.helpers.turn(until).into_iter();
-        seen.flat_map(|(_, seen)| {
-            told(seen.server, Process::new(seen.pid), seen.facts(), now).collect::<Vec<_>>()
-        })
-        .collect()
+    /// What was read, waiting for it until then at most, for users that hold nobody. Processes that
+    /// there was no CPU to read to the end of are named to `starved`, with their server.
+    pub fn turn(
+        &mut self,
+        until: Instant,
+        now: Time,
+        mut starved: impl FnMut(u64, Process),
+    ) -> Vec<Found> {
+        let mut found = Vec::new();
+        for (_, seen) in self.helpers.turn(until) {
+            let process = Process::new(seen.pid);
+            if seen.starved {
+                starved(seen.server, process);
+            }
+            found.extend(told(seen.server, process, seen.facts(), now));
+        }
+        found
     }
 
     /// Readable when something was read.
@@ -200,6 +211,7 @@ pub fn help() -> Result<(), ServeError> {
             no_python_in_python: is_wanted(Sense::Binary)
                 && matches!(binary::look(&process), Ok(Kind::NotPython)),
             constants: scan.map_or(0, |scan| scan.found),
+            starved: scan.is_some_and(|scan| scan.starved),
         }
     })
 }

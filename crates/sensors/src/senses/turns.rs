@@ -203,6 +203,14 @@ impl Turns {
             .then(|| (ticks.saturating_sub(known.looked_ticks), process))
     }
 
+    /// A process could not be read to its end: on a busy node its reader did not get the CPU for it. Its
+    /// next turn comes as soon as the first one did.
+    pub fn unfinished(&mut self, id: u64, process: Process) {
+        if let Some(known) = self.known.get_mut(&(id, process.pid())) {
+            known.again = AGAIN_FIRST;
+        }
+    }
+
     /// Whether a process, which used so much since it was looked into, is to be looked into now; then
     /// it is as good as done.
     pub fn is_due(&mut self, id: u64, process: Process, used: u64, now: Time) -> bool {

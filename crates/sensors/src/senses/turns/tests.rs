@@ -153,3 +153,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_that_was_not_read_to_its_end_for_want_of_cpu_has_its_next_turn_soon() {
+    let mut turns = Turns::default();
+    let me = busy_self();
+    turns.begin(&BTreeSet::from([1]));
+    let (used, _) = turns.meet_one(1, me, None).unwrap();
+    let at = |seconds| Time(Duration::from_secs(seconds));
+    assert!(turns.is_due(1, me, used, at(0)));
+    assert!(turns.is_due(1, me, used, at(2)));
+    assert!(!turns.is_due(1, me, used, at(5)), "twice as long is waited");
+    turns.unfinished(1, me);
+    assert!(turns.is_due(1, me, used, at(5)));
+}

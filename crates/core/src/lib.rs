@@ -1,0 +1,9 @@
+//! What the daemon knows and decides, without I/O and without a clock.
+//!
+//! [`accounts`] has the CPU of the hub's users: credits, the share of the baseline that each of a
+//! user's places has, and what is due. The daemon and `replay` hand in readings and the time, and
+//! carry out what comes out. [`evidence`] has what sensors found.
+
+pub mod accounts;
+pub mod evidence;
+pub mod numbers;

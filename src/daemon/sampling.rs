@@ -1,0 +1,258 @@
+//! Looks at servers: reads their counters, has the accounts book them, and has done what is due.
+
+use super::entries::Entry;
+use super::{Daemon, Inner};
+use crate::act::CpuControl;
+use crate::hub::Units;
+use cgroup::stat::{CpuMax, CpuStat};
+use cgroup::{CgroupError, Reader, pressure};
+use hubwarden_core::accounts::{Contention, LookSettings, Reading, Readings};
+use policy::Policy;
+use quantities::{CgroupId, CgroupPath, Cores, HubUser, Time};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Units whose waiting for the CPU counts besides the servers': the hub and its proxy.
+const HUB_UNITS: [&str; 2] = ["jupyterhub.service", "traefik.service"];
+
+/// The counters of the cgroups that are watched, with kept descriptors.
+#[derive(Default)]
+pub(super) struct Sampler {
+    readers: BTreeMap<CgroupId, Reader>,
+}
+
+impl Sampler {
+    /// Opens a cgroup's counters; that it has gone meanwhile is no error.
+    pub fn open(
+        &mut self,
+        root: &Path,
+        cgroup: &CgroupPath,
+        id: CgroupId,
+    ) -> Result<(), CgroupError> {
+        match Reader::open(root, cgroup) {
+            Ok(reader) => {
+                self.readers.insert(id, reader);
+                Ok(())
+            }
+            Err(error) if error.is_gone() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes a cgroup's counters.
+    pub fn forget(&mut self, id: CgroupId) {
+        self.readers.remove(&id);
+    }
+
+    /// What a cgroup's counters say; nothing where they cannot be read.
+    pub fn stat(&self, id: CgroupId) -> Option<CpuStat> {
+        let sample = self.readers.get(&id)?.sample().ok()?;
+        Some(sample.cpu)
+    }
+
+    /// Reads these; with what could not be read though it is there.
+    fn read(
+        &self,
+        ids: &[CgroupId],
+    ) -> (BTreeMap<CgroupId, CpuStat>, Vec<(CgroupId, CgroupError)>) {
+        let (mut stats, mut errors) = (BTreeMap::new(), Vec::new());
+        for id in ids {
+            match self.readers.get(id).map(Reader::sample) {
+                Some(Ok(sample)) => drop(stats.insert(*id, sample.cpu)),
+                Some(Err(error)) if !error.is_gone() => errors.push((*id, error)),
+                _ => {}
+            }
+        }
+        (stats, errors)
+    }
+
+    /// The quota that the kernel holds; nothing without the cpu controller.
+    fn cpu_max(&mut self, id: CgroupId) -> Option<CpuMax> {
+        self.readers.get_mut(&id)?.cpu_max().ok()?
+    }
+
+    /// For how long some of its tasks have waited for the CPU; nothing where that is not counted.
+    pub fn waited(&self, id: CgroupId) -> Option<Duration> {
+        self.readers.get(&id)?.waited()
+    }
+
+    fn pressure(&self, id: CgroupId) -> Option<f64> {
+        self.readers.get(&id)?.cpu_pressure()
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Looks at every server, or at those that are due before the tick, and carries out what
+    /// follows.
+    pub(super) fn look_at(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
+        let mut inner = self.inner.borrow_mut();
+        let mut due = inner.to_enforce(now, only);
+        due.extend(inner.take_look(now, only));
+        let parts = match only {
+            None => inner.accounts.divide_baselines(now),
+            Some(_) => Vec::new(),
+        };
+        drop(inner);
+        for id in due {
+            self.enforce(id);
+        }
+        self.enforce_in_turn(parts);
+    }
+}
+
+impl Inner {
+    /// The places where something is to be tried again, renewed or brought about anew.
+    fn to_enforce(&mut self, now: Time, only: Option<&BTreeSet<CgroupId>>) -> Vec<CgroupId> {
+        let mut due = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let Entry::Guarded(guarded) = entry else {
+                continue;
+            };
+            if only.is_some_and(|only| !only.contains(id)) {
+                continue;
+            }
+            let waits = |place: &hubwarden_core::accounts::Place| {
+                place.case().waits_for_end_of_processes(place.policy())
+            };
+            if guarded.unsettled
+                || guarded.must_renew(now)
+                || guarded.stopping.is_overdue(now)
+                || self.accounts.place(*id).is_some_and(waits)
+            {
+                due.push(*id);
+            } else if self.cpu_controller && !guarded.acting {
+                let ours = guarded.ours().map(|ours| ours.quota);
+                let limit = self.accounts.place(*id).and_then(|place| place.limit());
+                if overwritten(ours.unwrap_or(limit), self.sampler.cpu_max(*id)) {
+                    due.push(*id);
+                }
+            }
+        }
+        due
+    }
+
+    /// Reads what a look needs, books it, and logs what follows; the places whose standing changed.
+    fn take_look(&mut self, now: Time, only: Option<&BTreeSet<CgroupId>>) -> Vec<CgroupId> {
+        let contention = self.contention();
+        let (stats, errors) = self.sampler.read(&self.accounts.to_read(only));
+        let mut readings = Readings::new();
+        for (id, stat) in stats {
+            readings.insert(
+                id,
+                Reading {
+                    usage: stat.usage,
+                    throttled_periods: stat.throttled_periods,
+                },
+            );
+            if let Some(guarded) = self.guarded(id) {
+                guarded.stat = Some(stat);
+            }
+        }
+        for (id, error) in errors {
+            self.cannot_read(id, &error);
+        }
+        let settings = LookSettings {
+            supervised: !self.off,
+            tick: self.config.tick,
+            hot: self.config.evidence.hot,
+        };
+        let look = self
+            .accounts
+            .look(only, &readings, &contention, &settings, now);
+        let mut moved = Vec::new();
+        self.dirty |= !look.verdicts.is_empty();
+        for (id, verdict) in look.verdicts {
+            self.meter.ledger.verdict(id, verdict.to);
+            moved.push((id, Some(verdict)));
+        }
+        moved.extend(look.followed);
+        let mode = self.config.mode;
+        for (id, warning) in look.warnings {
+            if let Some(guarded) = self.guarded(id) {
+                let told = guarded.story(mode).warned(&warning);
+                self.tell(told);
+            }
+        }
+        let mut ids = Vec::new();
+        for (id, verdict) in moved {
+            if let Some(guarded) = self.guarded(id) {
+                guarded.verdicts.extend(verdict);
+                ids.push(id);
+            }
+        }
+        ids
+    }
+
+    fn cannot_read(&mut self, id: CgroupId, error: &CgroupError) {
+        let mode = self.config.mode;
+        // What the tree does not tell of a slice that follows a server is no news.
+        let follows = self.accounts.account_of(id) != id;
+        let Some(guarded) = self.guarded(id).filter(|_| !follows) else {
+            return;
+        };
+        let text = error.to_string();
+        if guarded.trouble.as_ref() != Some(&text) {
+            let told = guarded.story(mode).trouble("Reading the counters", error);
+            guarded.trouble = Some(text);
+            self.tell(told);
+        }
+    }
+
+    /// The pressure on users and on the hub, read only if a verdict depends on it.
+    fn contention(&self) -> Contention {
+        let mut contention = Contention::default();
+        if self.off || !self.accounts.asks_for_pressure() {
+            return contention;
+        }
+        for (id, user) in self.accounts.may_wait() {
+            if let Some(pressure) = self.sampler.pressure(id) {
+                contention.add(Some(user), pressure);
+            }
+        }
+        for unit in HUB_UNITS {
+            let directory = self.root.join("system.slice").join(unit);
+            if let Some(pressure) = pressure(&directory) {
+                contention.add(None, pressure);
+            }
+        }
+        contention
+    }
+
+    /// Whether the kernel holds another quota than the one we set on a place.
+    pub(super) fn is_overwritten(&mut self, id: CgroupId) -> bool {
+        let limit = self.accounts.place(id).and_then(|place| place.limit());
+        let ours = self.guarded(id).and_then(|guarded| guarded.ours().copied());
+        let known = ours.map_or(limit, |ours| ours.quota);
+        overwritten(known, self.sampler.cpu_max(id))
+    }
+
+    /// Forgets users who have rested enough for a full account.
+    pub(super) fn forget_rested(&mut self, now: Time) {
+        let users = self.accounts.rested().keys();
+        let policies: BTreeMap<HubUser, Policy> = users
+            .map(|user| (user.clone(), self.policy_of_user(user.as_str()).0))
+            .collect();
+        self.accounts.forget_rested(now, &policies);
+    }
+}
+
+/// Whether the kernel holds another quota than this. Without data the answer is no.
+fn overwritten(known: Option<Cores>, kernel: Option<CpuMax>) -> bool {
+    match (kernel, known) {
+        (Some(max), Some(known)) => !same_rate(known, &max),
+        (Some(max), None) => max.quota_usec.is_some(),
+        (None, _) => false,
+    }
+}
+
+/// systemd rounds to whole microseconds a period and lengthens a period in which a low quota
+/// would be under 1 ms; the rate stays.
+fn same_rate(ours: Cores, max: &CpuMax) -> bool {
+    let Some(quota) = max.quota_usec else {
+        return false;
+    };
+    let rate = quota as f64 / max.period_usec.max(1) as f64;
+    (rate - ours.0).abs() <= 0.02 * ours.0 + 0.001
+}
