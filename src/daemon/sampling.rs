@@ -88,7 +88,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// follows.
     pub(super) fn look_at(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
         let mut inner = self.inner.borrow_mut();
-        let mut due = inner.to_enforce(now, only);
+        let mut due = inner.due_again(now, only);
         due.extend(inner.take_look(now, only));
         let parts = match only {
             None => inner.accounts.divide_baselines(now),
@@ -104,7 +104,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// The places where something is to be tried again, renewed or brought about anew.
-    fn to_enforce(&mut self, now: Time, only: Option<&BTreeSet<CgroupId>>) -> Vec<CgroupId> {
+    fn due_again(&mut self, now: Time, only: Option<&BTreeSet<CgroupId>>) -> Vec<CgroupId> {
         let mut due = Vec::new();
         for (id, entry) in &mut self.entries {
             let Entry::Guarded(guarded) = entry else {

@@ -1,5 +1,8 @@
 //! Accounts under any schedule: servers and login slices come and go, compute and rest.
 
+// A test may unwrap; the helpers of these are tests too.
+#![allow(clippy::unwrap_used)]
+
 use hubwarden_core::accounts::{
     Accounts, Contention, Look, LookSettings, Newcomer, PlaceKind, Reading, Readings,
 };

@@ -3,8 +3,10 @@
 //! A name says by whom it was made: the pid namespace and the process. What somebody made who is alive,
 //! or whose numbers are not ours to tell, is left alone.
 
-// A test may unwrap; the helpers of these are tests too.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests' tools: they panic where a test would"
+)]
 
 mod bed;
 

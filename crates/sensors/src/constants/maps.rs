@@ -33,6 +33,11 @@ pub(super) struct FileId {
 }
 
 impl FileId {
+    /// The device of its file system, as `mountinfo` has it: major and minor.
+    pub fn device(self) -> (u32, u32) {
+        self.device
+    }
+
     /// Whether stat(2) shows the same file. It shows devices of its own for parts of btrfs and
     /// overlayfs, which have no major number as their file systems have none.
     pub fn is(self, file: &Metadata) -> bool {

@@ -41,6 +41,8 @@ pub(super) struct Owners {
     directory: PathBuf,
     /// User ids that the process runs under, and those that belong to its user namespace.
     users: Vec<Range<u64>>,
+    /// It is in a user namespace of its user's own.
+    own_namespace: bool,
     /// Its executable's device and inode, as stat(2) has them.
     executable: Option<(u64, u64)>,
     mounts: Option<Vec<u8>>,
@@ -52,8 +54,10 @@ impl Owners {
     pub fn of(process: &Process) -> Owners {
         let directory = process.directory();
         let executable = metadata(directory.join("exe")).ok();
+        let (users, own_namespace) = users(process);
         Owners {
-            users: users(process),
+            users,
+            own_namespace,
             executable: executable.map(|file| (file.dev(), file.ino())),
             mounts: process.read("mountinfo", MOST_BYTES).ok(),
             directory,
@@ -71,7 +75,7 @@ impl Owners {
                 self.writer_of(&path, &file, mapping),
                 self.executable == Some((file.dev(), file.ino())),
             ),
-            None => (Writer::Other, false),
+            None => (self.writer_of_unseen(mapping), false),
         };
         self.known.insert(mapping.file, found);
         found
@@ -95,10 +99,25 @@ impl Owners {
         })
     }
 
+    /// A FUSE mount without `allow_other` shows nothing to root, and to no other user than its maker
+    /// (`fuse_allow_current_process` in fs/fuse/dir.c): its files are the maker's.
+    fn writer_of_unseen(&self, mapping: &Mapping<'_>) -> Writer {
+        let mounts = self.mounts.as_deref().unwrap_or_default();
+        match fuse_user(mounts, mapping.file.device()) {
+            Mount::Fuse(Some(user)) if self.is_own(user) => Writer::Own,
+            // Made in the process's own namespace, whose root its user is.
+            Mount::Fuse(Some(0)) if self.own_namespace => Writer::Own,
+            _ => Writer::Other,
+        }
+    }
+
+    fn is_own(&self, user: u64) -> bool {
+        self.users.iter().any(|users| users.contains(&user))
+    }
+
     fn writer_of(&self, path: &Path, file: &Metadata, mapping: &Mapping<'_>) -> Writer {
         let owner = u64::from(file.uid());
-        let own = self.users.iter().any(|users| users.contains(&owner));
-        if !file.is_file() || !(own || owner == 0) {
+        if !file.is_file() || !(self.is_own(owner) || owner == 0) {
             return Writer::Other;
         }
         let system = || match owner {
@@ -127,9 +146,7 @@ impl Owners {
         let device = (libc::major(file.dev()), libc::minor(file.dev()));
         let mounts = self.mounts.as_deref().unwrap_or_default();
         match fuse_user(mounts, device) {
-            Mount::Fuse(Some(user)) => {
-                user != 0 && !self.users.iter().any(|users| users.contains(&user))
-            }
+            Mount::Fuse(Some(user)) => user != 0 && !self.is_own(user),
             Mount::Fuse(None) => true,
             Mount::Other => false,
             // Unmounted meanwhile, or a part of btrfs or overlayfs.
@@ -141,8 +158,8 @@ impl Owners {
 }
 
 /// The user ids that are the process's. In a user namespace of its own these are all that it maps:
-/// such a namespace is given ids of the one user who made it (subuid(5)).
-fn users(process: &Process) -> Vec<Range<u64>> {
+/// such a namespace is given ids of the one user who made it (subuid(5)). Whether it is in one.
+fn users(process: &Process) -> (Vec<Range<u64>>, bool) {
     let one = |id: u64| id..id + 1;
     let status = process.read("status", 64 << 10).unwrap_or_default();
     let status = String::from_utf8_lossy(&status);
@@ -155,11 +172,14 @@ fn users(process: &Process) -> Vec<Range<u64>> {
             .map(|file| file.ino())
     };
     let theirs = namespace(&process.directory());
+    let mut own_namespace = false;
     if theirs.is_some() && theirs != namespace(Path::new("/proc/self")) {
         let map = process.read("uid_map", 64 << 10).unwrap_or_default();
+        let before = users.len();
         users.extend(String::from_utf8_lossy(&map).lines().filter_map(mapped));
+        own_namespace = users.len() > before;
     }
-    users
+    (users, own_namespace)
 }
 
 /// A line of `uid_map` (user_namespaces(7)): first inside, first outside, how many.
@@ -283,6 +303,34 @@ mod tests {
             let found = is_private(group, user, PASSWD, GROUP);
             assert_eq!(found, private, "{group} {user}");
         }
+    }
+
+    #[test]
+    fn what_root_may_not_see_on_a_fuse_mount_is_its_makers() {
+        let owners = |mount: &str, own_namespace| Owners {
+            directory: "/nonexistent".into(),
+            users: one_user(1001),
+            own_namespace,
+            executable: None,
+            mounts: Some(format!("36 35 0:50 / /m rw - {mount}\n").into_bytes()),
+            known: BTreeMap::new(),
+        };
+        let text = "7f0000000000-7f0000001000 r-xp 00000000 00:32 7 /m/python\n";
+        let mappings: Vec<Mapping<'_>> = super::super::maps::mappings(text.as_bytes()).collect();
+        for (mount, own_namespace, writer) in [
+            ("fuse x rw,user_id=1001,group_id=1", false, Writer::Own),
+            ("fuse x rw,user_id=1002,group_id=1", false, Writer::Other),
+            ("fuse x rw,user_id=0,group_id=0", true, Writer::Own),
+            ("fuse x rw,user_id=0,group_id=0", false, Writer::Other),
+            ("ext4 x rw,user_id=1001", true, Writer::Other),
+        ] {
+            let mut owners = owners(mount, own_namespace);
+            assert_eq!(owners.writer(&mappings[0]).0, writer, "{mount}");
+        }
+    }
+
+    fn one_user(id: u64) -> Vec<Range<u64>> {
+        Vec::from_iter([id].map(|id| id..id + 1))
     }
 
     #[test]
