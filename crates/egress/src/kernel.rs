@@ -4,32 +4,26 @@ mod answers;
 mod changes;
 mod compared;
 mod counts;
+mod firewall;
 mod queues;
-
-use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::{
-    Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Difference, Error, Firewall,
-    ForeignChange, Mode, Netlink, OwnWrites, People, Policy, Refused, Sent, Traffic, bridges,
-    encode::{self, Change},
+    Bridges, Error, Mode, Netlink, OwnWrites, Policy, bridges, encode,
     installed::{Delta, Installed},
     message::Message,
     monitor::{Membership, Watch},
-    names::{self, Dictionary, Queueing},
-    readback,
+    names::{Dictionary, Queueing},
     refused::RefusedCounts,
-    repair::Patch,
     ruleset::Ruleset,
     shape::{Shaper, Shaping},
     table,
-    uapi::{NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_NETDEV, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
+    uapi::{NFPROTO_INET, NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST},
 };
-use changes::{by_family, by_set, is_drift, messages};
 #[cfg(any(test, fuzzing))]
 pub(super) use changes::{by_set as messages_of_sets, messages as messages_of};
-use compared::verify;
+use changes::{is_drift, messages};
 
 /// One writer of `table inet hubwarden` in the network namespace it was opened in.
 #[derive(Debug)]
@@ -235,246 +229,5 @@ fn owned(error: Error) -> Error {
     match error.errno() {
         Some(Errno::EPERM) => Error::Owned,
         _ => error,
-    }
-}
-
-impl Firewall for Kernel {
-    fn probe(&mut self) -> Result<(), Error> {
-        let mut policy = Policy::standard(Mode::Enforce);
-        policy.resolvers.push(std::net::Ipv4Addr::LOCALHOST.into());
-        let mut ruleset = table::build(&policy);
-        ruleset.table = format!("{}-probe", table::TABLE);
-        let mut messages = encode::create(&ruleset)?;
-        messages.extend(encode::remove(ruleset.family, &ruleset.table)?);
-        Ok(self.netlink.transact("try the egress table", &messages)?)
-    }
-
-    fn load_with_people(
-        &mut self,
-        policy: &Policy,
-        guarded: &[CgroupId],
-        servers: &[Admitted],
-        people: &People,
-    ) -> Result<(), Error> {
-        let mut next = Installed::new(policy)?;
-        if names::uses(policy) {
-            self.queueing()?;
-        }
-        self.dictionary.follow(policy);
-        self.carry_learned(&mut next)?;
-        next.apply(next.admit(servers)?);
-        next.apply(next.guard(guarded));
-        next.set_people(people)?;
-        next.set_bridges(self.bridges.clone());
-        self.install("load the egress table", next)
-    }
-
-    fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error> {
-        let attempt = "admit servers";
-        let delta = self.installed(attempt)?.admit(servers)?;
-        self.change(attempt, delta)?;
-        self.follow_queues();
-        Ok(())
-    }
-
-    fn forget(&mut self, cgroups: &[CgroupId]) -> Result<(), Error> {
-        let attempt = "forget servers";
-        let delta = self.installed(attempt)?.forget(cgroups);
-        self.change(attempt, delta)?;
-        self.follow_queues();
-        Ok(())
-    }
-
-    fn reclass(&mut self, changes: &[(CgroupId, ClassName)]) -> Result<(), Error> {
-        let attempt = "change servers' classes";
-        let delta = self.installed(attempt)?.reclass(changes)?;
-        self.change(attempt, delta)?;
-        self.follow_queues();
-        Ok(())
-    }
-
-    fn set_guarded(&mut self, slices: &[CgroupId]) -> Result<(), Error> {
-        let attempt = "guard slices";
-        let delta = self.installed(attempt)?.guard(slices);
-        self.change(attempt, delta)
-    }
-
-    fn set_people(&mut self, people: &People) -> Result<(), Error> {
-        let attempt = "judge users outside their servers";
-        let installed = self.installed(attempt)?;
-        if installed.people() == people {
-            return Ok(());
-        }
-        let [gone, come] = people.change(installed.people(), installed.policy());
-        let mut next = installed.clone();
-        next.set_people(people)?;
-        let mut messages = by_set(Change::Delete, gone)?;
-        messages.extend(by_set(Change::Add, come)?);
-        if messages.is_empty() {
-            self.installed = Some(next);
-            return Ok(());
-        }
-        match self.transact(attempt, &messages) {
-            Ok(()) => {
-                self.installed = Some(next);
-                self.follow_queues();
-                Ok(())
-            }
-            Err(error) if is_drift(&error) => self.install(attempt, next),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
-        if let (false, Err(errno)) = (bridges.is_empty(), self.bridging()) {
-            return Err(Error::NoBridges { errno });
-        }
-        self.bridges = bridges.clone();
-        let attempt = "judge other containers";
-        let Some(installed) = &self.installed else {
-            return Ok(());
-        };
-        let before = installed.bridges();
-        if before == bridges {
-            return Ok(());
-        }
-        let mut next = installed.clone();
-        next.set_bridges(bridges.clone());
-        if before.is_empty() == bridges.is_empty() {
-            let policy = installed.policy();
-            let (old, new) = (before.elements(policy), bridges.elements(policy));
-            let mut messages = by_family(Change::Delete, old.difference(&new))?;
-            messages.extend(by_family(Change::Add, new.difference(&old))?);
-            match self.transact(attempt, &messages) {
-                Ok(()) => {
-                    self.installed = Some(next);
-                    self.follow_queues();
-                    return Ok(());
-                }
-                Err(error) if is_drift(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.install(attempt, next)
-    }
-
-    fn follow_uplinks(&mut self) -> Result<bool, Error> {
-        let attempt = "follow the interfaces that packets leave by";
-        let Some(installed) = self.with_other_uplinks()? else {
-            return Ok(false);
-        };
-        self.install(attempt, installed)?;
-        Ok(true)
-    }
-
-    fn remove(&mut self) -> Result<(), Error> {
-        let mut messages = encode::remove(NFPROTO_INET, table::TABLE)?;
-        if self.bridging().is_ok() {
-            messages.extend(encode::remove(NFPROTO_BRIDGE, table::TABLE)?);
-        }
-        if readback::stands(&mut self.netlink, NFPROTO_NETDEV, table::TABLE) {
-            messages.extend(encode::remove(NFPROTO_NETDEV, table::TABLE)?);
-        }
-        self.netlink
-            .transact("remove the egress table", &messages)
-            .map_err(|error| owned(error.into()))?;
-        self.installed = None;
-        self.shaper.clear(&[])
-    }
-
-    fn standing(&mut self) -> Result<Vec<String>, Error> {
-        let families = [
-            (NFPROTO_INET, "inet"),
-            (NFPROTO_BRIDGE, "bridge"),
-            (NFPROTO_NETDEV, "netdev"),
-        ];
-        let stands =
-            |(family, _): &(u8, &str)| readback::stands(&mut self.netlink, *family, table::TABLE);
-        let tables: Vec<_> = families.into_iter().filter(stands).collect();
-        let mut standing: Vec<String> = tables
-            .into_iter()
-            .map(|(_, family)| format!("table {family} {}", table::TABLE))
-            .collect();
-        standing.extend(self.shaper.standing()?);
-        Ok(standing)
-    }
-
-    fn verify(&mut self) -> Result<Vec<Difference>, Error> {
-        let installed = self.installed("verify the egress table")?.clone();
-        let expected = self.rulesets(&installed);
-        let audited = verify(&mut self.netlink, &expected, &self.writings.since_now())?;
-        Ok(audited.differences)
-    }
-
-    fn repair(&mut self, change: &ForeignChange) -> Result<bool, Error> {
-        let attempt = "repair the egress table";
-        let installed = self.installed(attempt)?;
-        if let Some(patch) = Patch::of(change, installed) {
-            if patch.is_empty() {
-                return Ok(false);
-            }
-            let mut messages = Vec::new();
-            for wanted in [Change::Delete, Change::Add] {
-                let elements = patch
-                    .changes
-                    .iter()
-                    .filter(|(change, ..)| *change == wanted);
-                let elements = elements.map(|(_, set, element)| (set.clone(), element.clone()));
-                messages.extend(by_set(wanted, elements.collect())?);
-            }
-            match self.transact(attempt, &messages) {
-                Ok(()) => return Ok(true),
-                // More has happened than the notice knew.
-                Err(error) if is_drift(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let installed = self.installed(attempt)?.clone();
-        self.install(attempt, installed)?;
-        Ok(true)
-    }
-
-    fn audit(&mut self) -> Result<Audit, Error> {
-        let installed = self.installed("audit the egress table")?.clone();
-        let expected = self.rulesets(&installed);
-        // Opened here: the thread it is used on may be in another network namespace.
-        let mut netlink = Netlink::open()?;
-        let since = self.writings.since_now();
-        Ok(Box::new(move || verify(&mut netlink, &expected, &since)))
-    }
-
-    fn sent(&mut self) -> Result<Vec<Sent>, Error> {
-        self.all_sent()
-    }
-
-    fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
-        self.all_traffic()
-    }
-
-    fn refused(&mut self) -> Result<Vec<Refused>, Error> {
-        self.read_refused()?;
-        Ok(self.refused.take())
-    }
-
-    fn attempts(&mut self, least: usize, since: Duration) -> Result<Vec<Attempts>, Error> {
-        self.all_attempts(least, since)
-    }
-
-    fn lacks(&mut self) -> Option<String> {
-        let policy = self.installed.as_ref()?.policy();
-        let unread = self.queueing == Some(Queueing::Missing) && !names::places(policy).is_empty();
-        let names = unread.then_some(
-            "Classes with names reach nothing by name: this kernel queues no packets to be read \
-             (it needs CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with \
-             CONFIG_NETFILTER_XT_TARGET_NFQUEUE). Use networks in these classes.",
-        );
-        let lacks: Vec<&str> = names.into_iter().chain(self.shaper.lack()).collect();
-        (!lacks.is_empty()).then(|| lacks.join(" "))
-    }
-
-    /// What is learned raises the kernel's number too, and changes nothing that anybody should look
-    /// at: it is not counted.
-    fn generation(&mut self) -> Result<u32, Error> {
-        Ok(self.writings.generation(&mut self.netlink)?)
     }
 }

@@ -1,21 +1,12 @@
 //! What servers may send, and to whom: class → ruleset (plain data) → messages to nf_tables.
 //!
-//! A [`Policy`] and the servers of the moment make one table (`table`), written as plain data
-//! (`ruleset`), sent as netlink messages (`encode`, `socket`) and read back into the same plain
-//! data (`decode`, `readback`), so that what stands can be compared with what should.
-//! `docs/egress-table.md` shows the table and says why each rule is where it is.
-//!
-//! The messages are written here and not by libnftnl. Of what this table is made of – verdict
-//! maps, `socket cgroupv2`, limits kept per element, concatenated ranges, and the reading back
-//! of all of it – the Rust bindings of that library cover little; the rest would be unsafe
-//! calls into it, an object at a time. A codec is a few hundred lines without `unsafe`, reads
-//! as well as writes, and can be tested with any bytes at all. It also lets a transaction go
-//! out in one datagram: a page at a time, as libmnl's batches are commonly sent, the kernel
-//! refuses what is over 128 KiB, and with an acknowledgement for each message the answers
-//! overflow the socket from about 250 on, although the change was made.
+//! A [`Policy`] and the servers of the moment make one table (`table`), written as plain data, which
+//! the crate `nft` sends as netlink messages and reads back, so that what stands can be compared with
+//! what should. `docs/egress-table.md` shows the table and says why each rule is where it is;
+//! `docs/decisions/001-own-codec-or-nftnl-mnl.md` says why it is not sent by libnftnl.
 //!
 //! To go further (containers, names, limits): a new kind of expression is a variant in
-//! `ruleset::Expr` with its two halves in `expr`, a new condition or action a function in
+//! `nft::ruleset::Expr` with its two halves in `nft::expr`, a new condition or action a function in
 //! `phrases`, a new set a few lines in `sets`, and a new rule a line in `table`.
 
 // What is read here comes from the kernel, the network or a feed; none of it may end the daemon.

@@ -2,10 +2,10 @@
 //! bytes at all and panics where something does not hold that should. The fuzzer (`fuzz/`) and the
 //! property tests below feed them; in the program they are not there.
 
-mod dice;
+mod any;
 mod names;
 
-use self::dice::{Dice, bridges, people, policy};
+use self::any::{Choices, bridges, people, policy};
 use super::{
     Admitted, CgroupId, Error, Refusal,
     encode::{self, Change},
@@ -17,6 +17,7 @@ use super::{
     table,
     uapi::*,
 };
+use arbitrary::Unstructured;
 use nft::{conntrack, decode, expr, links, monitor, nflog, nfqueue, nla::Attributes, sock_diag};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -26,22 +27,22 @@ pub use self::names::names;
 /// Policies, servers, slices and containers: the table of all of it survives the wire whole, and a
 /// change sent by itself leads to the table that is built whole.
 pub fn rulesets(bytes: &[u8]) {
-    let mut dice = Dice(bytes);
-    let policy = policy(&mut dice);
+    let mut u = Unstructured::new(bytes);
+    let policy = policy(&mut u);
     let Ok(mut installed) = Installed::new(&policy) else {
         return;
     };
-    let queueing = dice.one_of(&[
+    let queueing = u.one_of(&[
         of_names::Queueing::Native,
         of_names::Queueing::Target,
         of_names::Queueing::Missing,
     ]);
-    let flags = dice.number();
-    installed.set_bridges(bridges(&mut dice, &policy));
+    let flags = u.any();
+    installed.set_bridges(bridges(&mut u, &policy));
     let mut before = survives(&installed, queueing, flags);
-    for _ in 0..dice.below(6) {
-        let sent = if dice.below(5) == 4 {
-            let people = people(&mut dice, &policy);
+    for _ in 0..u.below(6) {
+        let sent = if u.below(5) == 4 {
+            let people = people(&mut u, &policy);
             let [gone, come] = people.change(installed.people(), &policy);
             if installed.set_people(&people).is_err() {
                 continue;
@@ -52,7 +53,7 @@ pub fn rulesets(bytes: &[u8]) {
                 Ok(messages)
             })
         } else {
-            let Ok(delta) = change(&mut dice, &installed) else {
+            let Ok(delta) = change(&mut u, &installed) else {
                 continue;
             };
             let sent = kernel::messages_of(&delta, &policy);
@@ -71,7 +72,7 @@ pub fn rulesets(bytes: &[u8]) {
         &classes,
         |_, _| false,
         "host.example",
-        &dice.some(5, |d| (d.address(), d.number())),
+        &u.some(5, |d| (d.address(), d.any())),
         now,
     );
     let sent = of_names::messages(&news).expect("an address fits its message");
@@ -82,23 +83,23 @@ pub fn rulesets(bytes: &[u8]) {
 }
 
 /// Admits, forgets, reclasses or guards.
-fn change(dice: &mut Dice<'_>, installed: &Installed) -> Result<Delta, Error> {
+fn change(u: &mut Unstructured<'_>, installed: &Installed) -> Result<Delta, Error> {
     let classes: Vec<_> = installed.policy().classes.keys().cloned().collect();
-    let class = |dice: &mut Dice<'_>| match classes.get(dice.below(classes.len() + 1)) {
+    let class = |u: &mut Unstructured<'_>| match classes.get(u.below(classes.len() + 1)) {
         Some(class) => class.clone(),
         None => super::ClassName::exempt(),
     };
     // Few, so that servers meet again.
-    let cgroup = |dice: &mut Dice<'_>| CgroupId(dice.below(12) as u64);
-    match dice.below(4) {
-        0 | 1 => installed.admit(&dice.some(9, |dice| Admitted {
-            cgroup: cgroup(dice),
-            level: 2 + u8::from(dice.flag()),
-            class: class(dice),
-            number: dice.below(14) as u32,
+    let cgroup = |u: &mut Unstructured<'_>| CgroupId(u.below(12) as u64);
+    match u.below(4) {
+        0 | 1 => installed.admit(&u.some(9, |u| Admitted {
+            cgroup: cgroup(u),
+            level: 2 + u8::from(u.flag()),
+            class: class(u),
+            number: u.below(14) as u32,
         })),
-        2 => Ok(installed.forget(&dice.some(5, cgroup))),
-        _ => Ok(installed.guard(&dice.some(3, cgroup))),
+        2 => Ok(installed.forget(&u.some(5, cgroup))),
+        _ => Ok(installed.guard(&u.some(3, cgroup))),
     }
 }
 
@@ -183,14 +184,14 @@ pub fn messages(bytes: &[u8]) {
         return datagram(rest);
     }
     // A table of ours with some of it overwritten goes further than chance does.
-    let mut dice = Dice(rest);
-    let messages = Installed::new(&policy(&mut dice)).map(|i| encode::create(&i.ruleset()));
+    let mut u = Unstructured::new(rest);
+    let messages = Installed::new(&policy(&mut u)).map(|i| encode::create(&i.ruleset()));
     let Ok(Ok(messages)) = messages else { return };
     let mut batch = message::batch(&messages, 1);
-    for _ in 0..=dice.below(8) {
-        let place = dice.number::<4, u32>() as usize % batch.len();
+    for _ in 0..=u.below(8) {
+        let place = u.any::<u32>() as usize % batch.len();
         if let Some(byte) = batch.get_mut(place) {
-            *byte = dice.byte();
+            *byte = u.any::<u8>();
         }
     }
     datagram(&batch);

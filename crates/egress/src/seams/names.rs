@@ -1,17 +1,18 @@
 //! What resolvers' answers are read by.
 
-use super::Dice;
+use super::Choices;
 use crate::names::{Answer, Brings, SYN, Segment, Streams, Unusable, refuse};
+use arbitrary::Unstructured;
 use std::time::{Duration, Instant};
 
 /// Packets, messages and streams of resolvers.
 pub fn names(bytes: &[u8]) {
-    let mut dice = Dice(bytes);
-    match dice.below(4) {
-        0 => packet(dice.0),
-        1 => message(dice.0),
-        2 => conversation(dice),
-        _ => stream(dice),
+    let mut u = Unstructured::new(bytes);
+    match u.below(4) {
+        0 => packet(u.take_rest()),
+        1 => message(u.take_rest()),
+        2 => conversation(u),
+        _ => stream(u),
     }
 }
 
@@ -53,18 +54,18 @@ fn message(bytes: &[u8]) {
 }
 
 /// Segments of a few flows, with any content and numbers.
-fn conversation(mut dice: Dice<'_>) {
+fn conversation(mut u: Unstructured<'_>) {
     let mut streams = Streams::default();
     let mut now = Instant::now();
     for _ in 0..64 {
-        if dice.0.is_empty() {
+        if u.is_empty() {
             return;
         }
-        now += Duration::from_secs(dice.byte().into());
-        let length = dice.byte().into();
-        let content: Vec<u8> = (0..length).map(|_| dice.byte()).collect();
-        let seq = dice.number::<2, u16>().into();
-        let segment = segment(dice.byte() % 3, seq, dice.byte(), content.len());
+        now += Duration::from_secs(u.any::<u8>().into());
+        let length = u.any::<u8>().into();
+        let content: Vec<u8> = (0..length).map(|_| u.any::<u8>()).collect();
+        let seq = u.any::<u16>().into();
+        let segment = segment(u.any::<u8>() % 3, seq, u.any::<u8>(), content.len());
         match streams.take(&segment, &content, now) {
             Brings::Messages(messages) => {
                 for one in messages {
@@ -81,25 +82,25 @@ fn conversation(mut dice: Dice<'_>) {
 }
 
 /// Messages cut anywhere, with parts sent again: each comes out once, whole and in order.
-fn stream(mut dice: Dice<'_>) {
-    let messages: Vec<Vec<u8>> = dice.some(4, |dice| {
-        let length = dice.number::<2, u16>() % 400;
-        (0..length).map(|_| dice.byte()).collect()
+fn stream(mut u: Unstructured<'_>) {
+    let messages: Vec<Vec<u8>> = u.some(4, |u| {
+        let length = u.any::<u16>() % 400;
+        (0..length).map(|_| u.any::<u8>()).collect()
     });
     let mut sent = Vec::new();
     for one in &messages {
         sent.extend(u16::try_from(one.len()).expect("short").to_be_bytes());
         sent.extend(one);
     }
-    let first: u32 = dice.number();
+    let first: u32 = u.any();
     let now = Instant::now();
     let mut streams = Streams::default();
     streams.take(&segment(0, first, SYN, 0), &[], now);
     let mut came = Vec::new();
     let mut at = 0;
     while at < sent.len() {
-        let again = at.min(dice.below(5));
-        let end = sent.len().min(at + 1 + dice.below(200));
+        let again = at.min(u.below(5));
+        let end = sent.len().min(at + 1 + u.below(200));
         let content = sent.get(at - again..end).expect("a part");
         let seq = first.wrapping_add(1 + (at - again) as u32);
         match streams.take(&segment(0, seq, 0, content.len()), content, now) {

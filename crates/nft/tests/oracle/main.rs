@@ -2,7 +2,7 @@
 //! namespaces of the test's own.
 //!
 //! libnftnl is here alone: its reader ends the process on some bytes that the kernel does not send,
-//! and it takes unsafe calls, an object at a time (`docs/decisions/001-own-codec.md`).
+//! and it takes unsafe calls, an object at a time (`docs/decisions/001-own-codec-or-nftnl-mnl.md`).
 
 // A test may unwrap; the helpers of these are tests too.
 #![allow(clippy::unwrap_used)]
