@@ -60,9 +60,10 @@ def exchange(client):
 
 def reach(transport, address, port):
     with socket.socket(family(address), TYPES[transport]) as client:
-        # Blocking, as most programs connect: a non-blocking one hears of some errors sooner.
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 2, 0))
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 2, 0))
+        # Blocking, as most programs connect: a non-blocking one hears of some errors sooner. A busy machine
+        # may take seconds for what is allowed; EAGAIN or EINPROGRESS says that no answer came.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 8, 0))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 4, 0))
         client.connect((address, int(port)))
         return exchange(client)
 

@@ -1,15 +1,12 @@
 //! Containers: judged by the port of the bridge that they are behind, whatever they send.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 
 use egress::{Bridges, CgroupId, Firewall, Kernel, Links, Mode, Policy, ServerPort};
 
 use crate::{
     bed::{Agent, HOST4, HOST6, Link, NODE4, NODE6, Netns},
-    outside::{REFUSED, policy},
+    outside::{REFUSED, assert_refused, policy},
 };
 
 pub const BRIDGE4: &str = "10.80.0.1";
@@ -138,13 +135,11 @@ fn a_container_reaches_its_class_and_the_hub_and_no_other_container() {
     let mut bridges = bed.bridges();
     let mut nft = bed.load(&policy(), &bridges);
 
-    let begun = Instant::now();
     for to in [HOST4, HOST6, BRIDGE4, BRIDGE6] {
         for port in [80, 443, 8081] {
-            assert_ne!(alice.reach("tcp", to, port), "ok", "not known: {to} {port}");
+            assert_refused(&alice.reach("tcp", to, port), "not known");
         }
     }
-    assert!(begun.elapsed() < Duration::from_secs(2), "refused too late");
 
     let ports = [&alice, &bob, &hub].map(|agent| bed.port_of(agent));
     bridges.servers.insert(ports[0], server(1, 0));
@@ -159,9 +154,7 @@ fn a_container_reaches_its_class_and_the_hub_and_no_other_container() {
             assert_eq!(alice.reach("tcp", to, port), "ok", "{to} {port}");
         }
         for port in [22, 4444] {
-            let begun = Instant::now();
             assert_eq!(alice.reach("tcp", to, port), REFUSED, "{to} {port}");
-            assert!(begun.elapsed() < Duration::from_secs(1), "refused too late");
         }
         assert_eq!(alice.reach("tcp", this_node, 8081), "ok", "the hub here");
         for port in [22, 5432] {

@@ -1,7 +1,5 @@
 //! What servers reach beyond the node, over both families.
 
-use std::time::{Duration, Instant};
-
 use egress::{Admitted, CgroupId, Class, ClassName, Firewall, Kernel, Mode, Policy};
 
 use crate::bed::{Agent, HOST4, HOST6, Link, METADATA4, METADATA6, NODE4, NODE6, Netns, Slice};
@@ -40,6 +38,15 @@ fn host(link: &Link) -> Agent {
     host
 }
 
+/// Refused with an error at once: the program does not wait for an answer in vain.
+pub fn assert_refused(answer: &str, what: &str) {
+    let waited = ["EAGAIN", "EINPROGRESS", "ETIMEDOUT"];
+    assert!(
+        answer != "ok" && !waited.contains(&answer),
+        "{what}: {answer}"
+    );
+}
+
 #[test]
 fn a_server_reaches_its_classes_services_and_is_refused_the_rest_at_once() {
     let (link, slice) = (Link::new(), Slice::new());
@@ -60,21 +67,17 @@ fn a_server_reaches_its_classes_services_and_is_refused_the_rest_at_once() {
                 assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
             }
             for port in [22, 4444, 8080, 9999] {
-                let start = Instant::now();
                 assert_eq!(
                     agent.reach("tcp", address, port),
                     REFUSED,
                     "{address} {port}"
                 );
-                assert!(start.elapsed() < Duration::from_secs(1), "refused too late");
             }
         }
         for address in [HOST4, HOST6] {
             assert_eq!(agent.reach("udp", address, 53), "ok", "{address}");
-            let start = Instant::now();
-            assert_ne!(agent.reach("udp", address, 443), "ok", "{address}");
-            assert_ne!(agent.tell(&format!("ping {address}")), "ok");
-            assert!(start.elapsed() < Duration::from_secs(1), "refused too late");
+            assert_refused(&agent.reach("udp", address, 443), address);
+            assert_refused(&agent.tell(&format!("ping {address}")), address);
         }
         for (address, port) in [(METADATA4, 80), (METADATA6, 80), (METADATA4, 53)] {
             assert_eq!(agent.reach("tcp", address, port), REFUSED, "{address}");
@@ -113,19 +116,14 @@ fn a_unit_not_known_yet_reaches_nothing_and_others_are_untouched() {
     new.listen("tcp", "127.0.0.1", 7000);
     let _nft = loaded(&link.node, &policy(), &[slice.id()], &[]);
 
-    let start = Instant::now();
     for address in [HOST4, HOST6, METADATA4, "127.0.0.1", "::1", NODE4, NODE6] {
         for port in [53, 80, 443, 8081, 9999] {
             assert_eq!(new.reach("tcp", address, port), REFUSED, "{address} {port}");
         }
-        assert_ne!(new.reach("udp", address, 53), "ok", "{address}");
+        assert_refused(&new.reach("udp", address, 53), address);
     }
     assert_ne!(new.reach("udp", "127.0.0.1", 8081), "ok");
     assert_ne!(new.reach("tcp", "127.0.0.1", 7000), "ok", "not even itself");
-    assert!(
-        start.elapsed() < Duration::from_secs(10),
-        "refused too late"
-    );
     assert_ne!(
         hub.reach("tcp", "127.0.0.1", 7000),
         "ok",
