@@ -317,12 +317,13 @@ impl Inner {
         }
         let place = self.accounts.place(id)?;
         let (policy, rung) = (place.policy_here(), place.case().rung);
+        let on_record = match self.guarded(id)?.undo.take() {
+            None => self.undo.claim(&owner).map(|undo| undo.of(owner.clone())),
+            known => known,
+        };
         let guarded = self.guarded(id)?;
         let acts = acts && !guarded.released;
-        let mut undo = guarded
-            .undo
-            .take()
-            .unwrap_or_else(|| Undo::new(owner.clone(), start, *found));
+        let mut undo = on_record.unwrap_or_else(|| Undo::new(owner.clone(), start, *found));
         let stood = undo.stands().then(|| *undo.ours());
         if undo.observe(found)
             && let Some(ours) = &stood
@@ -360,7 +361,7 @@ impl Inner {
                 }
             }
         }
-        self.undo.check(owner)
+        self.undo.read_missing(owner)
     }
 
     /// Puts on record that this is about to be set.

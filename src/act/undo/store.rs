@@ -138,16 +138,20 @@ impl UndoStore {
         }
     }
 
-    /// Makes sure that no record of an owner is on file that could not be read.
+    /// Reads what is on file of an owner, if it is not known: it could not be read before.
     ///
     /// # Errors
-    /// There is one. What stands there may be ours.
-    pub fn check(&self, owner: &Owner) -> Result<(), UndoError> {
+    /// It still cannot be read. What stands there may be ours.
+    pub fn read_missing(&mut self, owner: &Owner) -> Result<(), UndoError> {
         let key = key(owner);
-        match self.records.contains_key(&key) {
-            true => Ok(()),
-            false => read(&self.path(&key)).map(drop),
+        if self.records.contains_key(&key) {
+            return Ok(());
         }
+        if let Some(undo) = read(&self.path(&key))? {
+            self.unclaimed.insert(key.clone());
+            self.records.insert(key, undo);
+        }
+        Ok(())
     }
 
     /// The records as they are on file.

@@ -242,6 +242,39 @@ fn without_room_only_what_is_known_already_may_be_set() {
 }
 
 #[test]
+fn a_record_that_could_not_be_read_at_start_is_known_once_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = UndoStore::new(directory.path());
+    let mut undo = record(quota(1.5));
+    undo.intend(throttled());
+    first.save(&undo).unwrap();
+    let file = std::fs::read_dir(directory.path()).unwrap().next();
+    let path = file.unwrap().unwrap().path();
+    let text = std::fs::read(&path).unwrap();
+    for damaged in ["{", ""] {
+        std::fs::write(&path, damaged).unwrap();
+        let mut next = UndoStore::new(directory.path());
+        assert_eq!(next.load().len(), 1);
+        assert!(next.read_missing(&undo.owner).is_err());
+        std::fs::write(&path, &text).unwrap();
+        next.read_missing(&undo.owner).unwrap();
+        assert_eq!(next.claim(&undo.owner), Some(undo.clone()));
+    }
+    // Nor is one that is there with all others.
+    let away = directory.path().with_extension("away");
+    std::fs::rename(directory.path(), &away).unwrap();
+    std::fs::write(directory.path(), "").unwrap();
+    let mut next = UndoStore::new(directory.path());
+    assert_eq!(next.load().len(), 1);
+    assert!(next.read_again().is_err());
+    std::fs::remove_file(directory.path()).unwrap();
+    std::fs::rename(&away, directory.path()).unwrap();
+    assert!(next.read_again().unwrap());
+    assert!(!next.read_again().unwrap());
+    assert_eq!(next.claim(&undo.owner), Some(undo));
+}
+
+#[test]
 fn cgroups_and_units_of_any_name_have_records_of_their_own() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = UndoStore::new(directory.path());
