@@ -19,7 +19,7 @@ impl Inner {
         self.look_up_bridges();
         let desired = self.desired_network();
         let troubles = self.rules.load(desired);
-        self.log_rules(troubles);
+        self.log_all_rules(troubles);
     }
 
     /// Brings the packet rules to what they should be now.
@@ -30,7 +30,7 @@ impl Inner {
             return;
         }
         let troubles = self.rules.reconcile(desired);
-        self.log_rules(troubles);
+        self.log_all_rules(troubles);
     }
 
     /// Brings the rules of one sender to what they should be, which cannot wait for all others.
@@ -53,20 +53,26 @@ impl Inner {
         }
     }
 
-    /// Logs what could not be done, once, and what the configuration asks for and this node cannot
-    /// do.
+    /// Logs what could not be done.
     pub(super) fn log_rules(&mut self, troubles: impl IntoIterator<Item = RuleTrouble>) {
-        let mut well = self.rules.stand();
         for RuleTrouble { what, error } in troubles {
-            well = false;
             let text = format!("{what} failed and is tried again: {error}.");
-            self.tell_once(Told::new(Kind::Trouble, Level::Error, text));
+            self.tell_once(Told::new(Kind::Trouble, Level::Error, text.clone()));
+            self.rules_trouble.insert(text);
+        }
+    }
+
+    /// The same of all of the rules, and what the configuration asks for and this node cannot do: what
+    /// was amiss before and is not now is over.
+    fn log_all_rules(&mut self, troubles: Vec<RuleTrouble>) {
+        let before = std::mem::take(&mut self.rules_trouble);
+        self.log_rules(troubles);
+        for over in before.difference(&self.rules_trouble) {
+            self.troubles.is_over(over);
         }
         if let Some(lack) = self.rules.lack() {
             let lack = lack.to_owned();
             self.tell_once(Told::new(Kind::Trouble, Level::Error, lack));
-        } else if well {
-            self.trouble_told = None;
         }
     }
 

@@ -56,10 +56,9 @@ impl Inner {
         self.tell_once(Told::new(Kind::Trouble, Level::Error, error.to_string()));
     }
 
-    /// Tells of a trouble, unless it is the one told last.
+    /// Logs a trouble, unless the journal has it.
     pub(super) fn tell_once(&mut self, entry: Told) {
-        if self.trouble_told.as_ref() != Some(&entry.message) {
-            self.trouble_told = Some(entry.message.clone());
+        if self.troubles.is_news(&entry.message, super::now()) {
             self.tell(entry);
         }
     }

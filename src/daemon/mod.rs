@@ -49,6 +49,7 @@ mod state;
 mod stopping;
 mod switch;
 mod traffic;
+mod troubles;
 mod unlogged;
 mod watch;
 
@@ -207,7 +208,9 @@ struct Inner {
     outsiders: outsiders::Outsiders,
     /// What no class reaches, as read at start and at each reload.
     lists: Arc<Vec<List>>,
-    trouble_told: Option<String>,
+    troubles: troubles::Troubles,
+    /// What of the packet rules could not be brought about last, in words.
+    rules_trouble: BTreeSet<String>,
     unknown_refused: Option<Time>,
     /// What was refused to them, and no line of the journal stands for.
     unknown_unlogged: unlogged::Unlogged,
@@ -284,7 +287,8 @@ impl<C, U> Daemon<C, U> {
                 traffic: traffic::Traffic::default(),
                 outsiders: outsiders::Outsiders::default(),
                 lists: Arc::default(),
-                trouble_told: None,
+                troubles: troubles::Troubles::default(),
+                rules_trouble: BTreeSet::new(),
                 unknown_refused: None,
                 unknown_unlogged: unlogged::Unlogged::default(),
                 counters: counters::Counters::default(),

@@ -120,9 +120,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 "hubwarden is on, but the packet rules could not be loaded, and it is tried again \
                  every tick: {}",
                 inner
-                    .trouble_told
-                    .as_deref()
-                    .unwrap_or("no reason is known")
+                    .rules_trouble
+                    .first()
+                    .map_or("no reason is known", String::as_str)
             )),
         }
     }
