@@ -1,9 +1,11 @@
 //! A case over hours, in no time.
 
+mod accused;
 mod anything;
 mod contention;
 
 use super::*;
+use crate::finding::Strength;
 use quantities::{CoreSeconds, Cores, Time};
 use std::time::Duration;
 

@@ -1,0 +1,192 @@
+//! A case against which evidence stands.
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A server that computes a little, of which this is found.
+fn accused(level: Strength, of: Matter, policy: Policy) -> Server {
+    let mut server = Server::new(policy);
+    server.run_for(0.1, MINUTE, TICK);
+    found(&mut server, level, of);
+    server
+}
+
+fn found(server: &mut Server, level: Strength, of: Matter) {
+    let event = Event::Evidence { level, of };
+    assert_eq!(
+        step(&mut server.case, &event, server.now, &server.policy),
+        None
+    );
+}
+
+/// Time passes, and what was found is found again at each tick.
+fn goes_on(server: &mut Server, time: Duration, level: Strength) {
+    for _ in 0..time.as_secs() / TICK.as_secs() {
+        found(server, level, Matter::Mining);
+        server.run(0.1, TICK);
+    }
+}
+
+fn ends_after(after: Duration, stop: Stop) -> Policy {
+    Policy {
+        evidence: Consequences {
+            stop_after: Some(after),
+            stop,
+            ..Consequences::default()
+        },
+        ..policy()
+    }
+}
+
+#[test]
+fn high_evidence_throttles_a_rested_server_at_once_and_never_more() {
+    for of in Matter::ALL {
+        let mut server = accused(Strength::High, of, policy());
+        server.run(0.1, TICK);
+        assert_eq!(server.rungs(), [Rung::Throttled]);
+        let (_, verdict) = &server.verdicts[0];
+        let Reason::Evidence {
+            level,
+            of: reason,
+            stop_after,
+            ..
+        } = verdict.reason
+        else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!((level, reason, stop_after), (Strength::High, of, None));
+        goes_on(&mut server, 2 * HOUR, Strength::High);
+        assert_eq!(server.case.rung, Rung::Throttled);
+    }
+}
+
+#[test]
+fn certain_evidence_that_goes_on_freezes_and_then_ends() {
+    let after = 10 * MINUTE;
+    let mut server = accused(
+        Strength::Certain,
+        Matter::Mining,
+        ends_after(after, Stop::Server),
+    );
+    let began = server.now;
+    goes_on(&mut server, after - TICK, Strength::Certain);
+    assert_eq!(server.rungs(), [Rung::Throttled]);
+    assert!(!server.case.ends_as_miner());
+    goes_on(&mut server, 2 * TICK, Strength::Certain);
+    assert_eq!(
+        server.rungs(),
+        [Rung::Throttled, Rung::Frozen, Rung::Stopped]
+    );
+    assert!(server.case.ends_as_miner());
+    let (frozen, verdict) = &server.verdicts[1];
+    assert!(frozen.since(began) >= after, "{frozen:?}");
+    assert_eq!(verdict.reason, Reason::EvidenceGoesOn { after });
+    // Nothing comes after that.
+    server.run_for(2.0, HOUR, TICK);
+    assert_eq!(server.rungs().len(), 3);
+}
+
+#[test]
+fn certain_evidence_that_does_not_go_on_ends_nothing() {
+    let mut server = accused(
+        Strength::Certain,
+        Matter::Mining,
+        ends_after(MINUTE * 5, Stop::Server),
+    );
+    server.run_for(0.1, HOUR, TICK);
+    assert_eq!(server.rungs(), [Rung::Throttled, Rung::Free]);
+}
+
+#[test]
+fn where_processes_are_ended_the_server_stands_still_until_they_are() {
+    let after = 2 * MINUTE;
+    let mut server = accused(
+        Strength::Certain,
+        Matter::Mining,
+        ends_after(after, Stop::Processes),
+    );
+    goes_on(&mut server, after + 10 * TICK, Strength::Certain);
+    assert_eq!(server.rungs(), [Rung::Throttled, Rung::Frozen]);
+    assert!(server.case.waits_for_end_of_processes(&server.policy));
+    let event = Event::ProcessesEnded { count: 3 };
+    let verdict = step(&mut server.case, &event, server.now, &server.policy);
+    let verdict = verdict.expect("it goes on without them");
+    assert_eq!((verdict.from, verdict.to), (Rung::Frozen, Rung::Throttled));
+    assert_eq!(verdict.reason, Reason::ProcessesEnded { count: 3 });
+    assert!(!server.case.is_accused(server.now));
+    assert!(!server.case.waits_for_end_of_processes(&server.policy));
+    server.run_for(0.0, HOUR, TICK);
+    assert_eq!(server.case.rung, Rung::Free);
+    // Without a freeze to end, nothing follows.
+    assert_eq!(
+        step(&mut server.case, &event, server.now, &server.policy),
+        None
+    );
+}
+
+#[test]
+fn evidence_stands_for_its_time_and_a_weaker_finding_takes_nothing_from_it() {
+    let mut server = accused(Strength::Certain, Matter::Network, policy());
+    let stands = server.policy.evidence.stands;
+    found(&mut server, Strength::High, Matter::Mining);
+    let accusation = *server.case.accusation(server.now).expect("it stands");
+    assert_eq!(accusation.level, Strength::Certain);
+    // Of both kinds it counts as mining.
+    assert_eq!(accusation.of, Matter::Mining);
+    assert_eq!(accusation.until.since(server.now), stands);
+    let last = Time(server.now.0 + stands - Duration::from_secs(1));
+    assert!(server.case.is_accused(last));
+    assert!(!server.case.is_accused(Time(server.now.0 + stands)));
+    // What comes when it stands no more begins anew.
+    server.now = Time(server.now.0 + 2 * stands);
+    found(&mut server, Strength::High, Matter::Network);
+    let accusation = *server.case.accusation(server.now).expect("it stands");
+    assert_eq!(
+        (accusation.level, accusation.of, accusation.since),
+        (Strength::High, Matter::Network, server.now)
+    );
+}
+
+#[test]
+fn an_admin_who_gave_unlimited_cpu_has_looked_at_it() {
+    let policy = Policy {
+        unlimited: true,
+        ..ends_after(MINUTE, Stop::Server)
+    };
+    let mut server = accused(Strength::Certain, Matter::Mining, policy);
+    goes_on(&mut server, HOUR, Strength::Certain);
+    assert_eq!(server.rungs(), []);
+}
+
+#[test]
+fn verdicts_that_were_only_reported_end_nothing_when_they_begin_to_be_carried_out() {
+    let after = 2 * MINUTE;
+    let mut server = accused(
+        Strength::Certain,
+        Matter::Mining,
+        ends_after(after, Stop::Server),
+    );
+    goes_on(&mut server, after + 2 * TICK, Strength::Certain);
+    assert_eq!(server.case.rung, Rung::Stopped);
+    server.case.reopen(server.now);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    assert!(!server.case.ends_as_miner());
+    let accusation = server.case.accusation(server.now).expect("it stands");
+    assert_eq!(accusation.since, server.now);
+    goes_on(&mut server, after - TICK, Strength::Certain);
+    assert_eq!(server.case.rung, Rung::Throttled);
+    goes_on(&mut server, 2 * TICK, Strength::Certain);
+    assert_eq!(server.case.rung, Rung::Stopped);
+}
+
+#[test]
+fn what_the_configuration_reports_only_is_only_reported() {
+    let mut policy = policy();
+    policy.evidence.high = None;
+    policy.evidence.certain = None;
+    policy.evidence.stop_after = None;
+    let mut server = accused(Strength::Certain, Matter::Mining, policy);
+    goes_on(&mut server, HOUR, Strength::Certain);
+    assert_eq!(server.rungs(), []);
+}
