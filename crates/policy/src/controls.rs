@@ -27,29 +27,6 @@ pub struct Controls {
     pub frozen: bool,
 }
 
-impl Controls {
-    /// These settings, with what somebody else changed since we set `ours`.
-    pub fn with_changes(mut self, ours: &Controls, found: &Controls) -> Controls {
-        if found.quota != ours.quota {
-            self.quota = found.quota;
-            self.period = found.period;
-        }
-        follow(&mut self.weight, ours.weight, found.weight);
-        follow(&mut self.memory_high, ours.memory_high, found.memory_high);
-        follow(&mut self.memory_max, ours.memory_max, found.memory_max);
-        follow(&mut self.tasks_max, ours.tasks_max, found.tasks_max);
-        follow(&mut self.io_weight, ours.io_weight, found.io_weight);
-        follow(&mut self.frozen, ours.frozen, found.frozen);
-        self
-    }
-}
-
-fn follow<T: PartialEq>(before: &mut T, ours: T, found: T) {
-    if found != ours {
-        *before = found;
-    }
-}
-
 /// systemd's and the kernel's weight where none is set.
 const DEFAULT_WEIGHT: u64 = 100;
 
@@ -169,19 +146,65 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_changed_is_put_back_later() {
-        let ours = Controls {
-            quota: Some(Cores(0.25)),
-            weight: Some(20),
+    fn of_ours_and_the_owners_the_stricter_is_set() {
+        let policy = Policy {
+            plain: crate::PlainLimits {
+                memory_high: Some(Bytes(2 << 30)),
+                memory_max: Some(Bytes(3 << 30)),
+                tasks_max: Some(500),
+                io_weight: Some(50),
+            },
+            ..policy()
+        };
+        let before = Controls {
+            quota: Some(Cores(8.0)),
+            period: Some(Duration::from_millis(50)),
+            weight: Some(100),
+            memory_high: Some(Bytes(1 << 30)),
+            memory_max: Some(Bytes(4 << 30)),
+            tasks_max: Some(1000),
+            io_weight: Some(50),
+            frozen: false,
+        };
+        let throttled = Controls {
+            quota: Some(policy.baseline),
+            period: Some(policy.period),
+            weight: Some(policy.weight),
+            memory_max: Some(Bytes(3 << 30)),
+            tasks_max: Some(500),
+            ..before
+        };
+        assert_eq!(wanted(Rung::Throttled, &policy, &before), throttled);
+        let frozen = Controls {
+            frozen: true,
+            ..throttled
+        };
+        assert_eq!(wanted(Rung::Frozen, &policy, &before), frozen);
+        // A frozen unit does not hear that it should stop.
+        assert_eq!(wanted(Rung::Stopped, &policy, &before), throttled);
+        let free = Controls {
+            quota: Some(Cores(2.0)),
+            weight: before.weight,
+            period: before.period,
+            ..throttled
+        };
+        assert_eq!(wanted(Rung::Free, &policy, &before), free);
+    }
+
+    #[test]
+    fn the_quota_that_stands_keeps_its_owner_s_period() {
+        let before = Controls {
+            quota: Some(policy().baseline),
+            period: Some(Duration::from_millis(50)),
             ..Controls::default()
         };
-        let found = Controls {
-            quota: Some(Cores(0.5)),
-            ..ours
-        };
-        let before = Controls::default().with_changes(&ours, &found);
-        assert_eq!(before.quota, Some(Cores(0.5)));
-        assert_eq!(before.weight, None);
+        let throttled = wanted(Rung::Throttled, &policy(), &before);
+        assert_eq!(
+            (throttled.quota, throttled.period),
+            (before.quota, before.period)
+        );
+        // A weight of systemd's default is none that was set.
+        assert_eq!(throttled.weight, Some(policy().weight));
     }
 
     #[test]

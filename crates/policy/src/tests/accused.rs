@@ -138,6 +138,15 @@ fn evidence_stands_for_its_time_and_a_weaker_finding_takes_nothing_from_it() {
     let last = Time(server.now.0 + stands - Duration::from_secs(1));
     assert!(server.case.is_accused(last));
     assert!(!server.case.is_accused(Time(server.now.0 + stands)));
+    // What is stronger begins anew too.
+    let mut other = accused(Strength::High, Matter::Mining, policy());
+    other.run(0.1, MINUTE);
+    found(&mut other, Strength::Certain, Matter::Mining);
+    let accusation = *other.case.accusation(other.now).expect("it stands");
+    assert_eq!(
+        (accusation.level, accusation.since),
+        (Strength::Certain, other.now)
+    );
     // What comes when it stands no more begins anew.
     server.now = Time(server.now.0 + 2 * stands);
     found(&mut server, Strength::High, Matter::Network);
