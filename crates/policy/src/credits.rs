@@ -99,3 +99,76 @@ impl Credits {
         Duration::try_from_secs_f64(missing / policy.baseline.0).unwrap_or(Duration::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(size: f64) -> Policy {
+        Policy {
+            size: CoreSeconds(size),
+            baseline: Cores(0.5),
+            ..Policy::default()
+        }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time(Duration::from_secs(seconds))
+    }
+
+    /// An account of which so much was used over a hundred seconds.
+    fn used(seconds: u64, policy: &Policy) -> Credits {
+        let mut credits = Credits::full(policy);
+        credits.book(Duration::ZERO, at(0), 1.0, policy);
+        credits.book(Duration::from_secs(seconds), at(100), 1.0, policy);
+        credits
+    }
+
+    #[test]
+    fn rest_earns_the_baseline_and_no_more_than_all() {
+        let policy = policy(1000.0);
+        let spent = used(550, &policy);
+        assert_eq!(spent.left, CoreSeconds(500.0));
+        assert!(!spent.is_full(&policy));
+        let rested = spent.after_rest(Duration::from_secs(600), &policy);
+        assert_eq!(rested.left, CoreSeconds(800.0));
+        assert!(!rested.is_full(&policy));
+        let rested = spent.after_rest(Duration::from_secs(6000), &policy);
+        assert_eq!(rested.left, CoreSeconds(1000.0));
+        assert!(rested.is_full(&policy));
+    }
+
+    #[test]
+    fn another_size_keeps_the_share() {
+        let spent = used(550, &policy(1000.0));
+        for (size, left) in [(2000.0, 1000.0), (100.0, 50.0)] {
+            let same = spent.after_rest(Duration::ZERO, &policy(size));
+            assert_eq!(same.left, CoreSeconds(left));
+            assert_eq!(same.share(&policy(size)), 0.5);
+        }
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_charges_nothing_at_first() {
+        let policy = policy(1000.0);
+        let mut credits = used(550, &policy);
+        assert_eq!(credits.rate, Cores(5.5));
+        credits.restart();
+        assert_eq!(credits.rate, Cores(0.0));
+        credits.book(Duration::from_secs(9000), at(200), 1.0, &policy);
+        assert_eq!(credits.left, CoreSeconds(500.0));
+        credits.book(Duration::from_secs(9100), at(300), 2.0, &policy);
+        assert_eq!(credits.left, CoreSeconds(350.0), "use costs twice as much");
+    }
+
+    #[test]
+    fn the_rest_that_is_needed_is_what_is_missing_by_the_baseline() {
+        let policy = policy(1000.0);
+        let spent = used(1050, &policy);
+        assert_eq!(spent.left, CoreSeconds(0.0));
+        let needed = spent.rest_until(0.1, &policy);
+        assert_eq!(needed, Duration::from_secs(200));
+        let half = used(550, &policy);
+        assert_eq!(half.rest_until(0.1, &policy), Duration::ZERO);
+    }
+}
