@@ -72,31 +72,23 @@ pub enum ThrottleWhen {
 
 impl Default for Limits {
     fn default() -> Self {
+        let policy = policy::Policy::default();
         Limits {
             cpu: Cpu {
-                limit: Some(Cores(2.0)),
-                baseline: Cores(0.25),
-                credits: CoreSeconds(3600.0),
+                limit: policy.limit,
+                baseline: policy.baseline,
+                credits: policy.size,
                 throttle_when: ThrottleWhen::Always,
                 contended_above: Share(0.10),
-                deprioritise_below: Share(0.05),
-                free_above: Share(0.10),
-                weight: 20,
-                period: Duration::from_millis(20),
-                min_stay: Duration::from_secs(30),
+                deprioritise_below: Share(policy.deprioritise_below),
+                free_above: Share(policy.free_above),
+                weight: policy.weight,
+                period: policy.period,
+                min_stay: policy.min_stay,
             },
-            sustained: Sustained {
-                freeze_after: None,
-                freeze_for: Duration::from_secs(600),
-                stop: false,
-            },
-            repeat: None,
-            time: TimeLimits {
-                cpu: None,
-                wall: None,
-                warn: Duration::from_secs(3600),
-                then: Rung::Throttled,
-            },
+            sustained: policy.sustained,
+            repeat: policy.repeat,
+            time: policy.time,
             memory_high: None,
             memory_max: None,
             tasks_max: None,
