@@ -159,7 +159,9 @@ class Faults:
         properties = " ".join(f"-p {assignment}" for assignment in self.theirs[number].values())
         # A few spin, and so are throttled and frozen; the others rest.
         work = "while :; do :; done" if number % 6 == 0 else "exec sleep infinity"
-        command = f"systemd-run -q --unit={UNIT.format(number)} --uid={USER.format(number)} {properties} -- sh -c '{work}'"
+        # That it was started may be lost to a re-execution, and then it is there already.
+        command = (f"systemd-run -q --unit={UNIT.format(number)} --uid={USER.format(number)} {properties} -- sh -c '{work}'"
+                   f" || systemctl -q is-active {UNIT.format(number)}")
         # The name may not be free yet, nor systemd back from executing itself anew.
         eventually(lambda: self.machine.run(command, check=False, timeout=60).code == 0, f"{UNIT.format(number)} starts", 30)
 
