@@ -147,7 +147,10 @@ class Faults:
 
     def respawn(self):
         number = self.at.randrange(UNITS)
-        self.machine.run(f"systemctl stop {UNIT.format(number)}", check=False, timeout=60)
+        unit = UNIT.format(number)
+        # systemd may be executing itself anew, and then it is not asked at all.
+        stopped = f"systemctl stop {unit}; case $(systemctl show -P ActiveState {unit}) in inactive|failed) ;; *) false ;; esac"
+        eventually(lambda: self.machine.run(stopped, check=False, timeout=60).code == 0, f"{unit} stops", 30)
         self.spawn(number)
 
     def wait(self):
