@@ -160,11 +160,13 @@ class Faults:
         keys = self.at.sample(list(THEIRS), self.at.randrange(len(THEIRS) + 1))
         self.theirs[number] = {key: THEIRS[key](self.at) for key in keys}
         properties = " ".join(f"-p {assignment}" for assignment in self.theirs[number].values())
-        # A few spin, and so are throttled and frozen; the others rest.
-        work = "while :; do :; done" if number % 6 == 0 else "exec sleep infinity"
+        # A few spin, and so are throttled and frozen; the others rest. systemd 252 reads a `;` in a command wrongly
+        # after it executed itself anew, and the unit fails at its next restart.
+        work = "-p StandardOutput=null -- yes" if number % 6 == 0 else "-- sleep infinity"
+        unit = UNIT.format(number)
         # That it was started may be lost to a re-execution, and then it is there already.
-        command = (f"systemd-run -q --unit={UNIT.format(number)} --uid={USER.format(number)} {properties} -- sh -c '{work}'"
-                   f" || systemctl -q is-active {UNIT.format(number)}")
+        command = (f"systemctl -q reset-failed {unit} 2>/dev/null; systemd-run -q --unit={unit} --uid={USER.format(number)} {properties} {work}"
+                   f" || systemctl -q is-active {unit}")
         # The name may not be free yet, nor systemd back from executing itself anew.
         eventually(lambda: self.machine.run(command, check=False, timeout=60).code == 0, f"{UNIT.format(number)} starts", 30)
 
