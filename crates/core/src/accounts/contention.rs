@@ -67,7 +67,7 @@ impl Accounts {
         self.places.values().any(depends)
     }
 
-    /// The places whose waiting counts, with their users.
+    /// The places that count as waiting for the CPU, with their users.
     pub fn may_wait(&self) -> impl Iterator<Item = (CgroupId, &HubUser)> {
         let counts = |place: &Place| {
             let waits_for_quota = place.at_its_quota || place.is_throttled();

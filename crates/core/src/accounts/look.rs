@@ -32,13 +32,13 @@ pub struct Look {
     pub verdicts: Vec<(CgroupId, Verdict)>,
     /// Login slices that moved with the server that they follow, with its verdict.
     pub followed: Vec<(CgroupId, Option<Verdict>)>,
-    /// Servers whose time is about to end.
+    /// Servers that reach a time limit soon.
     pub warnings: Vec<(CgroupId, Warning)>,
 }
 
 impl Accounts {
-    /// The places whose counters a look needs: all at a tick, else those that are `due` and those
-    /// whose use is booked on others too.
+    /// The places to read for a look: all at a tick, else those that are `due` and those of users
+    /// with several places, since their use is booked on the others too.
     pub fn to_read(&self, due: Option<&BTreeSet<CgroupId>>) -> Vec<CgroupId> {
         let several = |place: &Place| {
             self.by_user
@@ -120,7 +120,7 @@ impl Accounts {
         self.looks.values().min().copied()
     }
 
-    /// Takes the places whose look is due by now.
+    /// Takes the places that are due for a look by now.
     pub fn take_looks(&mut self, now: Time) -> BTreeSet<CgroupId> {
         let due = |(id, at): (&CgroupId, &Time)| (*at <= now).then_some(*id);
         let due: BTreeSet<CgroupId> = self.looks.iter().filter_map(due).collect();
