@@ -83,8 +83,12 @@ static int take(const char *way, const char *what)
 
 		for (int turn = 0; turn < 2; turn++) {
 			int file = open(what, O_RDONLY);
+			ssize_t length;
 
-			if (file < 0 || read(file, turn ? heap : buffer, sizeof(buffer)) <= 0)
+			// A pipe has nothing in it between two writers.
+			while ((length = read(file, turn ? heap : buffer, sizeof(buffer))) == 0)
+				usleep(1000);
+			if (length < 0)
 				return 11;
 		}
 	} else if (strcmp(way, "map") == 0) {

@@ -1,5 +1,6 @@
 """What one user lays, sends or pipes to another's processes is no evidence against that user; what those do themselves is."""
 
+import contextlib
 import json
 import tempfile
 import time
@@ -92,8 +93,8 @@ def scenario(machine):
     alice_has_what_mallory_laid(machine)
     bob_gives_back_what_he_is_sent(machine)
     # A true miner of the same boot is named meanwhile: the sensors look and listen.
-    miner.start(machine, CAROL, program, seconds=120)
-    found = eventually(lambda: evidence(machine, "carol", "high"), "carol's miner is named", 60)
+    miner.start(machine, CAROL, program, seconds=180)
+    found = eventually(lambda: evidence(machine, "carol", "high"), "carol's miner is named", 120)
     print(f"carol's miner is named {when(found[0]) - begun:.1f} s after mallory began: {found[0]['MESSAGE']}")
     # Each of alice's processes has been looked into by then, and again.
     time.sleep(20)
@@ -121,8 +122,9 @@ def alice_has_what_mallory_laid(machine):
     for way in TAKEN:
         begin(machine, way, f"exec {HOSTILE} take {way} {PLANTED}")
     # By a pipe of mallory's, into memory of alice's own.
-    machine.run_in_unit(MALLORY, "mkfifo -m 644 /dev/shm/pipe; setsid sh -c 'while :; do cat " + PLANTED + " >/dev/shm/pipe; done' "
-                                 ">/dev/null 2>&1 </dev/null &")
+    # It holds both ends itself, so that neither side ever waits for the other to open it.
+    machine.run_in_unit(MALLORY, "mkfifo -m 644 /dev/shm/pipe && exec 3<>/dev/shm/pipe\n"
+                                 f"setsid sh -c 'while cat {PLANTED} >&3; do :; done' >/dev/null 2>&1 </dev/null &")
     begin(machine, "pipe", f"exec {HOSTILE} take read /dev/shm/pipe")
     # As in the attack: a file in shared memory, by its inode the same as a program of root's.
     inode = int(machine.run(f"stat -c %i {PLANTED}").out)
@@ -145,10 +147,18 @@ def begin(machine, way, command):
     """Starts it in alice's server; returns once it has taken what there is."""
     log = f"/tmp/taken-{way}"
     machine.run_in_unit(ALICE, f"setsid sh -c '{command}' >{log} 2>&1 </dev/null &")
+    with else_shown(machine, f"cat {log}"):
+        eventually(lambda: "taken" in machine.run(f"cat {log}", check=False).out, f"{way} is taken", 120)
+
+
+@contextlib.contextmanager
+def else_shown(machine, *commands):
+    """What these print, and every process, beside an expectation that does not come true."""
     try:
-        eventually(lambda: "taken" in machine.run(f"cat {log}", check=False).out, f"{way} is taken", 60)
+        yield
     except Failed as failed:
-        raise Failed(f"{failed}: {machine.run(f'cat {log}', check=False).out}") from None
+        said = [machine.run(command, check=False).out for command in (*commands, "ps -eo pid,user,stat,time,wchan:16,args")]
+        raise Failed("\n".join([str(failed), *said])) from None
 
 
 def bob_gives_back_what_he_is_sent(machine):
@@ -172,8 +182,9 @@ def bob_gives_back_what_he_is_sent(machine):
 def by_themselves_they_are_known(machine):
     """What alice's process writes into its own code, and what bob says first to another host, counts."""
     begin(machine, "own", f"exec {HOSTILE} take map-and-write-code {PLANTED}")
-    found = eventually(lambda: evidence(machine, "alice", "high"), "code that alice's process wrote is known", 60)
+    with else_shown(machine, "hubwarden explain alice"):
+        found = eventually(lambda: evidence(machine, "alice", "high"), "code that alice's process wrote is known", 120)
     print(f"alice: {found[0]['MESSAGE']}")
     machine.run_in_unit(BOB, ["bash", "-c", f"exec 3<>/dev/tcp/{testhost.V4}/80; printf '%s\\n' '{LOGIN}' >&3; sleep 0.2"])
-    found = eventually(lambda: evidence(machine, "bob", "high"), "what bob says to another host is known", 60)
+    found = eventually(lambda: evidence(machine, "bob", "high"), "what bob says to another host is known", 120)
     print(f"bob: {found[0]['MESSAGE']}")
