@@ -49,11 +49,49 @@ impl Networks {
         let note = self.notes.get(cgroup);
         note.map(|note| note.addresses.clone()).unwrap_or_default()
     }
+
+    /// The process that a container was started as, if that is in it still. It is there when its user hides
+    /// the others in more cgroups than are looked at.
+    fn first_process(&self, cgroup: &CgroupPath) -> Option<u32> {
+        let pid = self.notes.get(cgroup)?.first_process?;
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        is_below(&text, cgroup).then_some(pid)
+    }
+
+    /// The ports that this server's packets came by when its processes were last seen, and that are still there.
+    fn ports_before<'a>(&self, id: CgroupId, all: &'a [Link]) -> Vec<&'a Link> {
+        let was = |link: &&Link| {
+            let before = self.known.servers.get(&link.index);
+            link.master.is_some() && before.is_some_and(|server| server.cgroup == id)
+        };
+        all.iter().filter(was).collect()
+    }
+}
+
+/// Whether what `/proc/PID/cgroup` says is this cgroup or one below it.
+fn is_below(text: &str, cgroup: &CgroupPath) -> bool {
+    let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::")) else {
+        return false;
+    };
+    let own = CgroupPath::new(own);
+    let rest = own.as_str().strip_prefix(cgroup.as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// That a container's processes are in so many cgroups that its network cannot be looked up.
+fn hides(cgroup: &CgroupPath, unknown: bool) -> String {
+    let so = if unknown {
+        "so its packets are treated as those of a container that nobody knows; end it, or have its user remove them"
+    } else {
+        "so it is taken to be on the network where it was"
+    };
+    format!("{cgroup} has its processes below more than {MOST_CGROUPS} cgroups, {so}")
 }
 
 /// What an engine said of a container.
 struct Note {
     addresses: BTreeSet<IpAddr>,
+    first_process: Option<u32>,
     bystander: bool,
     /// It was asked again since its port was there.
     asked_again: bool,
@@ -123,6 +161,7 @@ impl Inner {
             .is_some_and(|container| !self.directory.of_container(&container.id).is_empty());
         let note = Note {
             addresses: facts.addresses.clone(),
+            first_process: facts.first_process,
             bystander: !listed && is_bystander(facts, &self.config.hub),
             asked_again: before.is_some_and(|note| note.asked_again),
         };
@@ -205,8 +244,19 @@ impl Inner {
             }
         }
         self.networks.asking.note(&all, missing, now());
+        let mut hidden = Vec::new();
         for (cgroup, id, whose) in containers {
-            for port in ports(&mut links, &all, &self.root, cgroup)? {
+            let directory = self.root.join(cgroup.as_str().trim_start_matches('/'));
+            let (mut pids, searched) = processes(&directory);
+            if pids.is_empty() && !searched {
+                pids.extend(self.networks.first_process(cgroup));
+            }
+            let mut found = ports(&mut links, &all, pids)?;
+            if found.is_empty() && !searched {
+                found = self.networks.ports_before(*id, &all);
+                hidden.push((cgroup, found.is_empty()));
+            }
+            for port in found {
                 let master = all.iter().find(|link| Some(link.index) == port.master);
                 let guarded = port.master.is_some_and(|m| bridges.guarded.contains(&m));
                 if guarded {
@@ -235,6 +285,9 @@ impl Inner {
             }
         }
         self.networks.links = Some(links);
+        for (cgroup, unknown) in hidden {
+            self.network_trouble(&hides(cgroup, unknown));
+        }
         let living = |cgroup: &CgroupPath| self.tree.members().contains_key(cgroup);
         self.networks.notes.retain(|cgroup, _| living(cgroup));
         Ok(bridges)
@@ -253,6 +306,7 @@ impl Inner {
             let note = self.networks.notes.entry(guarded.cgroup.clone());
             let note = note.or_insert_with(|| Note {
                 addresses: BTreeSet::new(),
+                first_process: None,
                 bystander: false,
                 asked_again: false,
             });
@@ -272,15 +326,10 @@ impl Inner {
     }
 }
 
-/// The ports of bridges here that lead to where a container's processes are.
-fn ports<'a>(
-    links: &mut Links,
-    all: &'a [Link],
-    root: &Path,
-    cgroup: &CgroupPath,
-) -> Result<Vec<&'a Link>, Error> {
+/// The ports of bridges here that lead to where these processes are.
+fn ports<'a>(links: &mut Links, all: &'a [Link], pids: Vec<u32>) -> Result<Vec<&'a Link>, Error> {
     let mut networks = BTreeSet::new();
-    for pid in processes(&root.join(cgroup.as_str().trim_start_matches('/'))) {
+    for pid in pids {
         networks.extend(links.netns_of(pid)?);
     }
     let leads = |link: &&Link| link.peer.is_some_and(|peer| networks.contains(&peer));
@@ -288,11 +337,11 @@ fn ports<'a>(
     Ok(ports.filter(leads).collect())
 }
 
-/// Some processes of a container, wherever in it they are: crun puts them one cgroup further down. None
-/// where it is gone, or hides them in more cgroups than are looked at.
-fn processes(directory: &Path) -> Vec<u32> {
+/// Some processes of a container, wherever in it they are: crun puts them one cgroup further down. And
+/// whether these are all; there are none where it is gone.
+fn processes(directory: &Path) -> (Vec<u32>, bool) {
     let budget = Budget::new(MOST_CGROUPS, MOST_PROCESSES, LOOKED_FOR);
-    cgroup::walk::processes(directory, budget).0
+    cgroup::walk::processes(directory, budget)
 }
 
 #[cfg(test)]
@@ -308,10 +357,85 @@ mod tests {
         }
         let payload = scope.path().join("container/inner");
         fs::create_dir_all(&payload).unwrap();
-        assert!(processes(scope.path()).is_empty());
+        assert_eq!(processes(scope.path()), (vec![], true));
         fs::write(payload.join("cgroup.procs"), "11\n12\n13\n14\n15\n").unwrap();
-        assert_eq!(processes(scope.path()), [11, 12, 13, 14]);
+        assert_eq!(processes(scope.path()).0, [11, 12, 13, 14]);
         fs::write(scope.path().join("cgroup.procs"), "1\n").unwrap();
-        assert_eq!(processes(scope.path())[0], 1);
+        assert_eq!(processes(scope.path()).0[0], 1);
+    }
+
+    #[test]
+    fn a_container_that_hides_in_cgroups_stays_on_the_ports_it_had() {
+        let scope = tempfile::tempdir().unwrap();
+        for number in 0..=MOST_CGROUPS {
+            fs::create_dir(scope.path().join(number.to_string())).unwrap();
+        }
+        assert_eq!(processes(scope.path()), (vec![], false));
+
+        let server = |id| ServerPort {
+            cgroup: CgroupId(id),
+            number: 1,
+            class: ClassName::pending(),
+            addresses: BTreeSet::new(),
+        };
+        let mut networks = Networks::default();
+        networks.known.servers.insert(3, server(7));
+        networks.known.servers.insert(4, server(8));
+        networks.known.servers.insert(5, server(7));
+        let link = |index, master| Link {
+            index,
+            name: format!("veth{index}"),
+            address: None,
+            master,
+            peer: None,
+            bridge: false,
+            ethernet: true,
+            up: true,
+        };
+        // The third has left its bridge, the sixth is new there.
+        let all = [
+            link(3, Some(2)),
+            link(4, Some(2)),
+            link(5, None),
+            link(6, Some(2)),
+        ];
+        let before = |id| {
+            networks
+                .ports_before(CgroupId(id), &all)
+                .iter()
+                .map(|link| link.index)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((before(7), before(9)), (vec![3], vec![]));
+    }
+
+    #[test]
+    fn the_first_process_counts_while_it_is_in_its_container() {
+        let text = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = text
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .unwrap();
+        let own = CgroupPath::new(own);
+        let mut networks = Networks::default();
+        let note = Note {
+            addresses: BTreeSet::new(),
+            first_process: Some(std::process::id()),
+            bystander: false,
+            asked_again: false,
+        };
+        networks.notes.insert(own.clone(), note);
+        assert_eq!(networks.first_process(&own), Some(std::process::id()));
+
+        let scope = CgroupPath::new("/a/docker-1.scope");
+        for (said, below) in [
+            ("0::/a/docker-1.scope\n", true),
+            ("1:cpu:/\n0::/a/docker-1.scope/init\n", true),
+            ("0::/a/docker-1.scope2\n", false),
+            ("0::/a\n", false),
+            ("1:cpu:/a/docker-1.scope\n", false),
+        ] {
+            assert_eq!(is_below(said, &scope), below, "{said}");
+        }
     }
 }

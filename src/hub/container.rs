@@ -106,6 +106,8 @@ pub struct ContainerFacts {
     pub servers: BTreeSet<String>,
     /// Its addresses on its networks; none before those are made.
     pub addresses: BTreeSet<IpAddr>,
+    /// The process it was started as, while it runs; pid as the host has it.
+    pub first_process: Option<u32>,
 }
 
 /// Whether a container is surely no server: it has neither what DockerSpawner configures nor a

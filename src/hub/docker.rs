@@ -66,7 +66,17 @@ struct Inspected {
     name: String,
     config: Configured,
     #[serde(default)]
+    state: State,
+    #[serde(default)]
     network_settings: NetworkSettings,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    /// 0 while it does not run.
+    #[serde(default)]
+    pid: u32,
 }
 
 #[derive(Default, Deserialize)]
@@ -227,6 +237,7 @@ fn facts(inspected: Inspected) -> ContainerFacts {
         .filter_map(|address| address.parse().ok());
     ContainerFacts {
         addresses: addresses.collect(),
+        first_process: Some(inspected.state.pid).filter(|pid| *pid != 0),
         users: values("JUPYTERHUB_USER"),
         servers: values("JUPYTERHUB_SERVER_NAME"),
         // Docker writes a slash before it, from the time of linked containers.

@@ -16,6 +16,7 @@ fn facts(name: &str, user: Option<&str>, server: Option<&str>) -> ContainerFacts
         users: user.map(str::to_owned).into_iter().collect(),
         servers: server.map(str::to_owned).into_iter().collect(),
         addresses: BTreeSet::new(),
+        first_process: None,
     }
 }
 
