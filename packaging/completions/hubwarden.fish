@@ -2,7 +2,7 @@
 # Completion of hubwarden(8) for fish.
 complete -c hubwarden -f
 complete -c hubwarden -n __fish_use_subcommand -a run -d 'run the daemon'
-complete -c hubwarden -n __fish_use_subcommand -a status -d 'list servers with CPU, credits, rung and class'
+complete -c hubwarden -n __fish_use_subcommand -a status -d 'list servers with CPU, credits, stage and class'
 complete -c hubwarden -n __fish_use_subcommand -a top -d 'servers and what runs in them, on a screen'
 complete -c hubwarden -n __fish_use_subcommand -a explain -d 'say how a user stands and why'
 complete -c hubwarden -n __fish_use_subcommand -a check-config -d 'name every mistake in a configuration file'

@@ -61,8 +61,8 @@ fn in_full(report: &Report, trouble: Option<&str>) -> String {
         let _ = write!(text, " {}", Plain(&server.server));
     }
     let _ = writeln!(text, " in {}", Plain(&server.unit));
-    let _ = write!(text, "  rung      {}", server.rung);
-    if let Some(time) = seconds(explained.rung_seconds) {
+    let _ = write!(text, "  state     {}", server.stage);
+    if let Some(time) = seconds(explained.stage_seconds) {
         let _ = write!(text, ", for {}", in_words(time));
     }
     if server.granted {
@@ -161,7 +161,7 @@ mod tests {
         Report {
             explanation: Explanation {
                 server: crate::cli::status::tests::server("bob"),
-                rung_seconds: 240.0,
+                stage_seconds: 240.0,
                 reason: "evidence that it mines is certain".into(),
                 hot_seconds: 300.0,
                 signs: vec![Sign {
@@ -187,7 +187,7 @@ mod tests {
         let text = in_full(&report("/home/bob/python"), None);
         for part in [
             "bob's server in jupyter-alice.service\n",
-            "  rung      throttled, for 4 min\n",
+            "  state     throttled, for 4 min\n",
             "  because   evidence that it mines is certain\n",
             "It has used much CPU for 5 min.",
             "3 min ago  constants  high    process 412: 7 of RandomX's 7 constants",
@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn a_programs_name_cannot_paint_on_the_terminal_nor_add_a_line() {
-        let text = in_full(&report("/tmp/\u{1b}[2J\nrung free\u{202e}"), None);
+        let text = in_full(&report("/tmp/\u{1b}[2J\nstage free\u{202e}"), None);
         assert!(
-            text.contains(r"/tmp/\u{1b}[2J\u{a}rung free\u{202e}"),
+            text.contains(r"/tmp/\u{1b}[2J\u{a}stage free\u{202e}"),
             "{text}"
         );
         assert!(!text.contains('\u{1b}'));

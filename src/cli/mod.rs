@@ -44,7 +44,7 @@ enum Verb {
         #[arg(long, default_value = run::STATE_DIRECTORY)]
         state: PathBuf,
     },
-    /// Show servers with their user, CPU, credits, rung and egress class
+    /// Show servers with their user, CPU, credits, stage and egress class
     Status {
         /// Print JSON for programs
         #[arg(long)]

@@ -84,7 +84,7 @@ fn names(counts: &[(String, u64)]) -> Option<String> {
 
 fn table(servers: &[ServerStatus]) -> String {
     let heads = [
-        "USER", "CPU", "LIMIT", "CREDITS", "RUNG", "MINING", "EGRESS", "UNIT",
+        "USER", "CPU", "LIMIT", "CREDITS", "STATE", "MINING", "EGRESS", "UNIT",
     ];
     let mut table = Table::new(heads);
     for server in servers {
@@ -101,8 +101,8 @@ fn table(servers: &[ServerStatus]) -> String {
                 ),
             },
             match server.granted {
-                true => format!("{} (grant)", server.rung),
-                false => server.rung.clone(),
+                true => format!("{} (grant)", server.stage),
+                false => server.stage.clone(),
             },
             mining(server).to_owned(),
             Plain(&server.class).to_string(),
@@ -168,7 +168,7 @@ pub(super) mod tests {
             credits_size_core_seconds: 3600.0,
             credits_unlimited: false,
             granted: false,
-            rung: "throttled".into(),
+            stage: "throttled".into(),
             class: "standard".into(),
             limit_cores: 0.25,
             evidence: "none".into(),
@@ -218,7 +218,7 @@ pub(super) mod tests {
         lab.server = "lab".into();
         lab.credits_unlimited = true;
         lab.granted = true;
-        lab.rung = "free".into();
+        lab.stage = "free".into();
         lab.evidence = "suspicious".into();
         report.servers.push(lab);
         let text = in_words(&report);

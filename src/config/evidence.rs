@@ -3,7 +3,7 @@
 use super::decode::{FromToml, Section};
 use super::limits::OrNone;
 use policy::finding::Sense;
-use policy::{Consequences, Rung, Stop};
+use policy::{Consequences, Stage, Stop};
 use quantities::Cores;
 use sensors::senses::Settings;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Evidence) -> Evidence 
     let second = Duration::from_secs(1);
     let (settings, plain) = (default.settings, default.consequences);
     let senses = section.optional_list::<Sense>("senses");
-    let level = |read: Option<Then>, default| read.map_or(default, |Then(rung)| rung);
+    let level = |read: Option<Then>, default| read.map_or(default, |Then(stage)| stage);
     let evidence = Evidence {
         hot: section.ranged("hot", default.hot, Cores(0.01)..=Cores(4096.0)),
         hot_for: section.ranged("hot_for", default.hot_for, Duration::ZERO..=3600 * second),
@@ -67,8 +67,8 @@ pub(super) fn read(mut section: Section<'_, '_>, default: Evidence) -> Evidence 
     evidence
 }
 
-/// The rung for a level of evidence; `None` is a report and no more.
-struct Then(Option<Rung>);
+/// The stage for a level of evidence; `None` is a report and no more.
+struct Then(Option<Stage>);
 
 impl FromToml for Then {
     const EXPECTED: &'static str = "\"report\", \"throttle\" or \"freeze\"";
@@ -76,8 +76,8 @@ impl FromToml for Then {
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         match value.as_str() {
             Some("report") => Ok(Then(None)),
-            Some("throttle") => Ok(Then(Some(Rung::Throttled))),
-            Some("freeze") => Ok(Then(Some(Rung::Frozen))),
+            Some("throttle") => Ok(Then(Some(Stage::Throttled))),
+            Some("freeze") => Ok(Then(Some(Stage::Frozen))),
             Some("stop") => Err("stop_after says when it is stopped".to_owned()),
             _ => Err(String::new()),
         }
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(evidence.settings.window, Duration::from_secs(60));
         let wanted = Consequences {
             high: None,
-            certain: Some(Rung::Frozen),
+            certain: Some(Stage::Frozen),
             stop_after: None,
             stop: Stop::Processes,
             stands: Duration::from_secs(3600),

@@ -7,7 +7,7 @@
 use super::decode::{FromToml, Section, Show};
 use super::values::Share;
 use egress::ClassName;
-use policy::{Repeat, Rung, Sustained, TimeLimits};
+use policy::{Repeat, Stage, Sustained, TimeLimits};
 use quantities::{Bytes, CoreSeconds, Cores};
 use std::time::Duration;
 use toml::de::DeValue;
@@ -365,18 +365,18 @@ impl FromToml for AfterFreeze {
     }
 }
 
-/// The rung for a server whose time is up.
+/// The stage for a server whose time is up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Then(Rung);
+struct Then(Stage);
 
 impl FromToml for Then {
     const EXPECTED: &'static str = "\"throttle\", \"freeze\" or \"stop\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         match value.as_str() {
-            Some("throttle") => Ok(Then(Rung::Throttled)),
-            Some("freeze") => Ok(Then(Rung::Frozen)),
-            Some("stop") => Ok(Then(Rung::Stopped)),
+            Some("throttle") => Ok(Then(Stage::Throttled)),
+            Some("freeze") => Ok(Then(Stage::Frozen)),
+            Some("stop") => Ok(Then(Stage::Stopped)),
             _ => Err(String::new()),
         }
     }

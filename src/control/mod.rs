@@ -108,8 +108,8 @@ pub struct ServerStatus {
     pub credits_unlimited: bool,
     /// An admin's grant holds for its user.
     pub granted: bool,
-    /// Its rung.
-    pub rung: String,
+    /// Its stage.
+    pub stage: String,
     /// Its egress class.
     pub class: String,
     /// The limit in force, ours or the admin's, in cores; 0 where there is none.
@@ -145,8 +145,8 @@ pub struct ProcessGroup {
 pub struct Explanation {
     /// The server.
     pub server: ServerStatus,
-    /// How long it has stood on its rung, in seconds; negative before any verdict.
-    pub rung_seconds: f64,
+    /// How long it has stood on its stage, in seconds; negative before any verdict.
+    pub stage_seconds: f64,
     /// Why, in words; empty when the daemon decided nothing since its start.
     pub reason: String,
     /// How long it has used much CPU, in seconds; negative when it does not.

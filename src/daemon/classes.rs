@@ -5,7 +5,7 @@ use super::entries::{Entry, Guarded};
 use crate::config::Egress;
 use egress::ClassName;
 use policy::finding::Strength;
-use policy::{Matter, Rung};
+use policy::{Matter, Stage};
 use quantities::CgroupId;
 use quantities::Time;
 use std::collections::BTreeMap;
@@ -100,19 +100,19 @@ impl Inner {
         }
         let egress: &Egress = &self.config.egress;
         let place = self.accounts.place(guarded.id)?;
-        let (standing, rung) = (place.case().accusation(now), place.case().rung);
+        let (standing, stage) = (place.case().accusation(now), place.case().stage);
         if let Some(quarantine) = &egress.quarantine {
             let held = guarded.instead.as_ref() == Some(quarantine);
             // Less than certain evidence may be wrong about the program: it costs speed, not work.
-            let accused =
-                standing.is_some_and(|it| it.level == Strength::Certain) && rung >= Rung::Throttled;
-            if accused || (held && rung > Rung::Free) {
+            let accused = standing.is_some_and(|it| it.level == Strength::Certain)
+                && stage >= Stage::Throttled;
+            if accused || (held && stage > Stage::Free) {
                 return Some((Instead::Evidence, quarantine.clone()));
             }
         }
         if let Some(class) = &egress.abusing {
             let accused =
-                standing.is_some_and(|it| it.of == Matter::Network) && rung >= Rung::Throttled;
+                standing.is_some_and(|it| it.of == Matter::Network) && stage >= Stage::Throttled;
             if accused {
                 return Some((Instead::Abuse, class.clone()));
             }

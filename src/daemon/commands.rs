@@ -234,7 +234,7 @@ impl Inner {
             credits_size_core_seconds: place.policy().size.0,
             credits_unlimited: place.policy().unlimited,
             granted: self.grants.contains_key(guarded.server.user.as_str()),
-            rung: place.case().rung.as_str().to_owned(),
+            stage: place.case().stage.as_str().to_owned(),
             class: guarded.class_in_force().as_str().to_owned(),
             limit_cores: limit.map_or(0.0, |limit| limit.0),
             evidence: self.level_of_mining(guarded.id).to_owned(),

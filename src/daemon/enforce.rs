@@ -1,4 +1,4 @@
-//! From a rung to what stands in the kernel, and back.
+//! From a stage to what stands in the kernel, and back.
 //!
 //! Everything goes through [`Daemon::settle`]: read what stands, work out what should, put that on
 //! record, change it, read it back. It is the same for a verdict, its undo, a reload,
@@ -11,7 +11,7 @@ use super::{Daemon, Inner, now};
 use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level, Story};
-use policy::{Controls, Reason, Rung, Verdict, wanted};
+use policy::{Controls, Reason, Stage, Verdict, wanted};
 use quantities::CgroupId;
 use quantities::{Mode, Time};
 use std::rc::Rc;
@@ -289,12 +289,12 @@ impl Inner {
         let acts = self.acts();
         self.guarded(id)
             .is_some_and(|guarded| acts && !guarded.released)
-            && self.stands_on(id) == Some(Rung::Stopped)
+            && self.stands_on(id) == Some(Stage::Stopped)
     }
 
-    /// The rung that a place stands on.
-    pub(super) fn stands_on(&self, id: CgroupId) -> Option<Rung> {
-        self.accounts.place(id).map(|place| place.case().rung)
+    /// The stage that a place stands on.
+    pub(super) fn stands_on(&self, id: CgroupId) -> Option<Stage> {
+        self.accounts.place(id).map(|place| place.case().stage)
     }
 
     /// Whether verdicts are carried out.
@@ -316,7 +316,7 @@ impl Inner {
             return None;
         }
         let place = self.accounts.place(id)?;
-        let (policy, rung) = (place.policy_here(), place.case().rung);
+        let (policy, stage) = (place.policy_here(), place.case().stage);
         let on_record = match self.guarded(id)?.undo.take() {
             None => self.undo.claim(&owner).map(|undo| undo.of(owner.clone())),
             known => known,
@@ -333,7 +333,7 @@ impl Inner {
         let before = *undo.before();
         let target = match acts {
             false => before,
-            true => match wanted(rung, &policy, &before) {
+            true => match wanted(stage, &policy, &before) {
                 same if same == before => before,
                 target => owner.as_held(&target),
             },
@@ -446,7 +446,7 @@ impl Inner {
         let Some(place) = self.accounts.place(id) else {
             return false;
         };
-        let (policy, rung) = (place.policy_here(), place.case().rung);
+        let (policy, stage) = (place.policy_here(), place.case().stage);
         let shares = place.part().map(|_| place.policy().baseline);
         let Inner {
             entries, accounts, ..
@@ -467,10 +467,10 @@ impl Inner {
                     ..guarded.story(mode)
                 };
                 if verdicts.is_empty() && settled.did && !quietly {
-                    journal.tell(match rung {
+                    journal.tell(match stage {
                         _ if off => story.restored("supervision is off", &settled.now),
                         _ if !acts => story.restored("hubwarden only observes", &settled.now),
-                        Rung::Free => story.limited(&settled.now, &settled.before),
+                        Stage::Free => story.limited(&settled.now, &settled.before),
                         to => {
                             let reason = Reason::DecidedBefore;
                             let verdict = Verdict {

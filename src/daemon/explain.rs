@@ -45,7 +45,7 @@ impl Inner {
         signs.sort_by_key(|sign| sign.at);
         Explanation {
             server: self.server_status(guarded, place, shared),
-            rung_seconds: place
+            stage_seconds: place
                 .case()
                 .moved_at()
                 .map_or(-1.0, |at| now.since(at).as_secs_f64()),

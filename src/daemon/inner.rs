@@ -70,7 +70,7 @@ impl Inner {
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
                 servers += 1;
-                held += usize::from(self.stands_on(guarded.id) > Some(policy::Rung::Free));
+                held += usize::from(self.stands_on(guarded.id) > Some(policy::Stage::Free));
             }
         }
         let mode = if self.off {

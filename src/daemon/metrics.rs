@@ -152,7 +152,7 @@ fn reading(
         credits: place.case().credits.left,
         credits_size: place.policy().size,
         limit,
-        rung: place.case().rung,
+        stage: place.case().stage,
         memory: gauges.memory(),
         pids: gauges.pids(),
         verdicts: Tally::default(),

@@ -5,7 +5,7 @@ use super::entries::Entry;
 use crate::config::Config;
 use crate::record::{Recorder, Sighting};
 use crate::report::{Entry as Told, Kind, Level};
-use policy::Rung;
+use policy::Stage;
 use quantities::Time;
 use std::path::Path;
 
@@ -51,7 +51,7 @@ impl Inner {
                 id: *id,
                 user: guarded.server.user.as_str(),
                 usage: stat.usage,
-                held: acts && self.stands_on(*id) >= Some(Rung::Throttled),
+                held: acts && self.stands_on(*id) >= Some(Stage::Throttled),
             }));
         }
         let trouble = self.diary.recorder.write(now, &seen).err();

@@ -68,7 +68,7 @@ pub struct Record {
     pub id: CgroupId,
     /// Its egress class.
     pub class: ClassName,
-    /// Credits and rung.
+    /// Credits and stage.
     pub case: Case,
     /// What its user ran outside it, all in all.
     #[serde(default)]

@@ -11,7 +11,7 @@ use crate::config::StopBy;
 use crate::hub::api::Api;
 use crate::hub::{Listed, Units};
 use crate::report::Entry as Told;
-use policy::Rung;
+use policy::Stage;
 use quantities::CgroupId;
 use quantities::{Mode, Time};
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Guarded {
     /// What is still to be told of a verdict that ended it: it may be gone before whoever was
     /// asked to stop it says so.
     pub fn was_stopped(&self, mode: Mode) -> Option<Told> {
-        let verdict = self.verdicts.iter().find(|one| one.to == Rung::Stopped)?;
+        let verdict = self.verdicts.iter().find(|one| one.to == Stage::Stopped)?;
         let now = self.undo.as_ref().map(|undo| *undo.ours());
         let before = self.undo.as_ref().map(|undo| *undo.before());
         Some(self.story(mode).verdict(

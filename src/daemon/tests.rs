@@ -11,7 +11,7 @@ use crate::sd_bus::SdBusError;
 use ::egress::{
     Audit, Audited, Bridges, Difference, Error, ForeignChange, People, Policy as EgressPolicy,
 };
-use policy::{Controls, Rung};
+use policy::{Controls, Stage};
 use quantities::{CoreSeconds, Cores, Mode};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -483,7 +483,7 @@ async fn quiet() {
     }
 }
 
-fn rung(daemon: &Running, user: &str) -> Rung {
+fn stage(daemon: &Running, user: &str) -> Stage {
     let inner = daemon.inner.borrow();
     let found = inner.entries.values().find_map(|entry| match entry {
         Entry::Guarded(guarded) if guarded.server.user.as_str() == user => {

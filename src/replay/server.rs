@@ -1,6 +1,6 @@
-//! One server under simulation: it asks for work, gets what its rung allows, and is judged.
+//! One server under simulation: it asks for work, gets what its stage allows, and is judged.
 
-use policy::{Case, Event, Policy, Rung, step};
+use policy::{Case, Event, Policy, Stage, step};
 use quantities::{CoreSeconds, Cores, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -121,14 +121,14 @@ impl Server {
             return;
         }
         let used = self.work.used;
-        let allowed_now = allowed(self.case.rung, policy);
+        let allowed_now = allowed(self.case.stage, policy);
         self.work.run(self.now, to, allowed_now);
         let used = self.work.used - used;
         if let Some(unhindered) = &mut self.unhindered {
             let would = unhindered.used;
-            unhindered.run(self.now, to, allowed(Rung::Free, policy));
+            unhindered.run(self.now, to, allowed(Stage::Free, policy));
             let would = unhindered.used - would;
-            if let Some(held) = self.held.as_mut().filter(|_| is_held(self.case.rung)) {
+            if let Some(held) = self.held.as_mut().filter(|_| is_held(self.case.stage)) {
                 held.total += to.since(self.now);
                 held.given_back.0 += (would - used).max(0.0);
             }
@@ -166,7 +166,7 @@ impl Server {
     pub fn next_look(&self, tick: Duration) -> Time {
         let next = tick_after(self.now, tick);
         match self.work.waiting.front() {
-            _ if self.case.rung > Rung::Free => next,
+            _ if self.case.stage > Stage::Free => next,
             Some(burst) if burst.at > next => {
                 let before = tick_after(burst.at, tick).since(Time(tick));
                 Time(before).min(Time(self.now.0 + IDLE)).max(next)
@@ -178,7 +178,7 @@ impl Server {
 
     /// Whether there is nothing to do and nothing to wait for but work.
     pub fn is_idle(&self) -> bool {
-        self.is_stopped() || self.work.waiting.is_empty() && self.case.rung == Rung::Free
+        self.is_stopped() || self.work.waiting.is_empty() && self.case.stage == Stage::Free
     }
 
     /// Whether all work is done that will ever be.
@@ -188,7 +188,7 @@ impl Server {
 
     /// Whether it was stopped: then nothing is judged or done any more.
     pub fn is_stopped(&self) -> bool {
-        self.case.rung == Rung::Stopped
+        self.case.stage == Stage::Stopped
     }
 
     /// Its time.
@@ -224,19 +224,19 @@ fn tick_after(time: Time, tick: Duration) -> Time {
     ))
 }
 
-/// What a rung lets a server use, in cores. A low weight holds nobody back on a node with a core
+/// What a stage lets a server use, in cores. A low weight holds nobody back on a node with a core
 /// to spare, and here there is one.
-fn allowed(rung: Rung, policy: &Policy) -> f64 {
+fn allowed(stage: Stage, policy: &Policy) -> f64 {
     let limit = policy.limit.map_or(f64::INFINITY, |limit| limit.0);
-    if rung < Rung::Throttled {
+    if stage < Stage::Throttled {
         limit
-    } else if rung == Rung::Throttled {
+    } else if stage == Stage::Throttled {
         policy.baseline.0.min(limit)
     } else {
         0.0
     }
 }
 
-fn is_held(rung: Rung) -> bool {
-    rung >= Rung::Throttled
+fn is_held(stage: Stage) -> bool {
+    stage >= Stage::Throttled
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Config;
 use crate::record::{Event, Header, Reader};
-use policy::{Rung, TimeLimits};
+use policy::{Stage, TimeLimits};
 use proptest::prelude::*;
 use quantities::{CoreSeconds, Cores};
 use std::collections::BTreeMap;
@@ -340,7 +340,7 @@ fn a_server_that_the_policy_stops_is_counted_and_does_no_more() {
     let policy = Policy {
         time: TimeLimits {
             wall: Some(Duration::from_secs(3600)),
-            then: Rung::Stopped,
+            then: Stage::Stopped,
             ..policy().time
         },
         ..policy()

@@ -3,7 +3,7 @@
 use super::{Entry, Kind, Level};
 use crate::hub::{Server, Spawner};
 use policy::finding::{Evidence, Fact, Strength};
-use policy::{Controls, Matter, Reason, Rung, Verdict, Warning};
+use policy::{Controls, Matter, Reason, Stage, Verdict, Warning};
 use quantities::{CgroupId, CgroupPath};
 use quantities::{CoreSeconds, Cores, Mode, in_words};
 use std::collections::BTreeSet;
@@ -69,7 +69,7 @@ impl Story<'_> {
     pub fn verdict(&self, verdict: &Verdict, now: &Controls, before: &Controls) -> Entry {
         let limit = limit_in_words(now);
         let (kind, done, would) = match verdict.to {
-            Rung::Throttled => {
+            Stage::Throttled => {
                 let part = match self.shares {
                     Some(all) => format!(", its part of the {all} left to {}", self.server.user),
                     None => String::new(),
@@ -80,22 +80,22 @@ impl Story<'_> {
                     format!("would be throttled to {limit}{part}"),
                 )
             }
-            Rung::Frozen => (
+            Stage::Frozen => (
                 Kind::Frozen,
                 "is frozen: its processes stand still and lose nothing".to_owned(),
                 "would be frozen".to_owned(),
             ),
-            Rung::Stopped => (
+            Stage::Stopped => (
                 Kind::ServerStopped,
                 "is stopped".to_owned(),
                 "would be stopped".to_owned(),
             ),
-            Rung::Deprioritised => (
+            Stage::Deprioritised => (
                 Kind::Deprioritised,
                 "now yields to others when the CPU is contended".to_owned(),
                 "would yield to others when the CPU is contended".to_owned(),
             ),
-            Rung::Free => (
+            Stage::Free => (
                 Kind::Freed,
                 format!("is free again, with {limit}"),
                 "would be free again".to_owned(),
@@ -174,9 +174,9 @@ impl Story<'_> {
     /// Its running time is about to end.
     pub fn warned(&self, warning: &Warning) -> Entry {
         let then = match warning.then {
-            Rung::Free | Rung::Deprioritised | Rung::Throttled => "throttled for good",
-            Rung::Frozen => "frozen",
-            Rung::Stopped => "stopped",
+            Stage::Free | Stage::Deprioritised | Stage::Throttled => "throttled for good",
+            Stage::Frozen => "frozen",
+            Stage::Stopped => "stopped",
         };
         let would = match self.mode {
             Mode::Enforce => "is",
@@ -213,7 +213,7 @@ impl Story<'_> {
             limit_in_words(now)
         );
         self.entry(Kind::Freed, Level::Notice, message)
-            .with("VERDICT", Rung::Free)
+            .with("VERDICT", Stage::Free)
             .with("REASON", why)
             .with("CPU_LIMIT_NOW", limit_in_words(now))
     }
@@ -306,8 +306,8 @@ pub(super) mod tests {
 
     fn throttled() -> Verdict {
         Verdict {
-            from: Rung::Deprioritised,
-            to: Rung::Throttled,
+            from: Stage::Deprioritised,
+            to: Stage::Throttled,
             reason: Reason::CreditsSpent {
                 size: CoreSeconds(3600.0),
                 rate: Cores(2.0),

@@ -5,7 +5,7 @@ import time
 
 import testhost
 from hubapi import Hub
-from product import (THROTTLED, TLJH_UNIT, configure, entries, eventually, expect, install, rung, spin, status, stop_spinning,
+from product import (THROTTLED, TLJH_UNIT, configure, entries, eventually, expect, install, stage, spin, status, stop_spinning,
                      story, table, wait_active, wait_guarded)
 
 ALICE, BOB = TLJH_UNIT.format("alice"), TLJH_UNIT.format("bob")
@@ -98,18 +98,18 @@ def burning(machine, sessions):
     follower = threading.Thread(target=follow)
     follower.start()
     try:
-        eventually(lambda: rung(machine, "alice") == "throttled", "alice is throttled", 40)
+        eventually(lambda: stage(machine, "alice") == "throttled", "alice is throttled", 40)
         show("$ hubwarden status\n" + machine.run("hubwarden status").out)
         expect(entries(machine, "alice", THROTTLED), "the journal tells of no throttling")
         shown = machine.run(f"systemctl show -p CPUQuotaPerSecUSec {ALICE}").out.strip()
         print(f"systemd now holds for alice's unit: {shown}")
         began = time.monotonic()
         expect(sessions["bob"].execute("print(6 * 7)").strip() == "42", "bob's kernel does not answer")
-        print(f"bob's server is {rung(machine, 'bob')}; a new kernel of his answered {time.monotonic() - began:.1f} s after he asked.")
-        expect(rung(machine, "bob") == "free", "bob's server is not free")
+        print(f"bob's server is {stage(machine, 'bob')}; a new kernel of his answered {time.monotonic() - began:.1f} s after he asked.")
+        expect(stage(machine, "bob") == "free", "bob's server is not free")
         print("The loops end; alice's server rests and earns credits back.", flush=True)
         stop_spinning(machine)
-        eventually(lambda: rung(machine, "alice") == "free", "alice is free again", 40)
+        eventually(lambda: stage(machine, "alice") == "free", "alice is free again", 40)
         time.sleep(1)
     finally:
         over.set()

@@ -156,9 +156,9 @@ def rules_as_text(machine):
     return re.sub(r"\t(map|set) \w+ \{\n\t\ttype [^\n]*cgroupsv2.*?\n\t\}\n", "", table(machine) or "", flags=re.S)
 
 
-def rung(machine, user):
+def stage(machine, user):
     server = server_of(machine, user)
-    return server and server["rung"].lower()
+    return server and server["stage"].lower()
 
 
 def spin(machine, unit, seconds=600, workers=2):

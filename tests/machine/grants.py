@@ -4,7 +4,7 @@ import json
 import time
 
 from hubapi import Hub
-from product import (TLJH_UNIT, eventually, expect, install, quota, rung, server_of, spin, stop_spinning, story, wait_active,
+from product import (TLJH_UNIT, eventually, expect, install, quota, stage, server_of, spin, stop_spinning, story, wait_active,
                      wait_guarded, when)
 
 UNIT = TLJH_UNIT.format("alice")
@@ -51,14 +51,14 @@ def scenario(machine):
     Hub(machine).login("alice").spawn()
     wait_guarded(machine, "alice")
     spin(machine, UNIT)
-    eventually(lambda: rung(machine, "alice") == "throttled", "alice is throttled", 30)
+    eventually(lambda: stage(machine, "alice") == "throttled", "alice is throttled", 30)
 
     print(machine.run(THESIS).out.strip())
-    eventually(lambda: rung(machine, "alice") == "free", "the grant frees alice at once", 5)
+    eventually(lambda: stage(machine, "alice") == "free", "the grant frees alice at once", 5)
     eventually(lambda: quota(machine, UNIT) == 8.0, "alice's limit is 8 cores")
     check_thesis(machine, "as given")
     time.sleep(5)  # with three core-seconds and two spinners: long spent
-    expect(rung(machine, "alice") == "free", "alice is held in spite of unlimited credits")
+    expect(stage(machine, "alice") == "free", "alice is held in spite of unlimited credits")
     server = server_of(machine, "alice")
     expect(server["granted"] and server["credits_unlimited"], f"status does not show the grant: {server}")
 
@@ -86,7 +86,7 @@ def scenario(machine):
         expect("bob" in listed(machine), f"bob's grant is gone after {what}")
         eventually(lambda: server_of(machine, "alice"), f"alice is listed after {what}")
         time.sleep(2)
-        expect(rung(machine, "alice") == "free", f"alice is {rung(machine, 'alice')} after {what}")
+        expect(stage(machine, "alice") == "free", f"alice is {stage(machine, 'alice')} after {what}")
         expect(quota(machine, UNIT) == 8.0, f"alice's limit is {quota(machine, UNIT)} after {what}")
         print(f"kept over {what}")
 
@@ -102,7 +102,7 @@ def scenario(machine):
     print(machine.run("hubwarden revoke alice").out.strip())
     expect("alice" not in listed(machine), "alice's grant stands after it was revoked")
     expect([record.get("ADMIN") for record in told(machine, "alice", REVOKED)] == ["root"], "who revoked is not told")
-    eventually(lambda: rung(machine, "alice") == "throttled", "alice, still spinning, is throttled again", 15)
+    eventually(lambda: stage(machine, "alice") == "throttled", "alice, still spinning, is throttled again", 15)
     eventually(lambda: quota(machine, UNIT) == 0.25, "alice has the baseline again")
     expect(not server_of(machine, "alice")["granted"], "status still shows the grant")
     machine.run("systemctl restart hubwarden", timeout=40)

@@ -2,7 +2,7 @@
 
 import testhost
 from hubapi import Hub
-from product import (FOUND, FREED, GONE, REFUSED, THROTTLED, TLJH_UNIT, eventually, expect, install, rung, spin,
+from product import (FOUND, FREED, GONE, REFUSED, THROTTLED, TLJH_UNIT, eventually, expect, install, stage, spin,
                      stop_spinning, story, wait_guarded)
 
 UNIT = TLJH_UNIT.format("alice")
@@ -21,9 +21,9 @@ def scenario(machine):
     for _ in range(3):  # the first of each is told, the others are not
         machine.probe([f"tcp,{testhost.V4},22", f"tcp,{testhost.V6},25"], unit=UNIT)
     spin(machine, UNIT)
-    eventually(lambda: rung(machine, "alice") == "throttled", "alice is throttled", 30)
+    eventually(lambda: stage(machine, "alice") == "throttled", "alice is throttled", 30)
     stop_spinning(machine)
-    eventually(lambda: rung(machine, "alice") == "free", "alice is free again", 60)
+    eventually(lambda: stage(machine, "alice") == "free", "alice is free again", 60)
     alice.stop()
     records = eventually(lambda: (lambda told: told if told and told[-1]["MESSAGE_ID"] == GONE else None)(story(machine, "alice")),
                          "the story ends with the server's end")

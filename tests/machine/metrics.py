@@ -99,10 +99,10 @@ def scenario(machine):
     unit = TLJH_UNIT.format("alice")
     spin(machine, unit)
 
-    eventually(lambda: ask(machine, 'hubwarden_server_rung{job="hubwarden",user="alice",rung="throttled"} == 1'), "prometheus sees alice throttled", 120)
+    eventually(lambda: ask(machine, 'hubwarden_server_stage{job="hubwarden",user="alice",stage="throttled"} == 1'), "prometheus sees alice throttled", 120)
     cpu = dict((labels["user"], value) for labels, value in ask(machine, 'hubwarden_server_cpu_seconds_total{job="hubwarden"}'))
     expect(cpu["alice"] > 15 and cpu["bob"] < cpu["alice"], f"CPU as prometheus sees it: {cpu}")
-    expect(ask(machine, 'hubwarden_server_verdicts_total{job="hubwarden",user="alice",rung="throttled"}')[0][1] >= 1, "alice's verdict is not counted")
+    expect(ask(machine, 'hubwarden_server_verdicts_total{job="hubwarden",user="alice",stage="throttled"}')[0][1] >= 1, "alice's verdict is not counted")
     expect(ask(machine, 'sum(hubwarden_servers{job="hubwarden"})')[0][1] == 2, "prometheus sees another number of servers")
     expect(ask(machine, 'up{job="hubwarden"}')[0][1] == 1, "the scrape fails")
     threads = {labels["thread"]: value for labels, value in ask(machine, 'hubwarden_thread_up{job="hubwarden"}')}

@@ -6,7 +6,7 @@ import time
 import miner
 import testhost
 from hubapi import Hub
-from product import TLJH_UNIT, config, eventually, expect, install, quota, rung, server_of, status, story, wait_active, wait_guarded, when
+from product import TLJH_UNIT, config, eventually, expect, install, quota, stage, server_of, status, story, wait_active, wait_guarded, when
 
 EVIDENCE = "40e02ac502d442b79a38e15f8f0cbdc4"
 IN_TIME = 10.0
@@ -108,7 +108,7 @@ def enforcing_throttles_and_ends_the_server(machine, program):
     acts_since = time.time()
     use(machine, "enforce", 'stop_after = "20s"')
     time.sleep(3)
-    expect(mines(machine) is False and rung(machine, "bob") not in ("frozen", "stopped"), "ended for what was only observed")
+    expect(mines(machine) is False and stage(machine, "bob") not in ("frozen", "stopped"), "ended for what was only observed")
     begun = convicted(machine, program, "enforce")
     eventually(lambda: quota(machine, BOB) == 0.25, "bob is throttled", 10)
     print(f"throttled {time.time() - begun:.1f} s after the start")
@@ -161,5 +161,5 @@ def alice_was_left_alone(machine):
     expect(machine.run("pgrep -f [t]rain.py", check=False).out, "alice's job is over")
     used = int(machine.run(f"grep usage_usec /sys/fs/cgroup{machine.unit_cgroup(ALICE)}/cpu.stat").out.split()[1]) / 1e6
     server = server_of(machine, "alice")
-    print(f"alice used {used:.0f} core-seconds and stands at {server['rung']}")
+    print(f"alice used {used:.0f} core-seconds and stands at {server['stage']}")
     expect(used > 20, f"alice's job used only {used:.1f} core-seconds: it proves nothing")

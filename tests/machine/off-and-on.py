@@ -4,7 +4,7 @@ import json
 
 import testhost
 from hubapi import Hub
-from product import (TLJH_UNIT, eventually, expect, expect_reach, install, outside, quota, rung, spin, status, stop_spinning,
+from product import (TLJH_UNIT, eventually, expect, expect_reach, install, outside, quota, stage, spin, status, stop_spinning,
                      table, wait_active, wait_guarded)
 
 UNIT = TLJH_UNIT.format("alice")
@@ -20,7 +20,7 @@ def scenario(machine):
     expect(quota(machine, UNIT) == 1.5, f"the spawner's own limit is {quota(machine, UNIT)}")
     wait_guarded(machine, "alice")
     spin(machine, UNIT)
-    eventually(lambda: rung(machine, "alice") == "throttled", "alice is throttled", 30)
+    eventually(lambda: stage(machine, "alice") == "throttled", "alice is throttled", 30)
     eventually(lambda: quota(machine, UNIT) == 0.25, "alice's quota is the baseline")
     guarded(machine)
 

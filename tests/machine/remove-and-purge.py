@@ -2,7 +2,7 @@
 
 import testhost
 from hubapi import Hub
-from product import (TLJH_UNIT, eventually, expect, expect_reach, install, quota, rung, spin, table, wait_guarded)
+from product import (TLJH_UNIT, eventually, expect, expect_reach, install, quota, stage, spin, table, wait_guarded)
 
 UNIT = TLJH_UNIT.format("alice")
 
@@ -29,7 +29,7 @@ def scenario(machine):
     alice.spawn()
     wait_guarded(machine, "alice")
     spin(machine, UNIT, seconds=90)
-    eventually(lambda: rung(machine, "alice") == "throttled", "alice is throttled", 30)
+    eventually(lambda: stage(machine, "alice") == "throttled", "alice is throttled", 30)
     eventually(lambda: quota(machine, UNIT) == 0.25, "alice's quota is the baseline")
 
     machine.run("DEBIAN_FRONTEND=noninteractive apt-get remove -y -o Dpkg::Use-Pty=0 hubwarden", timeout=120)

@@ -2,7 +2,7 @@
 
 import testhost
 from hubapi import Hub
-from product import (TLJH_UNIT, deb, eventually, expect, install, quota, rules, rung, server_of, spin, stop_spinning, story,
+from product import (TLJH_UNIT, deb, eventually, expect, install, quota, rules, stage, server_of, spin, stop_spinning, story,
                      wait_active, wait_guarded)
 
 UNIT = TLJH_UNIT.format("alice")
@@ -24,7 +24,7 @@ def scenario(machine):
     alice.spawn()
     wait_guarded(machine, "alice")
     spin(machine, UNIT)
-    eventually(lambda: rung(machine, "alice") == "throttled", "alice is throttled", 30)
+    eventually(lambda: stage(machine, "alice") == "throttled", "alice is throttled", 30)
     eventually(lambda: quota(machine, UNIT) == 0.25, "alice's quota is the baseline")
     case = {record.get("CASE_ID") for record in story(machine, "alice")}
     expect(len(case) == 1, f"alice's story has cases {case}")
@@ -45,7 +45,7 @@ def scenario(machine):
         expect(now and "hubwarden" in now, f"after {what} the table is gone")
         wait_active(machine)
         eventually(lambda: server_of(machine, "alice"), f"alice is listed after {what}")
-        expect(rung(machine, "alice") == "throttled", f"after {what} alice is {rung(machine, 'alice')}")
+        expect(stage(machine, "alice") == "throttled", f"after {what} alice is {stage(machine, 'alice')}")
         expect(quota(machine, UNIT) == 0.25, f"after {what} alice's quota is {quota(machine, UNIT)}")
         expect(server_of(machine, "alice")["credits_core_seconds"] < 1.5, f"after {what} alice's credits are full again")
         cases = {record.get("CASE_ID") for record in story(machine, "alice")}
@@ -58,7 +58,7 @@ def scenario(machine):
     # What was kept is carried on, to its end too.
     machine.run("pkill -KILL -f '[b]ed-knock'", check=False)
     stop_spinning(machine)
-    eventually(lambda: rung(machine, "alice") == "free", "alice is free again when she rests", 60)
+    eventually(lambda: stage(machine, "alice") == "free", "alice is free again when she rests", 60)
     eventually(lambda: quota(machine, UNIT) == 2.0, "alice has the limit that everybody has")
 
 

@@ -5,7 +5,7 @@ import json
 from hubapi import Hub
 from product import TLJH_UNIT, eventually, expect, install, server_of, spin, status, stop_spinning, wait_guarded
 
-FIELDS = ("user", "server", "unit", "cgroup", "cpu_cores", "credits_core_seconds", "credits_size_core_seconds", "rung", "class")
+FIELDS = ("user", "server", "unit", "cgroup", "cpu_cores", "credits_core_seconds", "credits_size_core_seconds", "stage", "class")
 
 
 def scenario(machine):
@@ -23,7 +23,7 @@ def scenario(machine):
     for server in whole["servers"]:
         missing = [field for field in FIELDS if field not in server]
         expect(not missing, f"no {missing} in {server}")
-        expect(server["rung"].lower() == "free" and server["class"] == "standard", str(server))
+        expect(server["stage"].lower() == "free" and server["class"] == "standard", str(server))
         expect(3000 < server["credits_core_seconds"] <= server["credits_size_core_seconds"] == 3600, str(server))
 
     unit = TLJH_UNIT.format("alice")

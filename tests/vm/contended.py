@@ -41,8 +41,8 @@ def guest(bed):
     def stand(kind, **more):
         hers, his = cores_over([alice, bob], 5)
         server = product.server_of(bed, "alice")
-        bed.report(kind, alice=hers, bob=his, rung=server["rung"].lower(), credits=server["credits_core_seconds"],
-                   max=(alice / "cpu.max").read_text().strip(), bob_rung=product.rung(bed, "bob"), **more)
+        bed.report(kind, alice=hers, bob=his, stage=server["stage"].lower(), credits=server["credits_core_seconds"],
+                   max=(alice / "cpu.max").read_text().strip(), bob_stage=product.stage(bed, "bob"), **more)
 
     def throttled():
         quota, period = (alice / "cpu.max").read_text().split()
@@ -78,14 +78,14 @@ def scenario(vm):
     for kind in ("alone", "again"):
         record = one[kind]
         expect(record["credits"] == 0, f"{kind}: alice has {record['credits']} core-seconds")
-        expect(record["rung"] == "deprioritised", f"{kind}: alice is {record['rung']}")
+        expect(record["stage"] == "deprioritised", f"{kind}: alice is {record['stage']}")
         # Two spinners on two cores.
         expect(record["alice"] > 4 * BASELINE, f"{kind}: alice has {record['alice']:.2f} cores of an idle node")
         print(f"{kind}: alice has {record['alice']:.2f} cores, her credits are spent")
     beside = one["beside"]
     expect(beside["seconds"] <= SOON, f"alice was throttled {beside['seconds']:.1f} s after bob began")
     print(f"throttled {beside['seconds']:.1f} s after bob began; bob had {beside['bob']:.2f} cores beside her {beside['alice']:.2f}")
-    expect(beside["rung"] == "throttled", f"beside bob alice is {beside['rung']}")
+    expect(beside["stage"] == "throttled", f"beside bob alice is {beside['stage']}")
     expect(beside["alice"] <= BASELINE * BITES, f"beside bob alice used {beside['alice']:.3f} cores over 5 s")
     # Two cores less a quarter, and what the system itself takes, which is much where the processor is emulated.
     expect(beside["bob"] > 0.9, f"bob had {beside['bob']:.2f} cores")
@@ -96,6 +96,6 @@ def scenario(vm):
     expect(one["again"]["seconds"] <= CALM * later["times"] * 2 + SOON, f"alice was held {one['again']['seconds']:.1f} s after bob was done")
     print(f"back {one['again']['seconds']:.1f} s after bob was done")
     for record in vm.records:
-        expect(record.get("bob_rung", "free") == "free", f"bob, who has credits, is {record.get('bob_rung')} ({record['kind']})")
+        expect(record.get("bob_stage", "free") == "free", f"bob, who has credits, is {record.get('bob_stage')} ({record['kind']})")
     for line in one["story"]["lines"]:
         print(line)

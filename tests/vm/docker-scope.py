@@ -37,7 +37,7 @@ def guest(bed):
 
     product.eventually(lambda: cores() == BASELINE, "the container's cpu.max is the baseline", 40)
     bed.report("throttled", max=(cgroup / "cpu.max").read_text().strip(), cores=cores_over(cgroup, 5),
-               rung=product.rung(bed, "a-b"))
+               stage=product.stage(bed, "a-b"))
 
     # An admin raises it with Docker's own command: overwritten within a tick, and kept for later.
     bed.run(["docker", "update", f"--cpus={ADMINS}", alice])
@@ -48,13 +48,13 @@ def guest(bed):
 
     bed.run(["docker", "exec", alice, "touch", "/rest"])
     product.eventually(lambda: cores() == ADMINS, "Docker's limit is back", 60)
-    bed.report("freed", max=(cgroup / "cpu.max").read_text().strip(), rung=product.rung(bed, "a-b"))
+    bed.report("freed", max=(cgroup / "cpu.max").read_text().strip(), stage=product.stage(bed, "a-b"))
 
     # She has her credits, and nothing of ours stands: raised above our limit it is seen all the same.
     bed.run(["docker", "update", f"--cpus={RAISED}", alice])
     began = time.monotonic()
     product.eventually(lambda: cores() == LIMIT, "Docker's new limit is brought down to ours", 20)
-    bed.report("raised", seconds=time.monotonic() - began, rung=product.rung(bed, "a-b"))
+    bed.report("raised", seconds=time.monotonic() - began, stage=product.stage(bed, "a-b"))
     bed.run("hubwarden off")
     bed.report("off", max=(cgroup / "cpu.max").read_text().strip())
     bed.run("hubwarden on")
@@ -91,11 +91,11 @@ def judge(vm, spawner, where, server):
     for kind in ("throttled", "updated"):
         expect(one[kind]["cores"] <= BASELINE * BITES, f"{kind}: it used {one[kind]['cores']:.3f} cores over 5 s")
         print(f"{kind}: the container used {one[kind]['cores']:.3f} cores over 5 s")
-    expect(one["throttled"]["rung"] == "throttled", f"rung {one['throttled']['rung']}")
-    expect(cores_of("freed") == ADMINS and one["freed"]["rung"] == "free", f"freed: {one['freed']}")
+    expect(one["throttled"]["stage"] == "throttled", f"stage {one['throttled']['stage']}")
+    expect(cores_of("freed") == ADMINS and one["freed"]["stage"] == "free", f"freed: {one['freed']}")
     raised = one["raised"]
     print(f"raised to {RAISED} cores, it was back at {LIMIT} after {raised['seconds']:.1f} s")
-    expect(raised["seconds"] <= TICK + SLACK and raised["rung"] == "free", f"raised: {raised}")
+    expect(raised["seconds"] <= TICK + SLACK and raised["stage"] == "free", f"raised: {raised}")
     expect(cores_of("off") == RAISED, f"off: {one['off']}")
     others = one["others"]
     of_other = [line for line in others["told"] if others["other"] in line]

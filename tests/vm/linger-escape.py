@@ -74,17 +74,17 @@ def guest(bed):
     product.eventually(throttled, "both cpu.max are lowered", 30)
     # Nearly all of the baseline goes where the work is.
     product.eventually(lambda: parts()["outside"] > 0.8 * BASELINE, "the slice has most of the baseline", 30)
-    bed.report("alone", rung=line()["rung"].lower(), limit=line()["limit_cores"], max=maxima(), cores=cores_over([alice, outside], 5))
+    bed.report("alone", stage=line()["stage"].lower(), limit=line()["limit_cores"], max=maxima(), cores=cores_over([alice, outside], 5))
     # In the server too from here on: what there is is shared.
     bed.run(f"echo $$ > {alice}/cgroup.procs; setsid setpriv --reuid={uid} --regid={uid} --clear-groups "
             f"python3 -c '{escape}' bed-spinner >/dev/null 2>&1 </dev/null &")
     product.eventually(lambda: min(parts().values()) > 0.4 * BASELINE, "both have about the half", 30)
-    bed.report("both", rung=line()["rung"].lower(), max=maxima(), cores=cores_over([alice, outside], 5))
+    bed.report("both", stage=line()["stage"].lower(), max=maxima(), cores=cores_over([alice, outside], 5))
 
     bed.run(["systemctl", "stop", unit])
     product.eventually(lambda: (lambda one: one and one["unit"] == slice_unit)(line()), "only alice's slice is listed")
     product.eventually(lambda: abs(cores_of(read(outside)) - BASELINE) < 0.001, "the slice has the whole baseline", 10)
-    bed.report("stopped", max=read(outside), cores=cores_over(outside, 5), rung=line()["rung"].lower())
+    bed.report("stopped", max=read(outside), cores=cores_over(outside, 5), stage=line()["stage"].lower())
     spawn()
     product.eventually(lambda: (lambda one: one and one["unit"] == unit)(line()), "alice's next server is listed", 30)
     product.eventually(throttled, "her next server is throttled like her slice", 10)
@@ -126,13 +126,13 @@ def scenario(vm):
               f"used {used[0]:.3f} and {used[1]:.3f} cores over 5 s")
         expect(sum(quotas) <= BASELINE * 1.005, f"{kind}: cpu.max {record['max']}")
         expect(BASELINE / 2 < sum(used) <= BASELINE * BITES, f"{kind}: {sum(used):.3f} cores over 5 s in all")
-        expect(record.get("rung", "throttled") == "throttled", f"{kind}: {record}")
+        expect(record.get("stage", "throttled") == "throttled", f"{kind}: {record}")
     alone, both = one["alone"]["cores"], one["both"]["cores"]
     expect(alone[1] > 4 * alone[0], f"the slice that works had {alone[1]:.3f} cores, the idle server {alone[0]:.3f}")
     expect(min(both) > 0.25 * BASELINE, f"both work, and one has {min(both):.3f} cores")
     expect(abs(one["alone"]["limit"] - BASELINE) < 0.005, f"status shows a limit of {one['alone']['limit']}")
     stopped, following = one["stopped"], one["next"]
-    expect(stopped["rung"] == "throttled" and stopped["cores"] <= BASELINE * BITES, f"stopped: {stopped}")
+    expect(stopped["stage"] == "throttled" and stopped["cores"] <= BASELINE * BITES, f"stopped: {stopped}")
     print(f"her server stopped: {stopped['cores']:.3f} cores over 5 s")
     expect(following["credits"] < CREDITS / 2, f"her next server began with {following['credits']} core-seconds")
 

@@ -36,7 +36,7 @@ def guest(bed):
     def report(kind, names):
         used = cores_over([cgroups[name] for name in names], 5)
         lines = listed("alice")
-        bed.report(kind, quotas=[quota(name) for name in names], used=used, rungs=[lines[name]["rung"] for name in names],
+        bed.report(kind, quotas=[quota(name) for name in names], used=used, stages=[lines[name]["stage"] for name in names],
                    credits=[lines[name]["credits_core_seconds"] for name in names])
 
     start("alice", "", SPINS)
@@ -52,7 +52,7 @@ def guest(bed):
     product.eventually(lambda: quota("third") < 1, "the third one is throttled", 10)
     product.eventually(lambda: min(quota(name) for name in ("", "lab", "third")) > 0.25 * BASELINE, "each has about a third", 30)
     report("three", ["", "lab", "third"])
-    bed.report("bob", rung=listed("bob")["quiet"]["rung"], quota=quota("quiet"))
+    bed.report("bob", stage=listed("bob")["quiet"]["stage"], quota=quota("quiet"))
     # Two rest and the third goes on: it has nearly all that there is, in steps.
     for name in ("", "lab"):
         bed.run(["docker", "exec", ids[name], "touch", "/rest"])
@@ -60,7 +60,7 @@ def guest(bed):
     report("one", ["", "lab", "third"])
     bed.run(["docker", "exec", ids["third"], "touch", "/rest"])
     product.eventually(lambda: all(quota(name) == 2 for name in ("", "lab", "third")), "all have the limit again", 60)
-    bed.report("freed", rungs=[line["rung"] for line in listed("alice").values()])
+    bed.report("freed", stages=[line["stage"] for line in listed("alice").values()])
 
 
 def scenario(vm):
@@ -71,10 +71,10 @@ def scenario(vm):
         quotas, used = record["quotas"], record["used"]
         print(f"{kind}: cpu.max {' + '.join(f'{cores:.3f}' for cores in quotas)}, "
               f"used {' + '.join(f'{cores:.3f}' for cores in used)} = {sum(used):.3f} cores over 5 s")
-        expect(set(record["rungs"]) == {"throttled"}, f"{kind}: {record}")
+        expect(set(record["stages"]) == {"throttled"}, f"{kind}: {record}")
         expect(sum(quotas) <= BASELINE * 1.005, f"{kind}: the quotas are {quotas}")
         expect(BASELINE / 2 < sum(used) <= BASELINE * BITES, f"{kind}: {sum(used):.3f} cores over 5 s in all")
         expect(max(record["credits"]) - min(record["credits"]) < 0.5, f"{kind}: the accounts differ: {record['credits']}")
     expect(one["one"]["used"][2] > 4 * max(one["one"]["used"][:2]), f"the one that works: {one['one']}")
-    expect(one["bob"] and one["bob"]["rung"] == "free" and one["bob"]["quota"] == 2, f"bob: {one['bob']}")
-    expect(set(one["freed"]["rungs"]) == {"free"}, f"freed: {one['freed']}")
+    expect(one["bob"] and one["bob"]["stage"] == "free" and one["bob"]["quota"] == 2, f"bob: {one['bob']}")
+    expect(set(one["freed"]["stages"]) == {"free"}, f"freed: {one['freed']}")

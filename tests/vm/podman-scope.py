@@ -37,7 +37,7 @@ def guest(bed):
 
     product.eventually(lambda: cores() == BASELINE, "the scope's cpu.max is the baseline", 60)
     bed.report("throttled", max=(cgroup / "cpu.max").read_text().strip(), cores=cores_over(cgroup, 5),
-               rung=product.rung(bed, "alice"), quota=product.quota(bed, scope))
+               stage=product.stage(bed, "alice"), quota=product.quota(bed, scope))
     # An admin's own change, wherever Podman and crun make it, loosens nothing.
     bed.run(["podman", "update", f"--cpus={ADMINS}", alice])
     product.eventually(lambda: cores() == BASELINE, "our limit stands after podman update", 20)
@@ -47,7 +47,7 @@ def guest(bed):
     bed.report("reloaded", max=(cgroup / "cpu.max").read_text().strip(), cores=cores_over(cgroup, 3))
 
     bed.run(["podman", "exec", alice, "touch", "/rest"])
-    product.eventually(lambda: product.rung(bed, "alice") == "free", "alice is free", 60)
+    product.eventually(lambda: product.stage(bed, "alice") == "free", "alice is free", 60)
     product.eventually(lambda: cores() != BASELINE, "the baseline is lifted", 20)
     bed.report("freed", max=(cgroup / "cpu.max").read_text().strip())
     bed.run("hubwarden off")
@@ -80,7 +80,7 @@ def scenario(vm):
         expect(abs(cores_of(kind) - BASELINE) < 0.001, f"{kind}: cpu.max is {one[kind]['max']}")
         expect(one[kind]["cores"] <= BASELINE * BITES, f"{kind}: it used {one[kind]['cores']:.3f} cores")
         print(f"{kind}: the container used {one[kind]['cores']:.3f} cores")
-    expect(one["throttled"]["rung"] == "throttled" and one["throttled"]["quota"] == BASELINE, f"{one['throttled']}")
+    expect(one["throttled"]["stage"] == "throttled" and one["throttled"]["quota"] == BASELINE, f"{one['throttled']}")
     print(f"after podman update the scope had {one['updated']['max']!r}, the payload {one['updated']['payload']}")
     # crun sets the payload's own cgroup, below ours: both hold, and the scope has back what stood there, which was nothing.
     quotas = [text.split() for text in one["updated"]["payload"]]

@@ -63,7 +63,7 @@ def guest(bed):
     watcher.join()
     bed.report("series", points=series, say=f"cpu.max and cpu.stat read {len(series)} times until alice was throttled")
     case = product.server_of(bed, "alice")
-    bed.report("throttled", max=(alice / "cpu.max").read_text().strip(), rung=case["rung"], **shares())
+    bed.report("throttled", max=(alice / "cpu.max").read_text().strip(), stage=case["stage"], **shares())
     bed.run("systemctl daemon-reload")
     bed.report("reloaded", max=(alice / "cpu.max").read_text().strip(), **shares())
 
@@ -73,7 +73,7 @@ def guest(bed):
     bed.run("systemctl reset-failed hubwarden; systemctl start hubwarden")
     product.wait_active(bed)
     server = product.eventually(lambda: product.server_of(bed, "alice"), "alice is listed again")
-    bed.report("resumed", max=(alice / "cpu.max").read_text().strip(), rung=server["rung"],
+    bed.report("resumed", max=(alice / "cpu.max").read_text().strip(), stage=server["stage"],
                credits=server["credits_core_seconds"], **shares(),
                cases=sorted({record.get("CASE_ID", "") for record in product.story(bed, "alice")}))
 
@@ -123,9 +123,9 @@ def scenario(vm):
         expect(abs(cores_of(record["max"]) - BASELINE) < 0.001, f"{kind}: cpu.max is {record['max']}")
         expect(record["cores"] <= BASELINE * BITES, f"{kind}: alice used {record['cores']:.3f} cores over 5 s")
         print(f"{kind}: alice used {record['cores']:.3f} cores over 5 s")
-    expect(one["throttled"]["rung"].lower() == "throttled", f"rung {one['throttled']['rung']}")
+    expect(one["throttled"]["stage"].lower() == "throttled", f"stage {one['throttled']['stage']}")
     expect(one["killed"]["state"] != "active" and one["killed"]["table"], f"killed: {one['killed']}")
-    expect(one["resumed"]["rung"].lower() == "throttled" and one["resumed"]["credits"] < CREDITS / 2, f"resumed: {one['resumed']}")
+    expect(one["resumed"]["stage"].lower() == "throttled" and one["resumed"]["credits"] < CREDITS / 2, f"resumed: {one['resumed']}")
     expect(len(one["resumed"]["cases"]) == 1, f"alice's cases are {one['resumed']['cases']}")
 
     expect(one["freed"]["quota"] == ADMINS and cores_of(one["freed"]["max"]) == ADMINS, f"freed: {one['freed']}")

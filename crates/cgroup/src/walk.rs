@@ -65,7 +65,7 @@ pub struct Seen {
 pub struct Walk {
     /// The directory that the walk is at.
     here: OwnedFd,
-    stage: Stage,
+    step: Step,
     /// From the top to `here`, once `here` has been read.
     above: Vec<Level>,
     /// Bytes of names in `above`.
@@ -75,7 +75,7 @@ pub struct Walk {
 
 /// What is next to be done at a directory.
 #[derive(Debug)]
-enum Stage {
+enum Step {
     /// Reading its processes, of which these were found. The file is read anew each time: a number
     /// that was read a round ago may be another user's process by now.
     Processes(BTreeSet<u32>),
@@ -102,7 +102,7 @@ impl Walk {
     pub fn new(top: &Path) -> std::io::Result<Walk> {
         Ok(Walk {
             here: File::open(top)?.into(),
-            stage: Stage::Processes(BTreeSet::new()),
+            step: Step::Processes(BTreeSet::new()),
             above: Vec::new(),
             names: 0,
             seen: Seen::default(),
@@ -122,7 +122,7 @@ impl Walk {
             found.len().saturating_add(budget.processes),
         );
         loop {
-            if matches!(self.stage, Stage::Done) {
+            if matches!(self.step, Step::Done) {
                 return true;
             }
             if found.len() >= most_processes
@@ -131,11 +131,11 @@ impl Walk {
             {
                 return false;
             }
-            self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
-                Stage::Processes(known) => self.read_processes(known, most_processes, found),
-                Stage::Children(children) => self.read_child(children),
-                Stage::Next => self.next(),
-                Stage::Done => Stage::Done,
+            self.step = match std::mem::replace(&mut self.step, Step::Done) {
+                Step::Processes(known) => self.read_processes(known, most_processes, found),
+                Step::Children(children) => self.read_child(children),
+                Step::Next => self.next(),
+                Step::Done => Step::Done,
             };
         }
     }
@@ -145,7 +145,7 @@ impl Walk {
         mut known: BTreeSet<u32>,
         most: usize,
         found: &mut Vec<u32>,
-    ) -> Stage {
+    ) -> Step {
         let (pids, all) = processes_in(self.here.as_fd());
         self.seen.lost |= !all;
         for pid in pids {
@@ -157,7 +157,7 @@ impl Walk {
                 break;
             }
             if found.len() >= most {
-                return Stage::Processes(known);
+                return Step::Processes(known);
             }
             known.insert(pid);
             found.push(pid);
@@ -173,13 +173,13 @@ impl Walk {
             left: Vec::new(),
         });
         self.seen.depth = self.seen.depth.max(self.above.len() - 1);
-        Stage::Children(Box::new(children))
+        Step::Children(Box::new(children))
     }
 
     /// One child: it waits to be entered if there is any process in it or below it.
-    fn read_child(&mut self, mut children: Box<Dir>) -> Stage {
+    fn read_child(&mut self, mut children: Box<Dir>) -> Step {
         let Some(Ok(entry)) = children.read() else {
-            return Stage::Next;
+            return Step::Next;
         };
         let name = entry.file_name();
         if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
@@ -192,12 +192,12 @@ impl Walk {
                 level.left.push(name.to_owned());
             }
         }
-        Stage::Children(children)
+        Step::Children(children)
     }
 
-    fn next(&mut self) -> Stage {
+    fn next(&mut self) -> Step {
         let Some(level) = self.above.last_mut() else {
-            return Stage::Done;
+            return Step::Done;
         };
         let Some(child) = level.left.pop() else {
             self.above.pop();
@@ -207,28 +207,28 @@ impl Walk {
         match openat(&self.here, &child, DIRECTORY, Mode::empty()) {
             Ok(child) => {
                 self.here = child;
-                Stage::Processes(BTreeSet::new())
+                Step::Processes(BTreeSet::new())
             }
             // Gone meanwhile.
-            Err(_) => Stage::Next,
+            Err(_) => Step::Next,
         }
     }
 
     /// From a directory that is done with to the one above it, which is the last of `above`.
-    fn up(&mut self) -> Stage {
+    fn up(&mut self) -> Step {
         let Some(level) = self.above.last() else {
-            return Stage::Done;
+            return Step::Done;
         };
         let up = openat(&self.here, c"..", DIRECTORY, Mode::empty());
         match up.and_then(|up| Ok((fstat(&up)?.st_ino, up))) {
             Ok((inode, up)) if inode == level.inode => {
                 self.here = up;
-                Stage::Next
+                Step::Next
             }
             // No kernel seen does this. Nothing else can be reached from here.
             _ => {
                 self.seen.lost = true;
-                Stage::Done
+                Step::Done
             }
         }
     }

@@ -6,7 +6,7 @@
 use hubwarden_core::accounts::{
     Accounts, Contention, Look, LookSettings, Newcomer, PlaceKind, Reading, Readings,
 };
-use policy::{Matter, Policy, Rung, finding::Strength};
+use policy::{Matter, Policy, Stage, finding::Strength};
 use proptest::prelude::*;
 use quantities::{CgroupId, CoreSeconds, Cores, HubUser, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,8 +89,8 @@ impl Node {
         look
     }
 
-    fn rung(&self, id: CgroupId) -> Rung {
-        self.accounts.place(id).unwrap().case().rung
+    fn stage(&self, id: CgroupId) -> Stage {
+        self.accounts.place(id).unwrap().case().stage
     }
 
     fn credits(&self, id: CgroupId) -> f64 {
@@ -109,11 +109,11 @@ fn a_server_started_beside_a_spent_one_is_spent_too() {
     for _ in 0..80 {
         node.tick(&|_| 2.0);
     }
-    assert_eq!(node.rung(first), Rung::Throttled);
+    assert_eq!(node.stage(first), Stage::Throttled);
     let second = node.starts("alice", PlaceKind::Server);
     assert_eq!(node.credits(second), node.credits(first));
     node.tick(&|_| 0.0);
-    assert_eq!(node.rung(second), Rung::Throttled);
+    assert_eq!(node.stage(second), Stage::Throttled);
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn what_runs_outside_a_server_spends_the_server_s_credits() {
     for _ in 0..80 {
         node.tick(&|id| if id == slice { 2.0 } else { 0.0 });
     }
-    assert_eq!(node.rung(server), Rung::Throttled);
-    assert_eq!(node.rung(slice), Rung::Throttled);
+    assert_eq!(node.stage(server), Stage::Throttled);
+    assert_eq!(node.stage(slice), Stage::Throttled);
     // Ending the server is no way out: the slice carries on, and the next server with it.
     node.ends(server);
     assert_eq!(node.accounts.account_of(slice), slice);
@@ -143,7 +143,7 @@ fn evidence_throttles_a_rested_server_at_the_next_look() {
         .accuse(id, Strength::High, Matter::Mining, node.now);
     let look = node.tick(&|_| 1.0);
     assert_eq!(look.verdicts.len(), 1);
-    assert_eq!(node.rung(id), Rung::Throttled);
+    assert_eq!(node.stage(id), Stage::Throttled);
 }
 
 #[test]
@@ -298,7 +298,7 @@ proptest! {
         for _ in 0..500 {
             node.tick(&|_| 0.0);
         }
-        prop_assert_eq!(node.rung(id), Rung::Free);
-        prop_assert_eq!(node.rung(other), Rung::Free);
+        prop_assert_eq!(node.stage(id), Stage::Free);
+        prop_assert_eq!(node.stage(other), Stage::Free);
     }
 }

@@ -4,7 +4,7 @@
 //! stands for a while after it was last found; what is to be ended for good must still go on when
 //! its time has come, and stands still before it is.
 
-use super::{Policy, Reason, Rung, Stop};
+use super::{Policy, Reason, Stage, Stop};
 use crate::finding::Strength;
 use quantities::Time;
 use serde::{Deserialize, Serialize};
@@ -83,13 +83,13 @@ impl Accusation {
         (self.level == Strength::Certain).then(|| Time(self.since.0 + after))
     }
 
-    /// The rung it calls for, of a case on `rung`.
+    /// The stage it calls for, of a case on `stage`.
     pub(super) fn calls_for(
         &self,
-        rung: Rung,
+        stage: Stage,
         now: Time,
         policy: &Policy,
-    ) -> Option<(Rung, Reason)> {
+    ) -> Option<(Stage, Reason)> {
         let consequences = &policy.evidence;
         let level = self.level;
         let plain = match level {
@@ -104,12 +104,12 @@ impl Accusation {
             && now >= at
         {
             // What stands still is found no more, and was found before.
-            let frozen = rung >= Rung::Frozen;
+            let frozen = stage >= Stage::Frozen;
             if frozen && consequences.stop == Stop::Server {
-                return Some((Rung::Stopped, Reason::EvidenceGoesOn { after }));
+                return Some((Stage::Stopped, Reason::EvidenceGoesOn { after }));
             }
             if frozen || now.since(self.last) <= GOES_ON {
-                return Some((Rung::Frozen, Reason::EvidenceGoesOn { after }));
+                return Some((Stage::Frozen, Reason::EvidenceGoesOn { after }));
             }
         }
         let stands = consequences.stands;
@@ -119,6 +119,6 @@ impl Accusation {
             stands,
             stop_after,
         };
-        plain.map(|rung| (rung, reason))
+        plain.map(|stage| (stage, reason))
     }
 }

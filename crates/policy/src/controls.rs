@@ -1,6 +1,6 @@
-//! What a rung means in systemd's terms, given what stood there before.
+//! What a stage means in systemd's terms, given what stood there before.
 
-use super::{Policy, Rung};
+use super::{Policy, Stage};
 use quantities::{Bytes, Cores};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -30,9 +30,9 @@ pub struct Controls {
 /// systemd's and the kernel's weight where none is set.
 const DEFAULT_WEIGHT: u64 = 100;
 
-/// The settings for a rung. Never looser than `before`, whoever set that; equal to it where we
+/// The settings for a stage. Never looser than `before`, whoever set that; equal to it where we
 /// have nothing to add.
-pub fn wanted(rung: Rung, policy: &Policy, before: &Controls) -> Controls {
+pub fn wanted(stage: Stage, policy: &Policy, before: &Controls) -> Controls {
     let mut settings = *before;
     if let Some(limit) = policy.limit {
         tighten(&mut settings, limit, None);
@@ -42,17 +42,17 @@ pub fn wanted(rung: Rung, policy: &Policy, before: &Controls) -> Controls {
     lower(&mut settings.memory_max, plain.memory_max);
     lower(&mut settings.tasks_max, plain.tasks_max);
     lower(&mut settings.io_weight, plain.io_weight);
-    // Not on the rung above it: a frozen unit does not hear that it should stop.
-    if rung == Rung::Frozen {
+    // Not on the stage above it: a frozen unit does not hear that it should stop.
+    if stage == Stage::Frozen {
         settings.frozen = true;
     }
-    if rung >= Rung::Deprioritised {
+    if stage >= Stage::Deprioritised {
         let weight = before.weight.unwrap_or(DEFAULT_WEIGHT).min(policy.weight);
         if before.weight != Some(weight) {
             settings.weight = Some(weight);
         }
     }
-    if rung >= Rung::Throttled {
+    if stage >= Stage::Throttled {
         tighten(&mut settings, policy.baseline, Some(policy.period));
     }
     settings
@@ -84,7 +84,7 @@ mod tests {
     use crate::tests::policy;
 
     #[test]
-    fn plain_limits_hold_on_every_rung_and_never_loosen() {
+    fn plain_limits_hold_on_every_stage_and_never_loosen() {
         let policy = Policy {
             plain: crate::PlainLimits {
                 memory_max: Some(Bytes(1 << 30)),
@@ -97,8 +97,8 @@ mod tests {
             tasks_max: Some(100),
             ..Controls::default()
         };
-        for rung in Rung::ALL {
-            let settings = wanted(rung, &policy, &before);
+        for stage in Stage::ALL {
+            let settings = wanted(stage, &policy, &before);
             assert_eq!(settings.memory_max, Some(Bytes(1 << 30)));
             assert_eq!(settings.tasks_max, Some(100));
         }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn free_server_has_just_the_limit() {
-        let settings = wanted(Rung::Free, &policy(), &Controls::default());
+        let settings = wanted(Stage::Free, &policy(), &Controls::default());
         assert_eq!(
             settings,
             Controls {
@@ -124,9 +124,9 @@ mod tests {
             weight: Some(10),
             ..Controls::default()
         };
-        assert_eq!(wanted(Rung::Free, &policy(), &before), before);
-        assert_eq!(wanted(Rung::Deprioritised, &policy(), &before), before);
-        let throttled = wanted(Rung::Throttled, &policy(), &before);
+        assert_eq!(wanted(Stage::Free, &policy(), &before), before);
+        assert_eq!(wanted(Stage::Deprioritised, &policy(), &before), before);
+        let throttled = wanted(Stage::Throttled, &policy(), &before);
         assert_eq!(throttled.quota, Some(Cores(0.25)));
         assert_eq!(throttled.period, Some(policy().period));
         assert_eq!(throttled.weight, Some(10));
@@ -139,10 +139,10 @@ mod tests {
             ..Controls::default()
         };
         assert_eq!(
-            wanted(Rung::Throttled, &policy(), &before).quota,
+            wanted(Stage::Throttled, &policy(), &before).quota,
             Some(Cores(0.1))
         );
-        assert_eq!(wanted(Rung::Throttled, &policy(), &before).period, None);
+        assert_eq!(wanted(Stage::Throttled, &policy(), &before).period, None);
     }
 
     #[test]
@@ -174,21 +174,21 @@ mod tests {
             tasks_max: Some(500),
             ..before
         };
-        assert_eq!(wanted(Rung::Throttled, &policy, &before), throttled);
+        assert_eq!(wanted(Stage::Throttled, &policy, &before), throttled);
         let frozen = Controls {
             frozen: true,
             ..throttled
         };
-        assert_eq!(wanted(Rung::Frozen, &policy, &before), frozen);
+        assert_eq!(wanted(Stage::Frozen, &policy, &before), frozen);
         // A frozen unit does not hear that it should stop.
-        assert_eq!(wanted(Rung::Stopped, &policy, &before), throttled);
+        assert_eq!(wanted(Stage::Stopped, &policy, &before), throttled);
         let free = Controls {
             quota: Some(Cores(2.0)),
             weight: before.weight,
             period: before.period,
             ..throttled
         };
-        assert_eq!(wanted(Rung::Free, &policy, &before), free);
+        assert_eq!(wanted(Stage::Free, &policy, &before), free);
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
             period: Some(Duration::from_millis(50)),
             ..Controls::default()
         };
-        let throttled = wanted(Rung::Throttled, &policy(), &before);
+        let throttled = wanted(Stage::Throttled, &policy(), &before);
         assert_eq!(
             (throttled.quota, throttled.period),
             (before.quota, before.period)
@@ -214,7 +214,7 @@ mod tests {
             ..policy()
         };
         assert_eq!(
-            wanted(Rung::Free, &policy, &Controls::default()),
+            wanted(Stage::Free, &policy, &Controls::default()),
             Controls::default()
         );
     }

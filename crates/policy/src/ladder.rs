@@ -1,4 +1,4 @@
-//! The ladder: which rung a case stands on, and why it moves.
+//! The ladder: which stage a case stands on, and why it moves.
 
 use super::{Accusation, Credits, Matter, Policy, Reason, Stop};
 use crate::finding::Strength;
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// One step of the ladder, mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Rung {
+pub enum Stage {
     /// Only the limits that everybody has.
     Free,
     /// A low weight: yields to whoever else wants the CPU.
@@ -23,29 +23,29 @@ pub enum Rung {
     Stopped,
 }
 
-impl Rung {
-    /// All rungs, mildest first.
-    pub const ALL: [Rung; 5] = [
-        Rung::Free,
-        Rung::Deprioritised,
-        Rung::Throttled,
-        Rung::Frozen,
-        Rung::Stopped,
+impl Stage {
+    /// All stages, mildest first.
+    pub const ALL: [Stage; 5] = [
+        Stage::Free,
+        Stage::Deprioritised,
+        Stage::Throttled,
+        Stage::Frozen,
+        Stage::Stopped,
     ];
 
     /// The word used in the journal's `VERDICT`, in `status` and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Rung::Free => "free",
-            Rung::Deprioritised => "deprioritised",
-            Rung::Throttled => "throttled",
-            Rung::Frozen => "frozen",
-            Rung::Stopped => "stopped",
+            Stage::Free => "free",
+            Stage::Deprioritised => "deprioritised",
+            Stage::Throttled => "throttled",
+            Stage::Frozen => "frozen",
+            Stage::Stopped => "stopped",
         }
     }
 }
 
-impl fmt::Display for Rung {
+impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -57,7 +57,8 @@ pub struct Case {
     /// Its account.
     pub credits: Credits,
     /// Where it stands.
-    pub rung: Rung,
+    #[serde(alias = "rung")]
+    pub stage: Stage,
     /// Since when, and whether it went up to get there; `None` before any verdict.
     moved: Option<Move>,
     /// When it was first seen.
@@ -103,7 +104,7 @@ impl Case {
     pub fn new(policy: &Policy) -> Case {
         Case {
             credits: Credits::full(policy),
-            rung: Rung::Free,
+            stage: Stage::Free,
             moved: None,
             started: None,
             offences: [None; OFFENCES],
@@ -122,7 +123,7 @@ impl Case {
             credits: earlier.credits.after_rest(rest, policy),
             offences: earlier.offences,
             // The next sample frees it if it has rested; till then it stands where it stood.
-            rung: earlier.rung.min(Rung::Throttled),
+            stage: earlier.stage.min(Stage::Throttled),
             moved: earlier.moved,
             relapses: earlier.relapses,
             ..Case::new(policy)
@@ -141,12 +142,12 @@ impl Case {
 
     /// Whether its processes are not to be asked, but ended.
     pub fn ends_as_miner(&self) -> bool {
-        self.rung == Rung::Stopped && self.ends
+        self.stage == Stage::Stopped && self.ends
     }
 
     /// Whether it stands still so that the processes that mine can be ended.
     pub fn waits_for_end_of_processes(&self, policy: &Policy) -> bool {
-        self.rung == Rung::Frozen && self.ends && policy.evidence.stop == Stop::Processes
+        self.stage == Stage::Frozen && self.ends && policy.evidence.stop == Stop::Processes
     }
 
     /// Before verdicts are carried out that so far were only told: nothing stands still or is
@@ -156,13 +157,13 @@ impl Case {
             accusation.since = now;
         }
         self.ends = false;
-        self.rung = self.rung.min(Rung::Throttled);
+        self.stage = self.stage.min(Stage::Throttled);
     }
 
     /// How long the credits last at the present rate; `None` where they do not fall or are spent.
     pub fn lasts(&self, policy: &Policy) -> Option<Duration> {
         let falls = self.credits.rate.0 - policy.baseline.0;
-        if self.rung >= Rung::Throttled || falls <= 0.0 || policy.unlimited {
+        if self.stage >= Stage::Throttled || falls <= 0.0 || policy.unlimited {
             return None;
         }
         Duration::try_from_secs_f64(self.credits.left.0 / falls).ok()
@@ -173,7 +174,7 @@ impl Case {
         self.moved.map(|moved| moved.at)
     }
 
-    /// How long it has stood on this rung.
+    /// How long it has stood on this stage.
     fn stood(&self, now: Time) -> Duration {
         self.moved
             .map_or(Duration::ZERO, |moved| now.since(moved.at))
@@ -186,7 +187,7 @@ impl Case {
 
     /// Notes whether others wait: one reading without that is no calm.
     fn note_calm(&mut self, contended: bool, now: Time) {
-        if contended || self.rung < Rung::Throttled {
+        if contended || self.stage < Stage::Throttled {
             self.calm_since = None;
         } else {
             self.calm_since.get_or_insert(now);
@@ -201,7 +202,7 @@ impl Case {
     /// Notes whether letting it up did others good: it is throttled again, for theirs.
     fn relapse(&mut self, now: Time, policy: &Policy) {
         let was_let_up =
-            self.rung == Rung::Deprioritised && self.moved.is_some_and(|moved| !moved.up);
+            self.stage == Stage::Deprioritised && self.moved.is_some_and(|moved| !moved.up);
         if was_let_up && self.stood(now) < self.calm(policy) {
             self.relapses = (self.relapses + 1).min(MOST_RELAPSES);
         } else {
@@ -243,13 +244,13 @@ pub enum Event {
     },
 }
 
-/// A decided change of rung.
+/// A decided change of stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// Where it stood.
-    pub from: Rung,
+    pub from: Stage,
     /// Where it stands now.
-    pub to: Rung,
+    pub to: Stage,
     /// Why.
     pub reason: Reason,
 }
@@ -260,7 +261,7 @@ pub struct Warning {
     /// How long it still has: wall time, or CPU time at one core.
     pub left: Duration,
     /// What comes then.
-    pub then: Rung,
+    pub then: Stage,
 }
 
 /// Books an event and says whether the case moves.
@@ -274,7 +275,7 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
         Event::ProcessesEnded { count } => return processes_ended(case, count, now),
     };
     // Nothing comes after that, whatever a unit that is about to end still does.
-    if case.rung == Rung::Stopped {
+    if case.stage == Stage::Stopped {
         return None;
     }
     case.started.get_or_insert(now);
@@ -283,25 +284,25 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
     case.credits.book(usage, now, drain, policy);
     let (due, reason) = due(case, usage, contended, now, policy);
     case.ends = matches!(reason, Reason::EvidenceGoesOn { .. });
-    let urgent = due > case.rung && reason.is_urgent();
-    if due == case.rung || !(urgent || may_move(case, due, now, policy)) {
+    let urgent = due > case.stage && reason.is_urgent();
+    if due == case.stage || !(urgent || may_move(case, due, now, policy)) {
         return None;
     }
     let verdict = Verdict {
-        from: case.rung,
+        from: case.stage,
         to: due,
         reason,
     };
-    if due == Rung::Throttled && case.rung < due {
+    if due == Stage::Throttled && case.stage < due {
         case.relapse(now, policy);
         case.offences.rotate_right(1);
         case.offences[0] = Some(now);
     }
     case.moved = Some(Move {
         at: now,
-        up: due > case.rung,
+        up: due > case.stage,
     });
-    case.rung = due;
+    case.stage = due;
     Some(verdict)
 }
 
@@ -309,15 +310,15 @@ pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Optio
 fn processes_ended(case: &mut Case, count: usize, now: Time) -> Option<Verdict> {
     case.accusation = None;
     case.ends = false;
-    let from = case.rung;
-    if from != Rung::Frozen {
+    let from = case.stage;
+    if from != Stage::Frozen {
         return None;
     }
-    case.rung = Rung::Throttled;
+    case.stage = Stage::Throttled;
     case.moved = Some(Move { at: now, up: false });
     Some(Verdict {
         from,
-        to: case.rung,
+        to: case.stage,
         reason: Reason::ProcessesEnded { count },
     })
 }
@@ -350,14 +351,14 @@ fn time_left(case: &Case, usage: Duration, now: Time, policy: &Policy) -> Option
     wall.into_iter().chain(cpu).min()
 }
 
-/// The rung that everything together calls for, and why.
+/// The stage that everything together calls for, and why.
 fn due(
     case: &Case,
     usage: Duration,
     contended: bool,
     now: Time,
     policy: &Policy,
-) -> (Rung, Reason) {
+) -> (Stage, Reason) {
     let (by_load, reason) = due_by_load(case, contended, now, policy);
     if time_left(case, usage, now, policy) == Some(Duration::ZERO) && policy.time.then > by_load {
         return (policy.time.then, time_reason(usage, policy));
@@ -365,10 +366,10 @@ fn due(
     // Whom an admin gave unlimited CPU was looked at by a person.
     if let Some(accusation) = case.accusation(now)
         && !policy.unlimited
-        && let Some((rung, reason)) = accusation.calls_for(case.rung, now, policy)
-        && rung >= by_load
+        && let Some((stage, reason)) = accusation.calls_for(case.stage, now, policy)
+        && stage >= by_load
     {
-        return (rung, reason);
+        return (stage, reason);
     }
     (by_load, reason)
 }
@@ -382,9 +383,9 @@ fn time_reason(usage: Duration, policy: &Policy) -> Reason {
     }
 }
 
-/// The rung that credits call for. Between the two thresholds a case stays where it is: that is
+/// The stage that credits call for. Between the two thresholds a case stays where it is: that is
 /// the hysteresis.
-fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Rung, Reason) {
+fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Stage, Reason) {
     let Credits { left, rate, .. } = case.credits;
     let size = policy.size;
     let share = case.credits.share(policy);
@@ -397,60 +398,63 @@ fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Run
             .max(policy.min_stay),
     };
     if policy.unlimited {
-        return (Rung::Free, Reason::Granted);
+        return (Stage::Free, Reason::Granted);
     }
-    if case.rung >= Rung::Throttled && share < policy.free_above {
+    if case.stage >= Stage::Throttled && share < policy.free_above {
         return due_while_held(case, now, policy, spent());
     }
     if left.0 <= 0.0 {
         return if policy.contended_above.is_some() && !contended {
-            (Rung::Deprioritised, Reason::SpentUncontended { size })
+            (Stage::Deprioritised, Reason::SpentUncontended { size })
         } else {
-            (Rung::Throttled, spent())
+            (Stage::Throttled, spent())
         };
     }
     if share >= policy.free_above {
-        (Rung::Free, Reason::Rested { left, size })
+        (Stage::Free, Reason::Rested { left, size })
     } else if share < policy.deprioritise_below {
-        (Rung::Deprioritised, Reason::CreditsLow { left, size, rate })
+        (
+            Stage::Deprioritised,
+            Reason::CreditsLow { left, size, rate },
+        )
     } else {
-        (case.rung, Reason::DecidedBefore)
+        (case.stage, Reason::DecidedBefore)
     }
 }
 
 /// What becomes of a server that is throttled or frozen and has not rested.
-fn due_while_held(case: &Case, now: Time, policy: &Policy, spent: Reason) -> (Rung, Reason) {
+fn due_while_held(case: &Case, now: Time, policy: &Policy, spent: Reason) -> (Stage, Reason) {
     let stood = case.stood(now);
     let sustained = policy.sustained;
-    match (case.rung, sustained.freeze_after) {
-        (Rung::Throttled, Some(after)) if stood >= after => {
-            (Rung::Frozen, Reason::Sustained { after })
+    match (case.stage, sustained.freeze_after) {
+        (Stage::Throttled, Some(after)) if stood >= after => {
+            (Stage::Frozen, Reason::Sustained { after })
         }
-        (Rung::Throttled, _)
+        (Stage::Throttled, _)
             if policy.contended_above.is_some() && case.was_calm(now) >= case.calm(policy) =>
         {
             let size = policy.size;
-            (Rung::Deprioritised, Reason::SpentUncontended { size })
+            (Stage::Deprioritised, Reason::SpentUncontended { size })
         }
-        (Rung::Frozen, _) if stood >= sustained.freeze_for => {
+        (Stage::Frozen, _) if stood >= sustained.freeze_for => {
             let after = sustained.freeze_for;
             let to = if sustained.stop {
-                Rung::Stopped
+                Stage::Stopped
             } else {
-                Rung::Throttled
+                Stage::Throttled
             };
             (to, Reason::FrozenLongEnough { after })
         }
-        (rung, _) => (rung, spent),
+        (stage, _) => (stage, spent),
     }
 }
 
 /// Going on in the same direction is always allowed, turning back only after the minimum stay.
-fn may_move(case: &Case, due: Rung, now: Time, policy: &Policy) -> bool {
+fn may_move(case: &Case, due: Stage, now: Time, policy: &Policy) -> bool {
     match case.moved {
         // Whom an admin helps should not have to wait.
         _ if policy.unlimited => true,
-        Some(moved) if moved.up != (due > case.rung) => now.since(moved.at) >= policy.min_stay,
+        Some(moved) if moved.up != (due > case.stage) => now.since(moved.at) >= policy.min_stay,
         _ => true,
     }
 }

@@ -4,7 +4,7 @@
 //! and `tests.rs` checks for any sequence of events:
 //! - credits are never negative and never above their size;
 //! - two opposite verdicts are at least the minimum stay apart;
-//! - rest leads back to [`Rung::Free`];
+//! - rest leads back to [`Stage::Free`];
 //! - the same events give the same verdicts.
 
 mod accusation;
@@ -24,7 +24,7 @@ pub use controls::{Controls, wanted};
 pub use credits::Credits;
 pub use evidence::{HOT_FOR_CERTAIN, evidence_of, matter, suspicion};
 pub use grant::{Grant, GrantedCredits};
-pub use ladder::{Case, Event, Rung, Verdict, Warning, step};
+pub use ladder::{Case, Event, Stage, Verdict, Warning, step};
 pub use otherwise::{Otherwise, otherwise};
 pub use policy::{Consequences, PlainLimits, Policy, Repeat, Stop, Sustained, TimeLimits};
 pub use reason::Reason;

@@ -1,6 +1,6 @@
 //! What the judge goes by, as plain data.
 
-use super::Rung;
+use super::Stage;
 use quantities::{Bytes, CoreSeconds, Cores};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub struct Policy {
     pub repeat: Option<Repeat>,
     /// Limits on how long a server may run.
     pub time: TimeLimits,
-    /// Limits that hold on every rung.
+    /// Limits that hold on every stage.
     pub plain: PlainLimits,
     /// What evidence of mining leads to.
     pub evidence: Consequences,
@@ -43,10 +43,10 @@ pub struct Policy {
 /// What evidence of mining leads to, while it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consequences {
-    /// The rung for evidence that is high; `None` is a report and no more.
-    pub high: Option<Rung>,
-    /// The rung for evidence that is certain.
-    pub certain: Option<Rung>,
+    /// The stage for evidence that is high; `None` is a report and no more.
+    pub high: Option<Stage>,
+    /// The stage for evidence that is certain.
+    pub certain: Option<Stage>,
     /// How long after that it is ended, if it still goes on; `None` is never.
     pub stop_after: Option<Duration>,
     /// What is ended.
@@ -67,8 +67,8 @@ pub enum Stop {
 impl Default for Consequences {
     fn default() -> Self {
         Consequences {
-            high: Some(Rung::Throttled),
-            certain: Some(Rung::Throttled),
+            high: Some(Stage::Throttled),
+            certain: Some(Stage::Throttled),
             stop_after: Some(Duration::from_secs(600)),
             stop: Stop::Server,
             stands: Duration::from_secs(600),
@@ -100,7 +100,7 @@ impl Default for Policy {
                 cpu: None,
                 wall: None,
                 warn: Duration::from_secs(3600),
-                then: Rung::Throttled,
+                then: Stage::Throttled,
             },
             plain: PlainLimits::default(),
             evidence: Consequences::default(),
@@ -138,10 +138,10 @@ pub struct TimeLimits {
     /// The user is told this long ahead: wall time, or CPU time at one core.
     pub warn: Duration,
     /// What happens then.
-    pub then: Rung,
+    pub then: Stage,
 }
 
-/// Limits that hold on every rung; `None` is none of ours.
+/// Limits that hold on every stage; `None` is none of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PlainLimits {
     /// `memory.high`.

@@ -13,7 +13,7 @@ pub(super) fn policy() -> Policy {
     Policy::default()
 }
 
-/// A server under simulation: it wants some cores and gets what its rung allows.
+/// A server under simulation: it wants some cores and gets what its stage allows.
 struct Server {
     case: Case,
     policy: Policy,
@@ -52,9 +52,9 @@ impl Server {
     }
 
     fn run(&mut self, cores: f64, time: Duration) {
-        let allowed = match self.case.rung {
-            Rung::Throttled => self.policy.baseline.0,
-            Rung::Frozen | Rung::Stopped => 0.0,
+        let allowed = match self.case.stage {
+            Stage::Throttled => self.policy.baseline.0,
+            Stage::Frozen | Stage::Stopped => 0.0,
             _ => self.policy.limit.map_or(f64::MAX, |limit| limit.0),
         };
         self.usage += time.mul_f64(cores.min(allowed));
@@ -68,7 +68,7 @@ impl Server {
         }
     }
 
-    fn rungs(&self) -> Vec<Rung> {
+    fn stages(&self) -> Vec<Stage> {
         self.verdicts
             .iter()
             .map(|(_, verdict)| verdict.to)
@@ -83,7 +83,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn spinner_bursts_for_as_long_as_promised_then_yields_then_is_throttled() {
     let mut server = Server::new(policy());
     server.run_for(2.0, HOUR, TICK);
-    assert_eq!(server.rungs(), [Rung::Deprioritised, Rung::Throttled]);
+    assert_eq!(server.stages(), [Stage::Deprioritised, Stage::Throttled]);
     // 3600 core-seconds at 2 − 0.25 cores last 2057 s; the verdict falls on the next tick.
     let lasted = server.verdicts[1].0.0.as_secs() - 1000;
     assert!((2057..=2062).contains(&lasted), "{lasted}");
@@ -93,7 +93,7 @@ fn spinner_bursts_for_as_long_as_promised_then_yields_then_is_throttled() {
 fn throttled_server_stays_so_while_it_keeps_asking() {
     let mut server = Server::new(policy());
     server.run_for(2.0, 5 * HOUR, TICK);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
     assert_eq!(server.verdicts.len(), 2);
 }
 
@@ -106,9 +106,9 @@ fn throttled_server_is_released_after_the_rest_it_was_told() {
     };
     assert_eq!(rest, Duration::from_secs(1440));
     server.run_for(0.0, rest - TICK, TICK);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
     server.run_for(0.0, 2 * TICK, TICK);
-    assert_eq!(server.case.rung, Rung::Free);
+    assert_eq!(server.case.stage, Stage::Free);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_change_of_size_keeps_the_share() {
         server.run(0.25, TICK);
     }
     assert_eq!(rested.case.credits.left, CoreSeconds(7200.0));
-    assert_eq!(rested.case.rung, Rung::Free);
+    assert_eq!(rested.case.stage, Stage::Free);
     assert_eq!(spent.case.credits.left, CoreSeconds(0.0));
 }
 
@@ -166,12 +166,12 @@ fn sustained_load_is_frozen_and_stopped_only_where_configured() {
     });
     released.run_for(2.0, 3 * HOUR, TICK);
     let expected = [
-        Rung::Deprioritised,
-        Rung::Throttled,
-        Rung::Frozen,
-        Rung::Throttled,
+        Stage::Deprioritised,
+        Stage::Throttled,
+        Stage::Frozen,
+        Stage::Throttled,
     ];
-    assert_eq!(released.rungs()[..4], expected);
+    assert_eq!(released.stages()[..4], expected);
     let sustained = Sustained {
         stop: true,
         ..sustained
@@ -181,14 +181,14 @@ fn sustained_load_is_frozen_and_stopped_only_where_configured() {
         ..policy()
     });
     stopped.run_for(2.0, 10 * HOUR, TICK);
-    assert_eq!(stopped.rungs().last(), Some(&Rung::Stopped));
+    assert_eq!(stopped.stages().last(), Some(&Stage::Stopped));
 }
 
 #[test]
-fn running_time_is_warned_of_once_and_ends_on_the_configured_rung() {
+fn running_time_is_warned_of_once_and_ends_on_the_configured_stage() {
     let time = TimeLimits {
         wall: Some(2 * HOUR),
-        then: Rung::Stopped,
+        then: Stage::Stopped,
         ..policy().time
     };
     let mut server = Server::new(Policy { time, ..policy() });
@@ -200,7 +200,7 @@ fn running_time_is_warned_of_once_and_ends_on_the_configured_rung() {
     }
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].left <= HOUR && warnings[0].left >= HOUR - TICK);
-    assert_eq!(server.rungs(), [Rung::Stopped]);
+    assert_eq!(server.stages(), [Stage::Stopped]);
     assert_eq!(
         server.verdicts[0].1.reason,
         Reason::WallTimeSpent { limit: 2 * HOUR }
@@ -215,9 +215,9 @@ fn cpu_time_that_is_used_up_throttles_for_good() {
     };
     let mut server = Server::new(Policy { time, ..policy() });
     server.run_for(1.0, HOUR, TICK);
-    assert_eq!(server.rungs(), [Rung::Throttled]);
+    assert_eq!(server.stages(), [Stage::Throttled]);
     server.run_for(0.0, 10 * HOUR, TICK);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn repeated_throttling_drains_credits_faster_within_the_window() {
     let mut server = Server::new(Policy { repeat, ..policy() });
     let burst = |server: &mut Server| {
         let start = server.now;
-        while server.case.rung < Rung::Throttled {
+        while server.case.stage < Stage::Throttled {
             server.run(2.0, TICK);
         }
         let lasted = server.now.since(start);
@@ -249,9 +249,9 @@ fn a_grant_of_unlimited_credits_frees_at_once() {
     server.run_for(2.0, HOUR, TICK);
     server.policy.unlimited = true;
     server.run(2.0, Duration::from_secs(1));
-    assert_eq!(server.case.rung, Rung::Free);
+    assert_eq!(server.case.stage, Stage::Free);
     server.run_for(2.0, 10 * HOUR, TICK);
-    assert_eq!(server.case.rung, Rung::Free);
+    assert_eq!(server.case.stage, Stage::Free);
 }
 
 #[test]

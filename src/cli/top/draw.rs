@@ -82,7 +82,7 @@ impl View {
                 };
                 aligned(text, *column)
             });
-            let held = shown.status.rung != "free";
+            let held = shown.status.stage != "free";
             let style = if held { bold() } else { Style::new() };
             Row::new(cells.collect::<Vec<_>>()).style(style)
         };

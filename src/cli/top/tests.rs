@@ -164,7 +164,7 @@ fn a_narrow_window_keeps_whose_what_and_why_and_marks_what_is_cut() {
     assert!(lines[0].ends_with('…'), "{lines:#?}");
     assert_eq!(
         lines[2].trim_end(),
-        "USER                CPU RUNG      MINING"
+        "USER                CPU STATE     MINING"
     );
     assert_eq!(lines[3].trim_end(), "a-student-of-man… 12.75 throttled -");
     assert!(lines[11].ends_with('…'), "{lines:#?}");

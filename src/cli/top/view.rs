@@ -70,7 +70,7 @@ pub(super) struct Shown {
 }
 
 pub(super) const HEADS: [&str; 7] = [
-    "USER", "CPU", "LIMIT", "CREDITS", "RUNG", "MINING", "BUSIEST",
+    "USER", "CPU", "LIMIT", "CREDITS", "STATE", "MINING", "BUSIEST",
 ];
 
 impl View {
@@ -193,7 +193,7 @@ impl Shown {
             format!("{:.2}", status.cpu_cores),
             limit(status),
             credits,
-            status.rung.clone(),
+            status.stage.clone(),
             mining(status).to_owned(),
             busiest.map_or("-".to_owned(), |group| cells(group)[3].clone()),
         ]
@@ -213,7 +213,7 @@ pub(super) fn cells(group: &ProcessGroup) -> [String; 4] {
 /// What comes first in it is what is still there on a narrow terminal.
 fn head(node: &NodeStatus, servers: &[ServerStatus]) -> String {
     let used: f64 = servers.iter().map(|server| server.cpu_cores).sum();
-    let held = servers.iter().filter(|server| server.rung != "free");
+    let held = servers.iter().filter(|server| server.stage != "free");
     let (mode, would) = match (node.off, node.mode.as_str()) {
         (true, _) => ("off", "would be "),
         (false, "enforce") => ("enforce", ""),

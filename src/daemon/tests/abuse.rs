@@ -63,7 +63,7 @@ fn a_scan_that_goes_on_is_throttled_and_has_the_class_for_that_until_it_is_over(
         node.firewall.rules().attempts = vec![scanning(number, 40)];
         for look in 1..=3 {
             node.network_tick(&daemon).await;
-            assert_eq!(rung(&daemon, "alice"), Rung::Free, "look {look}");
+            assert_eq!(stage(&daemon, "alice"), Stage::Free, "look {look}");
         }
         let told = node.read(&journal);
         assert!(
@@ -72,7 +72,7 @@ fn a_scan_that_goes_on_is_throttled_and_has_the_class_for_that_until_it_is_over(
         );
         node.network_tick(&daemon).await;
         node.network_tick(&daemon).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(node.class_of("alice"), "quarantine");
         let told = node.read(&journal);
         for words in [
@@ -86,7 +86,7 @@ fn a_scan_that_goes_on_is_throttled_and_has_the_class_for_that_until_it_is_over(
         for _ in 0..80 {
             node.tick(&daemon, 10).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         assert_eq!(node.class_of("alice"), "standard");
     });
 }
@@ -135,7 +135,7 @@ fn a_scan_that_is_over_and_begins_again_is_at_its_first_look() {
             node.network_tick(&daemon).await;
         }
         node.network_tick(&daemon).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
     });
 }
 
@@ -148,7 +148,7 @@ fn what_a_user_scans_outside_the_server_is_the_server_s_account() {
         for _ in 0..5 {
             node.network_tick(&daemon).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         let told = node.read(&journal);
         assert!(told.contains("alice's server abuses the network"), "{told}");
     });
@@ -180,8 +180,8 @@ fn a_flood_that_the_rules_hold_is_high_when_it_lasts_and_many_packets_that_pass_
             node.network_tick(&daemon).await;
         }
         node.network_tick(&daemon).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(rung(&daemon, "bob"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        assert_eq!(stage(&daemon, "bob"), Stage::Free);
         let told = node.read(&journal);
         assert!(told.contains("it sends 60000 packets a second"), "{told}");
         assert!(!told.contains("bob's server abuses"), "{told}");
@@ -206,7 +206,7 @@ fn false_addresses_are_told_of_with_their_number_and_throttle_nobody() {
             }];
             node.network_tick(&daemon).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         let told = node.read(&journal);
         let words = "it sends from addresses that are not its own (7 packets)";
         assert_eq!(told.matches(words).count(), 1, "{told}");

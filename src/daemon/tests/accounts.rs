@@ -20,19 +20,19 @@ fn node() -> Node {
     node
 }
 
-fn rungs(daemon: &Running) -> Vec<(String, Rung, f64)> {
+fn stages(daemon: &Running) -> Vec<(String, Stage, f64)> {
     let inner = daemon.inner.borrow();
     let guarded = |entry: &Entry| match entry {
         Entry::Guarded(guarded) => {
             let case = inner.accounts.place(guarded.id)?.case();
             let left = case.credits.left.0;
-            Some((guarded.server.unit.to_string(), case.rung, left))
+            Some((guarded.server.unit.to_string(), case.stage, left))
         }
         _ => None,
     };
-    let mut rungs: Vec<_> = inner.entries.values().filter_map(guarded).collect();
-    rungs.sort_by(|a, b| a.0.cmp(&b.0));
-    rungs
+    let mut stages: Vec<_> = inner.entries.values().filter_map(guarded).collect();
+    stages.sort_by(|a, b| a.0.cmp(&b.0));
+    stages
 }
 
 #[test]
@@ -51,18 +51,18 @@ fn several_servers_of_one_user_drain_one_account_and_share_one_baseline() {
                 node.set_usage(unit, f64::from(second));
             }
             node.tick(&daemon, 1).await;
-            if rungs(&daemon)[0].1 < Rung::Throttled {
+            if stages(&daemon)[0].1 < Stage::Throttled {
                 lasted = second;
             }
         }
         assert!((56..=60).contains(&lasted), "{lasted}");
         let (first, second) = (node.quota("alice").unwrap(), node.quota(SECOND).unwrap());
         assert_eq!((first, second), (0.125, 0.125));
-        let both = rungs(&daemon);
-        assert_eq!(both[0].1, Rung::Throttled);
-        assert_eq!(both[1].1, Rung::Throttled);
+        let both = stages(&daemon);
+        assert_eq!(both[0].1, Stage::Throttled);
+        assert_eq!(both[1].1, Stage::Throttled);
         assert!((both[0].2 - both[1].2).abs() < 1e-9, "{both:?}");
-        assert_eq!(rung(&daemon, "bob"), Rung::Free);
+        assert_eq!(stage(&daemon, "bob"), Stage::Free);
         assert_eq!(node.quota("bob"), Some(1.5));
         let told = node.read(&journal);
         let line = "is throttled to 0.12 cores, its part of the 0.25 cores left to alice";

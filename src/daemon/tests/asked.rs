@@ -42,7 +42,7 @@ fn a_case_is_explained_with_its_readings_and_what_would_have_changed_it() {
             panic!("{explained:?}");
         };
         assert_eq!(bob.server.evidence, "high");
-        assert_eq!(bob.server.rung, "throttled");
+        assert_eq!(bob.server.stage, "throttled");
         assert!(
             bob.reason.contains("evidence that it mines is high"),
             "{bob:?}"

@@ -21,11 +21,11 @@ fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
         accuse(&node, &daemon, "alice", Strength::High);
         node.tick(&daemon, 1).await;
         // What may be wrong about the program costs speed only.
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
         accuse(&node, &daemon, "alice", Strength::Certain);
         node.tick(&daemon, 1).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
         let told = node.read(&journal);
         assert!(
@@ -42,7 +42,7 @@ fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
         for _ in 0..80 {
             node.tick(&daemon, 10).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
         let told = node.read(&journal);
         assert!(told.contains("what held it back is over"), "{told}");

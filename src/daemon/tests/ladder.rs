@@ -44,7 +44,7 @@ fn a_spent_server_is_throttled_and_then_has_its_own_limit_back() {
         for _ in 0..50 {
             node.tick(&daemon, 1).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         assert_eq!(node.quota("alice"), Some(1.5));
         assert_eq!(
             node.systemd.0.borrow().settings["jupyter-alice.service"].weight,
@@ -85,7 +85,7 @@ fn a_verdict_that_falls_while_another_is_carried_out_is_told_once_and_after_the_
         sweep_at(&mut node, 78);
         tokio::task::yield_now().await;
         sweep_at(&mut node, 82);
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         quiet().await;
         assert_eq!(node.quota("alice"), Some(0.25));
         let told = node.read(&journal);
@@ -103,7 +103,7 @@ fn observing_changes_nothing_and_tells_what_it_would_do() {
         let (daemon, journal) = node.start();
         node.tick(&daemon, 1).await;
         spin(&mut node, &daemon, "alice").await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(node.systemd.0.borrow().applied, 0);
         let told = node.read(&journal);
         assert!(told.contains("would be throttled to 0.25 cores"), "{told}");
@@ -123,7 +123,7 @@ fn a_killed_daemon_s_case_is_carried_on() {
         let applied = node.systemd.0.borrow().applied;
         let (daemon, journal) = node.start();
         quiet().await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(node.quota("alice"), Some(0.25));
         assert_eq!(
             node.systemd.0.borrow().applied,

@@ -79,7 +79,7 @@ async fn hot(mode: Mode, set: impl FnOnce(&mut Config)) -> (Node, Running, Chann
     for _ in 0..3 {
         node.busy_second(&daemon, "alice", &mut used).await;
     }
-    assert_eq!(rung(&daemon, "alice"), Rung::Free);
+    assert_eq!(stage(&daemon, "alice"), Stage::Free);
     (node, daemon, journal, used)
 }
 
@@ -90,9 +90,9 @@ fn certain_evidence_throttles_at_once_and_ends_the_server_after_the_delay() {
     on_a_node(async || {
         let (mut node, daemon, journal, mut used) = hot(Mode::Enforce, |_| {}).await;
         node.finds(&daemon, "alice", &[RULE_R]).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         node.finds(&daemon, "alice", &[CONSTANTS]).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(node.quota("alice"), Some(0.25));
         let told = node.read(&journal);
         assert!(
@@ -113,14 +113,14 @@ fn certain_evidence_throttles_at_once_and_ends_the_server_after_the_delay() {
                 node.finds(&daemon, "alice", &[RULE_R]).await;
             }
             node.busy_second(&daemon, "alice", &mut used).await;
-            assert_eq!(rung(&daemon, "alice"), Rung::Throttled, "{second}");
+            assert_eq!(stage(&daemon, "alice"), Stage::Throttled, "{second}");
         }
         node.busy_second(&daemon, "alice", &mut used).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Frozen);
+        assert_eq!(stage(&daemon, "alice"), Stage::Frozen);
         assert!(node.systemd.0.borrow().settings["jupyter-alice.service"].frozen);
         assert!(node.systemd.0.borrow().stopped.is_empty());
         node.second(&daemon).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Stopped);
+        assert_eq!(stage(&daemon, "alice"), Stage::Stopped);
         assert_eq!(node.systemd.0.borrow().stopped, ["jupyter-alice.service"]);
         for _ in 0..20 {
             node.second(&daemon).await;
@@ -147,12 +147,12 @@ fn a_miner_that_gives_up_is_not_stopped_and_is_free_again_when_the_evidence_laps
                     .await;
             }
             node.busy_second(&daemon, "alice", &mut used).await;
-            assert_eq!(rung(&daemon, "alice"), Rung::Throttled, "{second}");
+            assert_eq!(stage(&daemon, "alice"), Stage::Throttled, "{second}");
         }
         for _ in 0..3 {
             node.busy_second(&daemon, "alice", &mut used).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         assert_eq!(node.quota("alice"), Some(1.5));
         assert!(node.systemd.0.borrow().stopped.is_empty());
         let told = node.read(&journal);
@@ -179,7 +179,7 @@ fn only_the_processes_that_mine_are_ended_where_an_admin_wants_that() {
         node.finds_of(&daemon, "alice", &[RULE_R, CONSTANTS], miner.id())
             .await;
         for _ in 0..100 {
-            if rung(&daemon, "alice") == Rung::Throttled {
+            if stage(&daemon, "alice") == Stage::Throttled {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -189,11 +189,11 @@ fn only_the_processes_that_mine_are_ended_where_an_admin_wants_that() {
         assert!(notebook.try_wait().unwrap().is_none());
         notebook.kill().unwrap();
         notebook.wait().unwrap();
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert!(!node.systemd.0.borrow().settings["jupyter-alice.service"].frozen);
         assert!(node.systemd.0.borrow().stopped.is_empty());
         node.second(&daemon).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         let told = node.read(&journal);
         assert!(told.contains("alice's server is frozen"), "{told}");
         assert!(told.contains("the process that mined was ended"), "{told}");
@@ -230,7 +230,7 @@ fn a_miner_outside_the_server_is_ended_alone_too_and_what_else_runs_there_is_not
         daemon.found(&found, node.clock);
         quiet().await;
         for _ in 0..500 {
-            if rung(&daemon, "alice") == Rung::Throttled {
+            if stage(&daemon, "alice") == Stage::Throttled {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -273,7 +273,7 @@ fn observing_only_tells_what_a_miner_would_come_to() {
         for _ in 0..20 {
             node.busy_second(&daemon, "alice", &mut used).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Stopped);
+        assert_eq!(stage(&daemon, "alice"), Stage::Stopped);
         assert_eq!(node.systemd.0.borrow().applied, 0);
         assert!(node.systemd.0.borrow().stopped.is_empty());
         assert_eq!(
@@ -302,7 +302,7 @@ fn observing_only_tells_what_a_miner_would_come_to() {
         answer.await.unwrap().unwrap();
         node.second(&daemon).await;
         assert!(node.systemd.0.borrow().stopped.is_empty());
-        assert!(rung(&daemon, "alice") < Rung::Frozen);
+        assert!(stage(&daemon, "alice") < Stage::Frozen);
     });
 }
 
@@ -317,13 +317,13 @@ fn a_restart_into_enforce_ends_nothing_for_what_was_found_while_observing() {
         for _ in 0..20 {
             node.busy_second(&daemon, "alice", &mut used).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Stopped);
+        assert_eq!(stage(&daemon, "alice"), Stage::Stopped);
         daemon.save();
         drop(daemon);
         node.config.mode = Mode::Enforce;
         let (daemon, _journal) = node.start();
         node.second(&daemon).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert!(node.systemd.0.borrow().stopped.is_empty());
     });
 }
@@ -341,14 +341,14 @@ fn high_evidence_throttles_also_on_an_idle_node_and_never_ends_anything() {
         };
         node.finds_of(&daemon, "alice", &[stratum], Evidence::NO_PROCESS)
             .await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         for second in 0..1300 {
             if second % 100 == 0 {
                 node.finds_of(&daemon, "alice", &[stratum], Evidence::NO_PROCESS)
                     .await;
             }
             node.busy_second(&daemon, "alice", &mut used).await;
-            assert_eq!(rung(&daemon, "alice"), Rung::Throttled, "{second}");
+            assert_eq!(stage(&daemon, "alice"), Stage::Throttled, "{second}");
         }
         let told = node.read(&journal);
         assert!(
@@ -383,12 +383,12 @@ fn what_is_found_on_an_idle_server_counts_when_it_gets_hot() {
         node.second(&daemon).await;
         node.second(&daemon).await;
         node.finds(&daemon, "alice", &[CONSTANTS]).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         let told = node.read(&journal);
         assert!(told.contains("nothing comes of it"), "{told}");
         let mut used = 0.0;
         node.busy_second(&daemon, "alice", &mut used).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
     });
 }
 
@@ -416,8 +416,8 @@ fn a_miner_that_gets_little_of_a_busy_node_is_hot_and_a_notebook_there_is_not() 
         for user in users {
             node.finds(&daemon, user, &[CONSTANTS]).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(rung(&daemon, "bob"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        assert_eq!(stage(&daemon, "bob"), Stage::Free);
     });
 }
 
@@ -439,7 +439,7 @@ fn names_listed_hosts_and_interval_arithmetic_are_told_and_nothing_comes_of_them
                 node.finds(&daemon, "alice", &weak).await;
             }
             node.busy_second(&daemon, "alice", &mut used).await;
-            assert_eq!(rung(&daemon, "alice"), Rung::Free, "{second}");
+            assert_eq!(stage(&daemon, "alice"), Stage::Free, "{second}");
         }
         let told = node.read(&journal);
         assert_eq!(

@@ -43,7 +43,7 @@ fn what_runs_outside_the_server_drains_the_same_credits_and_is_throttled_too() {
             node.outside(f64::from(second) * 1.5);
             node.tick(&daemon, 1).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         // One baseline for both: nearly all of it is there where the work is.
         assert_eq!(parts(&node), (0.025, 0.225));
         let told = node.read(&journal);

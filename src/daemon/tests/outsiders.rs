@@ -214,7 +214,7 @@ fn what_stands_in_for_a_server_s_class_holds_outside_and_ending_the_server_is_no
         let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
         accuse(&node, &daemon);
         node.tick(&daemon, 1).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(class(&node).as_deref(), Some("quarantine"));
         node.stop("alice");
         node.tick(&daemon, 1).await;

@@ -33,7 +33,7 @@ fn a_grant_frees_its_user_outlives_a_restart_and_ends_when_revoked() {
         assert_eq!(daemon.inner.borrow().grants_told().len(), 1);
         node.set_usage("alice", 1000.0);
         node.tick(&daemon, 100).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Free);
         daemon.revoke("root", "alice").unwrap();
         node.set_usage("alice", 1100.0);
         node.tick(&daemon, 60).await;
@@ -100,7 +100,7 @@ fn a_server_whose_time_is_up_is_stopped_once() {
         let mut node = Node::new(Mode::Enforce);
         node.config.limits.time.wall = Some(Duration::from_secs(60));
         node.config.limits.time.warn = Duration::from_secs(30);
-        node.config.limits.time.then = Rung::Stopped;
+        node.config.limits.time.then = Stage::Stopped;
         node.spawn("alice");
         let (daemon, journal) = node.start();
         for _ in 0..70 {
@@ -130,7 +130,7 @@ fn a_busy_server_is_throttled_only_while_its_neighbour_waits() {
         let (daemon, _journal) = node.start();
         node.tick(&daemon, 1).await;
         spin(&mut node, &daemon, "alice").await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+        assert_eq!(stage(&daemon, "alice"), Stage::Deprioritised);
         let pressure = "some avg10=40.00 avg60=3.00 avg300=0.76 total=1\n";
         std::fs::write(node.directory("bob").join("cpu.pressure"), pressure).unwrap();
         for second in 1..=5u32 {
@@ -138,8 +138,8 @@ fn a_busy_server_is_throttled_only_while_its_neighbour_waits() {
             node.set_usage("bob", f64::from(second) * 0.2);
             node.tick(&daemon, 1).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
-        assert_eq!(rung(&daemon, "bob"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        assert_eq!(stage(&daemon, "bob"), Stage::Free);
     });
 }
 
@@ -160,7 +160,7 @@ async fn a_spender(node: &mut Node) -> (Running, std::sync::mpsc::Receiver<Told>
         node.outside(f64::from(second));
         node.tick(&daemon, 1).await;
     }
-    assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+    assert_eq!(stage(&daemon, "alice"), Stage::Deprioritised);
     (daemon, journal)
 }
 
@@ -180,7 +180,7 @@ fn a_user_s_own_threads_that_wait_for_each_other_are_nobody_else_s_waiting() {
             node.outside(f64::from(second));
             node.tick(&daemon, 1).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
+        assert_eq!(stage(&daemon, "alice"), Stage::Deprioritised);
         // The same from somebody else, who works as much, is.
         std::fs::write(node.directory("bob").join("cpu.pressure"), WAITS).unwrap();
         for second in 1..=2u32 {
@@ -188,7 +188,7 @@ fn a_user_s_own_threads_that_wait_for_each_other_are_nobody_else_s_waiting() {
             node.set_usage("alice", 200.0 + f64::from(second));
             node.tick(&daemon, 1).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Throttled);
+        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
     });
 }
 
@@ -206,7 +206,7 @@ fn who_waits_for_their_own_quota_does_not_wait_for_the_cpu() {
             node.set_usage("alice", 100.0 + f64::from(second));
             node.tick(&daemon, 1).await;
         }
-        assert_eq!(rung(&daemon, "alice"), Rung::Deprioritised);
-        assert_eq!(rung(&daemon, "bob"), Rung::Free);
+        assert_eq!(stage(&daemon, "alice"), Stage::Deprioritised);
+        assert_eq!(stage(&daemon, "bob"), Stage::Free);
     });
 }

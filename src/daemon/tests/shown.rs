@@ -47,13 +47,14 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
         node.whole_tick(&daemon, 1).await;
         spin(&mut node, &daemon, "alice").await;
         node.whole_tick(&daemon, 1).await;
-        let throttled = "hubwarden_server_rung{user=\"alice\",server=\"\",rung=\"throttled\"} 1\n";
+        let throttled =
+            "hubwarden_server_stage{user=\"alice\",server=\"\",stage=\"throttled\"} 1\n";
         let text = text_with(&node, &daemon, throttled).await;
         for line in [
             "hubwarden_server_pids{user=\"alice\",server=\"\"} 12\n",
             "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 150.0\n",
             "hubwarden_server_limit_cores{user=\"alice\",server=\"\"} 0.25\n",
-            "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",rung=\"throttled\"} 1\n",
+            "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",stage=\"throttled\"} 1\n",
             "hubwarden_enforcing 1\n",
             "hubwarden_egress_loaded 1\n",
         ] {
@@ -61,7 +62,7 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
         }
         node.stop("alice");
         node.whole_tick(&daemon, 1).await;
-        let nobody = "hubwarden_servers{rung=\"throttled\"} 0\n";
+        let nobody = "hubwarden_servers{stage=\"throttled\"} 0\n";
         let text = text_with(&node, &daemon, nobody).await;
         assert!(!text.contains("alice"), "{text}");
     });
@@ -94,9 +95,9 @@ fn what_a_user_runs_outside_is_in_the_server_s_metrics_and_the_account_there_onc
             "hubwarden_server_memory_bytes{user=\"alice\",server=\"\"} 12288\n",
             // The server's quota and the slice's together.
             "hubwarden_server_limit_cores{user=\"alice\",server=\"\"} 0.25\n",
-            "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",rung=\"throttled\"} 1\n",
-            "hubwarden_servers{rung=\"throttled\"} 1\n",
-            "hubwarden_servers{rung=\"free\"} 0\n",
+            "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",stage=\"throttled\"} 1\n",
+            "hubwarden_servers{stage=\"throttled\"} 1\n",
+            "hubwarden_servers{stage=\"free\"} 0\n",
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");
         }

@@ -25,7 +25,7 @@ fn node(status: u16, said: &'static str) -> (Node, Hub) {
 
 fn node_with(mut node: Node, answer: impl Fn() -> (u16, String) + Send + 'static) -> (Node, Hub) {
     node.config.limits.time.wall = Some(Duration::from_secs(60));
-    node.config.limits.time.then = Rung::Stopped;
+    node.config.limits.time.then = Stage::Stopped;
     node.spawn("alice");
     let service = Service::jupyterhub(move |_| answer());
     let token = tempfile::NamedTempFile::new().unwrap();
@@ -138,7 +138,7 @@ fn observing_stops_nothing_through_the_hub_either() {
         node.config.mode = Mode::Observe;
         let (daemon, _journal) = node.start();
         seconds(&mut node, &daemon, 70).await;
-        assert_eq!(rung(&daemon, "alice"), Rung::Stopped);
+        assert_eq!(stage(&daemon, "alice"), Stage::Stopped);
         assert_eq!(hub.deletions(), [""; 0]);
         assert!(node.systemd.0.borrow().stopped.is_empty());
     });

@@ -6,7 +6,7 @@
 //! one cgroup keeps what a part of it had used, for as long as another part lives.
 
 use super::snapshot::{Durations, MetricsSnapshot, ServerMetrics, Tally};
-use policy::Rung;
+use policy::Stage;
 use quantities::CgroupId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -70,9 +70,9 @@ pub struct Ledger {
 
 impl Ledger {
     /// A verdict was reached on a server.
-    pub fn verdict(&mut self, id: CgroupId, rung: Rung) {
-        self.verdicts.add(rung);
-        self.living.entry(id).or_default().1.verdicts.add(rung);
+    pub fn verdict(&mut self, id: CgroupId, stage: Stage) {
+        self.verdicts.add(stage);
+        self.living.entry(id).or_default().1.verdicts.add(stage);
     }
 
     /// So many more packets were refused; whose, where that is known.
@@ -130,7 +130,7 @@ impl Ledger {
                 counters.add(carried);
                 set_counters(server, &counters);
             }
-            snapshot.rungs.add(server.rung);
+            snapshot.stages.add(server.stage);
         }
         snapshot.cpu = self.cpu;
         snapshot.throttled = self.throttled;
@@ -205,8 +205,8 @@ fn merge(server: &mut ServerMetrics, other: ServerMetrics) {
     set_counters(server, &sums);
     server.memory = sum(server.memory, other.memory, |a, b| a + b);
     server.pids = sum(server.pids, other.pids, |a, b| a + b);
-    if (other.rung, -other.credits.0) > (server.rung, -server.credits.0) {
-        server.rung = other.rung;
+    if (other.stage, -other.credits.0) > (server.stage, -server.credits.0) {
+        server.stage = other.stage;
         server.credits = other.credits;
         server.credits_size = other.credits_size;
         server.limit = other.limit;

@@ -1,33 +1,33 @@
 //! What is shown, as plain data.
 
 use egress::names::Tally as Answers;
-use policy::Rung;
+use policy::Stage;
 use quantities::{CoreSeconds, Cores};
 use sensors::connector::Missed;
 use std::time::Duration;
 
-/// One number for every rung.
+/// One number for every stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally([u64; RUNGS.len()]);
+pub struct Tally([u64; STAGES.len()]);
 
-/// Every rung, mildest first.
-pub(super) const RUNGS: &[Rung] = &Rung::ALL;
+/// Every stage, mildest first.
+pub(super) const STAGES: &[Stage] = &Stage::ALL;
 
-/// A rung's place in [`RUNGS`]; a new rung does not compile until it has one.
-fn place(rung: Rung) -> usize {
-    match rung {
-        Rung::Free => 0,
-        Rung::Deprioritised => 1,
-        Rung::Throttled => 2,
-        Rung::Frozen => 3,
-        Rung::Stopped => 4,
+/// A stage's place in [`STAGES`]; a new stage does not compile until it has one.
+fn place(stage: Stage) -> usize {
+    match stage {
+        Stage::Free => 0,
+        Stage::Deprioritised => 1,
+        Stage::Throttled => 2,
+        Stage::Frozen => 3,
+        Stage::Stopped => 4,
     }
 }
 
 impl Tally {
     /// Counts one more.
-    pub fn add(&mut self, rung: Rung) {
-        self.0[place(rung)] += 1;
+    pub fn add(&mut self, stage: Stage) {
+        self.0[place(stage)] += 1;
     }
 
     /// Adds another tally to this one.
@@ -37,14 +37,14 @@ impl Tally {
         }
     }
 
-    /// Every rung with its number, mildest first.
-    pub fn iter(&self) -> impl Iterator<Item = (Rung, u64)> + '_ {
-        RUNGS.iter().copied().zip(self.0)
+    /// Every stage with its number, mildest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Stage, u64)> + '_ {
+        STAGES.iter().copied().zip(self.0)
     }
 
-    /// The number of one rung.
-    pub fn of(&self, rung: Rung) -> u64 {
-        self.0[place(rung)]
+    /// The number of one stage.
+    pub fn of(&self, stage: Stage) -> u64 {
+        self.0[place(stage)]
     }
 }
 
@@ -103,12 +103,12 @@ pub struct ServerMetrics {
     /// The limit that stands; `None` is none of ours.
     pub limit: Option<Cores>,
     /// Where it stands.
-    pub rung: Rung,
+    pub stage: Stage,
     /// Memory in use, in bytes; `None` without the memory controller.
     pub memory: Option<u64>,
     /// Processes and threads; `None` without the pids controller.
     pub pids: Option<u64>,
-    /// Verdicts since the daemon started, by the rung they led to.
+    /// Verdicts since the daemon started, by the stage they led to.
     pub verdicts: Tally,
     /// Packets refused since the daemon started, as the packet rules counted them.
     pub refusals: u64,
@@ -145,12 +145,12 @@ pub struct MetricsSnapshot {
     pub refusals_told: u64,
     /// What became of resolvers' answers since the daemon started.
     pub answers: Answers,
-    /// Verdicts since the daemon started, by the rung they led to.
+    /// Verdicts since the daemon started, by the stage they led to.
     pub verdicts: Tally,
     /// How long the ticks took.
     pub ticks: Durations,
-    /// Servers now, by rung.
-    pub rungs: Tally,
+    /// Servers now, by stage.
+    pub stages: Tally,
     /// CPU time all servers used since the daemon started, those included that are gone.
     pub cpu: Duration,
     /// Time all servers stood throttled since the daemon started, those included that are gone.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{Listen, Metrics};
-use policy::Rung;
+use policy::Stage;
 use quantities::CgroupId;
 use quantities::{CoreSeconds, Cores};
 use sensors::connector::Missed;
@@ -19,7 +19,7 @@ fn server(user: &str, cpu: u32) -> ServerMetrics {
         credits: CoreSeconds(1800.0),
         credits_size: CoreSeconds(3600.0),
         limit: Some(Cores(0.25)),
-        rung: Rung::Throttled,
+        stage: Stage::Throttled,
         memory: Some(1 << 20),
         pids: Some(7),
         verdicts: Tally::default(),
@@ -52,7 +52,7 @@ fn text(snapshot: MetricsSnapshot, format: Format) -> String {
 #[test]
 fn a_servers_numbers_stand_under_its_user() {
     let mut ledger = Ledger::default();
-    ledger.verdict(CgroupId(1), Rung::Throttled);
+    ledger.verdict(CgroupId(1), Stage::Throttled);
     ledger.refused(Some(CgroupId(1)), 40);
     ledger.refused(None, 2);
     ledger.told();
@@ -65,16 +65,16 @@ fn a_servers_numbers_stand_under_its_user() {
         "hubwarden_server_throttled_seconds_total{user=\"alice\",server=\"\"} 0.5",
         "hubwarden_server_credits_core_seconds{user=\"alice\",server=\"\"} 1800.0",
         "hubwarden_server_limit_cores{user=\"alice\",server=\"\"} 0.25",
-        "hubwarden_server_rung{user=\"alice\",server=\"\",rung=\"throttled\"} 1",
-        "hubwarden_server_rung{user=\"alice\",server=\"\",rung=\"free\"} 0",
+        "hubwarden_server_stage{user=\"alice\",server=\"\",stage=\"throttled\"} 1",
+        "hubwarden_server_stage{user=\"alice\",server=\"\",stage=\"free\"} 0",
         "hubwarden_server_memory_bytes{user=\"alice\",server=\"\"} 1048576",
         "hubwarden_server_pids{user=\"alice\",server=\"\"} 7",
-        "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",rung=\"throttled\"} 1",
+        "hubwarden_server_verdicts_total{user=\"alice\",server=\"\",stage=\"throttled\"} 1",
         "hubwarden_server_egress_refusals_total{user=\"alice\",server=\"\"} 40",
         "hubwarden_egress_refusals_total 42",
         "hubwarden_egress_refusals_told_total 1",
-        "hubwarden_verdicts_total{rung=\"throttled\"} 1",
-        "hubwarden_servers{rung=\"throttled\"} 1",
+        "hubwarden_verdicts_total{stage=\"throttled\"} 1",
+        "hubwarden_servers{stage=\"throttled\"} 1",
         "hubwarden_tick_duration_seconds_count 1",
         "hubwarden_tick_duration_seconds_bucket{le=\"0.002\"} 0",
         "hubwarden_tick_duration_seconds_bucket{le=\"0.005\"} 1",
@@ -209,7 +209,7 @@ fn without_user_names_there_are_sums_and_no_user() {
     );
     assert!(text.contains("\nhubwarden_servers_pids 14\n"), "{text}");
     assert!(
-        text.contains("\nhubwarden_servers{rung=\"throttled\"} 2\n"),
+        text.contains("\nhubwarden_servers{stage=\"throttled\"} 2\n"),
         "{text}"
     );
 }

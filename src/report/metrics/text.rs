@@ -1,8 +1,8 @@
 //! A snapshot as text, in the two formats that are read in the field.
 
-use super::snapshot::{MetricsSnapshot, RUNGS, ServerMetrics};
+use super::snapshot::{MetricsSnapshot, STAGES, ServerMetrics};
 use egress::names::Tally as Answers;
-use policy::Rung;
+use policy::Stage;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeMetric,
@@ -114,14 +114,14 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     out.gauge("egress_loaded", help, None, flag(snapshot.egress_loaded))?;
     let help = "Units that may be servers, but nobody can tell whose.";
     out.gauge("unknown_units", help, None, snapshot.unknown_units)?;
-    let help = "Servers now, by rung of the ladder.";
-    let rungs = snapshot.rungs.iter();
-    let rungs = rungs.map(|(rung, count)| ([("rung", rung.as_str())], count));
-    out.gauges("servers", help, None, rungs)?;
-    let help = "Verdicts since the daemon started, by the rung they led to; in observe mode those \
+    let help = "Servers now, by stage of the ladder.";
+    let stages = snapshot.stages.iter();
+    let stages = stages.map(|(stage, count)| ([("stage", stage.as_str())], count));
+    out.gauges("servers", help, None, stages)?;
+    let help = "Verdicts since the daemon started, by the stage they led to; in observe mode those \
                 that would have been carried out.";
     let verdicts = snapshot.verdicts.iter();
-    let verdicts = verdicts.map(|(rung, count)| ([("rung", rung.as_str())], count));
+    let verdicts = verdicts.map(|(stage, count)| ([("stage", stage.as_str())], count));
     out.counters("verdicts", help, None, verdicts)?;
     let help = "Packets refused since the daemon started; in observe mode those that would have \
                 been refused.";
@@ -211,12 +211,12 @@ fn servers(out: &mut Writer<'_>, all: &[ServerMetrics]) -> fmt::Result {
     let limit = all.iter().filter_map(|s| Some((labels(s), s.limit?.0)));
     let help = "The CPU limit that hubwarden has set; no series where it has set none.";
     out.gauges("server_limit_cores", help, None, limit)?;
-    let rungs = all.iter().flat_map(|s| {
-        let stands = move |rung: &Rung| (with_rung(s, *rung), u64::from(*rung == s.rung));
-        RUNGS.iter().map(stands)
+    let stages = all.iter().flat_map(|s| {
+        let stands = move |stage: &Stage| (with_stage(s, *stage), u64::from(*stage == s.stage));
+        STAGES.iter().map(stands)
     });
-    let help = "1 for the rung of the ladder on which the server stands, 0 for the others.";
-    out.gauges("server_rung", help, None, rungs)?;
+    let help = "1 for the stage of the ladder on which the server stands, 0 for the others.";
+    out.gauges("server_stage", help, None, stages)?;
     let memory = all.iter().filter_map(|s| Some((labels(s), s.memory?)));
     let help = "Memory in use (memory.current).";
     out.gauges("server_memory", help, Some(&Unit::Bytes), memory)?;
@@ -225,9 +225,9 @@ fn servers(out: &mut Writer<'_>, all: &[ServerMetrics]) -> fmt::Result {
     out.gauges("server_pids", help, None, pids)?;
     let verdicts = all.iter().flat_map(|s| {
         let reached = s.verdicts.iter();
-        reached.map(move |(rung, count)| (with_rung(s, rung), count))
+        reached.map(move |(stage, count)| (with_stage(s, stage), count))
     });
-    let help = "Verdicts since the daemon started, by the rung they led to.";
+    let help = "Verdicts since the daemon started, by the stage they led to.";
     out.counters("server_verdicts", help, None, verdicts)?;
     let refusals = all.iter().map(|s| (labels(s), s.refusals));
     let help = "Packets of the server that were refused since the daemon started; in observe mode \
@@ -248,11 +248,11 @@ fn labels(server: &ServerMetrics) -> Labels<'_> {
     [("user", &server.user), ("server", &server.server)]
 }
 
-fn with_rung(
+fn with_stage(
     server: &ServerMetrics,
-    rung: Rung,
+    stage: Stage,
 ) -> (Labels<'_>, [(&'static str, &'static str); 1]) {
-    (labels(server), [("rung", rung.as_str())])
+    (labels(server), [("stage", stage.as_str())])
 }
 
 struct Writer<'a>(DescriptorEncoder<'a>);

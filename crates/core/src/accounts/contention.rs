@@ -5,7 +5,7 @@
 //! it. A server at its own quota waits for its quota and not for the CPU: it is left out.
 
 use super::{Accounts, Place};
-use policy::Rung;
+use policy::Stage;
 use quantities::{CgroupId, HubUser};
 
 /// Use below this, in cores, does not wait for the CPU so that it matters.
@@ -62,8 +62,9 @@ impl Contention {
 impl Accounts {
     /// Whether a verdict depends on who else waits for the CPU.
     pub fn asks_for_pressure(&self) -> bool {
-        let depends =
-            |place: &Place| place.policy.contended_above.is_some() && place.case.rung > Rung::Free;
+        let depends = |place: &Place| {
+            place.policy.contended_above.is_some() && place.case.stage > Stage::Free
+        };
         self.places.values().any(depends)
     }
 

@@ -185,20 +185,20 @@ impl Accounts {
             .iter()
             .map(|(id, verdict)| (*id, verdict))
             .collect();
-        let rungs: BTreeMap<CgroupId, policy::Rung> = self
+        let stages: BTreeMap<CgroupId, policy::Stage> = self
             .places
             .iter()
             .filter(|(_, place)| place.is_server())
-            .map(|(id, place)| (*id, place.case.rung))
+            .map(|(id, place)| (*id, place.case.stage))
             .collect();
         let mut moved = Vec::new();
         for (id, slice) in &mut self.places {
             let Some(lead) = slice.lead else { continue };
-            let Some(rung) = rungs.get(&lead) else {
+            let Some(stage) = stages.get(&lead) else {
                 continue;
             };
-            if slice.case.rung != *rung {
-                slice.case.rung = *rung;
+            if slice.case.stage != *stage {
+                slice.case.stage = *stage;
                 moved.push((*id, verdicts.get(&lead).copied().cloned()));
             }
         }

@@ -2,7 +2,7 @@
 
 use super::baseline::BaselineShare;
 use super::waits::Waits;
-use policy::{Case, Policy, Rung};
+use policy::{Case, Policy, Stage};
 use quantities::{Cores, HubUser};
 use std::time::Duration;
 
@@ -137,7 +137,7 @@ impl Place {
 
     /// Whether the user's CPU is held at the baseline, or the place stands still.
     pub fn is_throttled(&self) -> bool {
-        self.case.rung >= Rung::Throttled
+        self.case.stage >= Stage::Throttled
     }
 
     /// Whether it is a server.

@@ -44,7 +44,7 @@ fn high_evidence_throttles_a_rested_server_at_once_and_never_more() {
     for of in Matter::ALL {
         let mut server = accused(Strength::High, of, policy());
         server.run(0.1, TICK);
-        assert_eq!(server.rungs(), [Rung::Throttled]);
+        assert_eq!(server.stages(), [Stage::Throttled]);
         let (_, verdict) = &server.verdicts[0];
         let Reason::Evidence {
             level,
@@ -57,7 +57,7 @@ fn high_evidence_throttles_a_rested_server_at_once_and_never_more() {
         };
         assert_eq!((level, reason, stop_after), (Strength::High, of, None));
         goes_on(&mut server, 2 * HOUR, Strength::High);
-        assert_eq!(server.case.rung, Rung::Throttled);
+        assert_eq!(server.case.stage, Stage::Throttled);
     }
 }
 
@@ -71,12 +71,12 @@ fn certain_evidence_that_goes_on_freezes_and_then_ends() {
     );
     let began = server.now;
     goes_on(&mut server, after - TICK, Strength::Certain);
-    assert_eq!(server.rungs(), [Rung::Throttled]);
+    assert_eq!(server.stages(), [Stage::Throttled]);
     assert!(!server.case.ends_as_miner());
     goes_on(&mut server, 2 * TICK, Strength::Certain);
     assert_eq!(
-        server.rungs(),
-        [Rung::Throttled, Rung::Frozen, Rung::Stopped]
+        server.stages(),
+        [Stage::Throttled, Stage::Frozen, Stage::Stopped]
     );
     assert!(server.case.ends_as_miner());
     let (frozen, verdict) = &server.verdicts[1];
@@ -84,7 +84,7 @@ fn certain_evidence_that_goes_on_freezes_and_then_ends() {
     assert_eq!(verdict.reason, Reason::EvidenceGoesOn { after });
     // Nothing comes after that.
     server.run_for(2.0, HOUR, TICK);
-    assert_eq!(server.rungs().len(), 3);
+    assert_eq!(server.stages().len(), 3);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn certain_evidence_that_does_not_go_on_ends_nothing() {
         ends_after(MINUTE * 5, Stop::Server),
     );
     server.run_for(0.1, HOUR, TICK);
-    assert_eq!(server.rungs(), [Rung::Throttled, Rung::Free]);
+    assert_eq!(server.stages(), [Stage::Throttled, Stage::Free]);
 }
 
 #[test]
@@ -107,17 +107,20 @@ fn where_processes_are_ended_the_server_stands_still_until_they_are() {
         ends_after(after, Stop::Processes),
     );
     goes_on(&mut server, after + 10 * TICK, Strength::Certain);
-    assert_eq!(server.rungs(), [Rung::Throttled, Rung::Frozen]);
+    assert_eq!(server.stages(), [Stage::Throttled, Stage::Frozen]);
     assert!(server.case.waits_for_end_of_processes(&server.policy));
     let event = Event::ProcessesEnded { count: 3 };
     let verdict = step(&mut server.case, &event, server.now, &server.policy);
     let verdict = verdict.expect("it goes on without them");
-    assert_eq!((verdict.from, verdict.to), (Rung::Frozen, Rung::Throttled));
+    assert_eq!(
+        (verdict.from, verdict.to),
+        (Stage::Frozen, Stage::Throttled)
+    );
     assert_eq!(verdict.reason, Reason::ProcessesEnded { count: 3 });
     assert!(!server.case.is_accused(server.now));
     assert!(!server.case.waits_for_end_of_processes(&server.policy));
     server.run_for(0.0, HOUR, TICK);
-    assert_eq!(server.case.rung, Rung::Free);
+    assert_eq!(server.case.stage, Stage::Free);
     // Without a freeze to end, nothing follows.
     assert_eq!(
         step(&mut server.case, &event, server.now, &server.policy),
@@ -165,7 +168,7 @@ fn an_admin_who_gave_unlimited_cpu_has_looked_at_it() {
     };
     let mut server = accused(Strength::Certain, Matter::Mining, policy);
     goes_on(&mut server, HOUR, Strength::Certain);
-    assert_eq!(server.rungs(), []);
+    assert_eq!(server.stages(), []);
 }
 
 #[test]
@@ -177,16 +180,16 @@ fn verdicts_that_were_only_reported_end_nothing_when_they_begin_to_be_carried_ou
         ends_after(after, Stop::Server),
     );
     goes_on(&mut server, after + 2 * TICK, Strength::Certain);
-    assert_eq!(server.case.rung, Rung::Stopped);
+    assert_eq!(server.case.stage, Stage::Stopped);
     server.case.reopen(server.now);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
     assert!(!server.case.ends_as_miner());
     let accusation = server.case.accusation(server.now).expect("it stands");
     assert_eq!(accusation.since, server.now);
     goes_on(&mut server, after - TICK, Strength::Certain);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
     goes_on(&mut server, 2 * TICK, Strength::Certain);
-    assert_eq!(server.case.rung, Rung::Stopped);
+    assert_eq!(server.case.stage, Stage::Stopped);
 }
 
 #[test]
@@ -197,5 +200,5 @@ fn what_the_configuration_reports_only_is_only_reported() {
     policy.evidence.stop_after = None;
     let mut server = accused(Strength::Certain, Matter::Mining, policy);
     goes_on(&mut server, HOUR, Strength::Certain);
-    assert_eq!(server.rungs(), []);
+    assert_eq!(server.stages(), []);
 }

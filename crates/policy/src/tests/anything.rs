@@ -103,7 +103,7 @@ proptest! {
         for _ in 0..4 {
             server.run(0.0, server.policy.min_stay.max(server.policy.sustained.freeze_for) + TICK);
         }
-        prop_assert_eq!(server.case.rung, Rung::Free);
+        prop_assert_eq!(server.case.stage, Stage::Free);
     }
 
     #[test]

@@ -11,15 +11,15 @@ fn a_node_nobody_else_needs_is_left_to_its_one_busy_user() {
     });
     server.contended = false;
     server.run_for(2.0, 3 * HOUR, TICK);
-    assert_eq!(server.rungs(), [Rung::Deprioritised]);
+    assert_eq!(server.stages(), [Stage::Deprioritised]);
     server.contended = true;
     server.run(2.0, TICK);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
     server.contended = false;
     server.run_for(2.0, Duration::from_secs(115), TICK);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
     server.run_for(2.0, 2 * TICK, TICK);
-    assert_eq!(server.case.rung, Rung::Deprioritised);
+    assert_eq!(server.case.stage, Stage::Deprioritised);
 }
 
 /// Two who spin side by side: each time the one is let up, the other waits again.
@@ -34,11 +34,11 @@ fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
     server.run_for(2.0, HOUR, second);
     let begun = server.verdicts.len();
     for _ in 0..2 * 3600 {
-        server.contended = server.case.rung < Rung::Throttled;
+        server.contended = server.case.stage < Stage::Throttled;
         server.run(2.0, second);
     }
     let verdicts = &server.verdicts[begun..];
-    let let_up = |verdict: &&(Time, Verdict)| verdict.1.to < Rung::Throttled;
+    let let_up = |verdict: &&(Time, Verdict)| verdict.1.to < Stage::Throttled;
     let times: Vec<u64> = verdicts
         .iter()
         .filter(let_up)
@@ -51,13 +51,13 @@ fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
     // Once nobody minds for as long, all is as at first.
     server.contended = false;
     server.run_for(2.0, 2 * HOUR, second);
-    assert_eq!(server.case.rung, Rung::Deprioritised);
+    assert_eq!(server.case.stage, Stage::Deprioritised);
     server.contended = true;
     server.run(2.0, second);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
     server.contended = false;
     server.run_for(2.0, Duration::from_secs(31), second);
-    assert_eq!(server.case.rung, Rung::Deprioritised);
+    assert_eq!(server.case.stage, Stage::Deprioritised);
 }
 
 #[test]
@@ -69,17 +69,17 @@ fn a_moment_without_waiting_is_no_calm() {
     });
     let second = Duration::from_secs(1);
     server.run_for(2.0, HOUR, second);
-    assert_eq!(server.case.rung, Rung::Throttled);
+    assert_eq!(server.case.stage, Stage::Throttled);
     for _ in 0..20 {
         server.contended = false;
         server.run_for(2.0, Duration::from_secs(29), second);
         server.contended = true;
         server.run(2.0, second);
-        assert_eq!(server.case.rung, Rung::Throttled);
+        assert_eq!(server.case.stage, Stage::Throttled);
     }
     server.contended = false;
     server.run_for(2.0, Duration::from_secs(31), second);
-    assert_eq!(server.case.rung, Rung::Deprioritised);
+    assert_eq!(server.case.stage, Stage::Deprioritised);
 }
 
 proptest! {
@@ -99,7 +99,7 @@ proptest! {
             server.contended = contended;
             server.run_for(2.0, Duration::from_secs(seconds.into()), Duration::from_secs(1));
         }
-        let throttled = |verdict: &&(Time, Verdict)| verdict.1.to == Rung::Throttled;
+        let throttled = |verdict: &&(Time, Verdict)| verdict.1.to == Stage::Throttled;
         let times: Vec<Time> = server.verdicts.iter().filter(throttled).map(|(at, _)| *at).collect();
         for pair in times.windows(2) {
             prop_assert!(pair[1].since(pair[0]) >= Duration::from_secs(30), "{times:?}");
