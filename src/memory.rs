@@ -2,7 +2,7 @@
 
 /// Gives pages that nothing is in back to the kernel.
 ///
-/// To load the senses' programs takes the kernel's whole type information, and to read the packet
+/// To load the sensors' programs takes the kernel's whole type information, and to read the packet
 /// rules back all of them twice; glibc keeps what is freed of that in the arena of the thread that
 /// did it, for good (21 MB of 39 with 1,000 servers). To look for it takes about a millisecond.
 pub fn give_back() {

@@ -33,7 +33,7 @@ pub fn run() {
     }
 }
 
-/// A thousand servers, and two of them compute: their senses look at these.
+/// A thousand servers, and two of them compute: their sensors look at these.
 pub fn run_hot() {
     run_with("1000", "2");
 }

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use quantities::Time;
 use sensors::program;
 use sensors::rounding::Rounding;
-use sensors::senses::{self, Senses, Suspect};
+use sensors::set::{self, Sensors, Suspect};
 use sensors::starts::Starts;
 use sensors::stratum::Stratum;
 use sensors::{connector, insight};
@@ -38,7 +38,7 @@ pub fn run() {
 /// What `hubwarden help-with` does.
 pub fn help(work: &str) {
     let done = match work {
-        senses::WORK => senses::help(),
+        set::WORK => set::help(),
         insight::WORK => insight::help(),
         connector::WORK => connector::help(),
         other => panic!("no helper helps with {other:?}"),
@@ -264,9 +264,9 @@ fn loopback_packets() -> u64 {
     text.trim().parse().expect("a number")
 }
 
-/// An honest program, looked at by all senses once a second, and not looked at.
+/// An honest program, looked at by all sensors once a second, and not looked at.
 fn honest() {
-    let senses = std::cell::RefCell::new(Senses::start_on(
+    let sensors = std::cell::RefCell::new(Sensors::start_on(
         Path::new(program::TYPES),
         Path::new(env!("CARGO_BIN_EXE_hubwarden")),
     ));
@@ -280,9 +280,9 @@ fn honest() {
             user: "alice".to_owned(),
         };
         let suspects: Vec<Suspect> = watched.then_some(suspect).into_iter().collect();
-        senses.borrow_mut().look(&suspects, Time(begun.elapsed()));
+        sensors.borrow_mut().look(&suspects, Time(begun.elapsed()));
         let time = worker.work();
-        senses.borrow_mut().look(&suspects, Time(begun.elapsed()));
+        sensors.borrow_mut().look(&suspects, Time(begun.elapsed()));
         time
     };
     turn(true);

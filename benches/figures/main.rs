@@ -27,7 +27,7 @@ fn main() {
             let mut next = || words.next().expect("a size, and how many compute");
             daemon::child(next(), next());
         }
-        // The senses' helpers are the running program, and that is this one here.
+        // The sensors' helpers are the running program, and that is this one here.
         Some("help-with") => evidence::help(words.next().expect("what with")),
         Some("evidence-child") => evidence::child(words.next().expect("what to do")),
         Some("egress-child") => egress::child(),

@@ -263,13 +263,13 @@ async fn daemon(report: &mut Report) {
                 "daemon: its packet rules are not in the kernel; journalctl -u hubwarden says why",
             );
             if status.lacks.is_empty() {
-                report.add(Weight::Good, "miners: every sense for them works here");
+                report.add(Weight::Good, "miners: every sensor for them works here");
             }
-            for (sense, why) in status.lacks {
+            for (sensor, why) in status.lacks {
                 let why = why.escape_debug();
                 report.add(
                     Weight::Note,
-                    format!("miners: {sense} is blind or impaired: {why}"),
+                    format!("miners: {sensor} is down or impaired: {why}"),
                 );
             }
             for (cgroup, why) in status.unknown {

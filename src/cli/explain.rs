@@ -108,7 +108,7 @@ fn of_mining(explained: &Explanation) -> String {
         let ago = seconds(sign.seconds_ago).unwrap_or_default();
         table.row([
             format!("{} ago", in_words(ago)),
-            sign.sense.clone(),
+            sign.sensor.clone(),
             sign.level.clone(),
             Plain(&sign.reading).to_string(),
         ]);
@@ -165,7 +165,7 @@ mod tests {
                 reason: "evidence that it mines is certain".into(),
                 hot_seconds: 300.0,
                 signs: vec![Sign {
-                    sense: "constants".into(),
+                    sensor: "constants".into(),
                     level: "high".into(),
                     reading: "process 412: 7 of RandomX's 7 constants are in its memory".into(),
                     seconds_ago: 180.0,

@@ -3,12 +3,12 @@
 use super::Failure;
 use crate::hub::shared;
 use sensors::helpers;
-use sensors::{connector, insight, senses};
+use sensors::{connector, insight, set};
 use std::path::Path;
 
 pub(super) fn help_with(work: &str) -> Result<(), Failure> {
     match work {
-        senses::WORK => senses::help(),
+        set::WORK => set::help(),
         insight::WORK => insight::help(),
         connector::WORK => connector::help(),
         shared::WORK => helpers::serve(|pids: Vec<u32>| shared::servers(Path::new("/proc"), &pids)),

@@ -16,7 +16,7 @@ mod off;
 mod reload;
 mod replay;
 mod run;
-mod sense;
+mod sensor;
 mod status;
 mod table;
 mod top;
@@ -93,9 +93,9 @@ enum Verb {
         /// The hub user's name
         user: String,
     },
-    /// Look at one cgroup with the senses for miners, as the corpus does
+    /// Look at one cgroup with the sensors for miners, as the corpus does
     #[command(hide = true)]
-    Sense {
+    Sensor {
         /// Its directory
         cgroup: PathBuf,
         /// For how long
@@ -169,7 +169,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grant(order) => grant::grant(order),
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
-        Verb::Sense { cgroup, seconds } => sense::sense(&cgroup, seconds),
+        Verb::Sensor { cgroup, seconds } => sensor::sensor(&cgroup, seconds),
         Verb::HelpWith { work } => help_with::help_with(&work),
         Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),

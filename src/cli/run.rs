@@ -132,14 +132,14 @@ fn repairs(
     heartbeats: &Heartbeats,
 ) -> mpsc::Receiver<Repair> {
     let (sender, repairs) = mpsc::channel(64);
-    let blind = |error: &dyn std::fmt::Display| {
+    let down = |error: &dyn std::fmt::Display| {
         let message = format!("Changes of the packet rules are only seen at each tick: {error}.");
         Entry::new(Kind::Trouble, Level::Error, message)
     };
     let keeper = match Keeper::open(Arc::clone(firewall)) {
         Ok(keeper) => keeper,
         Err(error) => {
-            journal.tell(blind(&error));
+            journal.tell(down(&error));
             return repairs;
         }
     };
@@ -151,14 +151,14 @@ fn repairs(
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let keeper = first.map_or_else(|| Keeper::open(Arc::clone(&rules)), Ok);
         if let Err(error) = keeper.and_then(|keeper| keeper.run(&sender)) {
-            told.tell(blind(&error));
+            told.tell(down(&error));
         }
         if sender.is_closed() {
             pulse.done();
         }
     };
     if let Err(error) = heartbeats.keep("keeper", MOST_BUSY, false, keep) {
-        journal.tell(blind(&error));
+        journal.tell(down(&error));
     }
     repairs
 }

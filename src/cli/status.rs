@@ -47,13 +47,13 @@ fn in_words(report: &Report) -> String {
             "The packet rules are NOT loaded; journalctl -u hubwarden says why."
         );
     }
-    for (sense, why) in &node.lacks {
+    for (sensor, why) in &node.lacks {
         let why = Plain(why.trim_end_matches('.'));
-        let _ = match sense.as_str() {
+        let _ = match sensor.as_str() {
             "egress" => writeln!(text, "Packet rules: {why}."),
             "systemd" => writeln!(text, "systemd: {why}."),
             "accounts" => writeln!(text, "Accounts: {why}."),
-            _ => writeln!(text, "Miners, by {sense}: blind or impaired: {why}."),
+            _ => writeln!(text, "Miners, by {sensor}: down or impaired: {why}."),
         };
     }
     if let Some(line) = names(&node.names) {
@@ -192,7 +192,7 @@ pub(super) mod tests {
             "{text}"
         );
         assert!(
-            text.contains("Miners, by rounding: blind or impaired: no types\\u{1b}.\n"),
+            text.contains("Miners, by rounding: down or impaired: no types\\u{1b}.\n"),
             "{text}"
         );
         assert!(

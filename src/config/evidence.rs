@@ -2,10 +2,10 @@
 
 use super::decode::{FromToml, Section};
 use super::limits::OrNone;
-use policy::finding::Sense;
+use policy::finding::Sensor;
 use policy::{Consequences, Stage, Stop};
 use quantities::Cores;
-use sensors::senses::Settings;
+use sensors::set::Settings;
 use std::time::Duration;
 use toml::de::DeValue;
 
@@ -17,7 +17,7 @@ pub struct Evidence {
     pub hot: Cores,
     /// Once it did for this long.
     pub hot_for: Duration,
-    /// Which senses look, and for how long they count together.
+    /// Which sensors look, and for how long they count together.
     pub settings: Settings,
     /// What evidence leads to.
     pub consequences: Consequences,
@@ -37,13 +37,13 @@ impl Default for Evidence {
 pub(super) fn read(mut section: Section<'_, '_>, default: Evidence) -> Evidence {
     let second = Duration::from_secs(1);
     let (settings, plain) = (default.settings, default.consequences);
-    let senses = section.optional_list::<Sense>("senses");
+    let sensors = section.optional_list::<Sensor>("sensors");
     let level = |read: Option<Then>, default| read.map_or(default, |Then(stage)| stage);
     let evidence = Evidence {
         hot: section.ranged("hot", default.hot, Cores(0.01)..=Cores(4096.0)),
         hot_for: section.ranged("hot_for", default.hot_for, Duration::ZERO..=3600 * second),
         settings: Settings {
-            senses: senses.map_or(settings.senses, |senses| senses.into_iter().collect()),
+            sensors: sensors.map_or(settings.sensors, |sensors| sensors.into_iter().collect()),
             window: section.ranged("window", settings.window, 5 * second..=600 * second),
         },
         consequences: Consequences {
@@ -96,12 +96,14 @@ impl FromToml for Stop {
     }
 }
 
-impl FromToml for Sense {
+impl FromToml for Sensor {
     const EXPECTED: &'static str = "one of \"rounding\", \"constants\", \"exec\", \"binary\", \"stratum\", \"pools\", \"scan\", \"volume\"";
 
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         let word = value.as_str().ok_or_else(String::new)?;
-        let known = Sense::ALL.into_iter().find(|sense| sense.as_str() == word);
+        let known = Sensor::ALL
+            .into_iter()
+            .find(|sensor| sensor.as_str() == word);
         known.ok_or_else(String::new)
     }
 }
@@ -113,13 +115,13 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "[evidence]\nhot = \"1 core\"\nhot_for = \"20s\"\nsenses = [\"exec\"]\n\
+        let text = "[evidence]\nhot = \"1 core\"\nhot_for = \"20s\"\nsensors = [\"exec\"]\n\
                     window = \"1m\"\nhigh = \"report\"\ncertain = \"freeze\"\nstop_after = \"none\"\n\
                     stop = \"processes\"\nstands = \"1h\"\n";
         let evidence = Config::parse(text).unwrap().evidence;
         assert_eq!(evidence.hot, Cores(1.0));
         assert_eq!(evidence.hot_for, Duration::from_secs(20));
-        assert_eq!(evidence.settings.senses, [Sense::Exec].into());
+        assert_eq!(evidence.settings.sensors, [Sensor::Exec].into());
         assert_eq!(evidence.settings.window, Duration::from_secs(60));
         let wanted = Consequences {
             high: None,
@@ -140,7 +142,7 @@ mod tests {
             ("high = \"kill\"", "\"report\", \"throttle\" or \"freeze\""),
             ("stop = \"process\"", "\"server\" or \"processes\""),
             ("stop_after = \"3d\"", "over a day"),
-            ("senses = [\"smell\"]", "one of \"rounding\""),
+            ("sensors = [\"smell\"]", "one of \"rounding\""),
         ] {
             let problems = Config::parse(&format!("[evidence]\n{line}\n")).unwrap_err();
             assert!(problems[0].message.contains(why), "{}", problems[0]);

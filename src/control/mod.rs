@@ -77,7 +77,7 @@ pub struct NodeStatus {
     pub cpu_controller: bool,
     /// Units that may be servers and are not known, with the reason.
     pub unknown: Vec<(String, String)>,
-    /// Senses for miners that do not work here, with the reason and what remains.
+    /// Sensors for miners that do not work here, with the reason and what remains.
     pub lacks: Vec<(String, String)>,
     /// What became of resolvers' answers since the daemon started: a word for each, and how many.
     pub names: Vec<(String, u64)>,
@@ -162,8 +162,8 @@ pub struct Explanation {
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
 pub struct Sign {
-    /// Which sense found it.
-    pub sense: String,
+    /// Which sensor found it.
+    pub sensor: String,
     /// What it proves by itself.
     pub level: String,
     /// With its numbers, in words.

@@ -12,7 +12,7 @@ use egress::Attempts;
 use policy::finding::{Evidence, Fact, scan};
 use quantities::CgroupId;
 use quantities::Time;
-use sensors::senses::Found;
+use sensors::set::Found;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! Where the senses look, and what becomes of what they find.
+//! Where the sensors look, and what becomes of what they find.
 //!
 //! They look at servers that are hot, and at those that evidence stands against, and listen to all
 //! for what is rare. What they find goes to the journal, and to the judge as soon as it amounts to
@@ -19,14 +19,14 @@ use policy::finding::{Evidence, Fact};
 use quantities::CgroupId;
 use quantities::Time;
 use sensors::process::Process;
-use sensors::senses::{Found, Suspect};
+use sensors::set::{Found, Suspect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use thread::Order;
 
-/// Who comes is listened to at once, or this long after others who came: each order to the senses
+/// Who comes is listened to at once, or this long after others who came: each order to the sensors
 /// names all servers that there are.
 const LISTENED_TO_WITHIN: Duration = Duration::from_millis(200);
 
@@ -42,7 +42,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.found(&[Found { id, evidence }], now);
     }
 
-    /// Takes in what the senses found, and has the judge act on it at once.
+    /// Takes in what the sensors found, and has the judge act on it at once.
     pub(super) fn found(self: &Rc<Self>, found: &[Found], now: Time) {
         let mut inner = self.inner.borrow_mut();
         let act = inner.take_evidence(found, now);
@@ -55,12 +55,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    /// Has the senses listen to who has just come. A miner's name is told once, when it is started, and
+    /// Has the sensors listen to who has just come. A miner's name is told once, when it is started, and
     /// that may be before the next tick.
     pub(super) async fn listen_to_who_comes(self: Rc<Self>) {
         loop {
-            self.senses_due.notified().await;
-            self.inner.borrow_mut().send_senses(super::run::now());
+            self.sensors_due.notified().await;
+            self.inner.borrow_mut().send_sensors(super::run::now());
             tokio::time::sleep(LISTENED_TO_WITHIN).await;
         }
     }
@@ -84,8 +84,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
-    /// Notes who is hot, and sends the senses there.
-    pub(super) fn send_senses(&mut self, now: Time) {
+    /// Notes who is hot, and sends the sensors there.
+    pub(super) fn send_sensors(&mut self, now: Time) {
         let config = &self.config.evidence;
         let attention = Attention {
             supervised: !self.off,
@@ -133,8 +133,8 @@ impl Inner {
     fn take_evidence(&mut self, found: &[Found], now: Time) -> BTreeSet<CgroupId> {
         let mut fresh: BTreeMap<CgroupId, Vec<Evidence>> = BTreeMap::new();
         for Found { id, evidence } in found {
-            let used = &self.config.evidence.settings.senses;
-            if self.off || !used.contains(&evidence.fact.sense()) {
+            let used = &self.config.evidence.settings.sensors;
+            if self.off || !used.contains(&evidence.fact.sensor()) {
                 continue;
             }
             let id = self.accounts.account_of(CgroupId(*id));
@@ -151,7 +151,7 @@ impl Inner {
             }
         }
         if !fresh.is_empty() {
-            self.send_senses(now);
+            self.send_sensors(now);
         }
         act
     }

@@ -54,7 +54,7 @@ impl Inner {
             signs: signs
                 .into_iter()
                 .map(|sign| Sign {
-                    sense: sign.fact.sense().as_str().to_owned(),
+                    sensor: sign.fact.sensor().as_str().to_owned(),
                     level: sign.strength().as_str().to_owned(),
                     reading: sign.to_string(),
                     seconds_ago: now.since(sign.at).as_secs_f64(),

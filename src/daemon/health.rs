@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_dead_thread_is_logged_with_its_cause_and_what_was_done() {
         let news = |state, replaced| News {
-            name: "senses",
+            name: "sensors",
             state,
             replaced,
         };
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(dead.level, Level::Error);
         assert_eq!(
             dead.message,
-            "hubwarden's thread senses does not run: it panicked: x. Another was started in its place."
+            "hubwarden's thread sensors does not run: it panicked: x. Another was started in its place."
         );
         let stuck = entry(&news(State::Stuck, false)).message;
         assert!(

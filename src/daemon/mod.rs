@@ -157,8 +157,8 @@ struct Daemon<C, U> {
     hub_news: Notify,
     /// Who is judged outside the server may have changed.
     outsiders_due: Notify,
-    /// Somebody came whom the senses do not listen to yet.
-    senses_due: Notify,
+    /// Somebody came whom the sensors do not listen to yet.
+    sensors_due: Notify,
     tree_reads: Cell<bool>,
     /// Who looks at processes when people ask.
     observer: insight::Observer,
@@ -231,7 +231,7 @@ struct Inner {
     diary: record::Diary,
     /// Why processes cannot be ended here.
     cannot_stop: Option<String>,
-    /// What the senses found of whom.
+    /// What the sensors found of whom.
     evidence: EvidenceStore,
     sensors: evidence::SensorThread,
     off: bool,
@@ -314,7 +314,7 @@ impl<C, U> Daemon<C, U> {
             reloaded: Notify::new(),
             hub_news: Notify::new(),
             outsiders_due: Notify::new(),
-            senses_due: Notify::new(),
+            sensors_due: Notify::new(),
             observer: insight::Observer::new(&holders, &parts.heartbeats),
             heartbeats: parts.heartbeats,
             hub_looker: Arc::new(std::sync::Mutex::new(hears::Looker::new(&holders))),

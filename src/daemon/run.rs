@@ -255,7 +255,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let now = now();
         let due = self.inner.borrow_mut().accounts.take_looks(now);
         self.look_at(now, Some(&due));
-        self.inner.borrow_mut().send_senses(now);
+        self.inner.borrow_mut().send_sensors(now);
     }
 
     fn tick_once(self: &Rc<Self>) {
@@ -266,7 +266,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.expire_grants();
         self.inner.borrow_mut().forget_rested(now());
         self.look_at(now(), None);
-        self.inner.borrow_mut().send_senses(now());
+        self.inner.borrow_mut().send_sensors(now());
         self.weigh_all(now());
         {
             let mut inner = self.inner.borrow_mut();

@@ -140,7 +140,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if let Some(uid) = uid {
                     self.ask_account(uid);
                 }
-                self.senses_due.notify_one();
+                self.sensors_due.notify_one();
                 self.enforce_in_turn(parts);
                 self.enforce(id);
             }

@@ -126,11 +126,11 @@ impl Story<'_> {
     /// It does something that miners do, or that only looks like it: what all that was found
     /// amounts to.
     pub fn evidence(&self, level: Strength, all: &[Evidence]) -> Entry {
-        // What proves most comes first; of each sense one reading, the latest, says enough.
+        // What proves most comes first; of each sensor one reading, the latest, says enough.
         let mut shown: Vec<&Evidence> = all.iter().rev().collect();
         shown.sort_by_key(|one| std::cmp::Reverse((one.strength(), proves(one))));
-        let mut senses = BTreeSet::new();
-        shown.retain(|one| senses.insert(one.fact.sense()));
+        let mut sensors = BTreeSet::new();
+        shown.retain(|one| sensors.insert(one.fact.sensor()));
         if level > Strength::Exonerates {
             shown.retain(|one| one.strength() > Strength::Exonerates);
         }
@@ -164,9 +164,9 @@ impl Story<'_> {
             Strength::Exonerates | Strength::Suspicious => Level::Notice,
             Strength::High | Strength::Certain => Level::Warning,
         };
-        let senses: Vec<&str> = shown.iter().map(|one| one.fact.sense().as_str()).collect();
+        let sensors: Vec<&str> = shown.iter().map(|one| one.fact.sensor().as_str()).collect();
         self.entry(Kind::EvidenceFound, urgency, message)
-            .with("EVIDENCE", senses.join(","))
+            .with("EVIDENCE", sensors.join(","))
             .with("EVIDENCE_LEVEL", level)
             .with("REASON", words)
     }

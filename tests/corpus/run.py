@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the corpus under the real senses, and prints a table and figures; see README.md.
+"""Runs the corpus under the real sensors, and prints a table and figures; see README.md.
 
 usage: run.py HUBWARDEN WORK_DIRECTORY [--small | CASE]
 """
@@ -87,30 +87,30 @@ def other_host():
 
 
 def observe(hubwarden, name, case, root, seconds, host):
-    """Runs the case and the senses side by side; what the senses said, timed from the case's start."""
+    """Runs the case and the sensors side by side; what the sensors said, timed from the case's start."""
     env = prepare.environment(name, case, seconds)
     with Group("beside") as beside, Group("case") as group:
         if case.get("beside"):
             beside.start(case["beside"], root, name, env, host.pid)
             time.sleep(0.5)
-        senses = subprocess.Popen([hubwarden, "sense", group.path, "--seconds", str(seconds + 1)],
+        sensors = subprocess.Popen([hubwarden, "sensor", group.path, "--seconds", str(seconds + 1)],
                                   stdout=subprocess.PIPE, text=True, preexec_fn=netns.die_with_parent)
         try:
-            told = [json.loads(senses.stdout.readline())]
+            told = [json.loads(sensors.stdout.readline())]
             while "ready" not in told[-1]:
-                told.append(json.loads(senses.stdout.readline()))
+                told.append(json.loads(sensors.stdout.readline()))
             process = group.start(case["run"], root, name, env)
             began = time.monotonic()
-            told += [json.loads(line) for line in senses.stdout]
-            if senses.wait() != 0:
-                raise NotRun(f"hubwarden sense ended with {senses.returncode}")
+            told += [json.loads(line) for line in sensors.stdout]
+            if sensors.wait() != 0:
+                raise NotRun(f"hubwarden sensor ended with {sensors.returncode}")
             if process.poll() is not None:
                 raise NotRun(f"it ended by itself, with {process.returncode}")
             if time.monotonic() - began < seconds - 1:
-                raise NotRun("the senses ended early")
+                raise NotRun("the sensors ended early")
         finally:
-            senses.kill()
-            senses.wait()
+            sensors.kill()
+            sensors.wait()
         return told
 
 
@@ -124,7 +124,7 @@ class Row:
                 if line["level"] in CAUGHT and self.seconds is None:
                     self.seconds = line["seconds"]
             if "reading" in line:
-                self.readings[line["sense"]] = line["short"]
+                self.readings[line["sensor"]] = line["short"]
         last = told[-1]
         self.published = last["published_rule"]
         self.modes = last["modes"]
@@ -133,7 +133,7 @@ class Row:
 
     def cells(self):
         modes = self.modes
-        seen = [f"{sense} {short}" for sense, short in sorted(self.readings.items()) if sense != "rounding"]
+        seen = [f"{sensor} {short}" for sensor, short in sorted(self.readings.items()) if sensor != "rounding"]
         if any(modes.values()):
             seen.insert(0, f"rounding {modes['down']}/{modes['up']}/{modes['zero']}, {modes['flushed']} flushed")
         verdict = self.level if self.right else f"{self.level} WRONG"
@@ -200,8 +200,8 @@ def run(hubwarden, work, small, only):
             failed.append(name)
             continue
         for line in told:
-            if "blind" in line:
-                print(f"BLIND: {line['blind']}", flush=True)
+            if "down" in line:
+                print(f"DOWN: {line['down']}", flush=True)
         rows.append(Row(name, case, told))
         print(f"{time.strftime('%H:%M:%S')}  {'  '.join(rows[-1].cells())}", file=sys.stderr, flush=True)
     table(rows)
@@ -216,7 +216,7 @@ def run(hubwarden, work, small, only):
 
 def main():
     if len(sys.argv) < 3 or os.geteuid() != 0:
-        sys.exit(f"{__doc__}It needs root, for cgroups of its own and the senses.")
+        sys.exit(f"{__doc__}It needs root, for cgroups of its own and the sensors.")
     word = sys.argv[3] if len(sys.argv) > 3 else ""
     leftovers.remove_stale()
     try:

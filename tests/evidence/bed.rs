@@ -2,7 +2,7 @@
 //! start programs without end (`storm.c`).
 
 use sensors::program::TYPES;
-use sensors::senses::Senses;
+use sensors::set::Sensors;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -43,16 +43,16 @@ impl Bed {
         }
     }
 
-    /// The senses, looking at this cgroup in a process of their own; what they say, once they look.
-    pub fn sense(&self) -> (Hostile, impl Iterator<Item = Value> + use<>) {
+    /// The sensors, looking at this cgroup in a process of their own; what they say, once they look.
+    pub fn sensor(&self) -> (Hostile, impl Iterator<Item = Value> + use<>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hubwarden"));
-        command.arg("sense").arg(&self.directory);
-        let senses = command.args(["--seconds", "300"]).stdout(Stdio::piped());
-        let mut senses = senses.spawn().unwrap();
-        let lines = BufReader::new(senses.stdout.take().unwrap()).lines();
+        command.arg("sensor").arg(&self.directory);
+        let sensors = command.args(["--seconds", "300"]).stdout(Stdio::piped());
+        let mut sensors = sensors.spawn().unwrap();
+        let lines = BufReader::new(sensors.stdout.take().unwrap()).lines();
         let mut said = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
         assert!(said.any(|line| line["ready"] == true));
-        (Hostile(senses), said)
+        (Hostile(sensors), said)
     }
 
     /// Starts the program as a user of no rights.
@@ -252,14 +252,14 @@ pub fn comes(mut what: impl FnMut() -> bool) -> bool {
     })
 }
 
-/// The senses as this kernel has them.
-pub fn senses() -> Senses {
-    senses_on(Path::new(TYPES))
+/// The sensors as this kernel has them.
+pub fn sensors() -> Sensors {
+    sensors_on(Path::new(TYPES))
 }
 
-/// The senses as a kernel has them that is described so.
-pub fn senses_on(types: &Path) -> Senses {
-    Senses::start_on(types, Path::new(env!("CARGO_BIN_EXE_hubwarden")))
+/// The sensors as a kernel has them that is described so.
+pub fn sensors_on(types: &Path) -> Sensors {
+    Sensors::start_on(types, Path::new(env!("CARGO_BIN_EXE_hubwarden")))
 }
 
 /// What a process has in memory: now (`VmRSS`) or at most (`VmHWM`).

@@ -1,13 +1,13 @@
 //! Cgroups that a user made below the server's own: nested beyond `PATH_MAX`, and very many.
 
-use crate::bed::{Bed, comes, senses};
+use crate::bed::{Bed, comes, sensors};
 use hubwarden::act::{Named, Stopper};
 use policy::finding::Fact;
 use quantities::Time;
 use quantities::{CgroupId, CgroupPath};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use sensors::process::Process;
-use sensors::senses::Suspect;
+use sensors::set::Suspect;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -81,12 +81,12 @@ fn suspect(bed: &Bed, user: &str) -> Suspect {
     }
 }
 
-/// The round in which the senses name each of these processes, by cgroup id; until all are named.
+/// The round in which the sensors name each of these processes, by cgroup id; until all are named.
 fn named_in(suspects: &[Suspect], wanted: &[(u64, u32)]) -> Vec<u64> {
-    let mut senses = senses();
+    let mut sensors = sensors();
     let mut named = BTreeMap::new();
     for round in 0..MOST_ROUNDS {
-        let found = senses.look(suspects, Time(Duration::from_secs(40 * round)));
+        let found = sensors.look(suspects, Time(Duration::from_secs(40 * round)));
         for found in found {
             if found.evidence.fact == Fact::Named("xmrig") {
                 named.entry((found.id, found.evidence.pid)).or_insert(round);

@@ -1,10 +1,10 @@
-//! Kernels that refuse a sense: what is said of it, and that the others find a miner all the same.
+//! Kernels that refuse a sensor: what is said of it, and that the others find a miner all the same.
 
-use crate::bed::{Bed, senses_on};
+use crate::bed::{Bed, sensors_on};
 use policy::finding::Fact;
 use quantities::Time;
 use sensors::program;
-use sensors::senses::{Blind, Suspect};
+use sensors::set::{SensorDown, Suspect};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -13,11 +13,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// What is blind there, and what the rest finds of a miner that starts with a pool's address.
-fn blind_and_found(types: &Path) -> (Vec<Blind>, Vec<Fact>) {
+/// What is down there, and what the rest finds of a miner that starts with a pool's address.
+fn blind_and_found(types: &Path) -> (Vec<SensorDown>, Vec<Fact>) {
     let bed = Bed::new();
-    let mut senses = senses_on(types);
-    senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
+    let mut sensors = sensors_on(types);
+    sensors.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
     let _miner = bed.start(&[OsStr::new("within"), OsStr::new("stratum+tcp://pool")]);
     let suspects = [Suspect {
         id: bed.id,
@@ -31,8 +31,8 @@ fn blind_and_found(types: &Path) -> (Vec<Blind>, Vec<Fact>) {
         std::thread::sleep(Duration::from_millis(100));
         let now = Time(Duration::from_secs(round * 40));
         // Names are asked of what was heard alone: as of a server that is not hot.
-        heard.extend(senses.listen(now).iter().map(|one| one.evidence.fact));
-        let found = senses.look(&suspects, now);
+        heard.extend(sensors.listen(now).iter().map(|one| one.evidence.fact));
+        let found = sensors.look(&suspects, now);
         facts.extend(found.iter().map(|one| one.evidence.fact));
         facts.retain(is_constants);
         if facts.contains(&CONSTANTS) && !heard.is_empty() {
@@ -40,13 +40,13 @@ fn blind_and_found(types: &Path) -> (Vec<Blind>, Vec<Fact>) {
         }
     }
     facts.extend(heard);
-    (senses.blind().to_vec(), facts)
+    (sensors.down().to_vec(), facts)
 }
 
-fn of<'a>(blind: &'a [Blind], sense: &str) -> &'a Blind {
-    let mut of = blind.iter().filter(|one| one.sense.as_str() == sense);
+fn of<'a>(down: &'a [SensorDown], sensor: &str) -> &'a SensorDown {
+    let mut of = down.iter().filter(|one| one.sensor.as_str() == sensor);
     of.next()
-        .unwrap_or_else(|| panic!("{sense} is not among {blind:?}"))
+        .unwrap_or_else(|| panic!("{sensor} is not among {down:?}"))
 }
 
 const NAMED: Fact = Fact::Named("stratum+tcp://");
@@ -54,22 +54,22 @@ const CONSTANTS: Fact = Fact::Constants { found: 7 };
 
 #[test]
 fn without_type_information_starts_are_told_by_the_connector_and_memory_is_searched() {
-    let (blind, found) = blind_and_found(Path::new("/nonexistent/btf"));
-    assert_eq!(blind.len(), 2, "{blind:?}");
-    let rounding = of(&blind, "rounding");
+    let (down, found) = blind_and_found(Path::new("/nonexistent/btf"));
+    assert_eq!(down.len(), 2, "{down:?}");
+    let rounding = of(&down, "rounding");
     assert!(rounding.why.contains("CONFIG_DEBUG_INFO_BTF"), "{rounding}");
     assert!(
         rounding.remains.contains("constants in memory"),
         "{rounding}"
     );
-    let exec = of(&blind, "exec");
+    let exec = of(&down, "exec");
     assert!(exec.remains.contains("process connector"), "{exec}");
     assert!(found.contains(&NAMED), "{found:?}");
     assert!(found.contains(&CONSTANTS), "{found:?}");
 }
 
 #[test]
-fn without_the_tracepoint_as_on_arm64_only_rounding_is_blind() {
+fn without_the_tracepoint_as_on_arm64_only_rounding_is_down() {
     // The kernel's own description, with the name of the one tracepoint spoilt.
     let mut types = fs::read(program::TYPES).expect("a kernel that describes its types");
     let name = b"x86_fpu_regs_deactivated";
@@ -83,9 +83,9 @@ fn without_the_tracepoint_as_on_arm64_only_rounding_is_blind() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("btf");
     fs::write(&file, types).unwrap();
-    let (blind, found) = blind_and_found(&file);
-    assert_eq!(blind.len(), 1, "{blind:?}");
-    let rounding = of(&blind, "rounding");
+    let (down, found) = blind_and_found(&file);
+    assert_eq!(down.len(), 1, "{down:?}");
+    let rounding = of(&down, "rounding");
     assert!(
         rounding.why.contains("it is there on x86 only"),
         "{rounding}"
@@ -102,10 +102,10 @@ fn without_the_tracepoint_as_on_arm64_only_rounding_is_blind() {
 fn where_bpf_is_refused_as_under_lockdown_each_of_its_senses_says_so_and_memory_is_searched() {
     let bed = Bed::new();
     // The kernel's own EPERM, for want of rights.
-    let mut senses = Command::new("setpriv")
+    let mut sensors = Command::new("setpriv")
         .args(["--bounding-set=-bpf,-perfmon,-sys_admin", "--"])
         .arg(env!("CARGO_BIN_EXE_hubwarden"))
-        .arg("sense")
+        .arg("sensor")
         .arg(&bed.directory)
         .args(["--seconds", "120"])
         .stdout(std::process::Stdio::piped())
@@ -114,27 +114,27 @@ fn where_bpf_is_refused_as_under_lockdown_each_of_its_senses_says_so_and_memory_
     let _miner = bed.start(&[OsStr::new("within")]);
     let constants = "7 of RandomX's 7 constants";
     let mut said = String::new();
-    for line in BufReader::new(senses.stdout.take().unwrap()).lines() {
+    for line in BufReader::new(sensors.stdout.take().unwrap()).lines() {
         said.push_str(&line.unwrap());
         said.push('\n');
         if said.contains(constants) {
             break;
         }
     }
-    senses.kill().unwrap();
-    senses.wait().unwrap();
-    let blind: Vec<&str> = said
+    sensors.kill().unwrap();
+    sensors.wait().unwrap();
+    let down: Vec<&str> = said
         .lines()
-        .filter(|line| line.contains("\"blind\""))
+        .filter(|line| line.contains("\"down\""))
         .collect();
-    assert_eq!(blind.len(), 3, "{said}");
-    for (sense, remains) in [
+    assert_eq!(down.len(), 3, "{said}");
+    for (sensor, remains) in [
         ("rounding: ", "constants in memory"),
         ("exec: ", "process connector tells of starts instead"),
         ("stratum: ", "known by their addresses"),
     ] {
-        let mut of = blind.iter().filter(|line| line.contains(sense));
-        let line = of.next().unwrap_or_else(|| panic!("{sense}: {said}"));
+        let mut of = down.iter().filter(|line| line.contains(sensor));
+        let line = of.next().unwrap_or_else(|| panic!("{sensor}: {said}"));
         assert!(line.contains("not permitted"), "{line}");
         assert!(line.contains(remains), "{line}");
     }

@@ -2,14 +2,14 @@
 //! not even SIGKILL wakes it.
 
 use crate::QUICK;
-use crate::bed::{Bed, Hostile, comes, senses};
+use crate::bed::{Bed, Hostile, comes, sensors};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use policy::finding::Fact;
 use quantities::Time;
 use sensors::helpers::Owner;
 use sensors::process::Process;
-use sensors::senses::Suspect;
+use sensors::set::Suspect;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
@@ -43,16 +43,16 @@ fn holds_nobody_but_itself(way: &str) {
     let miner = other.start(&[OsStr::new("within")]);
     let suspects = [suspect(&bed), suspect(&other)];
     let alice: Owner = "alice".into();
-    let mut senses = senses();
-    senses.owned_by(BTreeMap::from([(bed.id, alice.clone())]));
+    let mut sensors = sensors();
+    sensors.owned_by(BTreeMap::from([(bed.id, alice.clone())]));
     let mut found = Vec::new();
     let mut round = 0;
     let both = comes(|| {
         let now = Time(Duration::from_secs(round * 11));
         round += 1;
         let begun = Instant::now();
-        found.extend(senses.look(&suspects, now));
-        found.extend(senses.listen(now));
+        found.extend(sensors.look(&suspects, now));
+        found.extend(sensors.listen(now));
         // Helpers that are in time are waited for, and no others.
         assert!(begun.elapsed() < 4 * QUICK, "{way}: {:?}", begun.elapsed());
         let of = |pid: u32, fact: Fact| {
@@ -61,10 +61,10 @@ fn holds_nobody_but_itself(way: &str) {
         };
         of(held.pid(), Fact::Unreadable) && of(miner.pid(), Fact::Constants { found: 7 })
     });
-    assert!(both, "{way}: {found:?}, held: {:?}", senses.held());
+    assert!(both, "{way}: {found:?}, held: {:?}", sensors.held());
     let users = BTreeSet::from([alice.clone()]);
     assert_eq!(
-        (senses.held().users, senses.held().trouble),
+        (sensors.held().users, sensors.held().trouble),
         (users, None),
         "{way}"
     );
@@ -72,8 +72,8 @@ fn holds_nobody_but_itself(way: &str) {
     // again.
     drop((server, bed));
     let let_go = comes(|| {
-        senses.look(&[suspect(&other)], Time(Duration::from_secs(1000)));
-        senses.held().users.is_empty()
+        sensors.look(&[suspect(&other)], Time(Duration::from_secs(1000)));
+        sensors.held().users.is_empty()
     });
     assert!(let_go, "{way}: still held");
 }
@@ -136,16 +136,16 @@ fn child_of(pid: u32) -> Option<u32> {
 }
 
 #[test]
-fn senses_that_are_held_end_when_they_are_to_and_leave_nothing_of_theirs_to_who_is_held() {
+fn sensors_that_are_held_end_when_they_are_to_and_leave_nothing_of_theirs_to_who_is_held() {
     let bed = Bed::new();
     let (_server, held) = start(&bed);
-    let (mut senses, mut said) = bed.sense();
+    let (mut sensors, mut said) = bed.sensor();
     let unreadable = |line: serde_json::Value| {
         let reading = line["reading"].as_str().unwrap_or_default();
         line["pid"] == held.pid() && reading.contains("a file system that does not answer")
     };
     assert!(said.any(unreadable));
-    let helper = child_of(senses.pid()).unwrap();
+    let helper = child_of(sensors.pid()).unwrap();
     // What belongs to the daemon must not outlive it: a socket may own the packet rules.
     let link = |fd: u32| std::fs::read_link(format!("/proc/{helper}/fd/{fd}"));
     let jobs = link(0).unwrap();
@@ -157,7 +157,7 @@ fn senses_that_are_held_end_when_they_are_to_and_leave_nothing_of_theirs_to_who_
         .collect();
     assert_eq!(ours, [""; 0]);
 
-    assert!(senses.can_be_killed(), "they wait for their helper");
+    assert!(sensors.can_be_killed(), "they wait for their helper");
     kill(Pid::from_raw(helper as i32), Signal::SIGKILL).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(state(helper), Some('D'), "it was not held at all");

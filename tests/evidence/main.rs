@@ -1,4 +1,4 @@
-//! The senses before processes that do not want to be looked at: real ones, in a cgroup of our own.
+//! The sensors before processes that do not want to be looked at: real ones, in a cgroup of our own.
 //!
 //! Asked of every one: nothing fails, nothing that a user wrote gets where it could be taken for
 //! ours, and memory and time are bounded.
@@ -23,7 +23,7 @@ use sensors::exec::Exec;
 use sensors::helpers::{self, Helper};
 use sensors::insight::{self, Insight, Programs, Reader};
 use sensors::process::Process;
-use sensors::senses::Suspect;
+use sensors::set::Suspect;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -41,8 +41,8 @@ fn look(bed: &Bed, rounds: u64) -> Vec<Fact> {
 /// The same, until that was found: a process is looked into once it has had 50 ms of a processor, and on
 /// a busy machine that may take long.
 fn look_until(bed: &Bed, rounds: u64, is_found: impl Fn(&[Fact]) -> bool) -> Vec<Fact> {
-    let mut senses = bed::senses();
-    senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
+    let mut sensors = bed::sensors();
+    sensors.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
     let suspects = [Suspect {
         id: bed.id,
         directory: bed.directory.clone(),
@@ -52,10 +52,10 @@ fn look_until(bed: &Bed, rounds: u64, is_found: impl Fn(&[Fact]) -> bool) -> Vec
     for round in 0..rounds {
         let now = Time(Duration::from_secs(round * 40));
         let begun = Instant::now();
-        for found in senses
+        for found in sensors
             .look(&suspects, now)
             .into_iter()
-            .chain(senses.listen(now))
+            .chain(sensors.listen(now))
         {
             let words = found.evidence.to_string();
             assert!(!words.contains(char::is_control), "{words:?}");

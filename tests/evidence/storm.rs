@@ -4,12 +4,12 @@
 //! kernel did is told or counted, and what that takes is little beside what the storm itself takes.
 
 use crate::QUICK;
-use crate::bed::{Bed, Hostile, memory_kb, senses_on};
+use crate::bed::{Bed, Hostile, memory_kb, sensors_on};
 use policy::finding::Fact;
 use quantities::Time;
 use sensors::process::Process;
 use sensors::program;
-use sensors::senses::Suspect;
+use sensors::set::Suspect;
 use sensors::starts::Starts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -83,15 +83,15 @@ fn each_of_twenty_thousand_starts_is_told_or_counted_and_none_costs_much() {
 }
 
 #[test]
-fn senses_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_what_they_missed() {
+fn sensors_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_what_they_missed() {
     let bed = Bed::new();
-    let (senses, mut said) = bed.sense();
+    let (sensors, mut said) = bed.sensor();
     // The first takes what there is to be taken once.
     let beds = [bed];
     let first = Instant::now();
     whole_storm(&beds);
-    let process = Process::new(senses.pid());
-    let (memory, ticks) = (memory_kb(senses.pid(), "VmHWM"), process.ticks().unwrap());
+    let process = Process::new(sensors.pid());
+    let (memory, ticks) = (memory_kb(sensors.pid(), "VmHWM"), process.ticks().unwrap());
 
     let (begun, used) = (Instant::now(), beds[0].used());
     let storm = begin(&beds);
@@ -110,7 +110,7 @@ fn senses_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_wha
         lines += 1;
     }
     let spent = Duration::from_millis(10 * (process.ticks().unwrap() - ticks));
-    let grown = memory_kb(senses.pid(), "VmHWM").saturating_sub(memory);
+    let grown = memory_kb(sensors.pid(), "VmHWM").saturating_sub(memory);
     println!(
         "{:.0} starts a second, {missed} of {} missed and told in {lines} lines; {spent:?} of \
          processor time beside the storm's {used:?}; grown by {grown} kB",
@@ -126,8 +126,8 @@ fn senses_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_wha
 #[test]
 fn where_the_connector_tells_of_starts_a_storm_is_counted_and_the_miner_in_it_found() {
     let bed = Bed::new();
-    let mut senses = senses_on(Path::new("/nonexistent/btf"));
-    senses.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
+    let mut sensors = sensors_on(Path::new("/nonexistent/btf"));
+    sensors.guard(BTreeMap::from([(bed.id, bed.directory.clone())]));
     let suspects = [Suspect {
         id: bed.id,
         directory: bed.directory.clone(),
@@ -139,8 +139,8 @@ fn where_the_connector_tells_of_starts_a_storm_is_counted_and_the_miner_in_it_fo
     let mut named = false;
     for round in 0..300 {
         let (now, begun) = (Time(Duration::from_secs(round)), Instant::now());
-        let mut found = senses.look(&suspects, now);
-        found.extend(senses.listen(now));
+        let mut found = sensors.look(&suspects, now);
+        found.extend(sensors.listen(now));
         named |= found.iter().any(|one| {
             one.evidence.fact == Fact::Named("xmrig") && one.evidence.pid == miner.pid()
         });
@@ -152,7 +152,7 @@ fn where_the_connector_tells_of_starts_a_storm_is_counted_and_the_miner_in_it_fo
     }
     assert!(named);
     storm.into_iter().for_each(Hostile::ends_well);
-    let missed = senses.starts_missed();
+    let missed = sensors.starts_missed();
     println!("{missed:?} of {STARTS}");
     assert!(
         missed.too_fast + missed.ended + missed.overflows > 0,

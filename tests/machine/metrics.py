@@ -106,7 +106,7 @@ def scenario(machine):
     expect(ask(machine, 'sum(hubwarden_servers{job="hubwarden"})')[0][1] == 2, "prometheus sees another number of servers")
     expect(ask(machine, 'up{job="hubwarden"}')[0][1] == 1, "the scrape fails")
     threads = {labels["thread"]: value for labels, value in ask(machine, 'hubwarden_thread_up{job="hubwarden"}')}
-    expect({"senses", "journal"} <= set(threads) and set(threads.values()) == {1}, f"the daemon's threads as prometheus sees them: {threads}")
+    expect({"sensors", "journal"} <= set(threads) and set(threads.values()) == {1}, f"the daemon's threads as prometheus sees them: {threads}")
     # The verdict is counted when it is given, the limit is shown once it is in force.
     eventually(lambda: ask(machine, 'hubwarden_server_limit_cores{job="hubwarden",user="alice"} == 0.25'), "prometheus sees alice's limit", 20)
     eventually(lambda: ask(machine, 'hubwarden_server_credits_core_seconds{user="alice",job="node"}'), "node_exporter reads the textfile", 30)

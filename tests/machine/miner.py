@@ -17,9 +17,9 @@ def scenario(machine):
     machine.boot()
     install(machine)
     use(machine, "observe", 'stop_after = "5s"')
-    expect(not status(machine)["lacks"], f"senses that do not work in the service's sandbox: {status(machine)['lacks']}")
+    expect(not status(machine)["lacks"], f"sensors that do not work in the service's sandbox: {status(machine)['lacks']}")
     checked = machine.run("hubwarden check", check=False).out
-    expect("every sense for them works here" in checked, checked)
+    expect("every sensor for them works here" in checked, checked)
     hub = Hub(machine)
     sessions = {user: hub.login(user) for user in ("alice", "bob", "carol")}
     for user, session in sessions.items():
@@ -44,7 +44,7 @@ def use(machine, mode, evidence):
     machine.put("/etc/hubwarden/config.toml", config(mode=mode, tick="5s", min_stay="30s", more=f"[evidence]\n{evidence}\n"))
     machine.run("systemctl restart hubwarden", timeout=40)
     wait_active(machine)
-    # The senses say how they are once they have started.
+    # The sensors say how they are once they have started.
     time.sleep(2)
 
 
@@ -70,8 +70,8 @@ def convicted(machine, program, what):
     print(f"{what}: certain {took:.1f} s after the start, at a tick of 5 s")
     print(f"  {found[0]['MESSAGE']}")
     expect(took <= IN_TIME, f"certain after {took:.1f} s, not within {IN_TIME:.0f} s")
-    senses = set(found[0]["EVIDENCE"].split(","))
-    expect({"rounding", "constants"} <= senses, f"EVIDENCE={found[0]['EVIDENCE']}")
+    sensors = set(found[0]["EVIDENCE"].split(","))
+    expect({"rounding", "constants"} <= sensors, f"EVIDENCE={found[0]['EVIDENCE']}")
     expect("\x1b" not in found[0]["MESSAGE"], "raw bytes in the journal")
     return begun
 

@@ -59,11 +59,11 @@ def without_bpf(bed):
     def told():
         return [record["MESSAGE"] for record in product.story(bed, "carol") if "exec" in record.get("EVIDENCE", "")]
 
-    def exec_is_blind():
-        return [why for sense, why in product.status(bed)["lacks"] if sense == "exec"]
+    def exec_is_down():
+        return [why for sensor, why in product.status(bed)["lacks"] if sensor == "exec"]
 
-    blind = product.eventually(exec_is_blind, "the status says that BPF is refused", 30)
-    bed.report("blind", exec=blind, told=told(), say="\n".join(blind))
+    down = product.eventually(exec_is_down, "the status says that BPF is refused", 30)
+    bed.report("down", exec=down, told=told(), say="\n".join(down))
     bed.run(f"echo go > {GO}")
     found = product.eventually(told, "the start of a miner's name is told", 30)
     bed.report("named", told=found, cores=product.server_of(bed, "carol")["cpu_cores"], say="\n".join(found))
@@ -79,15 +79,15 @@ def scenario(vm):
     print("\n".join(judged["told"]))
     print(judged["explained"])
     print(judged["shown"])
-    expect(not judged["lacks"], f"senses are impaired: {judged['lacks']}")
+    expect(not judged["lacks"], f"sensors are impaired: {judged['lacks']}")
     expect("certain" in judged["alice"], f"alice is {judged['alice']}")
     expect(not {"high", "certain"} & set(judged["bob"]), f"bob is {judged['bob']}")
     text = judged["explained"]
     for part in ("Evidence of mining: certain", "constants", "rounding", "Without what constants found", "/opt/miner/python"):
         expect(part in text, f"`{part}` is not in what explain says:\n{text}")
     expect("/opt/miner/python" in judged["shown"], f"top does not show what runs:\n{judged['shown']}")
-    blind, named = one["blind"], one["named"]
-    expect(any("the process connector tells of starts instead" in why for why in blind["exec"]), f"exec: {blind['exec']}")
-    expect(blind["told"] == [], f"told before anything was started: {blind['told']}")
+    down, named = one["down"], one["named"]
+    expect(any("the process connector tells of starts instead" in why for why in down["exec"]), f"exec: {down['exec']}")
+    expect(down["told"] == [], f"told before anything was started: {down['told']}")
     expect(any("xmrig" in line for line in named["told"]), f"told: {named['told']}")
     expect(named["cores"] < 0.2, f"carol was looked at for her heat: {named['cores']} cores")

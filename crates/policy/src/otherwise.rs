@@ -3,7 +3,7 @@
 
 use super::evidence::{HOT_FOR_CERTAIN, suspicion};
 use crate::finding::Word;
-use crate::finding::{CONSTANTS_NEEDED, Evidence, Fact, Sense, Strength};
+use crate::finding::{CONSTANTS_NEEDED, Evidence, Fact, Sensor, Strength};
 use quantities::{Time, in_words};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,14 +21,14 @@ pub struct Otherwise {
 pub fn otherwise(evidence: &[Evidence], hot: Option<Duration>) -> Vec<Otherwise> {
     let level = suspicion(evidence, hot);
     let mut changes = Vec::new();
-    let senses: BTreeSet<Sense> = evidence.iter().map(|one| one.fact.sense()).collect();
-    for sense in senses {
+    let sensors: BTreeSet<Sensor> = evidence.iter().map(|one| one.fact.sensor()).collect();
+    for sensor in sensors {
         let without: Vec<Evidence> = evidence
             .iter()
-            .filter(|one| one.fact.sense() != sense)
+            .filter(|one| one.fact.sensor() != sensor)
             .copied()
             .collect();
-        let change = format!("Without what {sense} found");
+        let change = format!("Without what {sensor} found");
         changes.push((change, suspicion(&without, hot)));
     }
     match hot {

@@ -8,7 +8,7 @@
 use super::binary::{Kind, Program, has_python};
 use super::helpers::{self, Owner, ServeError};
 use super::process::{Process, ProcessError};
-use super::senses::MOST_PROCESSES;
+use super::set::MOST_PROCESSES;
 use cgroup::walk::{Budget, processes};
 use quantities::Cores;
 use serde::{Deserialize, Serialize};

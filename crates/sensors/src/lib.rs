@@ -2,14 +2,14 @@
 //!
 //! Sustained CPU only says where to look. What is found there is a [`policy::finding::Fact`] with the numbers that
 //! prove it; what facts amount to together is [`policy::suspicion`]'s to say. One file a
-//! sense:
+//! sensor:
 //! - [`rounding`]: which rounding modes the CPU's SSE unit is switched to;
 //! - [`constants`]: RandomX's consensus constants in memory;
 //! - [`exec`], [`starts`], [`connector`]: what a process calls itself and is told on its command line;
 //! - [`binary`]: what a process is in truth;
 //! - [`stratum`]: the pools' protocol in what is sent.
 //!
-//! [`senses`] has them look at hot servers, and listen to all; [`helpers`] wait for what a process can
+//! [`set`] has them look at hot servers, and listen to all; [`helpers`] wait for what a process can
 //! hold up. [`insight`] is for people: what runs in
 //! a server, by kind of program.
 //!
@@ -25,6 +25,6 @@ pub mod insight;
 pub mod process;
 pub mod program;
 pub mod rounding;
-pub mod senses;
+pub mod set;
 pub mod starts;
 pub mod stratum;

@@ -5,7 +5,7 @@ use aya::{Btf, Ebpf, EbpfLoader, Endianness};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Why a program does not run here; the other senses go on.
+/// Why a program does not run here; the other sensors go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
     /// The kernel does not describe its types.

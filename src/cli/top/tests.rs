@@ -239,7 +239,7 @@ fn the_first_lines_say_what_is_done_and_what_does_not_work() {
         "{observed}"
     );
     assert!(
-        observed.contains("packet rules NOT loaded; blind or impaired: rounding"),
+        observed.contains("packet rules NOT loaded; down or impaired: rounding"),
         "{observed}"
     );
     let off = head("enforce", true, false);

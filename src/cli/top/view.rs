@@ -240,7 +240,7 @@ fn amiss(node: &NodeStatus) -> Option<String> {
     }
     let lacks: Vec<&str> = node.lacks.iter().map(|(what, _)| what.as_str()).collect();
     if !lacks.is_empty() {
-        amiss.push(format!("blind or impaired: {}", lacks.join(", ")));
+        amiss.push(format!("down or impaired: {}", lacks.join(", ")));
     }
     match node.unknown.len() {
         0 => {}

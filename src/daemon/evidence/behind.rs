@@ -2,7 +2,7 @@
 
 use crate::report::{Entry as Told, Kind, Level};
 use quantities::{Plain, Time};
-use sensors::senses::Behind;
+use sensors::set::Behind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

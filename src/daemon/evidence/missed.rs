@@ -60,7 +60,7 @@ impl Teller {
             in_words(missed).join("; ")
         );
         let told = Told::new(Kind::Trouble, Level::Notice, message);
-        Some(told.with("EVIDENCE", policy::finding::Sense::Exec))
+        Some(told.with("EVIDENCE", policy::finding::Sensor::Exec))
     }
 }
 

@@ -1,14 +1,14 @@
-//! The senses' own thread: where it is sent, how it is, and what of it does not work.
+//! The sensors' own thread: where it is sent, how it is, and what of it does not work.
 
 use super::{behind, missed};
 use crate::heartbeats::{Heartbeats, Pulse};
 use crate::report::{Entry as Told, Journal, Kind, Level};
-use policy::finding::Sense;
+use policy::finding::Sensor;
 use quantities::{Plain, Time};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use sensors::connector::Missed;
 use sensors::helpers::{Holders, Owner};
-use sensors::senses::{Behind, Blind, Found, Held, Senses, Settings, Suspect};
+use sensors::set::{Behind, Found, Held, SensorDown, Sensors, Settings, Suspect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -16,18 +16,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How often the senses look while somebody is to be looked at.
+/// How often the sensors look while somebody is to be looked at.
 const EVERY: Duration = Duration::from_secs(1);
 /// What is only listened for is gathered for so long, so that nobody keeps us busy by starting
 /// programs.
 const GATHERED: Duration = Duration::from_millis(100);
-/// How often the senses are asked how they are: two system calls a server.
+/// How often the sensors are asked how they are: two system calls a server.
 const ASKED_EVERY: Duration = Duration::from_secs(10);
 /// One round takes less than a second, and the start ten at most; on a machine that hardly runs a while
 /// longer.
 const MOST_BUSY: Duration = Duration::from_secs(180);
 
-/// The senses' thread, and where it is sent.
+/// The sensors' thread, and where it is sent.
 pub(in crate::daemon) struct SensorThread {
     /// Missing where the kernel gives no event to wake a thread by.
     pub(super) orders: Option<Arc<Orders>>,
@@ -35,14 +35,14 @@ pub(in crate::daemon) struct SensorThread {
     heartbeats: Heartbeats,
 }
 
-/// Between the daemon and the senses' thread.
+/// Between the daemon and the sensors' thread.
 pub(super) struct Orders {
     now: Mutex<Order>,
     wake: OwnedFd,
     health: Mutex<Option<Health>>,
 }
 
-/// Where the senses are to look and listen.
+/// Where the sensors are to look and listen.
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct Order {
     pub suspects: Vec<Suspect>,
@@ -53,10 +53,10 @@ pub(super) struct Order {
     pub end: bool,
 }
 
-/// How the senses are.
+/// How the sensors are.
 #[derive(Clone, Default)]
 struct Health {
-    blind: Vec<Blind>,
+    down: Vec<SensorDown>,
     starts_missed: Missed,
     /// Users that hold whoever reads their processes, and why others cannot be read.
     held: Held,
@@ -67,12 +67,12 @@ struct Health {
 impl Health {
     fn lacks(&self) -> Vec<(String, String)> {
         let mut lacks: Vec<(String, String)> = Vec::new();
-        let mut add = |sense: Sense, why| lacks.push((sense.as_str().to_owned(), why));
-        for blind in &self.blind {
-            add(blind.sense, format!("{}; {}", blind.why, blind.remains));
+        let mut add = |sensor: Sensor, why| lacks.push((sensor.as_str().to_owned(), why));
+        for down in &self.down {
+            add(down.sensor, format!("{}; {}", down.why, down.remains));
         }
         for why in missed::in_words(self.starts_missed) {
-            add(Sense::Exec, why);
+            add(Sensor::Exec, why);
         }
         if !self.held.users.is_empty() {
             let why = format!(
@@ -81,17 +81,17 @@ impl Health {
                  and traffic alone; other users are read as always. Evidence names the process",
                 named(&self.held.users)
             );
-            add(Sense::Constants, why);
+            add(Sensor::Constants, why);
         }
         if let Some(trouble) = &self.held.trouble {
             let why = format!(
                 "users whose processes were not read before are not read now: {trouble}; end the \
                  processes that evidence names"
             );
-            add(Sense::Constants, why);
+            add(Sensor::Constants, why);
         }
         if let Some(why) = behind::in_words(self.behind.len()) {
-            add(Sense::Constants, why);
+            add(Sensor::Constants, why);
         }
         lacks
     }
@@ -110,7 +110,7 @@ fn named(users: &BTreeSet<Owner>) -> String {
 }
 
 impl SensorThread {
-    /// Not started yet; the senses read beside others who read users' processes.
+    /// Not started yet; the sensors read beside others who read users' processes.
     pub fn new(holders: &Holders, heartbeats: &Heartbeats) -> Self {
         let orders =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map(|wake| Orders {
@@ -154,7 +154,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SensorThread {
-    /// Starts the senses' thread; what they find comes out of the queue.
+    /// Starts the sensors' thread; what they find comes out of the queue.
     pub fn start(&self, journal: &Journal) -> mpsc::Receiver<Found> {
         let (sender, found) = mpsc::channel(256);
         let told = journal.clone();
@@ -168,7 +168,7 @@ impl SensorThread {
                         pulse.done();
                     }
                 };
-                self.heartbeats.keep("senses", MOST_BUSY, true, look)
+                self.heartbeats.keep("sensors", MOST_BUSY, true, look)
             }
             None => Err(std::io::Error::last_os_error()),
         };
@@ -184,7 +184,7 @@ impl SensorThread {
         &self.heartbeats
     }
 
-    /// What of the senses does not work here, by name and in words; nothing until they were tried.
+    /// What of the sensors does not work here, by name and in words; nothing until they were tried.
     pub fn lacks(&self) -> Vec<(String, String)> {
         self.health().map_or_else(Vec::new, |health| health.lacks())
     }
@@ -207,40 +207,40 @@ fn look_forever(
     holders: &Holders,
     pulse: &Pulse,
 ) {
-    let mut senses = Senses::start_beside(holders);
-    for blind in senses.blind() {
+    let mut sensors = Sensors::start_beside(holders);
+    for down in sensors.down() {
         let message = format!(
-            "One of the senses for miners is blind, and the others go on: {} ({}). What remains: \
+            "One of the sensors for miners is down, and the others go on: {} ({}). What remains: \
              {}.",
-            blind.sense, blind.why, blind.remains
+            down.sensor, down.why, down.remains
         );
         let told = Told::new(Kind::Trouble, Level::Warning, message);
-        journal.tell(told.with("EVIDENCE", blind.sense));
+        journal.tell(told.with("EVIDENCE", down.sensor));
     }
     let mut order = Order::default();
     let mut rests = true;
     let mut asked: Option<Time> = None;
     let mut teller = missed::Teller::default();
     let mut behind = behind::Teller::default();
-    while !found.is_closed() && pulse.beat() && senses.are_whole() {
+    while !found.is_closed() && pulse.beat() && sensors.are_whole() {
         let new = held(&orders.now).clone();
         if new.end {
             return;
         }
         if new.settings != order.settings {
-            senses.configure(new.settings.clone());
+            sensors.configure(new.settings.clone());
         }
         if new.owners != order.owners {
-            senses.owned_by((*new.owners).clone());
+            sensors.owned_by((*new.owners).clone());
         }
         if new.guarded != order.guarded {
-            senses.guard((*new.guarded).clone());
+            sensors.guard((*new.guarded).clone());
         }
         order = new;
         let now = crate::daemon::now();
-        let mut seen = senses.listen(now);
+        let mut seen = sensors.listen(now);
         if !(rests && order.suspects.is_empty()) {
-            seen.extend(senses.look(&order.suspects, now));
+            seen.extend(sensors.look(&order.suspects, now));
         }
         for one in seen {
             // Full: the daemon is busy, and what stands is found again.
@@ -248,29 +248,29 @@ fn look_forever(
         }
         if asked.is_none_or(|at| now.since(at) >= ASKED_EVERY) {
             asked = Some(now);
-            let starts_missed = senses.starts_missed();
+            let starts_missed = sensors.starts_missed();
             if let Some(news) = teller.news(starts_missed, now) {
                 journal.tell(news);
             }
-            let are_behind = senses.behind(&order.suspects);
+            let are_behind = sensors.behind(&order.suspects);
             for news in behind.news(&are_behind, now) {
                 journal.tell(news);
             }
             *held(&orders.health) = Some(Health {
-                blind: senses.blind().to_vec(),
+                down: sensors.down().to_vec(),
                 starts_missed,
-                held: senses.held(),
+                held: sensors.held(),
                 behind: are_behind,
             });
         }
         rests = order.suspects.is_empty();
         pulse.rest();
-        wait(orders, &senses, rests);
+        wait(orders, &sensors, rests);
     }
 }
 
 /// Until it is time to look again, or somebody has something to say.
-fn wait(orders: &Orders, senses: &Senses, rests: bool) {
+fn wait(orders: &Orders, sensors: &Sensors, rests: bool) {
     std::thread::sleep(GATHERED);
     // While nobody is looked at, only for new orders and for what is heard.
     let longest = match rests {
@@ -283,7 +283,7 @@ fn wait(orders: &Orders, senses: &Senses, rests: bool) {
             tv_nsec: (EVERY - GATHERED).subsec_nanos().into(),
         },
     };
-    let mut ears: Vec<PollFd<'_>> = senses
+    let mut ears: Vec<PollFd<'_>> = sensors
         .ears()
         .into_iter()
         .map(|ear| PollFd::from_borrowed_fd(ear, PollFlags::IN))
@@ -302,7 +302,7 @@ mod tests {
     fn what_could_not_be_read_is_told_with_its_number_and_what_remains() {
         let mut health = Health::default();
         assert_eq!(health.lacks(), []);
-        health.blind = vec![Blind::new(Sense::Rounding, "no types".into())];
+        health.down = vec![SensorDown::new(Sensor::Rounding, "no types".into())];
         health.starts_missed = Missed {
             too_fast: 7,
             ended: 8,

@@ -5,7 +5,7 @@ use super::outsiders::{judged, with_alice};
 use super::*;
 use ::egress::{Attempts, Refused, Sent};
 use policy::finding::{Evidence, Fact};
-use sensors::senses::Found;
+use sensors::set::Found;
 
 impl Node {
     /// A tick with its look at the network, five seconds after the last.
@@ -13,7 +13,7 @@ impl Node {
         self.tick(daemon, 5).await;
         {
             let mut inner = daemon.inner.borrow_mut();
-            inner.send_senses(self.clock);
+            inner.send_sensors(self.clock);
             inner.read_counters(self.clock);
             inner.count_refused(self.clock);
         }

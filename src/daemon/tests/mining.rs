@@ -1,10 +1,10 @@
-//! From what the senses find to what becomes of a miner, and of who only looks like one.
+//! From what the sensors find to what becomes of a miner, and of who only looks like one.
 
 use super::*;
 use crate::control::Command;
 use policy::Stop;
 use policy::finding::{Evidence, Fact, Modes, Word};
-use sensors::senses::Found;
+use sensors::set::Found;
 
 const MODES: Modes = Modes {
     down: 20,
@@ -46,7 +46,7 @@ impl Node {
 
     async fn second(&mut self, daemon: &Running) {
         self.tick(daemon, 1).await;
-        daemon.inner.borrow_mut().send_senses(self.clock);
+        daemon.inner.borrow_mut().send_sensors(self.clock);
         daemon.weigh_all(self.clock);
         quiet().await;
     }

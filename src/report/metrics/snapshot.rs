@@ -137,7 +137,7 @@ pub struct MetricsSnapshot {
     pub journal_lost: u64,
     /// The daemon's threads that are watched, and whether each runs and answers.
     pub threads: Vec<(&'static str, bool)>,
-    /// Starts of programs that the senses could not read, since the daemon started.
+    /// Starts of programs that the sensors could not read, since the daemon started.
     pub starts_missed: Missed,
     /// Packets refused since the daemon started, as the packet rules counted them.
     pub refusals: u64,

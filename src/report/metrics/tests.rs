@@ -114,14 +114,14 @@ fn starts_that_could_not_be_read_are_counted_by_their_reason() {
 #[test]
 fn a_thread_that_does_not_run_is_shown_as_down() {
     let snapshot = MetricsSnapshot {
-        threads: vec![("journal", true), ("senses", false)],
+        threads: vec![("journal", true), ("sensors", false)],
         ..MetricsSnapshot::default()
     };
     let text = text(snapshot, Format::Prometheus);
     for line in [
         "# TYPE hubwarden_thread_up gauge",
         "hubwarden_thread_up{thread=\"journal\"} 1",
-        "hubwarden_thread_up{thread=\"senses\"} 0",
+        "hubwarden_thread_up{thread=\"sensors\"} 0",
     ] {
         assert!(
             text.lines().any(|found| found == line),

@@ -136,7 +136,7 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     let threads = snapshot.threads.iter();
     let threads = threads.map(|(thread, well)| ([("thread", *thread)], flag(*well)));
     out.gauges("thread_up", help, None, threads)?;
-    let help = "Starts of programs that the senses for miners could not read since the daemon \
+    let help = "Starts of programs that the sensors for miners could not read since the daemon \
                 started, by the reason: too_fast were over 100 a second of one server, of ended the \
                 program was over, of overflows each stands for an unknown number.";
     let missed = snapshot.starts_missed;

@@ -20,7 +20,7 @@ pub const CONSTANTS_NEEDED: usize = 4;
 /// Who finds out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Sense {
+pub enum Sensor {
     /// Rounding modes, seen at context switches.
     Rounding,
     /// Constants in memory.
@@ -39,35 +39,35 @@ pub enum Sense {
     Volume,
 }
 
-impl Sense {
-    /// All senses.
-    pub const ALL: [Sense; 8] = [
-        Sense::Rounding,
-        Sense::Constants,
-        Sense::Exec,
-        Sense::Binary,
-        Sense::Stratum,
-        Sense::Pools,
-        Sense::Scan,
-        Sense::Volume,
+impl Sensor {
+    /// All sensors.
+    pub const ALL: [Sensor; 8] = [
+        Sensor::Rounding,
+        Sensor::Constants,
+        Sensor::Exec,
+        Sensor::Binary,
+        Sensor::Stratum,
+        Sensor::Pools,
+        Sensor::Scan,
+        Sensor::Volume,
     ];
 
     /// The word used in the journal's `EVIDENCE`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Sense::Rounding => "rounding",
-            Sense::Constants => "constants",
-            Sense::Exec => "exec",
-            Sense::Binary => "binary",
-            Sense::Stratum => "stratum",
-            Sense::Pools => "pools",
-            Sense::Scan => "scan",
-            Sense::Volume => "volume",
+            Sensor::Rounding => "rounding",
+            Sensor::Constants => "constants",
+            Sensor::Exec => "exec",
+            Sensor::Binary => "binary",
+            Sensor::Stratum => "stratum",
+            Sensor::Pools => "pools",
+            Sensor::Scan => "scan",
+            Sensor::Volume => "volume",
         }
     }
 }
 
-impl fmt::Display for Sense {
+impl fmt::Display for Sensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -168,18 +168,18 @@ pub enum Fact {
 
 impl Fact {
     /// Whose fact it is.
-    pub fn sense(&self) -> Sense {
+    pub fn sensor(&self) -> Sensor {
         match self {
             Fact::RandomRounding(_) | Fact::MixedRounding(_) | Fact::IntervalRounding(_) => {
-                Sense::Rounding
+                Sensor::Rounding
             }
-            Fact::Constants { .. } | Fact::Unreadable => Sense::Constants,
-            Fact::Named(_) => Sense::Exec,
-            Fact::NoPythonInPython => Sense::Binary,
-            Fact::Stratum { .. } => Sense::Stratum,
-            Fact::Listed => Sense::Pools,
-            Fact::Scan { .. } | Fact::PortScan { .. } | Fact::Spoofed { .. } => Sense::Scan,
-            Fact::Flood { .. } => Sense::Volume,
+            Fact::Constants { .. } | Fact::Unreadable => Sensor::Constants,
+            Fact::Named(_) => Sensor::Exec,
+            Fact::NoPythonInPython => Sensor::Binary,
+            Fact::Stratum { .. } => Sensor::Stratum,
+            Fact::Listed => Sensor::Pools,
+            Fact::Scan { .. } | Fact::PortScan { .. } | Fact::Spoofed { .. } => Sensor::Scan,
+            Fact::Flood { .. } => Sensor::Volume,
         }
     }
 

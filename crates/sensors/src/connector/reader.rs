@@ -5,7 +5,7 @@ use super::wire::{Message, Socket};
 use super::{Matched, Missed, Reading};
 use crate::helpers::Owner;
 use crate::process::Process;
-use crate::senses::{MOST_PROCESSES, owner};
+use crate::set::{MOST_PROCESSES, owner};
 use cgroup::walk;
 use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -6,7 +6,7 @@ use crate::constants::{self, Constants};
 use crate::exec::{self, Exec};
 use crate::helpers::{self, Helpers, Holders, Owner, ServeError};
 use crate::process::Process;
-use policy::finding::{Evidence, Fact, Sense};
+use policy::finding::{Evidence, Fact, Sensor};
 use quantities::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +27,7 @@ pub const WORK: &str = "processes";
 struct Job {
     server: u64,
     pid: u32,
-    senses: BTreeSet<Sense>,
+    sensors: BTreeSet<Sensor>,
 }
 
 /// What was seen in a process.
@@ -71,7 +71,7 @@ impl Into {
         let nothing = Job {
             server: 0,
             pid: std::process::id(),
-            senses: BTreeSet::new(),
+            sensors: BTreeSet::new(),
         };
         let tried = self.helpers.try_out(&nothing, STARTS_WITHIN);
         tried.map_err(|error| {
@@ -84,10 +84,17 @@ impl Into {
     }
 
     /// Has a process of a user's server read. One that is gone meanwhile says nothing more.
-    pub fn add(&mut self, owner: &Owner, server: u64, process: Process, senses: &BTreeSet<Sense>) {
-        let mut wanted: BTreeSet<Sense> = senses & &BTreeSet::from([Sense::Binary, Sense::Exec]);
+    pub fn add(
+        &mut self,
+        owner: &Owner,
+        server: u64,
+        process: Process,
+        sensors: &BTreeSet<Sensor>,
+    ) {
+        let mut wanted: BTreeSet<Sensor> =
+            sensors & &BTreeSet::from([Sensor::Binary, Sensor::Exec]);
         if self.memory {
-            wanted.extend(senses.get(&Sense::Constants));
+            wanted.extend(sensors.get(&Sensor::Constants));
         }
         if wanted.is_empty() || !self.works {
             return;
@@ -95,7 +102,7 @@ impl Into {
         let job = Job {
             server,
             pid: process.pid(),
-            senses: wanted,
+            sensors: wanted,
         };
         self.helpers.add(owner, job);
     }
@@ -197,18 +204,18 @@ pub fn help() -> Result<(), ServeError> {
     let exec = Exec::new().ok();
     helpers::serve(|job: Job| {
         let process = Process::new(job.pid);
-        let is_wanted = |sense| job.senses.contains(&sense);
-        let scan = is_wanted(Sense::Constants)
+        let is_wanted = |sensor| job.sensors.contains(&sensor);
+        let scan = is_wanted(Sensor::Constants)
             .then(|| constants.as_ref()?.scan(&process).ok())
             .flatten();
-        let named = is_wanted(Sense::Exec)
+        let named = is_wanted(Sensor::Exec)
             .then(|| exec.as_ref()?.look(&process).ok().flatten())
             .flatten();
         Seen {
             server: job.server,
             pid: job.pid,
             named: named.map(str::to_owned),
-            no_python_in_python: is_wanted(Sense::Binary)
+            no_python_in_python: is_wanted(Sensor::Binary)
                 && matches!(binary::look(&process), Ok(Kind::NotPython)),
             constants: scan.map_or(0, |scan| scan.found),
             starved: scan.is_some_and(|scan| scan.starved),

@@ -1,4 +1,4 @@
-//! `hubwarden sense`: the senses on one cgroup, without a daemon; for the corpus and for people
+//! `hubwarden sensor`: the sensors on one cgroup, without a daemon; for the corpus and for people
 //! who want to know what hubwarden would see. Prints one JSON object a line.
 
 use super::Failure;
@@ -9,7 +9,7 @@ use policy::finding::{Evidence, Fact};
 use policy::suspicion;
 use quantities::{Cores, Time};
 use sensors::connector::Missed;
-use sensors::senses::{Senses, Suspect};
+use sensors::set::{Sensors, Suspect};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,18 +17,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// As often as the daemon's senses look.
+/// As often as the daemon's sensors look.
 const EVERY: Duration = Duration::from_secs(1);
 
-pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
+pub(super) fn sensor(directory: &Path, seconds: u64) -> Result<(), Failure> {
     let refused =
         |error: std::io::Error| Failure::input(format!("{}: {error}", directory.display()));
     let id = std::fs::metadata(directory).map_err(refused)?.ino();
     let mut heat = Heat::new(directory).map_err(refused)?;
-    let mut senses = Senses::start();
-    senses.guard(BTreeMap::from([(id, directory.to_owned())]));
-    for blind in senses.blind() {
-        print(&json!({ "blind": blind.to_string() }));
+    let mut sensors = Sensors::start();
+    sensors.guard(BTreeMap::from([(id, directory.to_owned())]));
+    for down in sensors.down() {
+        print(&json!({ "down": down.to_string() }));
     }
     let suspects = [Suspect {
         id,
@@ -36,7 +36,7 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
         user: String::new(),
     }];
     // Watched from now on, so that whoever starts the program now is measured from its start.
-    senses.look(&suspects, Time(Duration::ZERO));
+    sensors.look(&suspects, Time(Duration::ZERO));
     print(&json!({ "ready": true }));
     let begun = Instant::now();
     let end = Duration::from_secs(seconds);
@@ -47,8 +47,8 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
     while begun.elapsed() < end {
         let next = begun.elapsed() + EVERY;
         let now = Time(begun.elapsed());
-        let heard = senses.listen(now);
-        for found in senses.look(&suspects, now).into_iter().chain(heard) {
+        let heard = sensors.listen(now);
+        for found in sensors.look(&suspects, now).into_iter().chain(heard) {
             print(&reading(&found.evidence, begun.elapsed()));
             evidence.push(found.evidence);
         }
@@ -58,12 +58,12 @@ pub(super) fn sense(directory: &Path, seconds: u64) -> Result<(), Failure> {
             print(&json!({ "seconds": begun.elapsed().as_secs_f64(), "level": level }));
         }
         told = told.max(level);
-        for counted in senses.counted() {
+        for counted in sensors.counted() {
             if counted.modes.total() > modes.total() {
                 modes = counted.modes;
             }
         }
-        let now_missed = senses.starts_missed();
+        let now_missed = sensors.starts_missed();
         if now_missed != missed {
             missed = now_missed;
             let Missed {
@@ -95,7 +95,7 @@ fn reading(evidence: &Evidence, at: Duration) -> Value {
     json!({
         "seconds": at.as_secs_f64(),
         "pid": evidence.pid,
-        "sense": evidence.fact.sense().as_str(),
+        "sensor": evidence.fact.sensor().as_str(),
         "strength": evidence.strength().as_str(),
         "reading": evidence.to_string(),
         "short": short(&evidence.fact),

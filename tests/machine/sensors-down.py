@@ -1,4 +1,4 @@
-"""A node that refuses some senses: each is named with what remains, and the others find a miner all the same."""
+"""A node that refuses some sensors: each is named with what remains, and the others find a miner all the same."""
 
 import time
 
@@ -8,7 +8,7 @@ from product import TLJH_UNIT, config, eventually, expect, install, status, stor
 
 EVIDENCE = "40e02ac502d442b79a38e15f8f0cbdc4"
 BOB = TLJH_UNIT.format("bob")
-DROP_IN = "/etc/systemd/system/hubwarden.service.d/blind.conf"
+DROP_IN = "/etc/systemd/system/hubwarden.service.d/down.conf"
 
 
 def scenario(machine):
@@ -20,17 +20,17 @@ def scenario(machine):
     program = miner.put(machine, "bob")
 
     # As where the kernel is locked down: no BPF.
-    blind = restart(machine, "CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH")
-    expect({"rounding", "exec", "stratum"} <= set(blind), f"blind: {blind}")
-    expect("constants" not in blind, f"memory could have been read: {blind['constants'] if 'constants' in blind else ''}")
-    expect("CAP_BPF" in blind["rounding"] and "constants in memory" in blind["rounding"], blind["rounding"])
-    expect("not permitted" in blind["rounding"], f"what the kernel said is missing: {blind['rounding']}")
-    expect("signalled" in blind.get("stopping", ""), f"without CAP_KILL: {blind}")
-    told = [record["MESSAGE"] for record in machine.journal("SYSLOG_IDENTIFIER=hubwarden") if "is blind" in record["MESSAGE"]]
+    down = restart(machine, "CAP_NET_ADMIN CAP_SYS_PTRACE CAP_DAC_READ_SEARCH")
+    expect({"rounding", "exec", "stratum"} <= set(down), f"down: {down}")
+    expect("constants" not in down, f"memory could have been read: {down['constants'] if 'constants' in down else ''}")
+    expect("CAP_BPF" in down["rounding"] and "constants in memory" in down["rounding"], down["rounding"])
+    expect("not permitted" in down["rounding"], f"what the kernel said is missing: {down['rounding']}")
+    expect("signalled" in down.get("stopping", ""), f"without CAP_KILL: {down}")
+    told = [record["MESSAGE"] for record in machine.journal("SYSLOG_IDENTIFIER=hubwarden") if "is down" in record["MESSAGE"]]
     expect(len(told) >= 3, f"told: {told}")
     checked = machine.run("hubwarden check", check=False).out
-    expect("miners: rounding is blind" in checked, checked)
-    print("\n".join(f"  {sense}: {why}" for sense, why in blind.items()))
+    expect("miners: rounding is down" in checked, checked)
+    print("\n".join(f"  {sensor}: {why}" for sensor, why in down.items()))
     wait_guarded(machine, "bob")
     miner.start(machine, BOB, program)
     found = eventually(lambda: evidence(machine, "constants"), "memory still tells", 20)
@@ -38,8 +38,8 @@ def scenario(machine):
     machine.run("pkill -KILL -f [w]ork/python")
 
     # And as where other processes' memory is closed.
-    blind = restart(machine, "CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_KILL")
-    expect(set(blind) == {"constants"}, f"blind: {blind}")
+    down = restart(machine, "CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_KILL")
+    expect(set(down) == {"constants"}, f"down: {down}")
     begun = time.time()
     miner.start(machine, BOB, program)
     found = eventually(lambda: evidence(machine, "rounding"), "rounding modes still tell", 20)
@@ -59,6 +59,6 @@ def restart(machine, capabilities):
     return dict(status(machine)["lacks"])
 
 
-def evidence(machine, sense):
+def evidence(machine, sensor):
     return [record for record in story(machine, "bob")
-            if record.get("MESSAGE_ID") == EVIDENCE and sense in record["EVIDENCE"].split(",")]
+            if record.get("MESSAGE_ID") == EVIDENCE and sensor in record["EVIDENCE"].split(",")]

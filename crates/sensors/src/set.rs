@@ -1,17 +1,17 @@
-//! The senses at work: a thread that looks at hot servers, and listens for what is rare in all.
+//! The sensors at work: a thread that looks at hot servers, and listens for what is rare in all.
 //!
 //! What a process could hold up is left to helpers ([`super::helpers`]); what is found goes to the daemon
 //! through a queue.
 
-mod blind;
-mod into;
-mod turns;
+mod down;
+mod process_scan;
+mod scan_schedule;
 mod windows;
 
-pub use blind::Blind;
-pub use into::{Held, WORK, help};
-pub use turns::Behind;
-pub(super) use turns::MOST_PROCESSES;
+pub use down::SensorDown;
+pub use process_scan::{Held, WORK, help};
+pub use scan_schedule::Behind;
+pub(super) use scan_schedule::MOST_PROCESSES;
 
 use super::connector::{Connector, Missed, Names};
 use super::exec::Exec;
@@ -21,15 +21,15 @@ use super::program;
 use super::rounding::{Nudge, Rounding};
 use super::starts::Starts;
 use super::stratum::Stratum;
-use blind::sighted;
-use into::Into;
-use policy::finding::{Evidence, Fact, Sense};
+use down::load_or_note;
+use policy::finding::{Evidence, Fact, Sensor};
+use process_scan::Into;
 use quantities::Time;
+use scan_schedule::{Turns, share};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use turns::{Turns, share};
 use windows::Windows;
 
 /// Time for looking into processes in one round, of all users together; each has a share, and what did
@@ -40,11 +40,11 @@ const FINDING_TIME: Duration = Duration::from_millis(200);
 /// Threads of one process that are asked for their CPU.
 const MOST_THREADS: usize = 256;
 
-/// What an admin sets of the senses.
+/// What an admin sets of the sensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Those that are used.
-    pub senses: BTreeSet<Sense>,
+    pub sensors: BTreeSet<Sensor>,
     /// How long samples of rounding modes are counted together.
     pub window: Duration,
 }
@@ -52,7 +52,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            senses: Sense::ALL.into_iter().collect(),
+            sensors: Sensor::ALL.into_iter().collect(),
             window: Duration::from_secs(30),
         }
     }
@@ -82,8 +82,8 @@ pub struct Found {
 /// its server and itself; most first.
 type Busy = Vec<(u64, u64, Process)>;
 
-/// All senses that work here.
-pub struct Senses {
+/// All sensors that work here.
+pub struct Sensors {
     settings: Settings,
     rounding: Option<(Rounding, Nudge)>,
     exec: Option<Exec>,
@@ -94,7 +94,7 @@ pub struct Senses {
     guarded: BTreeMap<u64, PathBuf>,
     /// The user of each server; one that is not in it is a user of its own.
     owners: BTreeMap<u64, Owner>,
-    blind: Vec<Blind>,
+    down: Vec<SensorDown>,
     windows: Windows,
     turns: Turns,
     /// The user who has the first turn in the next round: the first for whom there was no time.
@@ -102,24 +102,24 @@ pub struct Senses {
     into: Into,
 }
 
-impl Senses {
-    /// Starts what works here; [`Senses::blind`] says what does not and why.
-    pub fn start() -> Senses {
-        Senses::start_on(Path::new(program::TYPES), Path::new(OURSELVES))
+impl Sensors {
+    /// Starts what works here; [`Sensors::down`] says what does not and why.
+    pub fn start() -> Sensors {
+        Sensors::start_on(Path::new(program::TYPES), Path::new(OURSELVES))
     }
 
     /// The same, where others read users' processes too.
-    pub fn start_beside(holders: &Holders) -> Senses {
-        Senses::start_with(Path::new(program::TYPES), Path::new(OURSELVES), holders)
+    pub fn start_beside(holders: &Holders) -> Sensors {
+        Sensors::start_with(Path::new(program::TYPES), Path::new(OURSELVES), holders)
     }
 
     /// The same, where this file describes the kernel's types, and this is our own program.
-    pub fn start_on(types: &Path, ourselves: &Path) -> Senses {
-        Senses::start_with(types, ourselves, &Holders::default())
+    pub fn start_on(types: &Path, ourselves: &Path) -> Sensors {
+        Sensors::start_with(types, ourselves, &Holders::default())
     }
 
-    fn start_with(types: &Path, ourselves: &Path, holders: &Holders) -> Senses {
-        let mut blind = Vec::new();
+    fn start_with(types: &Path, ourselves: &Path, holders: &Holders) -> Sensors {
+        let mut down = Vec::new();
         let types = program::types_in(types);
         let with_types = || types.as_ref().map_err(ToString::to_string);
         let said = |error: &dyn std::fmt::Display| error.to_string();
@@ -128,20 +128,20 @@ impl Senses {
             Ok((Rounding::load(types).map_err(|e| said(&e))?, nudge))
         });
         let starts = with_types().and_then(|types| Starts::load(types).map_err(|e| said(&e)));
-        let (starts, connector) = starts_or_connector(starts, &mut blind, ourselves, holders);
+        let (starts, connector) = starts_or_connector(starts, &mut down, ourselves, holders);
         let stratum = Stratum::load().map_err(|error| said(&error));
         let mut into = Into::new(ourselves.to_owned(), holders.clone());
-        sighted(Sense::Constants, into.try_out(), &mut blind);
-        Senses {
+        load_or_note(Sensor::Constants, into.try_out(), &mut down);
+        Sensors {
             settings: Settings::default(),
-            rounding: sighted(Sense::Rounding, rounding, &mut blind),
-            exec: sighted(Sense::Exec, Exec::new().map_err(|e| said(&e)), &mut blind),
+            rounding: load_or_note(Sensor::Rounding, rounding, &mut down),
+            exec: load_or_note(Sensor::Exec, Exec::new().map_err(|e| said(&e)), &mut down),
             starts,
             connector,
-            stratum: sighted(Sense::Stratum, stratum, &mut blind),
+            stratum: load_or_note(Sensor::Stratum, stratum, &mut down),
             guarded: BTreeMap::new(),
             owners: BTreeMap::new(),
-            blind,
+            down,
             windows: Windows::default(),
             turns: Turns::default(),
             first: String::new(),
@@ -149,15 +149,15 @@ impl Senses {
         }
     }
 
-    /// Whether the threads that belong to these senses run; if not, senses started anew have them.
+    /// Whether the threads that belong to these sensors run; if not, sensors started anew have them.
     pub fn are_whole(&self) -> bool {
         let nudge = self.rounding.as_ref().is_none_or(|(_, nudge)| nudge.runs());
         nudge && self.connector.as_ref().is_none_or(Connector::runs)
     }
 
     /// What does not work here, or not for everybody.
-    pub fn blind(&self) -> &[Blind] {
-        &self.blind
+    pub fn down(&self) -> &[SensorDown] {
+        &self.down
     }
 
     /// Starts of programs that could not be read.
@@ -207,31 +207,31 @@ impl Senses {
     pub fn guard(&mut self, servers: BTreeMap<u64, PathBuf>) {
         self.guarded = servers;
         let nobody = BTreeMap::new();
-        let of = |sense| match self.settings.senses.contains(&sense) {
+        let of = |sensor| match self.settings.sensors.contains(&sensor) {
             true => &self.guarded,
             false => &nobody,
         };
         let mut trouble = Vec::new();
         if let Some(starts) = &mut self.starts {
-            let ids = of(Sense::Exec).keys().copied().collect();
-            trouble.extend(starts.watch(&ids).err().map(|error| (Sense::Exec, error)));
+            let ids = of(Sensor::Exec).keys().copied().collect();
+            trouble.extend(starts.watch(&ids).err().map(|error| (Sensor::Exec, error)));
         }
         if let Some(connector) = &self.connector {
-            connector.watch(of(Sense::Exec));
+            connector.watch(of(Sensor::Exec));
         }
         if let Some(stratum) = &mut self.stratum {
-            let watched = stratum.watch(of(Sense::Stratum));
-            trouble.extend(watched.err().map(|error| (Sense::Stratum, error)));
+            let watched = stratum.watch(of(Sensor::Stratum));
+            trouble.extend(watched.err().map(|error| (Sensor::Stratum, error)));
         }
-        for (sense, error) in trouble {
+        for (sensor, error) in trouble {
             let why = format!("not every server can be listened to: {error}");
-            if !self.blind.iter().any(|blind| blind.sense == sense) {
-                self.blind.push(Blind::new(sense, why));
+            if !self.down.iter().any(|down| down.sensor == sensor) {
+                self.down.push(SensorDown::new(sensor, why));
             }
         }
     }
 
-    /// Readable when [`Senses::listen`] has something to hear.
+    /// Readable when [`Sensors::listen`] has something to hear.
     pub fn ears(&self) -> Vec<BorrowedFd<'_>> {
         let starts = self.starts.iter().map(AsFd::as_fd);
         let connector = self.connector.iter().map(AsFd::as_fd);
@@ -362,8 +362,8 @@ impl Senses {
             for (used, id, process) in busy {
                 let owner = self.owner(id);
                 if !self.into.is_held(&owner) && self.turns.is_due(id, process, used, now) {
-                    let senses = &self.settings.senses;
-                    self.into.add(&owner, id, process, senses);
+                    let sensors = &self.settings.sensors;
+                    self.into.add(&owner, id, process, sensors);
                 }
             }
         }
@@ -399,7 +399,7 @@ impl Senses {
             return;
         };
         let nobody = BTreeSet::new();
-        let (ids, cpus) = match self.settings.senses.contains(&Sense::Rounding) {
+        let (ids, cpus) = match self.settings.sensors.contains(&Sensor::Rounding) {
             true => (ids, cpus),
             false => (&nobody, Vec::new()),
         };
@@ -424,7 +424,7 @@ pub(super) fn owner(owners: &BTreeMap<u64, Owner>, server: u64) -> Owner {
 /// What tells of programs that are started; the connector where BPF does not.
 fn starts_or_connector(
     starts: Result<Starts, String>,
-    blind: &mut Vec<Blind>,
+    down: &mut Vec<SensorDown>,
     ourselves: &Path,
     holders: &Holders,
 ) -> (Option<Starts>, Option<Connector>) {
@@ -440,8 +440,8 @@ fn starts_or_connector(
         });
     match connector {
         Ok(connector) => {
-            blind.push(Blind {
-                sense: Sense::Exec,
+            down.push(SensorDown {
+                sensor: Sensor::Exec,
                 why: refused,
                 remains: "the process connector tells of starts instead: a program that ends at once is \
                           gone before its name is read, others are read",
@@ -449,7 +449,7 @@ fn starts_or_connector(
             (None, Some(connector))
         }
         Err(error) => {
-            blind.push(Blind::new(Sense::Exec, format!("{refused}; {error}")));
+            down.push(SensorDown::new(Sensor::Exec, format!("{refused}; {error}")));
             (None, None)
         }
     }
