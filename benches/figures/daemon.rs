@@ -3,7 +3,7 @@
 
 use crate::bed::Bed;
 use crate::figure;
-use egress::{Keeper, Kernel};
+use egress::{Kernel, RepairThread};
 use hubwarden::act::{ActError, CpuControl, Owner, Undo, UndoStore};
 use hubwarden::config::Config;
 use hubwarden::daemon::{OffSwitch, Parts, Store, run as run_daemon};
@@ -146,9 +146,9 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
 /// 6.9.
 pub fn told_of_intrusions(root: &Path, state: &Path) -> Parts<Map, Map> {
     let nft = Arc::new(Mutex::new(Kernel::open().expect("nftables")));
-    let keeper = Keeper::open(Arc::clone(&nft)).expect("a keeper");
+    let repair_thread = RepairThread::open(Arc::clone(&nft)).expect("a repair thread");
     let (tell, repairs) = mpsc::channel(64);
-    std::thread::spawn(move || keeper.run(&tell).expect("all changes heard"));
+    std::thread::spawn(move || repair_thread.run(&tell).expect("all changes heard"));
     Parts {
         firewall: Box::new(nft),
         repairs,

@@ -117,7 +117,7 @@ impl Group {
             unified: file == "cpu.max",
         };
         std::fs::create_dir(&group.directory).ok()?;
-        // Otherwise it is dropped here, and removed by that.
+        // Counterfactual it is dropped here, and removed by that.
         group.directory.join(file).exists().then_some(group)
     }
 

@@ -118,9 +118,9 @@ fn of_mining(explained: &Explanation) -> String {
     } else {
         text.push_str(&table.indented());
     }
-    if !explained.otherwise.is_empty() {
+    if !explained.counterfactuals.is_empty() {
         text.push_str("What would have changed that:\n");
-        for (change, level) in &explained.otherwise {
+        for (change, level) in &explained.counterfactuals {
             let _ = writeln!(text, "  {change}: {level}.");
         }
     }
@@ -170,7 +170,7 @@ mod tests {
                     reading: "process 412: 7 of RandomX's 7 constants are in its memory".into(),
                     seconds_ago: 180.0,
                 }],
-                otherwise: vec![("Without what constants found".into(), "suspicious".into())],
+                counterfactuals: vec![("Without what constants found".into(), "suspicious".into())],
                 rules: vec!["high: 4 of RandomX's 7 constants in memory".into()],
             },
             processes: vec![ProcessGroup {

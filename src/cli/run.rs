@@ -12,7 +12,7 @@ use crate::hub::Units;
 use crate::report::{Entry, Journal, Kind, Level};
 use crate::sd_bus::SdBus;
 use egress::names::{Asked, Counts, Reader};
-use egress::{Keeper, Kernel, Refusal, Repair};
+use egress::{Kernel, Refusal, Repair, RepairThread};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,8 +136,8 @@ fn repairs(
         let message = format!("Changes of the packet rules are only seen at each tick: {error}.");
         Entry::new(Kind::Trouble, Level::Error, message)
     };
-    let keeper = match Keeper::open(Arc::clone(firewall)) {
-        Ok(keeper) => keeper,
+    let thread = match RepairThread::open(Arc::clone(firewall)) {
+        Ok(thread) => thread,
         Err(error) => {
             journal.tell(down(&error));
             return repairs;
@@ -145,19 +145,19 @@ fn repairs(
     };
     let (told, rules) = (journal.clone(), Arc::clone(firewall));
     // The first has listened since before the rules were loaded.
-    let first = Mutex::new(Some(keeper));
+    let first = Mutex::new(Some(thread));
     let keep = move |pulse: &Pulse| {
         pulse.rest();
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let keeper = first.map_or_else(|| Keeper::open(Arc::clone(&rules)), Ok);
-        if let Err(error) = keeper.and_then(|keeper| keeper.run(&sender)) {
+        let thread = first.map_or_else(|| RepairThread::open(Arc::clone(&rules)), Ok);
+        if let Err(error) = thread.and_then(|thread| thread.run(&sender)) {
             told.tell(down(&error));
         }
         if sender.is_closed() {
             pulse.done();
         }
     };
-    if let Err(error) = heartbeats.keep("keeper", MOST_BUSY, false, keep) {
+    if let Err(error) = heartbeats.keep("repairs", MOST_BUSY, false, keep) {
         journal.tell(down(&error));
     }
     repairs

@@ -154,7 +154,7 @@ pub struct Explanation {
     /// What was found of it, oldest first.
     pub signs: Vec<Sign>,
     /// Changes that would have made a difference, and to what level.
-    pub otherwise: Vec<(String, String)>,
+    pub counterfactuals: Vec<(String, String)>,
     /// What is looked for, with the thresholds in force.
     pub rules: Vec<String>,
 }

@@ -5,7 +5,7 @@ use super::entries::{Entry, Guarded};
 use crate::config::Egress;
 use egress::ClassName;
 use policy::finding::Strength;
-use policy::{Matter, Stage};
+use policy::{FindingKind, Stage};
 use quantities::CgroupId;
 use quantities::Time;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ impl Inner {
         self.dirty |= changed;
     }
 
-    /// What stands in for a server's class does for its user's slice. A slice that carries a case
+    /// What stands in for a server's class does for its user's slice. A slice that carries a standing
     /// on goes by that. Returns whether anything changed.
     fn follow_classes(&self, entries: &mut BTreeMap<CgroupId, Entry>, now: Time) -> bool {
         let mut standing = BTreeMap::new();
@@ -100,7 +100,7 @@ impl Inner {
         }
         let egress: &Egress = &self.config.egress;
         let place = self.accounts.place(guarded.id)?;
-        let (standing, stage) = (place.case().accusation(now), place.case().stage);
+        let (standing, stage) = (place.standing().accusation(now), place.standing().stage);
         if let Some(quarantine) = &egress.quarantine {
             let held = guarded.instead.as_ref() == Some(quarantine);
             // Less than certain evidence may be wrong about the program: it costs speed, not work.
@@ -111,8 +111,8 @@ impl Inner {
             }
         }
         if let Some(class) = &egress.abusing {
-            let accused =
-                standing.is_some_and(|it| it.of == Matter::Network) && stage >= Stage::Throttled;
+            let accused = standing.is_some_and(|it| it.of == FindingKind::Network)
+                && stage >= Stage::Throttled;
             if accused {
                 return Some((Instead::Abuse, class.clone()));
             }

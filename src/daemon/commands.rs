@@ -8,7 +8,7 @@ use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
 use crate::report::{Entry as Told, Kind, Level};
 use hubwarden_core::accounts::Place;
-use policy::Matter;
+use policy::FindingKind;
 use policy::finding::Strength;
 use quantities::CgroupId;
 use quantities::{Cores, Mode, Time};
@@ -130,7 +130,7 @@ impl Inner {
     /// What evidence of mining on a server amounted to at most, in a word.
     pub(super) fn level_of_mining(&self, id: CgroupId) -> &'static str {
         let log = self.evidence.of(id);
-        let level = log.and_then(|log| log.level(Matter::Mining));
+        let level = log.and_then(|log| log.level(FindingKind::Mining));
         level.map_or("none", Strength::as_str)
     }
 
@@ -230,11 +230,11 @@ impl Inner {
             cgroup: guarded.cgroup.to_string(),
             uid: guarded.server.uid.unwrap_or(u32::MAX),
             cpu_cores: place.rate().0,
-            credits_core_seconds: place.case().credits.left.0,
+            credits_core_seconds: place.standing().credits.left.0,
             credits_size_core_seconds: place.policy().size.0,
             credits_unlimited: place.policy().unlimited,
             granted: self.grants.contains_key(guarded.server.user.as_str()),
-            stage: place.case().stage.as_str().to_owned(),
+            stage: place.standing().stage.as_str().to_owned(),
             class: guarded.class_in_force().as_str().to_owned(),
             limit_cores: limit.map_or(0.0, |limit| limit.0),
             evidence: self.level_of_mining(guarded.id).to_owned(),

@@ -8,7 +8,7 @@ use super::bridges::Asking;
 use super::entries::Entry;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use crate::hub::{ContainerCgroup, ContainerFacts, Units, container_facts, is_bystander};
+use crate::hub::{ContainerCgroup, ContainerFacts, Units, container_facts, is_other_container};
 use crate::report::{Entry as Told, Kind, Level};
 use cgroup::walk::Budget;
 use egress::{Bridges, ClassName, Error, Link, LinkEvents, Links, ServerPort};
@@ -33,7 +33,7 @@ pub(super) struct Networks {
     /// What engines said, by cgroup.
     notes: BTreeMap<CgroupPath, Note>,
     /// Containers known to be no server when an earlier daemon ended, until they are asked about.
-    pub bystanders: BTreeSet<CgroupId>,
+    pub other_containers: BTreeSet<CgroupId>,
     /// From a configured network to its bridge.
     pub bridges: BTreeMap<String, String>,
     /// Containers' ports, as last looked up.
@@ -92,7 +92,7 @@ fn hides(cgroup: &CgroupPath, unknown: bool) -> String {
 struct Note {
     addresses: BTreeSet<IpAddr>,
     first_process: Option<u32>,
-    bystander: bool,
+    other_container: bool,
     /// It was asked again since its port was there.
     asked_again: bool,
 }
@@ -100,7 +100,7 @@ struct Note {
 /// What a container is to the packet rules.
 enum Whose {
     Server { number: u32, class: ClassName },
-    Bystander,
+    OtherContainer,
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -162,10 +162,10 @@ impl Inner {
         let note = Note {
             addresses: facts.addresses.clone(),
             first_process: facts.first_process,
-            bystander: !listed && is_bystander(facts, &self.config.hub),
+            other_container: !listed && is_other_container(facts, &self.config.hub),
             asked_again: before.is_some_and(|note| note.asked_again),
         };
-        self.dirty |= before.is_none_or(|before| before.bystander != note.bystander);
+        self.dirty |= before.is_none_or(|before| before.other_container != note.other_container);
         self.networks.notes.insert(cgroup.clone(), note);
     }
 
@@ -175,10 +175,10 @@ impl Inner {
     }
 
     /// Containers that are no servers, for the next daemon.
-    pub(super) fn bystanders(&self) -> BTreeSet<CgroupId> {
+    pub(super) fn other_containers(&self) -> BTreeSet<CgroupId> {
         self.containers()
             .into_iter()
-            .filter(|(.., whose)| matches!(whose, Whose::Bystander))
+            .filter(|(.., whose)| matches!(whose, Whose::OtherContainer))
             .map(|(_, id, _)| id)
             .collect()
     }
@@ -210,11 +210,11 @@ impl Inner {
                 }
                 Entry::Other { cgroup, .. } | Entry::Asked { cgroup, .. } => {
                     let note = self.networks.notes.get(cgroup);
-                    let before = || self.networks.bystanders.contains(id);
-                    if !note.map_or_else(before, |note| note.bystander) {
+                    let before = || self.networks.other_containers.contains(id);
+                    if !note.map_or_else(before, |note| note.other_container) {
                         continue;
                     }
-                    (cgroup, Whose::Bystander)
+                    (cgroup, Whose::OtherContainer)
                 }
                 Entry::Outside { .. } => continue,
             };
@@ -263,10 +263,10 @@ impl Inner {
                     bridges.on_guarded.insert(port.index);
                 }
                 match whose {
-                    Whose::Bystander if guarded => {
+                    Whose::OtherContainer if guarded => {
                         bridges.exempt.insert(port.index);
                     }
-                    Whose::Bystander => {}
+                    Whose::OtherContainer => {}
                     Whose::Server { number, class } => {
                         bridges
                             .gateways
@@ -307,7 +307,7 @@ impl Inner {
             let note = note.or_insert_with(|| Note {
                 addresses: BTreeSet::new(),
                 first_process: None,
-                bystander: false,
+                other_container: false,
                 asked_again: false,
             });
             if !std::mem::replace(&mut note.asked_again, true) {
@@ -421,7 +421,7 @@ mod tests {
         let note = Note {
             addresses: BTreeSet::new(),
             first_process: Some(std::process::id()),
-            bystander: false,
+            other_container: false,
             asked_again: false,
         };
         networks.notes.insert(own.clone(), note);

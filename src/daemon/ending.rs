@@ -60,7 +60,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             let waits = inner
                 .accounts
                 .place(id)
-                .is_some_and(|place| place.case().waits_for_end_of_processes(place.policy()));
+                .is_some_and(|place| place.standing().waits_for_end_of_processes(place.policy()));
             if !(acts && waits) {
                 return Ok(());
             }
@@ -121,7 +121,7 @@ impl Inner {
         let ends = self
             .accounts
             .place(id)
-            .is_some_and(|place| place.case().ends_as_miner() && place.is_server());
+            .is_some_and(|place| place.standing().ends_as_miner() && place.is_server());
         ends && self.must_stop(id)
     }
 }

@@ -247,7 +247,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         saved.await.unwrap_or(Ok(()))
     }
 
-    /// Writes the book whenever somebody waits for that, once for all who wait.
+    /// Writes the state whenever somebody waits for that, once for all who wait.
     pub(super) async fn save_forever(self: Rc<Self>) {
         loop {
             self.save_wanted.notified().await;
@@ -257,14 +257,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    /// Writes the book now and answers those who wait.
+    /// Writes the state now and answers those who wait.
     pub(super) fn save(&self) {
         let waiting = std::mem::take(&mut *self.savers.borrow_mut());
         let mut inner = self.inner.borrow_mut();
         inner.dirty = false;
-        let book = inner.book();
+        let state = inner.state();
         drop(inner);
-        let result = self.store.save(&book).map_err(Rc::new);
+        let result = self.store.save(&state).map_err(Rc::new);
         if let Err(error) = &result {
             self.inner.borrow_mut().state_trouble(error);
         }
@@ -294,7 +294,7 @@ impl Inner {
 
     /// The stage that a place stands on.
     pub(super) fn stands_on(&self, id: CgroupId) -> Option<Stage> {
-        self.accounts.place(id).map(|place| place.case().stage)
+        self.accounts.place(id).map(|place| place.standing().stage)
     }
 
     /// Whether verdicts are carried out.
@@ -316,7 +316,7 @@ impl Inner {
             return None;
         }
         let place = self.accounts.place(id)?;
-        let (policy, stage) = (place.policy_here(), place.case().stage);
+        let (policy, stage) = (place.policy_here(), place.standing().stage);
         let on_record = match self.guarded(id)?.undo.take() {
             None => self.undo.claim(&owner).map(|undo| undo.of(owner.clone())),
             known => known,
@@ -446,7 +446,7 @@ impl Inner {
         let Some(place) = self.accounts.place(id) else {
             return false;
         };
-        let (policy, stage) = (place.policy_here(), place.case().stage);
+        let (policy, stage) = (place.policy_here(), place.standing().stage);
         let shares = place.part().map(|_| place.policy().baseline);
         let Inner {
             entries, accounts, ..

@@ -6,7 +6,7 @@ use crate::control::{Explanation, Sign};
 use hubwarden_core::accounts::Place;
 use policy::finding::LEAST_OF_EACH;
 use policy::finding::{CONSTANTS_NEEDED, Strength, scan};
-use policy::{HOT_FOR_CERTAIN, otherwise};
+use policy::{HOT_FOR_CERTAIN, counterfactuals};
 use quantities::CgroupId;
 use quantities::{Cores, Time, in_words};
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Inner {
         Explanation {
             server: self.server_status(guarded, place, shared),
             stage_seconds: place
-                .case()
+                .standing()
                 .moved_at()
                 .map_or(-1.0, |at| now.since(at).as_secs_f64()),
             reason: guarded.reason.clone().unwrap_or_default(),
@@ -60,7 +60,7 @@ impl Inner {
                     seconds_ago: now.since(sign.at).as_secs_f64(),
                 })
                 .collect(),
-            otherwise: otherwise(evidence, hot)
+            counterfactuals: counterfactuals(evidence, hot)
                 .into_iter()
                 .map(|one| {
                     let level = one.level.map_or("none", Strength::as_str);

@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::entries::{Entry, Guarded};
-use super::state::{Book, Record, StateError};
+use super::state::{ServerState, State, StateError};
 use crate::report::{Entry as Told, Kind, Level};
 use quantities::CgroupId;
 use quantities::Mode;
@@ -19,35 +19,35 @@ impl Inner {
         }
     }
 
-    pub(super) fn book(&self) -> Book {
-        let mut book = self.store.empty();
-        book.mode = Some(self.config.mode);
-        book.grants = self.grants.clone();
-        book.rested = self.accounts.rested().clone();
-        book.changes = self.undo.records().cloned().collect();
-        book.bystanders = self.bystanders();
-        book.bridges = self.networks.bridges.clone();
-        book.traffic = self.traffic.clone();
+    pub(super) fn state(&self) -> State {
+        let mut state = self.store.empty();
+        state.mode = Some(self.config.mode);
+        state.grants = self.grants.clone();
+        state.rested = self.accounts.rested().clone();
+        state.changes = self.undo.records().cloned().collect();
+        state.other_containers = self.other_containers();
+        state.bridges = self.networks.bridges.clone();
+        state.traffic = self.traffic.clone();
         let uids = self.server_uids();
         let mut accounts = self.outsiders.accounts.clone();
         accounts.retain(|uid, _| uids.contains(uid));
-        book.accounts = accounts;
+        state.accounts = accounts;
         for entry in self.entries.values() {
             if let Entry::Guarded(guarded) = entry {
-                book.cases.extend(self.state_of(guarded));
+                state.servers.extend(self.state_of(guarded));
             }
         }
-        book
+        state
     }
 
-    fn state_of(&self, guarded: &Guarded) -> Option<Record> {
+    fn state_of(&self, guarded: &Guarded) -> Option<ServerState> {
         let place = self.accounts.place(guarded.id)?;
-        Some(Record {
+        Some(ServerState {
             server: guarded.server.clone(),
             cgroup: guarded.cgroup.clone(),
             id: guarded.id,
             class: guarded.class.clone(),
-            case: *place.case(),
+            standing: *place.standing(),
             used_outside: place.used_elsewhere(),
         })
     }

@@ -60,7 +60,7 @@ pub use off::OffSwitch;
 pub use offline_off::{Lifted, lift};
 pub use people::policy;
 pub use run::run;
-pub use state::{Book, StateError, Store};
+pub use state::{State, StateError, Store};
 
 use crate::act::{Stopper, Undo, UndoStore};
 use crate::config::Config;

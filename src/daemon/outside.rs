@@ -2,7 +2,7 @@
 //! is in `user.slice/user-UID.slice`.
 //!
 //! Such a slice follows its user's server: what runs in it is booked on the server's credits, and
-//! it stands on the same stage. When the server ends, the slice carries the case on, so that
+//! it stands on the same stage. When the server ends, the slice carries the standing on, so that
 //! nobody escapes by stopping the server; the user's next server takes it over again.
 
 use super::Inner;

@@ -31,7 +31,7 @@ const JOBS: [&str; 4] = [
 ];
 /// Services whose processes take on users' uids to speak with the directory in their name; sssd's
 /// `krb5_child` asks for an ssh login's ticket so. Nobody's own programs run in them.
-const DEPUTIES: [&str; 5] = [
+const IDENTITY_SERVICES: [&str; 5] = [
     "sssd.service",
     "winbind.service",
     "rpc-gssd.service",
@@ -131,10 +131,10 @@ impl Inner {
         }
         let mut people = People {
             jobs: self.services(&JOBS),
-            deputies: self.services(&DEPUTIES),
+            identity_services: self.services(&IDENTITY_SERVICES),
             ..People::default()
         };
-        people.deputies.extend(self.containers_of_nobody());
+        people.identity_services.extend(self.containers_of_nobody());
         for (uid, (user, class, belongings)) in judged {
             let before = kept.remove(&uid);
             let number = match &before {

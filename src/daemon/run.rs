@@ -159,8 +159,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let changes = self.inner.borrow_mut().tree.rescan()?;
         let mut inner = self.inner.borrow_mut();
         let (changes_known, was_off) = self.store.changes();
-        let book = match self.store.load() {
-            Ok(book) => book,
+        let state = match self.store.load() {
+            Ok(state) => state,
             Err(error) => {
                 inner.state_trouble(&error);
                 self.store.empty()
@@ -179,19 +179,19 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             inner.tell(Told::new(Kind::Trouble, Level::Error, error));
         }
         inner.off = was_off || inner.switch.is_off();
-        inner.grants = book.grants;
-        inner.accounts.resume_rested(book.rested);
-        inner.networks.bystanders = book.bystanders;
-        inner.networks.bridges = book.bridges;
-        inner.traffic = book.traffic;
-        inner.outsiders.accounts = book.accounts;
+        inner.grants = state.grants;
+        inner.accounts.resume_rested(state.rested);
+        inner.networks.other_containers = state.other_containers;
+        inner.networks.bridges = state.bridges;
+        inner.traffic = state.traffic;
+        inner.outsiders.accounts = state.accounts;
         let mode = inner.config.mode;
-        let state = if inner.off {
+        let how = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()
         } else {
             format!(" in {mode} mode")
         };
-        let message = format!("hubwarden {} started{state}.", env!("CARGO_PKG_VERSION"));
+        let message = format!("hubwarden {} started{how}.", env!("CARGO_PKG_VERSION"));
         inner.tell(Told::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
         if !inner.cpu_controller {
             inner.tell(Told::new(
@@ -202,13 +202,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             ));
         }
         inner.try_out(&self.stopper);
-        let mut cases = book.cases;
-        if book.mode == Some(Mode::Observe) && mode == Mode::Enforce {
-            for record in &mut cases {
-                record.case.reopen(now());
+        let mut servers = state.servers;
+        if state.mode == Some(Mode::Observe) && mode == Mode::Enforce {
+            for record in &mut servers {
+                record.standing.reopen(now());
             }
         }
-        inner.resume(cases);
+        inner.resume(servers);
         inner.settle_classes(now());
         inner.read_lists();
         if inner.off {

@@ -1,4 +1,4 @@
-//! Looks at servers: reads their counters, has the accounts book them, and has done what is due.
+//! Looks at servers: reads their counters, has the accounts state them, and has done what is due.
 
 use super::entries::Entry;
 use super::{Daemon, Inner};
@@ -114,7 +114,7 @@ impl Inner {
                 continue;
             }
             let waits = |place: &hubwarden_core::accounts::Place| {
-                place.case().waits_for_end_of_processes(place.policy())
+                place.standing().waits_for_end_of_processes(place.policy())
             };
             if guarded.unsettled
                 || guarded.must_renew(now)

@@ -9,7 +9,7 @@ mod earlier;
 use crate::act::Undo;
 use crate::hub::{Account, Server};
 use egress::ClassName;
-use policy::{Case, Grant};
+use policy::{Grant, Standing};
 use quantities::{CgroupId, CgroupPath, HubUser, Mode, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ const FILE: &str = "state.json";
 
 /// All that is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Book {
+pub struct State {
     version: u32,
     /// Cgroup ids and runtime properties mean something within one boot only.
     boot_id: String,
@@ -36,7 +36,7 @@ pub struct Book {
     pub grants: BTreeMap<String, Grant>,
     /// How users stood when their last server ended, and when; until they have rested.
     #[serde(default)]
-    pub rested: BTreeMap<HubUser, (Case, Time)>,
+    pub rested: BTreeMap<HubUser, (Standing, Time)>,
     /// What users sent and received today; it outlives a boot.
     #[serde(default)]
     pub traffic: super::traffic::Traffic,
@@ -48,18 +48,19 @@ pub struct Book {
     #[serde(default)]
     pub changes: Vec<Undo>,
     /// Containers known to be no servers: the packet rules must not take them for unknown ones.
-    #[serde(default)]
-    pub bystanders: BTreeSet<CgroupId>,
+    #[serde(default, alias = "bystanders")]
+    pub other_containers: BTreeSet<CgroupId>,
     /// From a configured network to its bridge: the next daemon guards it before it has asked.
     #[serde(default)]
     pub bridges: BTreeMap<String, String>,
     /// The servers known.
-    pub cases: Vec<Record>,
+    #[serde(alias = "cases")]
+    pub servers: Vec<ServerState>,
 }
 
 /// One server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub struct ServerState {
     /// Whose and where.
     pub server: Server,
     /// Its cgroup.
@@ -69,7 +70,8 @@ pub struct Record {
     /// Its egress class.
     pub class: ClassName,
     /// Credits and stage.
-    pub case: Case,
+    #[serde(alias = "case")]
+    pub standing: Standing,
     /// What its user ran outside it, all in all.
     #[serde(default)]
     pub used_outside: Duration,
@@ -122,19 +124,19 @@ impl Store {
         })
     }
 
-    /// Reads what an earlier daemon left; cases of another boot are forgotten, since nothing of
+    /// Reads what an earlier daemon left; servers of another boot are forgotten, since nothing of
     /// what they changed is left either.
     ///
     /// # Errors
     /// The file is there and cannot be read or understood; it is never overwritten then.
-    pub fn load(&self) -> Result<Book, StateError> {
-        let book = self.load_any_boot()?;
-        if book.boot_id == self.boot_id {
-            return Ok(book);
+    pub fn load(&self) -> Result<State, StateError> {
+        let state = self.load_any_boot()?;
+        if state.boot_id == self.boot_id {
+            return Ok(state);
         }
-        Ok(Book {
-            grants: book.grants,
-            traffic: book.traffic,
+        Ok(State {
+            grants: state.grants,
+            traffic: state.traffic,
             ..self.empty()
         })
     }
@@ -144,13 +146,13 @@ impl Store {
     /// boot id than its shell: systemd-nspawn mounts over the file.)
     pub fn changes(&self) -> (Vec<Undo>, bool) {
         let text = std::fs::read(self.directory.join(FILE)).unwrap_or_default();
-        let book = serde_json::from_slice::<Book>(&text);
+        let state = serde_json::from_slice::<State>(&text);
         let (mut changes, off) = earlier::read(&text);
-        changes.extend(book.map_or_else(|_| Vec::new(), |book| book.changes));
+        changes.extend(state.map_or_else(|_| Vec::new(), |state| state.changes));
         (changes, off)
     }
 
-    fn load_any_boot(&self) -> Result<Book, StateError> {
+    fn load_any_boot(&self) -> Result<State, StateError> {
         let path = self.directory.join(FILE);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -159,13 +161,13 @@ impl Store {
             }
             Err(source) => return Err(io(&path, source)),
         };
-        let book = match serde_json::from_slice::<Book>(&text) {
-            Ok(book) if book.version == VERSION => Ok(book),
-            Ok(book) => Err(format!("version {} instead of {VERSION}", book.version)),
+        let state = match serde_json::from_slice::<State>(&text) {
+            Ok(state) if state.version == VERSION => Ok(state),
+            Ok(state) => Err(format!("version {} instead of {VERSION}", state.version)),
             Err(error) => Err(error.to_string()),
         };
-        match book {
-            Ok(book) => Ok(book),
+        match state {
+            Ok(state) => Ok(state),
             Err(why) => {
                 let kept = self.directory.join(format!("{FILE}.damaged"));
                 std::fs::rename(&path, &kept).map_err(|source| io(&path, source))?;
@@ -179,9 +181,9 @@ impl Store {
         &self.directory
     }
 
-    /// A book with nothing in it.
-    pub fn empty(&self) -> Book {
-        Book {
+    /// A state with nothing in it.
+    pub fn empty(&self) -> State {
+        State {
             version: VERSION,
             boot_id: self.boot_id.clone(),
             mode: None,
@@ -190,22 +192,22 @@ impl Store {
             traffic: super::traffic::Traffic::default(),
             changes: Vec::new(),
             accounts: BTreeMap::new(),
-            bystanders: BTreeSet::new(),
+            other_containers: BTreeSet::new(),
             bridges: BTreeMap::new(),
-            cases: Vec::new(),
+            servers: Vec::new(),
         }
     }
 
-    /// Writes the book so that either the old or the new one is there after a crash.
+    /// Writes the state so that either the old or the new one is there after a crash.
     ///
     /// # Errors
-    /// The disk is full or read-only; the old book stands.
-    pub fn save(&self, book: &Book) -> Result<(), StateError> {
+    /// The disk is full or read-only; the old state stands.
+    pub fn save(&self, state: &State) -> Result<(), StateError> {
         let path = self.directory.join(FILE);
         let fresh = self.directory.join(format!("{FILE}.new"));
         let write = || -> std::io::Result<()> {
             let mut file = File::create(&fresh)?;
-            file.write_all(&serde_json::to_vec(book)?)?;
+            file.write_all(&serde_json::to_vec(state)?)?;
             file.sync_data()?;
             std::fs::rename(&fresh, &path)
         };
@@ -233,21 +235,21 @@ mod tests {
     #[test]
     fn a_book_comes_back_as_it_was() {
         let (_directory, store) = store();
-        let mut book = store.empty();
-        assert_eq!(store.load().unwrap(), book);
-        book.mode = Some(Mode::Enforce);
-        store.save(&book).unwrap();
-        assert_eq!(store.load().unwrap(), book);
+        let mut state = store.empty();
+        assert_eq!(store.load().unwrap(), state);
+        state.mode = Some(Mode::Enforce);
+        store.save(&state).unwrap();
+        assert_eq!(store.load().unwrap(), state);
     }
 
     #[test]
     fn another_boots_mode_is_forgotten_and_its_bridges_too() {
         let (_directory, store) = store();
-        let mut book = store.empty();
-        book.mode = Some(Mode::Enforce);
-        book.bridges.insert("hub".into(), "br0".into());
-        book.boot_id = "another".into();
-        store.save(&book).unwrap();
+        let mut state = store.empty();
+        state.mode = Some(Mode::Enforce);
+        state.bridges.insert("hub".into(), "br0".into());
+        state.boot_id = "another".into();
+        store.save(&state).unwrap();
         assert_eq!(store.load().unwrap(), store.empty());
     }
 

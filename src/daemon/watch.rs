@@ -3,14 +3,14 @@
 use super::entries::{Entry, Guarded, unit_of};
 use super::outside::uid_of_cgroup;
 use super::places::{filter, slices, within};
-use super::state::Record;
+use super::state::ServerState;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::hub::{ContainerCgroup, Finding, Server, Units};
 use crate::report::{Entry as Told, Kind, Level};
 use cgroup::Change;
 use hubwarden_core::accounts::{Newcomer, PlaceKind};
-use policy::Case;
+use policy::Standing;
 use quantities::{CgroupId, CgroupPath, ClassName, CoreSeconds, Time};
 use std::rc::Rc;
 use std::time::Duration;
@@ -242,8 +242,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
 impl Inner {
     /// Puts a server under supervision; its egress first, since that is what cannot wait. What an
-    /// earlier daemon knew of it is in `known`: its case, and what its user used elsewhere.
-    pub(super) fn guard(&mut self, found: Found, known: Option<(Case, Duration)>, now: Time) {
+    /// earlier daemon knew of it is in `known`: its standing, and what its user used elsewhere.
+    pub(super) fn guard(&mut self, found: Found, known: Option<(Standing, Duration)>, now: Time) {
         let (policy, _) = self.policy_of(&found.server);
         let id = found.id;
         // There are 2²³ numbers, and cgroups are far fewer.
@@ -257,7 +257,7 @@ impl Inner {
                 false => PlaceKind::Server,
             },
             policy,
-            case: known.map(|(case, _)| case),
+            standing: known.map(|(standing, _)| standing),
             used_elsewhere: known.map_or(Duration::ZERO, |(_, used)| used),
         };
         self.accounts.admit(id, newcomer, now);
@@ -268,7 +268,7 @@ impl Inner {
             self.tell(story.trouble("Reading the counters", &error));
         }
         let place = self.accounts.place(id);
-        let credits = place.map_or(CoreSeconds(0.0), |place| place.case().credits.left);
+        let credits = place.map_or(CoreSeconds(0.0), |place| place.standing().credits.left);
         let told = story.found(guarded.class.as_str(), credits, known.is_some());
         self.entries.insert(id, Entry::Guarded(Box::new(guarded)));
         self.reconcile_sender(id);
@@ -318,11 +318,11 @@ impl Inner {
     }
 
     /// The servers an earlier daemon knew, of those that still are what they were.
-    pub(super) fn resume(&mut self, records: Vec<Record>) {
+    pub(super) fn resume(&mut self, records: Vec<ServerState>) {
         for record in records {
             if self.tree.members().get(&record.cgroup) == Some(&record.id) {
                 let (_, class) = self.policy_of(&record.server);
-                let known = (record.case, record.used_outside);
+                let known = (record.standing, record.used_outside);
                 let found = Found {
                     server: record.server,
                     cgroup: record.cgroup,

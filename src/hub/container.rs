@@ -112,7 +112,7 @@ pub struct ContainerFacts {
 
 /// Whether a container is surely no server: it has neither what DockerSpawner configures nor a
 /// name of a server's form. The hub and its proxy are such.
-pub fn is_bystander(facts: &ContainerFacts, hub: &Hub) -> bool {
+pub fn is_other_container(facts: &ContainerFacts, hub: &Hub) -> bool {
     facts.users.iter().all(String::is_empty) && named(facts, hub).is_none()
 }
 

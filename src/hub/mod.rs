@@ -17,7 +17,9 @@ mod unix_user;
 
 pub use account::Account;
 pub use account_files::{AccountFiles, NotNow};
-pub use container::{ContainerCgroup, ContainerFacts, Engine, identify_container, is_bystander};
+pub use container::{
+    ContainerCgroup, ContainerFacts, Engine, identify_container, is_other_container,
+};
 pub use directory::{HubDirectory, Listed, Person};
 pub use docker::{EngineError, HubContainer, container_facts, hub_container};
 pub use identify::{Finding, Identified, UnitFacts, identify};

@@ -1,6 +1,6 @@
 //! One server under simulation: it asks for work, gets what its stage allows, and is judged.
 
-use policy::{Case, Event, Policy, Stage, step};
+use policy::{Event, Policy, Stage, Standing, step};
 use quantities::{CoreSeconds, Cores, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -54,10 +54,10 @@ impl Work {
     }
 }
 
-/// A server and its case.
+/// A server and its standing.
 #[derive(Debug, Clone)]
 pub struct Server {
-    case: Case,
+    standing: Standing,
     now: Time,
     started: Time,
     asked: f64,
@@ -87,7 +87,7 @@ impl Server {
     /// A server that starts now, with full credits.
     pub fn new(now: Time, policy: &Policy) -> Server {
         let mut server = Server {
-            case: Case::new(policy),
+            standing: Standing::new(policy),
             now,
             started: now,
             asked: 0.0,
@@ -121,14 +121,14 @@ impl Server {
             return;
         }
         let used = self.work.used;
-        let allowed_now = allowed(self.case.stage, policy);
+        let allowed_now = allowed(self.standing.stage, policy);
         self.work.run(self.now, to, allowed_now);
         let used = self.work.used - used;
         if let Some(unhindered) = &mut self.unhindered {
             let would = unhindered.used;
             unhindered.run(self.now, to, allowed(Stage::Free, policy));
             let would = unhindered.used - would;
-            if let Some(held) = self.held.as_mut().filter(|_| is_held(self.case.stage)) {
+            if let Some(held) = self.held.as_mut().filter(|_| is_held(self.standing.stage)) {
                 held.total += to.since(self.now);
                 held.given_back.0 += (would - used).max(0.0);
             }
@@ -144,7 +144,7 @@ impl Server {
             usage,
             contended: self.others_wait,
         };
-        let Some(verdict) = step(&mut self.case, &event, self.now, policy) else {
+        let Some(verdict) = step(&mut self.standing, &event, self.now, policy) else {
             return;
         };
         if is_held(verdict.to) && !is_held(verdict.from) {
@@ -166,7 +166,7 @@ impl Server {
     pub fn next_look(&self, tick: Duration) -> Time {
         let next = tick_after(self.now, tick);
         match self.work.waiting.front() {
-            _ if self.case.stage > Stage::Free => next,
+            _ if self.standing.stage > Stage::Free => next,
             Some(burst) if burst.at > next => {
                 let before = tick_after(burst.at, tick).since(Time(tick));
                 Time(before).min(Time(self.now.0 + IDLE)).max(next)
@@ -178,7 +178,7 @@ impl Server {
 
     /// Whether there is nothing to do and nothing to wait for but work.
     pub fn is_idle(&self) -> bool {
-        self.is_stopped() || self.work.waiting.is_empty() && self.case.stage == Stage::Free
+        self.is_stopped() || self.work.waiting.is_empty() && self.standing.stage == Stage::Free
     }
 
     /// Whether all work is done that will ever be.
@@ -188,7 +188,7 @@ impl Server {
 
     /// Whether it was stopped: then nothing is judged or done any more.
     pub fn is_stopped(&self) -> bool {
-        self.case.stage == Stage::Stopped
+        self.standing.stage == Stage::Stopped
     }
 
     /// Its time.

@@ -3,7 +3,7 @@
 use super::{Entry, Kind, Level};
 use crate::hub::{Server, Spawner};
 use policy::finding::{Evidence, Fact, Strength};
-use policy::{Controls, Matter, Reason, Stage, Verdict, Warning};
+use policy::{Controls, FindingKind, Reason, Stage, Verdict, Warning};
 use quantities::{CgroupId, CgroupPath};
 use quantities::{CoreSeconds, Cores, Mode, in_words};
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ pub struct Story<'a> {
     pub server: &'a Server,
     /// Where it runs.
     pub cgroup: &'a CgroupPath,
-    /// Its cgroup's id, which is the case's number too.
+    /// Its cgroup's id, which is the standing's number too.
     pub id: CgroupId,
     /// Whether verdicts are carried out.
     pub mode: Mode,
@@ -108,7 +108,7 @@ impl Story<'_> {
         let message = format!("{} {what}: {}.", self.whose(), verdict.reason);
         let evidence = match verdict.reason {
             Reason::Evidence {
-                of: Matter::Network,
+                of: FindingKind::Network,
                 ..
             } => "network",
             Reason::Evidence { .. } => "mining",

@@ -10,8 +10,8 @@ use std::{
 };
 
 use egress::{
-    Admitted, CgroupId, Error, Firewall, ForeignWrite, Keeper, Kernel, Mode, Monitor, Policy,
-    Repair, Writer,
+    Admitted, CgroupId, Error, Firewall, ForeignWrite, Kernel, Mode, Monitor, Policy, Repair,
+    RepairThread, Writer,
 };
 use tokio::sync::mpsc;
 
@@ -85,7 +85,7 @@ fn whoever_else_changes_the_table_is_named_and_we_ourselves_are_not() {
     });
 }
 
-/// A loaded table with its keeper, in the calling thread's namespace.
+/// A loaded table with its repair thread, in the calling thread's namespace.
 struct Kept {
     rules: Arc<Mutex<Kernel>>,
     repairs: mpsc::Receiver<Repair>,
@@ -95,9 +95,9 @@ struct Kept {
 impl Kept {
     fn new() -> Self {
         let rules = Arc::new(Mutex::new(Kernel::open().unwrap()));
-        let keeper = Keeper::open(Arc::clone(&rules)).unwrap();
+        let repair_thread = RepairThread::open(Arc::clone(&rules)).unwrap();
         let (tell, repairs) = mpsc::channel(1_000);
-        let thread = std::thread::spawn(move || keeper.run(&tell));
+        let thread = std::thread::spawn(move || repair_thread.run(&tell));
         load(&mut rules.lock().unwrap());
         Self {
             rules,
@@ -120,7 +120,7 @@ impl Kept {
         }
     }
 
-    /// A daemon that ends does not listen any more; the keeper sees it at the next change.
+    /// A daemon that ends does not listen any more; the repair thread sees it at the next change.
     fn end(self, netns: &Netns) {
         drop(self.repairs);
         netns.exec("nft", &["delete", "table", "inet", "hubwarden"]);
@@ -129,7 +129,7 @@ impl Kept {
 }
 
 #[test]
-fn a_keeper_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_was() {
+fn the_repair_thread_puts_back_what_others_do_while_the_daemon_is_busy_and_tells_who_it_was() {
     let netns = Netns::new();
     netns.within(|| {
         let mut kept = Kept::new();

@@ -256,7 +256,7 @@ fn any_people(
             return people;
         };
         people.jobs.insert(CgroupId(cgroup ^ 1));
-        people.deputies.insert(CgroupId(cgroup ^ 2));
+        people.identity_services.insert(CgroupId(cgroup ^ 2));
         let place = |server: &Admitted| Place {
             cgroup: server.cgroup,
             level: server.level,

@@ -181,7 +181,7 @@ fn an_admin_s_ssh_connections_root_and_services_that_take_on_uids_are_left_alone
     let mut other = Agent::of(&link.node, Some(&jupyter.cgroup("new.service")), ALICE);
     let slice = shell.admitted(2, "nothing");
     let mut all = people([person(ALICE, "nothing", Some(&slice), &[])]);
-    all.deputies.insert(cgroup_id(&sssd));
+    all.identity_services.insert(cgroup_id(&sssd));
     let mut nft = loaded(&link, &policy(), &jupyter, (&[], &all));
     let moved = serves.tell(&format!("become {} {ALICE}", session.display()));
     assert_eq!(moved, "ok");

@@ -53,7 +53,7 @@ def held(machine, command, by):
     # The container is another one then, with another port.
     machine.run(command, timeout=150)
     scope = wait_guarded(machine, "carol", 30)["cgroup"].strip("/")
-    # While Docker was down it was nobody's, who is not judged by uid (set `deputies`).
-    nobodys = f"nft list set {TABLE} deputies"
+    # While Docker was down it was nobody's, who is not judged by uid (set `identity_services`).
+    nobodys = f"nft list set {TABLE} identity_services"
     eventually(lambda: scope not in machine.run(nobodys).out, "carol's container is nobody's no more", 5)
     return 0.0

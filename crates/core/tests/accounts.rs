@@ -6,7 +6,7 @@
 use hubwarden_core::accounts::{
     Accounts, Contention, Look, LookSettings, Newcomer, PlaceKind, Reading, Readings,
 };
-use policy::{Matter, Policy, Stage, finding::Strength};
+use policy::{FindingKind, Policy, Stage, finding::Strength};
 use proptest::prelude::*;
 use quantities::{CgroupId, CoreSeconds, Cores, HubUser, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +51,7 @@ impl Node {
             user: HubUser(user.to_owned()),
             kind,
             policy: policy(),
-            case: None,
+            standing: None,
             used_elsewhere: Duration::ZERO,
         };
         self.accounts.admit(id, newcomer, self.now);
@@ -90,11 +90,11 @@ impl Node {
     }
 
     fn stage(&self, id: CgroupId) -> Stage {
-        self.accounts.place(id).unwrap().case().stage
+        self.accounts.place(id).unwrap().standing().stage
     }
 
     fn credits(&self, id: CgroupId) -> f64 {
-        self.accounts.place(id).unwrap().case().credits.left.0
+        self.accounts.place(id).unwrap().standing().credits.left.0
     }
 
     fn ids(&self) -> Vec<CgroupId> {
@@ -140,7 +140,7 @@ fn evidence_throttles_a_rested_server_at_the_next_look() {
     let id = node.starts("alice", PlaceKind::Server);
     node.tick(&|_| 1.0);
     node.accounts
-        .accuse(id, Strength::High, Matter::Mining, node.now);
+        .accuse(id, Strength::High, FindingKind::Mining, node.now);
     let look = node.tick(&|_| 1.0);
     assert_eq!(look.verdicts.len(), 1);
     assert_eq!(node.stage(id), Stage::Throttled);
@@ -197,7 +197,7 @@ fn check(node: &Node) -> Result<(), TestCaseError> {
     let mut parts: BTreeMap<&HubUser, Vec<Option<f64>>> = BTreeMap::new();
     let mut users = BTreeMap::new();
     for (id, place) in node.accounts.places() {
-        let left = place.case().credits.left.0;
+        let left = place.standing().credits.left.0;
         prop_assert!((0.0..=SIZE).contains(&left), "{id}: {left} credits");
         let lead = place.lead().map(|lead| node.accounts.place(lead));
         if let Some(lead) = lead {
@@ -278,7 +278,7 @@ proptest! {
                 }
                 Step::Accuse(which) if !ids.is_empty() => {
                     let id = node.accounts.account_of(*which.get(&ids));
-                    node.accounts.accuse(id, Strength::High, Matter::Mining, node.now);
+                    node.accounts.accuse(id, Strength::High, FindingKind::Mining, node.now);
                 }
                 Step::Reopen => node.accounts.reopen(node.now),
                 _ => {}

@@ -22,7 +22,7 @@ pub const MARKS: &str = "people_marks";
 /// Services that run users' jobs: their cgroups hold listeners of many.
 pub const JOBS: &str = "jobs";
 /// Services that act under users' uids for the system.
-const DEPUTIES: &str = "deputies";
+const IDENTITY_SERVICES: &str = "identity_services";
 
 /// A hub user outside the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct People {
     pub jobs: BTreeSet<CgroupId>,
     /// The cgroups at level 2 whose processes take on users' uids for the system, such as
     /// sssd's, which speak with the directory: nothing is refused to them.
-    pub deputies: BTreeSet<CgroupId>,
+    pub identity_services: BTreeSet<CgroupId>,
 }
 
 impl People {
@@ -128,7 +128,7 @@ impl People {
     pub fn services_in(&self, set: &str) -> Option<&BTreeSet<CgroupId>> {
         match set {
             JOBS => Some(&self.jobs),
-            DEPUTIES => Some(&self.deputies),
+            IDENTITY_SERVICES => Some(&self.identity_services),
             _ => None,
         }
     }
@@ -139,9 +139,12 @@ impl People {
             let named = elements.map(|element| (set.to_owned(), element));
             named.collect::<Vec<_>>()
         };
-        [of(JOBS, &self.jobs), of(DEPUTIES, &self.deputies)]
-            .into_iter()
-            .flatten()
+        [
+            of(JOBS, &self.jobs),
+            of(IDENTITY_SERVICES, &self.identity_services),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// What goes and what comes when these take the place of `before`.
@@ -235,7 +238,7 @@ pub fn sets() -> Vec<Set> {
         sets::map(PEOPLE, TYPE_UID, 4, DataType::Verdict, 0, true),
         sets::map(MARKS, TYPE_UID, 4, mark, BYTEORDER_HOST, false),
         sets::plain(JOBS, TYPE_CGROUPV2, 8),
-        sets::plain(DEPUTIES, TYPE_CGROUPV2, 8),
+        sets::plain(IDENTITY_SERVICES, TYPE_CGROUPV2, 8),
     ]
 }
 
@@ -244,7 +247,7 @@ pub fn chains(name: &ClassName, class: &Class, rules: Vec<Rule>) -> [Chain; 2] {
     let class_s = || vec![rule("", [p::goto(&class_chain(name))])];
     let mut person = vec![rule(
         "acts for the system",
-        [p::cgroup_in(2, DEPUTIES), p::accept()],
+        [p::cgroup_in(2, IDENTITY_SERVICES), p::accept()],
     )];
     match class.unrestricted {
         true => person.extend(class_s()),

@@ -1,6 +1,6 @@
 //! What stands against a server, and what that calls for.
 //!
-//! Evidence moves a case up the ladder whatever its credits are and however idle the node is. It
+//! Evidence moves a server up the ladder whatever its credits are and however idle the node is. It
 //! stands for a while after it was last found; what is to be ended for good must still go on when
 //! its time has come, and stands still before it is.
 
@@ -17,7 +17,7 @@ const GOES_ON: Duration = Duration::from_secs(90);
 /// What evidence is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Matter {
+pub enum FindingKind {
     /// Mining.
     #[default]
     Mining,
@@ -25,9 +25,9 @@ pub enum Matter {
     Network,
 }
 
-impl Matter {
+impl FindingKind {
     /// Both of them.
-    pub const ALL: [Matter; 2] = [Matter::Mining, Matter::Network];
+    pub const ALL: [FindingKind; 2] = [FindingKind::Mining, FindingKind::Network];
 }
 
 /// Evidence of mining or of abuse of the network, high or certain.
@@ -37,7 +37,7 @@ pub struct Accusation {
     pub level: Strength,
     /// What it is of; of both, mining.
     #[serde(default)]
-    pub of: Matter,
+    pub of: FindingKind,
     /// When it first amounted to that.
     pub since: Time,
     /// When it was found last.
@@ -50,7 +50,7 @@ impl Accusation {
     /// This and what stood before: a level does not fall while evidence stands.
     pub(super) fn again(
         before: Option<Accusation>,
-        (level, of): (Strength, Matter),
+        (level, of): (Strength, FindingKind),
         now: Time,
         policy: &Policy,
     ) -> Accusation {
@@ -83,7 +83,7 @@ impl Accusation {
         (self.level == Strength::Certain).then(|| Time(self.since.0 + after))
     }
 
-    /// The stage it calls for, of a case on `stage`.
+    /// The stage it calls for, of a server on `stage`.
     pub(super) fn calls_for(
         &self,
         stage: Stage,

@@ -11,7 +11,7 @@
 //! Sustained CPU alone is none of these, however long: it is where training jobs and miners are
 //! alike. More evidence never lowers what less of it proved; `tests` hold both down.
 
-use super::Matter;
+use super::FindingKind;
 use crate::finding::{Evidence, Fact, Strength};
 use std::time::Duration;
 
@@ -21,22 +21,26 @@ pub const HOT_FOR_CERTAIN: Duration = Duration::from_secs(60);
 /// What evidence on one server proves together; `hot` is for how long it has used much CPU,
 /// `None` when it does not.
 pub fn suspicion(evidence: &[Evidence], hot: Option<Duration>) -> Option<Strength> {
-    let network = evidence_of(Matter::Network, evidence);
+    let network = evidence_of(FindingKind::Network, evidence);
     let network = network.iter().map(Evidence::strength).max();
-    network.max(of_mining(&evidence_of(Matter::Mining, evidence), hot))
+    network.max(of_mining(&evidence_of(FindingKind::Mining, evidence), hot))
 }
 
 /// What evidence that proves so much is of: of mining, if that alone proves as much.
-pub fn matter(evidence: &[Evidence], hot: Option<Duration>, proved: Strength) -> Matter {
-    match of_mining(&evidence_of(Matter::Mining, evidence), hot) >= Some(proved) {
-        true => Matter::Mining,
-        false => Matter::Network,
+pub fn kind_of_finding(
+    evidence: &[Evidence],
+    hot: Option<Duration>,
+    proved: Strength,
+) -> FindingKind {
+    match of_mining(&evidence_of(FindingKind::Mining, evidence), hot) >= Some(proved) {
+        true => FindingKind::Mining,
+        false => FindingKind::Network,
     }
 }
 
 /// The evidence of one matter.
-pub fn evidence_of(matter: Matter, evidence: &[Evidence]) -> Vec<Evidence> {
-    let of_network = matter == Matter::Network;
+pub fn evidence_of(matter: FindingKind, evidence: &[Evidence]) -> Vec<Evidence> {
+    let of_network = matter == FindingKind::Network;
     let all = evidence.iter().copied();
     all.filter(|one| one.fact.is_of_network() == of_network)
         .collect()
@@ -145,10 +149,19 @@ mod tests {
     fn abuse_of_the_network_needs_no_heat_and_proves_no_mining() {
         let scan = [at(1, SCAN)];
         assert_eq!(suspicion(&scan, None), Some(Strength::High));
-        assert_eq!(matter(&scan, HOT, Strength::High), Matter::Network);
+        assert_eq!(
+            kind_of_finding(&scan, HOT, Strength::High),
+            FindingKind::Network
+        );
         let both = [at(1, SCAN), at(2, STRATUM)];
-        assert_eq!(matter(&both, HOT, Strength::High), Matter::Mining);
-        assert_eq!(matter(&both, None, Strength::High), Matter::Network);
+        assert_eq!(
+            kind_of_finding(&both, HOT, Strength::High),
+            FindingKind::Mining
+        );
+        assert_eq!(
+            kind_of_finding(&both, None, Strength::High),
+            FindingKind::Network
+        );
         let both = [at(1, SCAN), at(2, RANDOM)];
         assert_eq!(suspicion(&both, LONG_HOT), Some(Strength::High));
         let both = [at(1, Fact::Spoofed { packets: 9 }), at(2, STRATUM)];

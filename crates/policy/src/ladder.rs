@@ -1,6 +1,6 @@
-//! The ladder: which stage a case stands on, and why it moves.
+//! The ladder: which stage a server stands on, and why it moves.
 
-use super::{Accusation, Credits, Matter, Policy, Reason, Stop};
+use super::{Accusation, Credits, FindingKind, Policy, Reason, Stop};
 use crate::finding::Strength;
 use quantities::{CoreSeconds, Time};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl fmt::Display for Stage {
 
 /// A server's standing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Case {
+pub struct Standing {
     /// Its account.
     pub credits: Credits,
     /// Where it stands.
@@ -99,10 +99,10 @@ struct Move {
     up: bool,
 }
 
-impl Case {
+impl Standing {
     /// A server nobody has anything against.
-    pub fn new(policy: &Policy) -> Case {
-        Case {
+    pub fn new(policy: &Policy) -> Standing {
+        Standing {
             credits: Credits::full(policy),
             stage: Stage::Free,
             moved: None,
@@ -116,17 +116,17 @@ impl Case {
         }
     }
 
-    /// A new server of a user whose earlier one ended on this case, so long ago: stopping and
+    /// A new server of a user whose earlier one ended on this standing, so long ago: stopping and
     /// starting again brings rest, and no new credits.
-    pub fn after_rest(earlier: &Case, rest: Duration, policy: &Policy) -> Case {
-        Case {
+    pub fn after_rest(earlier: &Standing, rest: Duration, policy: &Policy) -> Standing {
+        Standing {
             credits: earlier.credits.after_rest(rest, policy),
             offences: earlier.offences,
             // The next sample frees it if it has rested; till then it stands where it stood.
             stage: earlier.stage.min(Stage::Throttled),
             moved: earlier.moved,
             relapses: earlier.relapses,
-            ..Case::new(policy)
+            ..Standing::new(policy)
         }
     }
 
@@ -235,7 +235,7 @@ pub enum Event {
         /// What it amounts to, high or certain.
         level: Strength,
         /// What it is of.
-        of: Matter,
+        of: FindingKind,
     },
     /// The processes that the evidence was of were ended.
     ProcessesEnded {
@@ -264,74 +264,84 @@ pub struct Warning {
     pub then: Stage,
 }
 
-/// Books an event and says whether the case moves.
-pub fn step(case: &mut Case, event: &Event, now: Time, policy: &Policy) -> Option<Verdict> {
+/// Books an event and says whether the server moves.
+pub fn step(standing: &mut Standing, event: &Event, now: Time, policy: &Policy) -> Option<Verdict> {
     let (usage, contended) = match *event {
         Event::Sampled { usage, contended } => (usage, contended),
         Event::Evidence { level, of } => {
-            case.accusation = Some(Accusation::again(case.accusation, (level, of), now, policy));
+            standing.accusation = Some(Accusation::again(
+                standing.accusation,
+                (level, of),
+                now,
+                policy,
+            ));
             return None;
         }
-        Event::ProcessesEnded { count } => return processes_ended(case, count, now),
+        Event::ProcessesEnded { count } => return processes_ended(standing, count, now),
     };
     // Nothing comes after that, whatever a unit that is about to end still does.
-    if case.stage == Stage::Stopped {
+    if standing.stage == Stage::Stopped {
         return None;
     }
-    case.started.get_or_insert(now);
-    case.note_calm(contended, now);
-    let drain = case.drain(now, policy);
-    case.credits.book(usage, now, drain, policy);
-    let (due, reason) = due(case, usage, contended, now, policy);
-    case.ends = matches!(reason, Reason::EvidenceGoesOn { .. });
-    let urgent = due > case.stage && reason.is_urgent();
-    if due == case.stage || !(urgent || may_move(case, due, now, policy)) {
+    standing.started.get_or_insert(now);
+    standing.note_calm(contended, now);
+    let drain = standing.drain(now, policy);
+    standing.credits.book(usage, now, drain, policy);
+    let (due, reason) = due(standing, usage, contended, now, policy);
+    standing.ends = matches!(reason, Reason::EvidenceGoesOn { .. });
+    let urgent = due > standing.stage && reason.is_urgent();
+    if due == standing.stage || !(urgent || may_move(standing, due, now, policy)) {
         return None;
     }
     let verdict = Verdict {
-        from: case.stage,
+        from: standing.stage,
         to: due,
         reason,
     };
-    if due == Stage::Throttled && case.stage < due {
-        case.relapse(now, policy);
-        case.offences.rotate_right(1);
-        case.offences[0] = Some(now);
+    if due == Stage::Throttled && standing.stage < due {
+        standing.relapse(now, policy);
+        standing.offences.rotate_right(1);
+        standing.offences[0] = Some(now);
     }
-    case.moved = Some(Move {
+    standing.moved = Some(Move {
         at: now,
-        up: due > case.stage,
+        up: due > standing.stage,
     });
-    case.stage = due;
+    standing.stage = due;
     Some(verdict)
 }
 
 /// What mined is gone, so what else the server does goes on; a rest is not asked of it.
-fn processes_ended(case: &mut Case, count: usize, now: Time) -> Option<Verdict> {
-    case.accusation = None;
-    case.ends = false;
-    let from = case.stage;
+fn processes_ended(standing: &mut Standing, count: usize, now: Time) -> Option<Verdict> {
+    standing.accusation = None;
+    standing.ends = false;
+    let from = standing.stage;
     if from != Stage::Frozen {
         return None;
     }
-    case.stage = Stage::Throttled;
-    case.moved = Some(Move { at: now, up: false });
+    standing.stage = Stage::Throttled;
+    standing.moved = Some(Move { at: now, up: false });
     Some(Verdict {
         from,
-        to: case.stage,
+        to: standing.stage,
         reason: Reason::ProcessesEnded { count },
     })
 }
 
 impl Warning {
     /// The warning that is due, once for each server.
-    pub fn due(case: &mut Case, usage: Duration, now: Time, policy: &Policy) -> Option<Warning> {
+    pub fn due(
+        standing: &mut Standing,
+        usage: Duration,
+        now: Time,
+        policy: &Policy,
+    ) -> Option<Warning> {
         let time = &policy.time;
-        let left = time_left(case, usage, now, policy)?;
-        if case.warned || left > time.warn || left.is_zero() {
+        let left = time_left(standing, usage, now, policy)?;
+        if standing.warned || left > time.warn || left.is_zero() {
             return None;
         }
-        case.warned = true;
+        standing.warned = true;
         Some(Warning {
             left,
             then: time.then,
@@ -340,8 +350,8 @@ impl Warning {
 }
 
 /// What is left of the shorter of the two time limits.
-fn time_left(case: &Case, usage: Duration, now: Time, policy: &Policy) -> Option<Duration> {
-    let ran = now.since(case.started.unwrap_or(now));
+fn time_left(standing: &Standing, usage: Duration, now: Time, policy: &Policy) -> Option<Duration> {
+    let ran = now.since(standing.started.unwrap_or(now));
     let wall = policy.time.wall.map(|limit| limit.saturating_sub(ran));
     let cpu = policy.time.cpu.map(|CoreSeconds(limit)| {
         Duration::try_from_secs_f64(limit)
@@ -353,20 +363,21 @@ fn time_left(case: &Case, usage: Duration, now: Time, policy: &Policy) -> Option
 
 /// The stage that everything together calls for, and why.
 fn due(
-    case: &Case,
+    standing: &Standing,
     usage: Duration,
     contended: bool,
     now: Time,
     policy: &Policy,
 ) -> (Stage, Reason) {
-    let (by_load, reason) = due_by_load(case, contended, now, policy);
-    if time_left(case, usage, now, policy) == Some(Duration::ZERO) && policy.time.then > by_load {
+    let (by_load, reason) = due_by_load(standing, contended, now, policy);
+    if time_left(standing, usage, now, policy) == Some(Duration::ZERO) && policy.time.then > by_load
+    {
         return (policy.time.then, time_reason(usage, policy));
     }
     // Whom an admin gave unlimited CPU was looked at by a person.
-    if let Some(accusation) = case.accusation(now)
+    if let Some(accusation) = standing.accusation(now)
         && !policy.unlimited
-        && let Some((stage, reason)) = accusation.calls_for(case.stage, now, policy)
+        && let Some((stage, reason)) = accusation.calls_for(standing.stage, now, policy)
         && stage >= by_load
     {
         return (stage, reason);
@@ -383,16 +394,21 @@ fn time_reason(usage: Duration, policy: &Policy) -> Reason {
     }
 }
 
-/// The stage that credits call for. Between the two thresholds a case stays where it is: that is
+/// The stage that credits call for. Between the two thresholds a server stays where it is: that is
 /// the hysteresis.
-fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Stage, Reason) {
-    let Credits { left, rate, .. } = case.credits;
+fn due_by_load(
+    standing: &Standing,
+    contended: bool,
+    now: Time,
+    policy: &Policy,
+) -> (Stage, Reason) {
+    let Credits { left, rate, .. } = standing.credits;
     let size = policy.size;
-    let share = case.credits.share(policy);
+    let share = standing.credits.share(policy);
     let spent = || Reason::CreditsSpent {
         size,
         rate,
-        rest: case
+        rest: standing
             .credits
             .rest_until(policy.free_above, policy)
             .max(policy.min_stay),
@@ -400,8 +416,8 @@ fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Sta
     if policy.unlimited {
         return (Stage::Free, Reason::Granted);
     }
-    if case.stage >= Stage::Throttled && share < policy.free_above {
-        return due_while_held(case, now, policy, spent());
+    if standing.stage >= Stage::Throttled && share < policy.free_above {
+        return due_while_held(standing, now, policy, spent());
     }
     if left.0 <= 0.0 {
         return if policy.contended_above.is_some() && !contended {
@@ -418,20 +434,26 @@ fn due_by_load(case: &Case, contended: bool, now: Time, policy: &Policy) -> (Sta
             Reason::CreditsLow { left, size, rate },
         )
     } else {
-        (case.stage, Reason::DecidedBefore)
+        (standing.stage, Reason::DecidedBefore)
     }
 }
 
 /// What becomes of a server that is throttled or frozen and has not rested.
-fn due_while_held(case: &Case, now: Time, policy: &Policy, spent: Reason) -> (Stage, Reason) {
-    let stood = case.stood(now);
+fn due_while_held(
+    standing: &Standing,
+    now: Time,
+    policy: &Policy,
+    spent: Reason,
+) -> (Stage, Reason) {
+    let stood = standing.stood(now);
     let sustained = policy.sustained;
-    match (case.stage, sustained.freeze_after) {
+    match (standing.stage, sustained.freeze_after) {
         (Stage::Throttled, Some(after)) if stood >= after => {
             (Stage::Frozen, Reason::Sustained { after })
         }
         (Stage::Throttled, _)
-            if policy.contended_above.is_some() && case.was_calm(now) >= case.calm(policy) =>
+            if policy.contended_above.is_some()
+                && standing.was_calm(now) >= standing.calm(policy) =>
         {
             let size = policy.size;
             (Stage::Deprioritised, Reason::SpentUncontended { size })
@@ -450,11 +472,11 @@ fn due_while_held(case: &Case, now: Time, policy: &Policy, spent: Reason) -> (St
 }
 
 /// Going on in the same direction is always allowed, turning back only after the minimum stay.
-fn may_move(case: &Case, due: Stage, now: Time, policy: &Policy) -> bool {
-    match case.moved {
+fn may_move(standing: &Standing, due: Stage, now: Time, policy: &Policy) -> bool {
+    match standing.moved {
         // Whom an admin helps should not have to wait.
         _ if policy.unlimited => true,
-        Some(moved) if moved.up != (due > case.stage) => now.since(moved.at) >= policy.min_stay,
+        Some(moved) if moved.up != (due > standing.stage) => now.since(moved.at) >= policy.min_stay,
         _ => true,
     }
 }

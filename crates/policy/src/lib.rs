@@ -9,23 +9,23 @@
 
 mod accusation;
 mod controls;
+mod counterfactual;
 mod credits;
 mod evidence;
 pub mod finding;
 mod grant;
 mod ladder;
-mod otherwise;
 mod policy;
 mod reason;
 mod share;
 
-pub use accusation::{Accusation, Matter};
+pub use accusation::{Accusation, FindingKind};
 pub use controls::{Controls, wanted};
+pub use counterfactual::{Counterfactual, counterfactuals};
 pub use credits::Credits;
-pub use evidence::{HOT_FOR_CERTAIN, evidence_of, matter, suspicion};
+pub use evidence::{HOT_FOR_CERTAIN, evidence_of, kind_of_finding, suspicion};
 pub use grant::{Grant, GrantedCredits};
-pub use ladder::{Case, Event, Stage, Verdict, Warning, step};
-pub use otherwise::{Otherwise, otherwise};
+pub use ladder::{Event, Stage, Standing, Verdict, Warning, step};
 pub use policy::{Consequences, PlainLimits, Policy, Repeat, Stop, Sustained, TimeLimits};
 pub use reason::Reason;
 pub use share::share_out;

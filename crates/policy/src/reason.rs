@@ -1,6 +1,6 @@
 //! Why a verdict was reached, in the words that the journal uses.
 
-use super::Matter;
+use super::FindingKind;
 use crate::finding::Strength;
 use quantities::{CoreSeconds, Cores, in_words};
 use std::fmt;
@@ -32,7 +32,7 @@ pub enum Reason {
         /// What it amounts to.
         level: Strength,
         /// What it is of.
-        of: Matter,
+        of: FindingKind,
         /// How long it stands after it was last found.
         stands: Duration,
         /// When it is ended if it goes on.
@@ -132,8 +132,8 @@ impl fmt::Display for Reason {
                 stop_after,
             } => {
                 let what = match of {
-                    Matter::Mining => "mines",
-                    Matter::Network => "abuses the network",
+                    FindingKind::Mining => "mines",
+                    FindingKind::Network => "abuses the network",
                 };
                 write!(
                     f,

@@ -1,4 +1,4 @@
-//! A case over hours, in no time.
+//! A server over hours, in no time.
 
 mod accused;
 mod anything;
@@ -15,7 +15,7 @@ pub(super) fn policy() -> Policy {
 
 /// A server under simulation: it wants some cores and gets what its stage allows.
 struct Server {
-    case: Case,
+    standing: Standing,
     policy: Policy,
     now: Time,
     usage: Duration,
@@ -26,7 +26,7 @@ struct Server {
 impl Server {
     fn new(policy: Policy) -> Server {
         let mut server = Server {
-            case: Case::new(&policy),
+            standing: Standing::new(&policy),
             policy,
             now: Time(Duration::from_secs(1000)),
             usage: Duration::ZERO,
@@ -39,7 +39,7 @@ impl Server {
 
     fn sample(&mut self) {
         if let Some(verdict) = step(
-            &mut self.case,
+            &mut self.standing,
             &Event::Sampled {
                 usage: self.usage,
                 contended: self.contended,
@@ -52,7 +52,7 @@ impl Server {
     }
 
     fn run(&mut self, cores: f64, time: Duration) {
-        let allowed = match self.case.stage {
+        let allowed = match self.standing.stage {
             Stage::Throttled => self.policy.baseline.0,
             Stage::Frozen | Stage::Stopped => 0.0,
             _ => self.policy.limit.map_or(f64::MAX, |limit| limit.0),
@@ -93,7 +93,7 @@ fn spinner_bursts_for_as_long_as_promised_then_yields_then_is_throttled() {
 fn throttled_server_stays_so_while_it_keeps_asking() {
     let mut server = Server::new(policy());
     server.run_for(2.0, 5 * HOUR, TICK);
-    assert_eq!(server.case.stage, Stage::Throttled);
+    assert_eq!(server.standing.stage, Stage::Throttled);
     assert_eq!(server.verdicts.len(), 2);
 }
 
@@ -106,9 +106,9 @@ fn throttled_server_is_released_after_the_rest_it_was_told() {
     };
     assert_eq!(rest, Duration::from_secs(1440));
     server.run_for(0.0, rest - TICK, TICK);
-    assert_eq!(server.case.stage, Stage::Throttled);
+    assert_eq!(server.standing.stage, Stage::Throttled);
     server.run_for(0.0, 2 * TICK, TICK);
-    assert_eq!(server.case.stage, Stage::Free);
+    assert_eq!(server.standing.stage, Stage::Free);
 }
 
 #[test]
@@ -116,18 +116,18 @@ fn server_at_its_baseline_is_never_touched() {
     let mut server = Server::new(policy());
     server.run_for(0.25, 100 * HOUR, TICK);
     assert!(server.verdicts.is_empty());
-    assert_eq!(server.case.credits.left, CoreSeconds(3600.0));
+    assert_eq!(server.standing.credits.left, CoreSeconds(3600.0));
 }
 
 #[test]
 fn counters_running_backwards_charge_nobody() {
     let mut server = Server::new(policy());
     server.run_for(2.0, Duration::from_secs(600), TICK);
-    let left = server.case.credits.left;
+    let left = server.standing.credits.left;
     server.usage = Duration::ZERO;
     server.now.0 += TICK;
     server.sample();
-    assert_eq!(server.case.credits.left, left);
+    assert_eq!(server.standing.credits.left, left);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_gap_between_samples_is_booked_exactly() {
     let mut gapped = Server::new(policy());
     ticked.run_for(1.0, Duration::from_secs(600), TICK);
     gapped.run(1.0, Duration::from_secs(600));
-    assert!((ticked.case.credits.left.0 - gapped.case.credits.left.0).abs() < 1e-6);
+    assert!((ticked.standing.credits.left.0 - gapped.standing.credits.left.0).abs() < 1e-6);
 }
 
 #[test]
@@ -148,9 +148,9 @@ fn a_change_of_size_keeps_the_share() {
         server.policy.size = CoreSeconds(7200.0);
         server.run(0.25, TICK);
     }
-    assert_eq!(rested.case.credits.left, CoreSeconds(7200.0));
-    assert_eq!(rested.case.stage, Stage::Free);
-    assert_eq!(spent.case.credits.left, CoreSeconds(0.0));
+    assert_eq!(rested.standing.credits.left, CoreSeconds(7200.0));
+    assert_eq!(rested.standing.stage, Stage::Free);
+    assert_eq!(spent.standing.credits.left, CoreSeconds(0.0));
 }
 
 #[test]
@@ -196,7 +196,12 @@ fn running_time_is_warned_of_once_and_ends_on_the_configured_stage() {
     for _ in 0..3 * 720 {
         server.run(0.0, TICK);
         let (usage, now) = (server.usage, server.now);
-        warnings.extend(Warning::due(&mut server.case, usage, now, &server.policy));
+        warnings.extend(Warning::due(
+            &mut server.standing,
+            usage,
+            now,
+            &server.policy,
+        ));
     }
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].left <= HOUR && warnings[0].left >= HOUR - TICK);
@@ -217,7 +222,7 @@ fn cpu_time_that_is_used_up_throttles_for_good() {
     server.run_for(1.0, HOUR, TICK);
     assert_eq!(server.stages(), [Stage::Throttled]);
     server.run_for(0.0, 10 * HOUR, TICK);
-    assert_eq!(server.case.stage, Stage::Throttled);
+    assert_eq!(server.standing.stage, Stage::Throttled);
 }
 
 #[test]
@@ -229,7 +234,7 @@ fn repeated_throttling_drains_credits_faster_within_the_window() {
     let mut server = Server::new(Policy { repeat, ..policy() });
     let burst = |server: &mut Server| {
         let start = server.now;
-        while server.case.stage < Stage::Throttled {
+        while server.standing.stage < Stage::Throttled {
             server.run(2.0, TICK);
         }
         let lasted = server.now.since(start);
@@ -249,9 +254,9 @@ fn a_grant_of_unlimited_credits_frees_at_once() {
     server.run_for(2.0, HOUR, TICK);
     server.policy.unlimited = true;
     server.run(2.0, Duration::from_secs(1));
-    assert_eq!(server.case.stage, Stage::Free);
+    assert_eq!(server.standing.stage, Stage::Free);
     server.run_for(2.0, 10 * HOUR, TICK);
-    assert_eq!(server.case.stage, Stage::Free);
+    assert_eq!(server.standing.stage, Stage::Free);
 }
 
 #[test]

@@ -8,10 +8,11 @@ use serde::Deserialize;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Book {
+struct State {
     off: bool,
     slice: Option<Slice>,
-    cases: Vec<Record>,
+    #[serde(rename = "cases")]
+    servers: Vec<ServerState>,
 }
 
 #[derive(Deserialize)]
@@ -21,7 +22,7 @@ struct Slice {
 }
 
 #[derive(Deserialize)]
-struct Record {
+struct ServerState {
     server: Server,
     cgroup: CgroupPath,
     id: CgroupId,
@@ -36,17 +37,17 @@ struct Changed {
 
 /// What was changed on units by then, and whether supervision was switched off.
 pub(super) fn read(text: &[u8]) -> (Vec<Undo>, bool) {
-    let book: Book = serde_json::from_slice(text).unwrap_or_default();
+    let state: State = serde_json::from_slice(text).unwrap_or_default();
     let mut changes = Vec::new();
-    for record in book.cases {
+    for record in state.servers {
         let owner = Owner::of(&record.server, &record.cgroup, record.id);
         changes.extend(record.changed.map(|changed| undo(owner, &changed)));
     }
-    if let Some(slice) = book.slice {
+    if let Some(slice) = state.slice {
         let owner = Owner::Systemd(slice.unit, None);
         changes.extend(slice.changed.map(|changed| undo(owner, &changed)));
     }
-    (changes, book.off)
+    (changes, state.off)
 }
 
 fn undo(owner: Owner, changed: &Changed) -> Undo {

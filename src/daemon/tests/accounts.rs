@@ -24,9 +24,9 @@ fn stages(daemon: &Running) -> Vec<(String, Stage, f64)> {
     let inner = daemon.inner.borrow();
     let guarded = |entry: &Entry| match entry {
         Entry::Guarded(guarded) => {
-            let case = inner.accounts.place(guarded.id)?.case();
-            let left = case.credits.left.0;
-            Some((guarded.server.unit.to_string(), case.stage, left))
+            let standing = inner.accounts.place(guarded.id)?.standing();
+            let left = standing.credits.left.0;
+            Some((guarded.server.unit.to_string(), standing.stage, left))
         }
         _ => None,
     };

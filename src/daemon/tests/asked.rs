@@ -52,7 +52,7 @@ fn a_case_is_explained_with_its_readings_and_what_would_have_changed_it() {
         assert!(bob.signs[0].reading.contains("7 of RandomX's 7 constants"));
         assert_eq!(bob.signs[0].seconds_ago, 1.0);
         let without = ("Without what constants found".to_owned(), "none".to_owned());
-        assert!(bob.otherwise.contains(&without), "{bob:?}");
+        assert!(bob.counterfactuals.contains(&without), "{bob:?}");
 
         let alice = &inner.explain("alice", None, node.clock)[0];
         assert_eq!(

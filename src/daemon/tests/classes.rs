@@ -58,7 +58,7 @@ fn accuse(node: &Node, daemon: &Running, user: &str, level: Strength) {
         if let Entry::Guarded(guarded) = entry
             && guarded.server.user.as_str() == user
         {
-            accounts.accuse(guarded.id, level, policy::Matter::Mining, node.clock);
+            accounts.accuse(guarded.id, level, policy::FindingKind::Mining, node.clock);
         }
     }
 }

@@ -152,13 +152,13 @@ fn a_container_that_no_hub_made_is_told_once_and_never_touched() {
 /// Waits for the packet rules, with no tick meanwhile: are these containers known as nobody's?
 async fn nobodys(node: &Node, expected: BTreeSet<CgroupId>) {
     for _ in 0..1000 {
-        if node.firewall.rules().people.deputies == expected {
+        if node.firewall.rules().people.identity_services == expected {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let deputies = node.firewall.rules().people.deputies.clone();
-    assert_eq!(deputies, expected);
+    let identity_services = node.firewall.rules().people.identity_services.clone();
+    assert_eq!(identity_services, expected);
 }
 
 #[test]
@@ -175,7 +175,10 @@ fn a_container_is_nobodys_only_while_nobody_can_tell_whose_it_is() {
         // Docker is being asked: it may be a user's, with the network of this node.
         daemon.rescan();
         daemon.inner.borrow_mut().reconcile_network();
-        assert_eq!(node.firewall.rules().people.deputies, BTreeSet::new());
+        assert_eq!(
+            node.firewall.rules().people.identity_services,
+            BTreeSet::new()
+        );
         // Docker is down.
         let directory = std::fs::metadata(node.root.path().join(&cgroup)).unwrap();
         let id = CgroupId(std::os::unix::fs::MetadataExt::ino(&directory));

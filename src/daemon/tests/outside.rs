@@ -54,7 +54,7 @@ fn what_runs_outside_the_server_drains_the_same_credits_and_is_throttled_too() {
             ),
             "{told}"
         );
-        // Stopping the server is no way out, and the next server takes the case over.
+        // Stopping the server is no way out, and the next server takes its standing over.
         node.stop("alice");
         node.outside(151.0);
         node.tick(&daemon, 2).await;

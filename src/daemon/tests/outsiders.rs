@@ -203,7 +203,7 @@ fn accuse(node: &Node, daemon: &Running) {
         .collect();
     for id in accounts {
         let level = policy::finding::Strength::Certain;
-        let of = policy::Matter::Mining;
+        let of = policy::FindingKind::Mining;
         inner.accounts.accuse(id, level, of, node.clock);
     }
 }
@@ -300,7 +300,7 @@ fn services_that_run_jobs_and_containers_of_nobody_are_known_to_the_rules() {
         let cron = id_of(&node, "system.slice/cron.service");
         assert_eq!(rules.people.jobs, BTreeSet::from([cron]));
         let sssd = id_of(&node, "system.slice/sssd.service");
-        assert_eq!(rules.people.deputies, BTreeSet::from([sssd]));
+        assert_eq!(rules.people.identity_services, BTreeSet::from([sssd]));
     });
 }
 

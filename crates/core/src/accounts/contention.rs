@@ -63,7 +63,7 @@ impl Accounts {
     /// Whether a verdict depends on who else waits for the CPU.
     pub fn asks_for_pressure(&self) -> bool {
         let depends = |place: &Place| {
-            place.policy.contended_above.is_some() && place.case.stage > Stage::Free
+            place.policy.contended_above.is_some() && place.standing.stage > Stage::Free
         };
         self.places.values().any(depends)
     }

@@ -72,7 +72,7 @@ impl Accounts {
                 continue;
             }
             if !settings.supervised {
-                place.case.credits.restart();
+                place.standing.credits.restart();
                 continue;
             }
             if let Some(reading) = readings.get(id) {
@@ -81,7 +81,7 @@ impl Accounts {
                 look.verdicts.extend(verdict.map(|verdict| (*id, verdict)));
             }
             let usage = place.usage();
-            let warning = Warning::due(&mut place.case, usage, now, &place.policy);
+            let warning = Warning::due(&mut place.standing, usage, now, &place.policy);
             look.warnings.extend(warning.map(|warning| (*id, warning)));
             looks.extend(place.looked_at_again(settings, now).map(|at| (*id, at)));
         }
@@ -189,7 +189,7 @@ impl Accounts {
             .places
             .iter()
             .filter(|(_, place)| place.is_server())
-            .map(|(id, place)| (*id, place.case.stage))
+            .map(|(id, place)| (*id, place.standing.stage))
             .collect();
         let mut moved = Vec::new();
         for (id, slice) in &mut self.places {
@@ -197,8 +197,8 @@ impl Accounts {
             let Some(stage) = stages.get(&lead) else {
                 continue;
             };
-            if slice.case.stage != *stage {
-                slice.case.stage = *stage;
+            if slice.standing.stage != *stage {
+                slice.standing.stage = *stage;
                 moved.push((*id, verdicts.get(&lead).copied().cloned()));
             }
         }
@@ -211,7 +211,7 @@ impl Place {
         self.read(reading);
         let usage = self.usage();
         let event = Event::Sampled { usage, contended };
-        step(&mut self.case, &event, now, &self.policy)
+        step(&mut self.standing, &event, now, &self.policy)
     }
 
     /// CPU time used here, and by its user elsewhere while it ran.
@@ -222,12 +222,12 @@ impl Place {
 
     /// When to look at it before the next tick: its credits end, or it may have become hot.
     fn looked_at_again(&self, settings: &LookSettings, now: Time) -> Option<Time> {
-        if let Some(left) = self.case.lasts(&self.policy)
+        if let Some(left) = self.standing.lasts(&self.policy)
             && left < settings.tick
         {
             return Some(Time(now.0 + left.max(SOONEST)));
         }
-        let (rate, hot) = (self.case.credits.rate, settings.hot);
+        let (rate, hot) = (self.standing.credits.rate, settings.hot);
         let waits = Waits::can_count(rate, hot) && self.waits.are_unread();
         let warm = (waits || rate.0 > WARM * hot.0) && rate <= hot;
         (warm && settings.tick > MEASURED_AGAIN).then(|| Time(now.0 + MEASURED_AGAIN))

@@ -3,7 +3,7 @@
 //! A place is a server, or the login slice (`user-UID.slice`) of a hub user. What is used in one
 //! place is booked on every server of the user, so that all of them have spent, and rested, at the
 //! same time. A login slice follows the user's server: it has no account of its own while there is
-//! one. A server that comes begins where the others stand; of the last one the case is kept until
+//! one. A server that comes begins where the others stand; of the last one the standing is kept until
 //! the user has rested.
 //!
 //! The baseline is divided among a user's places (`baseline`). Who waits for the CPU is the
@@ -19,7 +19,7 @@ pub use contention::Contention;
 pub use look::{Look, LookSettings};
 pub use place::{Newcomer, Place, PlaceKind, Reading};
 
-use policy::{Case, Event, Matter, Policy, Verdict, finding::Strength, step};
+use policy::{Event, FindingKind, Policy, Standing, Verdict, finding::Strength, step};
 use quantities::{CgroupId, Cores, HubUser, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct Accounts {
     places: BTreeMap<CgroupId, Place>,
     by_user: BTreeMap<HubUser, BTreeSet<CgroupId>>,
     /// How users stood when their last place ended, and when; until they have rested.
-    rested: BTreeMap<HubUser, (Case, Time)>,
+    rested: BTreeMap<HubUser, (Standing, Time)>,
     /// Places to look at before the next tick: their credits end, or they may be hot.
     looks: BTreeMap<CgroupId, Time>,
 }
@@ -41,21 +41,21 @@ pub struct Accounts {
 impl Accounts {
     /// Opens a place's account.
     ///
-    /// Without a case of its own it begins where the user's other servers stand, or with what a
+    /// Without a standing of its own it begins where the user's other servers stand, or with what a
     /// login slice carried on, or with what is left of the last place, or afresh.
     pub fn admit(&mut self, id: CgroupId, newcomer: Newcomer, now: Time) {
         let user = newcomer.user.clone();
-        let case = newcomer
-            .case
+        let standing = newcomer
+            .standing
             .unwrap_or_else(|| self.case_for(&newcomer, now));
         if newcomer.kind == PlaceKind::Server {
             self.rested.remove(&user);
         }
-        self.places.insert(id, Place::new(newcomer, case));
+        self.places.insert(id, Place::new(newcomer, standing));
         self.by_user.entry(user).or_default().insert(id);
     }
 
-    /// Closes a place's account: its case goes on with the user's other places, or rests.
+    /// Closes a place's account: its standing goes on with the user's other places, or rests.
     pub fn forget(&mut self, id: CgroupId, now: Time) {
         let Some(ended) = self.places.remove(&id) else {
             return;
@@ -111,7 +111,7 @@ impl Accounts {
     }
 
     /// There is evidence against a place; the next look goes by it.
-    pub fn accuse(&mut self, id: CgroupId, level: Strength, of: Matter, now: Time) {
+    pub fn accuse(&mut self, id: CgroupId, level: Strength, of: FindingKind, now: Time) {
         self.judge(id, &Event::Evidence { level, of }, now);
     }
 
@@ -122,13 +122,13 @@ impl Accounts {
 
     fn judge(&mut self, id: CgroupId, event: &Event, now: Time) -> Option<Verdict> {
         let place = self.places.get_mut(&id)?;
-        step(&mut place.case, event, now, &place.policy)
+        step(&mut place.standing, event, now, &place.policy)
     }
 
-    /// Before verdicts are carried out that so far were only reported: see [`Case::reopen`].
+    /// Before verdicts are carried out that so far were only reported: see [`Standing::reopen`].
     pub fn reopen(&mut self, now: Time) {
         for place in self.places.values_mut() {
-            place.case.reopen(now);
+            place.standing.reopen(now);
         }
     }
 
@@ -141,20 +141,20 @@ impl Accounts {
     }
 
     /// How users stood when their last place ended, and when.
-    pub fn rested(&self) -> &BTreeMap<HubUser, (Case, Time)> {
+    pub fn rested(&self) -> &BTreeMap<HubUser, (Standing, Time)> {
         &self.rested
     }
 
     /// Takes over what an earlier daemon knew of users without a place.
-    pub fn resume_rested(&mut self, rested: BTreeMap<HubUser, (Case, Time)>) {
+    pub fn resume_rested(&mut self, rested: BTreeMap<HubUser, (Standing, Time)>) {
         self.rested = rested;
     }
 
     /// Forgets users who have rested enough for a full account by what each may use.
     pub fn forget_rested(&mut self, now: Time, policies: &BTreeMap<HubUser, Policy>) {
-        self.rested.retain(|user, (case, at)| {
+        self.rested.retain(|user, (standing, at)| {
             policies.get(user).is_none_or(|policy| {
-                let rested = Case::after_rest(case, now.since(*at), policy);
+                let rested = Standing::after_rest(standing, now.since(*at), policy);
                 !rested.credits.is_full(policy)
             })
         });
@@ -180,10 +180,11 @@ impl Accounts {
         ids.filter_map(|id| Some((*id, self.places.get(id)?)))
     }
 
-    fn case_for(&self, newcomer: &Newcomer, now: Time) -> Case {
+    fn case_for(&self, newcomer: &Newcomer, now: Time) -> Standing {
         let policy = &newcomer.policy;
         if newcomer.kind == PlaceKind::Server {
-            let goes_on = |place: &Place| Case::after_rest(&place.case, Duration::ZERO, policy);
+            let goes_on =
+                |place: &Place| Standing::after_rest(&place.standing, Duration::ZERO, policy);
             let mut others = self.of_user(&newcomer.user);
             if let Some((_, server)) = others.find(|(_, place)| place.is_server()) {
                 return goes_on(server);
@@ -194,8 +195,8 @@ impl Accounts {
             }
         }
         match self.rested.get(&newcomer.user) {
-            Some((case, at)) => Case::after_rest(case, now.since(*at), policy),
-            None => Case::new(policy),
+            Some((standing, at)) => Standing::after_rest(standing, now.since(*at), policy),
+            None => Standing::new(policy),
         }
     }
 
@@ -208,13 +209,14 @@ impl Accounts {
                 && slice.lead == Some(id)
             {
                 slice.lead = heir;
-                slice.case = ended.case;
-                slice.case.credits.restart();
+                slice.standing = ended.standing;
+                slice.standing.credits.restart();
                 goes_on = true;
             }
         }
-        if !goes_on && !ended.case.credits.is_full(&ended.policy) {
-            self.rested.insert(ended.user.clone(), (ended.case, now));
+        if !goes_on && !ended.standing.credits.is_full(&ended.policy) {
+            self.rested
+                .insert(ended.user.clone(), (ended.standing, now));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::baseline::BaselineShare;
 use super::waits::Waits;
-use policy::{Case, Policy, Stage};
+use policy::{Policy, Stage, Standing};
 use quantities::{Cores, HubUser};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub struct Newcomer {
     /// What the user may use.
     pub policy: Policy,
     /// How it stood when an earlier daemon knew it.
-    pub case: Option<Case>,
+    pub standing: Option<Standing>,
     /// What the user had used in other places while this one ran.
     pub used_elsewhere: Duration,
 }
@@ -44,7 +44,7 @@ pub struct Newcomer {
 pub struct Place {
     pub(super) user: HubUser,
     pub(super) kind: PlaceKind,
-    pub(super) case: Case,
+    pub(super) standing: Standing,
     pub(super) policy: Policy,
     pub(super) lead: Option<super::CgroupId>,
     pub(super) used_elsewhere: Duration,
@@ -59,11 +59,11 @@ pub struct Place {
 }
 
 impl Place {
-    pub(super) fn new(newcomer: Newcomer, case: Case) -> Place {
+    pub(super) fn new(newcomer: Newcomer, standing: Standing) -> Place {
         Place {
             user: newcomer.user,
             kind: newcomer.kind,
-            case,
+            standing,
             policy: newcomer.policy,
             lead: None,
             used_elsewhere: newcomer.used_elsewhere,
@@ -82,8 +82,8 @@ impl Place {
     }
 
     /// How it stands.
-    pub fn case(&self) -> &Case {
-        &self.case
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// What its user may use, grants included.
@@ -125,7 +125,7 @@ impl Place {
     pub fn rate(&self) -> Cores {
         match self.lead.is_some() || self.charged_others.is_some() {
             true => self.share.rate,
-            false => self.case.credits.rate,
+            false => self.standing.credits.rate,
         }
     }
 
@@ -137,7 +137,7 @@ impl Place {
 
     /// Whether the user's CPU is held at the baseline, or the place stands still.
     pub fn is_throttled(&self) -> bool {
-        self.case.stage >= Stage::Throttled
+        self.standing.stage >= Stage::Throttled
     }
 
     /// Whether it is a server.

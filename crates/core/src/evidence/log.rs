@@ -1,7 +1,7 @@
 //! What is known of one server: the findings that count, bounded, and for as long as they stand.
 
 use policy::finding::{Evidence, Strength};
-use policy::{Matter, evidence_of, suspicion};
+use policy::{FindingKind, evidence_of, suspicion};
 use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub struct EvidenceLog {
     pub(super) hot_since: Option<Time>,
     pub(super) findings: Vec<Evidence>,
     /// The levels that are in the journal: a line about the one says nothing of the other.
-    pub(super) logged: BTreeMap<Matter, Strength>,
+    pub(super) logged: BTreeMap<FindingKind, Strength>,
     /// When each process that a finding is of was started, since numbers are used again.
     pub(super) started: BTreeMap<u32, u64>,
     pub(super) look_until: Option<Time>,
@@ -33,7 +33,7 @@ impl EvidenceLog {
     }
 
     /// What findings of this kind amounted to at most, as logged.
-    pub fn level(&self, of: Matter) -> Option<Strength> {
+    pub fn level(&self, of: FindingKind) -> Option<Strength> {
         self.logged.get(&of).copied()
     }
 
@@ -136,13 +136,13 @@ mod tests {
         let stands = Duration::from_secs(600);
         log.add(at(0, 7, NAMED), None);
         log.add(at(500, 8, Fact::Constants { found: 7 }), None);
-        log.logged.insert(Matter::Mining, Strength::High);
-        log.logged.insert(Matter::Network, Strength::High);
+        log.logged.insert(FindingKind::Mining, Strength::High);
+        log.logged.insert(FindingKind::Network, Strength::High);
         log.forget(Time(Duration::from_secs(599)), stands);
         assert_eq!(log.findings.len(), 2);
         log.forget(Time(Duration::from_secs(601)), stands);
         assert_eq!(log.findings, [at(500, 8, Fact::Constants { found: 7 })]);
-        let told = BTreeMap::from([(Matter::Mining, Strength::High)]);
+        let told = BTreeMap::from([(FindingKind::Mining, Strength::High)]);
         assert_eq!(log.logged, told);
         log.forget(Time(Duration::from_secs(1100)), stands);
         assert!(log.logged.is_empty());

@@ -9,7 +9,7 @@ pub use log::EvidenceLog;
 
 use crate::accounts::Accounts;
 use policy::finding::{Evidence, Strength};
-use policy::{Matter, evidence_of, matter, suspicion};
+use policy::{FindingKind, evidence_of, kind_of_finding, suspicion};
 use quantities::{CgroupId, Cores, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl EvidenceStore {
             let long = |at| now.since(at) >= attention.hot_for;
             if log.hot_since.is_some_and(long)
                 || log.look_until.is_some_and(|until| now < until)
-                || place.case().is_accused(now)
+                || place.standing().is_accused(now)
             {
                 looked_at.insert(id);
             }
@@ -120,7 +120,7 @@ impl EvidenceStore {
         let Some(level) = suspicion(&log.findings, hot) else {
             return weighed;
         };
-        for of in Matter::ALL {
+        for of in FindingKind::ALL {
             let findings = evidence_of(of, &log.findings);
             if let Some(level) = suspicion(&findings, hot)
                 && Some(&level) > log.logged.get(&of)
@@ -129,13 +129,13 @@ impl EvidenceStore {
                 log.logged.insert(of, level);
             }
         }
-        let stood = place.case().accusation(now).map(|before| before.level);
-        let of = matter(&log.findings, hot, level);
+        let stood = place.standing().accusation(now).map(|before| before.level);
+        let of = kind_of_finding(&log.findings, hot, level);
         // What is weaker, or of something else, may come from another program of the same server,
         // and says nothing of whether this goes on.
         let goes_on = fresh.iter().any(|fresh| match of {
-            Matter::Mining => fresh.fact.is_of_mining(),
-            Matter::Network => fresh.fact.accuses(),
+            FindingKind::Mining => fresh.fact.is_of_mining(),
+            FindingKind::Network => fresh.fact.accuses(),
         });
         if level >= Strength::High && (Some(level) > stood || goes_on) {
             accounts.accuse(id, level, of, now);

@@ -43,7 +43,7 @@ fn each_element_of_servers_and_people_is_found_by_its_key_for_a_repair() {
     let people = People {
         by_uid: BTreeMap::from([(1000, person)]),
         jobs: BTreeSet::from([CgroupId(20)]),
-        deputies: BTreeSet::from([CgroupId(21)]),
+        identity_services: BTreeSet::from([CgroupId(21)]),
     };
     installed.set_people(&people).unwrap();
     let mut count = 0;

@@ -189,7 +189,7 @@ pub fn people(u: &mut Unstructured<'_>, policy: &Policy) -> People {
     let services = |u: &mut Unstructured<'_>| u.some(3, |u| CgroupId(u.any()));
     let mut people = People {
         jobs: services(u).into_iter().collect(),
-        deputies: services(u).into_iter().collect(),
+        identity_services: services(u).into_iter().collect(),
         by_uid: BTreeMap::new(),
     };
     let Some(last) = classes.len().checked_sub(1) else {

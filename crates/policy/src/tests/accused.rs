@@ -1,21 +1,21 @@
-//! A case against which evidence stands.
+//! A server against which evidence stands.
 
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A server that computes a little, of which this is found.
-fn accused(level: Strength, of: Matter, policy: Policy) -> Server {
+fn accused(level: Strength, of: FindingKind, policy: Policy) -> Server {
     let mut server = Server::new(policy);
     server.run_for(0.1, MINUTE, TICK);
     found(&mut server, level, of);
     server
 }
 
-fn found(server: &mut Server, level: Strength, of: Matter) {
+fn found(server: &mut Server, level: Strength, of: FindingKind) {
     let event = Event::Evidence { level, of };
     assert_eq!(
-        step(&mut server.case, &event, server.now, &server.policy),
+        step(&mut server.standing, &event, server.now, &server.policy),
         None
     );
 }
@@ -23,7 +23,7 @@ fn found(server: &mut Server, level: Strength, of: Matter) {
 /// Time passes, and what was found is found again at each tick.
 fn goes_on(server: &mut Server, time: Duration, level: Strength) {
     for _ in 0..time.as_secs() / TICK.as_secs() {
-        found(server, level, Matter::Mining);
+        found(server, level, FindingKind::Mining);
         server.run(0.1, TICK);
     }
 }
@@ -41,7 +41,7 @@ fn ends_after(after: Duration, stop: Stop) -> Policy {
 
 #[test]
 fn high_evidence_throttles_a_rested_server_at_once_and_never_more() {
-    for of in Matter::ALL {
+    for of in FindingKind::ALL {
         let mut server = accused(Strength::High, of, policy());
         server.run(0.1, TICK);
         assert_eq!(server.stages(), [Stage::Throttled]);
@@ -57,7 +57,7 @@ fn high_evidence_throttles_a_rested_server_at_once_and_never_more() {
         };
         assert_eq!((level, reason, stop_after), (Strength::High, of, None));
         goes_on(&mut server, 2 * HOUR, Strength::High);
-        assert_eq!(server.case.stage, Stage::Throttled);
+        assert_eq!(server.standing.stage, Stage::Throttled);
     }
 }
 
@@ -66,19 +66,19 @@ fn certain_evidence_that_goes_on_freezes_and_then_ends() {
     let after = 10 * MINUTE;
     let mut server = accused(
         Strength::Certain,
-        Matter::Mining,
+        FindingKind::Mining,
         ends_after(after, Stop::Server),
     );
     let began = server.now;
     goes_on(&mut server, after - TICK, Strength::Certain);
     assert_eq!(server.stages(), [Stage::Throttled]);
-    assert!(!server.case.ends_as_miner());
+    assert!(!server.standing.ends_as_miner());
     goes_on(&mut server, 2 * TICK, Strength::Certain);
     assert_eq!(
         server.stages(),
         [Stage::Throttled, Stage::Frozen, Stage::Stopped]
     );
-    assert!(server.case.ends_as_miner());
+    assert!(server.standing.ends_as_miner());
     let (frozen, verdict) = &server.verdicts[1];
     assert!(frozen.since(began) >= after, "{frozen:?}");
     assert_eq!(verdict.reason, Reason::EvidenceGoesOn { after });
@@ -91,7 +91,7 @@ fn certain_evidence_that_goes_on_freezes_and_then_ends() {
 fn certain_evidence_that_does_not_go_on_ends_nothing() {
     let mut server = accused(
         Strength::Certain,
-        Matter::Mining,
+        FindingKind::Mining,
         ends_after(MINUTE * 5, Stop::Server),
     );
     server.run_for(0.1, HOUR, TICK);
@@ -103,60 +103,60 @@ fn where_processes_are_ended_the_server_stands_still_until_they_are() {
     let after = 2 * MINUTE;
     let mut server = accused(
         Strength::Certain,
-        Matter::Mining,
+        FindingKind::Mining,
         ends_after(after, Stop::Processes),
     );
     goes_on(&mut server, after + 10 * TICK, Strength::Certain);
     assert_eq!(server.stages(), [Stage::Throttled, Stage::Frozen]);
-    assert!(server.case.waits_for_end_of_processes(&server.policy));
+    assert!(server.standing.waits_for_end_of_processes(&server.policy));
     let event = Event::ProcessesEnded { count: 3 };
-    let verdict = step(&mut server.case, &event, server.now, &server.policy);
+    let verdict = step(&mut server.standing, &event, server.now, &server.policy);
     let verdict = verdict.expect("it goes on without them");
     assert_eq!(
         (verdict.from, verdict.to),
         (Stage::Frozen, Stage::Throttled)
     );
     assert_eq!(verdict.reason, Reason::ProcessesEnded { count: 3 });
-    assert!(!server.case.is_accused(server.now));
-    assert!(!server.case.waits_for_end_of_processes(&server.policy));
+    assert!(!server.standing.is_accused(server.now));
+    assert!(!server.standing.waits_for_end_of_processes(&server.policy));
     server.run_for(0.0, HOUR, TICK);
-    assert_eq!(server.case.stage, Stage::Free);
+    assert_eq!(server.standing.stage, Stage::Free);
     // Without a freeze to end, nothing follows.
     assert_eq!(
-        step(&mut server.case, &event, server.now, &server.policy),
+        step(&mut server.standing, &event, server.now, &server.policy),
         None
     );
 }
 
 #[test]
 fn evidence_stands_for_its_time_and_a_weaker_finding_takes_nothing_from_it() {
-    let mut server = accused(Strength::Certain, Matter::Network, policy());
+    let mut server = accused(Strength::Certain, FindingKind::Network, policy());
     let stands = server.policy.evidence.stands;
-    found(&mut server, Strength::High, Matter::Mining);
-    let accusation = *server.case.accusation(server.now).expect("it stands");
+    found(&mut server, Strength::High, FindingKind::Mining);
+    let accusation = *server.standing.accusation(server.now).expect("it stands");
     assert_eq!(accusation.level, Strength::Certain);
     // Of both kinds it counts as mining.
-    assert_eq!(accusation.of, Matter::Mining);
+    assert_eq!(accusation.of, FindingKind::Mining);
     assert_eq!(accusation.until.since(server.now), stands);
     let last = Time(server.now.0 + stands - Duration::from_secs(1));
-    assert!(server.case.is_accused(last));
-    assert!(!server.case.is_accused(Time(server.now.0 + stands)));
+    assert!(server.standing.is_accused(last));
+    assert!(!server.standing.is_accused(Time(server.now.0 + stands)));
     // What is stronger begins anew too.
-    let mut other = accused(Strength::High, Matter::Mining, policy());
+    let mut other = accused(Strength::High, FindingKind::Mining, policy());
     other.run(0.1, MINUTE);
-    found(&mut other, Strength::Certain, Matter::Mining);
-    let accusation = *other.case.accusation(other.now).expect("it stands");
+    found(&mut other, Strength::Certain, FindingKind::Mining);
+    let accusation = *other.standing.accusation(other.now).expect("it stands");
     assert_eq!(
         (accusation.level, accusation.since),
         (Strength::Certain, other.now)
     );
     // What comes when it stands no more begins anew.
     server.now = Time(server.now.0 + 2 * stands);
-    found(&mut server, Strength::High, Matter::Network);
-    let accusation = *server.case.accusation(server.now).expect("it stands");
+    found(&mut server, Strength::High, FindingKind::Network);
+    let accusation = *server.standing.accusation(server.now).expect("it stands");
     assert_eq!(
         (accusation.level, accusation.of, accusation.since),
-        (Strength::High, Matter::Network, server.now)
+        (Strength::High, FindingKind::Network, server.now)
     );
 }
 
@@ -166,7 +166,7 @@ fn an_admin_who_gave_unlimited_cpu_has_looked_at_it() {
         unlimited: true,
         ..ends_after(MINUTE, Stop::Server)
     };
-    let mut server = accused(Strength::Certain, Matter::Mining, policy);
+    let mut server = accused(Strength::Certain, FindingKind::Mining, policy);
     goes_on(&mut server, HOUR, Strength::Certain);
     assert_eq!(server.stages(), []);
 }
@@ -176,20 +176,20 @@ fn verdicts_that_were_only_reported_end_nothing_when_they_begin_to_be_carried_ou
     let after = 2 * MINUTE;
     let mut server = accused(
         Strength::Certain,
-        Matter::Mining,
+        FindingKind::Mining,
         ends_after(after, Stop::Server),
     );
     goes_on(&mut server, after + 2 * TICK, Strength::Certain);
-    assert_eq!(server.case.stage, Stage::Stopped);
-    server.case.reopen(server.now);
-    assert_eq!(server.case.stage, Stage::Throttled);
-    assert!(!server.case.ends_as_miner());
-    let accusation = server.case.accusation(server.now).expect("it stands");
+    assert_eq!(server.standing.stage, Stage::Stopped);
+    server.standing.reopen(server.now);
+    assert_eq!(server.standing.stage, Stage::Throttled);
+    assert!(!server.standing.ends_as_miner());
+    let accusation = server.standing.accusation(server.now).expect("it stands");
     assert_eq!(accusation.since, server.now);
     goes_on(&mut server, after - TICK, Strength::Certain);
-    assert_eq!(server.case.stage, Stage::Throttled);
+    assert_eq!(server.standing.stage, Stage::Throttled);
     goes_on(&mut server, 2 * TICK, Strength::Certain);
-    assert_eq!(server.case.stage, Stage::Stopped);
+    assert_eq!(server.standing.stage, Stage::Stopped);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn what_the_configuration_reports_only_is_only_reported() {
     policy.evidence.high = None;
     policy.evidence.certain = None;
     policy.evidence.stop_after = None;
-    let mut server = accused(Strength::Certain, Matter::Mining, policy);
+    let mut server = accused(Strength::Certain, FindingKind::Mining, policy);
     goes_on(&mut server, HOUR, Strength::Certain);
     assert_eq!(server.stages(), []);
 }

@@ -63,7 +63,7 @@ fn live(server: &mut Server, happenings: &[Happening]) {
                 server.sample();
             }
         }
-        let left = server.case.credits.left.0;
+        let left = server.standing.credits.left.0;
         assert!(
             (0.0..=server.policy.size.0).contains(&left),
             "credits {left}"
@@ -95,7 +95,7 @@ proptest! {
     ) {
         let mut server = Server::new(policy);
         live(&mut server, &happenings);
-        let rest = server.case.credits.rest_until(1.0, &server.policy) + server.policy.min_stay;
+        let rest = server.standing.credits.rest_until(1.0, &server.policy) + server.policy.min_stay;
         // A clock that was set back has to catch up with the last verdict first.
         server.now.0 += Duration::from_secs(200 * 100_000);
         server.sample();
@@ -103,7 +103,7 @@ proptest! {
         for _ in 0..4 {
             server.run(0.0, server.policy.min_stay.max(server.policy.sustained.freeze_for) + TICK);
         }
-        prop_assert_eq!(server.case.stage, Stage::Free);
+        prop_assert_eq!(server.standing.stage, Stage::Free);
     }
 
     #[test]

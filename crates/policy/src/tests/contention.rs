@@ -14,12 +14,12 @@ fn a_node_nobody_else_needs_is_left_to_its_one_busy_user() {
     assert_eq!(server.stages(), [Stage::Deprioritised]);
     server.contended = true;
     server.run(2.0, TICK);
-    assert_eq!(server.case.stage, Stage::Throttled);
+    assert_eq!(server.standing.stage, Stage::Throttled);
     server.contended = false;
     server.run_for(2.0, Duration::from_secs(115), TICK);
-    assert_eq!(server.case.stage, Stage::Throttled);
+    assert_eq!(server.standing.stage, Stage::Throttled);
     server.run_for(2.0, 2 * TICK, TICK);
-    assert_eq!(server.case.stage, Stage::Deprioritised);
+    assert_eq!(server.standing.stage, Stage::Deprioritised);
 }
 
 /// Two who spin side by side: each time the one is let up, the other waits again.
@@ -34,7 +34,7 @@ fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
     server.run_for(2.0, HOUR, second);
     let begun = server.verdicts.len();
     for _ in 0..2 * 3600 {
-        server.contended = server.case.stage < Stage::Throttled;
+        server.contended = server.standing.stage < Stage::Throttled;
         server.run(2.0, second);
     }
     let verdicts = &server.verdicts[begun..];
@@ -51,13 +51,13 @@ fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
     // Once nobody minds for as long, all is as at first.
     server.contended = false;
     server.run_for(2.0, 2 * HOUR, second);
-    assert_eq!(server.case.stage, Stage::Deprioritised);
+    assert_eq!(server.standing.stage, Stage::Deprioritised);
     server.contended = true;
     server.run(2.0, second);
-    assert_eq!(server.case.stage, Stage::Throttled);
+    assert_eq!(server.standing.stage, Stage::Throttled);
     server.contended = false;
     server.run_for(2.0, Duration::from_secs(31), second);
-    assert_eq!(server.case.stage, Stage::Deprioritised);
+    assert_eq!(server.standing.stage, Stage::Deprioritised);
 }
 
 #[test]
@@ -69,17 +69,17 @@ fn a_moment_without_waiting_is_no_calm() {
     });
     let second = Duration::from_secs(1);
     server.run_for(2.0, HOUR, second);
-    assert_eq!(server.case.stage, Stage::Throttled);
+    assert_eq!(server.standing.stage, Stage::Throttled);
     for _ in 0..20 {
         server.contended = false;
         server.run_for(2.0, Duration::from_secs(29), second);
         server.contended = true;
         server.run(2.0, second);
-        assert_eq!(server.case.stage, Stage::Throttled);
+        assert_eq!(server.standing.stage, Stage::Throttled);
     }
     server.contended = false;
     server.run_for(2.0, Duration::from_secs(31), second);
-    assert_eq!(server.case.stage, Stage::Deprioritised);
+    assert_eq!(server.standing.stage, Stage::Deprioritised);
 }
 
 proptest! {

@@ -49,13 +49,13 @@ impl Repair {
 
 /// Hears of others' changes and puts them back, in the network namespace it was opened in.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct RepairThread {
     rules: Arc<Mutex<Kernel>>,
     joined: Netlink,
 }
 
-impl Keeper {
-    /// Listens from now on; what happens is kept until [`Keeper::run`] gets to it.
+impl RepairThread {
+    /// Listens from now on; what happens is kept until [`RepairThread::run`] gets to it.
     ///
     /// # Errors
     /// [`Error::Socket`].

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A change, and what it would lead to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Otherwise {
+pub struct Counterfactual {
     /// The change, as the beginning of a sentence: "Without what constants found".
     pub change: String,
     /// What it would be then.
@@ -18,7 +18,7 @@ pub struct Otherwise {
 }
 
 /// Every single change that would make a difference.
-pub fn otherwise(evidence: &[Evidence], hot: Option<Duration>) -> Vec<Otherwise> {
+pub fn counterfactuals(evidence: &[Evidence], hot: Option<Duration>) -> Vec<Counterfactual> {
     let level = suspicion(evidence, hot);
     let mut changes = Vec::new();
     let sensors: BTreeSet<Sensor> = evidence.iter().map(|one| one.fact.sensor()).collect();
@@ -62,7 +62,7 @@ pub fn otherwise(evidence: &[Evidence], hot: Option<Duration>) -> Vec<Otherwise>
     changes
         .into_iter()
         .filter(|(_, then)| *then != level)
-        .map(|(change, level)| Otherwise { change, level })
+        .map(|(change, level)| Counterfactual { change, level })
         .collect()
 }
 
@@ -103,7 +103,7 @@ mod tests {
     }
 
     fn told(evidence: &[Evidence], hot: Option<Duration>) -> Vec<String> {
-        otherwise(evidence, hot)
+        counterfactuals(evidence, hot)
             .into_iter()
             .map(|one| format!("{}: {:?}", one.change, one.level))
             .collect()
