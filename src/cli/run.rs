@@ -9,7 +9,7 @@ use crate::control::{Members, Outbox, SOCKET, ServeError};
 use crate::daemon::{self, DaemonLock, OffSwitch, Parts, Store};
 use crate::heartbeats::{Heartbeats, Pulse};
 use crate::hub::Units;
-use crate::report::{Entry, Journal, Kind, Level};
+use crate::report::{Journal, Kind, Level, LogEntry};
 use crate::sd_bus::SdBus;
 use egress::names::{Asked, Counts, Reader};
 use egress::{Kernel, Refusal, Repair, RepairThread};
@@ -41,7 +41,7 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
         let bus = SdBus::open().await.map_err(Failure::new)?;
         if let Some(why) = bus.lack() {
             let message = format!("systemd is reached in a way that users can block: {why}.");
-            journal.tell(Entry::new(Kind::Trouble, Level::Warning, message));
+            journal.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
         }
         let (ask, commands) = crate::control::mailbox();
         serve(ask, &journal).await?;
@@ -89,22 +89,22 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
 async fn serve(ask: Outbox, journal: &Journal) -> Result<(), Failure> {
     let members = Arc::new(Members::default());
     let trouble = |error: &dyn std::fmt::Display| {
-        Entry::new(
+        LogEntry::new(
             Kind::Trouble,
             Level::Error,
             format!("Trouble with the service: {error}."),
         )
     };
     let told = journal.clone();
-    let tell = move |error: &ServeError| told.tell(trouble(error));
+    let tell = move |error: &ServeError| told.log(trouble(error));
     match crate::control::serve(ask.clone(), Arc::clone(&members), tell).await {
         Ok(()) => {}
         Err(error @ ServeError::Taken) => return Err(Failure::new(error)),
-        Err(error) => journal.tell(trouble(&error)),
+        Err(error) => journal.log(trouble(&error)),
     }
     let listening = crate::control::listen(Path::new(SOCKET), ask, members).await;
     if let Err(error) = listening {
-        journal.tell(trouble(&format_args!(
+        journal.log(trouble(&format_args!(
             "{SOCKET} cannot be had, so that orders come over the system bus alone, where users \
              can delay them: {error}"
         )));
@@ -119,7 +119,7 @@ fn firewall(journal: &Journal) -> Result<Kernel, Failure> {
     if let Err(error) = firewall.probe() {
         // CPU supervision goes on; every tick tries again, and `status` shows it.
         let message = format!("This kernel refuses the packet rules: {error}.");
-        journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
+        journal.log(LogEntry::new(Kind::Trouble, Level::Error, message));
     }
     Ok(firewall)
 }
@@ -134,12 +134,12 @@ fn repairs(
     let (sender, repairs) = mpsc::channel(64);
     let down = |error: &dyn std::fmt::Display| {
         let message = format!("Changes of the packet rules are only seen at each tick: {error}.");
-        Entry::new(Kind::Trouble, Level::Error, message)
+        LogEntry::new(Kind::Trouble, Level::Error, message)
     };
     let thread = match RepairThread::open(Arc::clone(firewall)) {
         Ok(thread) => thread,
         Err(error) => {
-            journal.tell(down(&error));
+            journal.log(down(&error));
             return repairs;
         }
     };
@@ -151,14 +151,14 @@ fn repairs(
         let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let thread = first.map_or_else(|| RepairThread::open(Arc::clone(&rules)), Ok);
         if let Err(error) = thread.and_then(|thread| thread.run(&sender)) {
-            told.tell(down(&error));
+            told.log(down(&error));
         }
         if sender.is_closed() {
             pulse.done();
         }
     };
     if let Err(error) = heartbeats.keep("repairs", MOST_BUSY, false, keep) {
-        journal.tell(down(&error));
+        journal.log(down(&error));
     }
     repairs
 }
@@ -193,7 +193,7 @@ fn names(
                      nothing new."
                 );
                 if last.as_ref() != Some(&message) {
-                    told.tell(Entry::new(Kind::Trouble, Level::Error, message.clone()));
+                    told.log(LogEntry::new(Kind::Trouble, Level::Error, message.clone()));
                     last = Some(message);
                 }
             }
@@ -203,7 +203,7 @@ fn names(
     };
     if let Err(error) = heartbeats.keep("names", MOST_BUSY, true, read) {
         let message = format!("Resolvers' answers cannot be read: no thread: {error}.");
-        journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
+        journal.log(LogEntry::new(Kind::Trouble, Level::Error, message));
     }
     asked
 }
@@ -233,7 +233,7 @@ fn refusals(group: u16, journal: &Journal) -> mpsc::Receiver<Refusal> {
         }
         Err(error) => {
             let message = format!("Refusals cannot be told, though they happen: {error}.");
-            journal.tell(Entry::new(Kind::Trouble, Level::Error, message));
+            journal.log(LogEntry::new(Kind::Trouble, Level::Error, message));
         }
     }
     refusals

@@ -4,7 +4,7 @@
 //! look costs next to nothing where nobody does either. What is seen at look after look is worth more
 //! than what is seen once: an accident does not last.
 
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::Units;
@@ -113,7 +113,7 @@ impl Inner {
 
     fn number_of(&self, id: CgroupId) -> Option<u32> {
         match self.entries.get(&id) {
-            Some(Entry::Guarded(guarded)) => Some(guarded.number),
+            Some(Cgroup::Server(guarded)) => Some(guarded.number),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Which class judges a server now: its user's, or one that stands in for it.
 
 use super::Inner;
-use super::entries::{Entry, Guarded};
+use super::cgroups::{Cgroup, Guarded};
 use crate::config::Egress;
 use egress::ClassName;
 use policy::finding::Strength;
@@ -28,7 +28,7 @@ impl Inner {
         let mut changed = false;
         let mut entries = std::mem::take(&mut self.entries);
         for entry in entries.values_mut() {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             if guarded.is_outside() {
@@ -43,7 +43,7 @@ impl Inner {
             }
             changed = true;
             let story = guarded.story(self.config.mode);
-            self.tell(story.class_changed(&before, guarded.class_in_force(), why_in_words(why)));
+            self.log(story.class_changed(&before, guarded.class_in_force(), why_in_words(why)));
         }
         let outside = self.follow_classes(&mut entries, now);
         self.dirty |= outside;
@@ -54,16 +54,16 @@ impl Inner {
 
     /// What stands in for a server's class does for its user's slice. A slice that carries a standing
     /// on goes by that. Returns whether anything changed.
-    fn follow_classes(&self, entries: &mut BTreeMap<CgroupId, Entry>, now: Time) -> bool {
+    fn follow_classes(&self, entries: &mut BTreeMap<CgroupId, Cgroup>, now: Time) -> bool {
         let mut standing = BTreeMap::new();
         for (id, entry) in &*entries {
-            if let Entry::Guarded(guarded) = entry {
+            if let Cgroup::Server(guarded) = entry {
                 standing.insert(*id, guarded.instead.clone());
             }
         }
         let mut changed = false;
         for entry in entries.values_mut() {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             if !guarded.is_outside() {
@@ -86,7 +86,7 @@ impl Inner {
     pub(super) fn drop_stand_ins(&mut self) {
         let known = &self.config.egress.classes;
         for entry in self.entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry {
+            if let Cgroup::Server(guarded) = entry {
                 let there = |class: &ClassName| known.contains_key(class);
                 guarded.instead.take_if(|class| !there(class));
             }

@@ -1,12 +1,12 @@
 //! What people ask of the daemon over D-Bus.
 
-use super::entries::{Entry, Guarded};
+use super::cgroups::{Cgroup, Guarded};
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use hubwarden_core::accounts::Place;
 use policy::FindingKind;
 use policy::finding::Strength;
@@ -65,8 +65,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             Err(error) => {
                 let message =
                     format!("The configuration was refused, and the one in force stays: {error}");
-                let told = Told::new(Kind::ConfigRejected, Level::Error, message);
-                self.inner.borrow().tell(told.with("REASON", &error));
+                let told = LogEntry::new(Kind::ConfigRejected, Level::Error, message);
+                self.inner.borrow().log(told.with("REASON", &error));
                 Err(error.to_string())
             }
         }
@@ -96,7 +96,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             inner.load_egress();
         }
         inner.dirty = true;
-        inner.tell(Told::new(
+        inner.log(LogEntry::new(
             Kind::ConfigReloaded,
             Level::Notice,
             message.clone(),
@@ -121,7 +121,7 @@ impl Inner {
     fn reopen_all(&mut self, now: Time) {
         self.accounts.reopen(now);
         for entry in self.entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry {
+            if let Cgroup::Server(guarded) = entry {
                 guarded.verdicts.clear();
             }
         }
@@ -135,8 +135,8 @@ impl Inner {
     }
 
     pub(super) fn guarded_ids(&self) -> Vec<CgroupId> {
-        let guarded = |(id, entry): (&CgroupId, &Entry)| match entry {
-            Entry::Guarded(_) => Some(*id),
+        let guarded = |(id, entry): (&CgroupId, &Cgroup)| match entry {
+            Cgroup::Server(_) => Some(*id),
             _ => None,
         };
         self.entries.iter().filter_map(guarded).collect()
@@ -163,12 +163,12 @@ impl Inner {
         let mut unknown = Vec::new();
         for entry in self.entries.values() {
             match entry {
-                Entry::Other {
+                Cgroup::Ignored {
                     cgroup,
                     why,
                     exempt: None,
                 }
-                | Entry::Asked {
+                | Cgroup::Pending {
                     cgroup,
                     why: Some(why),
                     ..
@@ -200,7 +200,7 @@ impl Inner {
         let mut servers = Vec::new();
         let shared = self.accounts.shared_limits();
         for entry in self.entries.values() {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             // A slice that follows a server is in that server's numbers.

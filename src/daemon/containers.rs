@@ -5,11 +5,11 @@
 //! microseconds a container.
 
 use super::bridges::Asking;
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::hub::{ContainerCgroup, ContainerFacts, Units, container_facts, is_other_container};
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use cgroup::walk::Budget;
 use egress::{Bridges, ClassName, Error, Link, LinkEvents, Links, ServerPort};
 use quantities::{CgroupId, CgroupPath};
@@ -204,11 +204,11 @@ impl Inner {
         let mut found = Vec::new();
         for (id, entry) in &self.entries {
             let (cgroup, whose) = match entry {
-                Entry::Guarded(guarded) => {
+                Cgroup::Server(guarded) => {
                     let (number, class) = (guarded.number, guarded.class_in_force().clone());
                     (&guarded.cgroup, Whose::Server { number, class })
                 }
-                Entry::Other { cgroup, .. } | Entry::Asked { cgroup, .. } => {
+                Cgroup::Ignored { cgroup, .. } | Cgroup::Pending { cgroup, .. } => {
                     let note = self.networks.notes.get(cgroup);
                     let before = || self.networks.other_containers.contains(id);
                     if !note.map_or_else(before, |note| note.other_container) {
@@ -216,7 +216,7 @@ impl Inner {
                     }
                     (cgroup, Whose::OtherContainer)
                 }
-                Entry::Outside { .. } => continue,
+                Cgroup::UserSlice { .. } => continue,
             };
             if ContainerCgroup::of(cgroup).is_some() {
                 found.push((cgroup.clone(), *id, whose));
@@ -300,7 +300,7 @@ impl Inner {
             if !server.addresses.is_empty() {
                 continue;
             }
-            let Some(Entry::Guarded(guarded)) = self.entries.get(&server.cgroup) else {
+            let Some(Cgroup::Server(guarded)) = self.entries.get(&server.cgroup) else {
                 continue;
             };
             let note = self.networks.notes.entry(guarded.cgroup.clone());
@@ -320,7 +320,7 @@ impl Inner {
     pub(super) fn network_trouble(&mut self, why: &str) {
         if self.networks.trouble.as_deref() != Some(why) {
             let message = format!("Containers' networks cannot be told apart, or not all: {why}.");
-            self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+            self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
             self.networks.trouble = Some(why.to_owned());
         }
     }

@@ -1,10 +1,10 @@
 //! Egress as the daemon drives it: the table loaded, servers in and out of it.
 
 use super::Inner;
-use super::entries::{Entry, level};
+use super::cgroups::{Cgroup, level};
 use super::packet_rules::{DesiredNetwork, RuleTrouble};
 use super::resolvers::resolvers;
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use egress::lists::Lists;
 use egress::{Admitted, Policy};
 use quantities::{CgroupId, ClassName};
@@ -57,7 +57,7 @@ impl Inner {
     pub(super) fn log_rules(&mut self, troubles: impl IntoIterator<Item = RuleTrouble>) {
         for RuleTrouble { what, error } in troubles {
             let text = format!("{what} failed and is tried again: {error}.");
-            self.tell_once(Told::new(Kind::Trouble, Level::Error, text.clone()));
+            self.log_once(LogEntry::new(Kind::Trouble, Level::Error, text.clone()));
             self.rules_trouble.insert(text);
         }
     }
@@ -72,7 +72,7 @@ impl Inner {
         }
         if let Some(lack) = self.rules.lack() {
             let lack = lack.to_owned();
-            self.tell_once(Told::new(Kind::Trouble, Level::Error, lack));
+            self.log_once(LogEntry::new(Kind::Trouble, Level::Error, lack));
         }
     }
 
@@ -82,7 +82,7 @@ impl Inner {
         self.lists = Arc::new(lists);
         for trouble in troubles {
             let message = format!("A deny list is not in force: {trouble}.");
-            self.tell(Told::new(Kind::Trouble, Level::Error, message));
+            self.log(LogEntry::new(Kind::Trouble, Level::Error, message));
         }
     }
 
@@ -95,8 +95,8 @@ impl Inner {
 
     fn admitted_of(&self, id: CgroupId) -> Option<Admitted> {
         match self.entries.get(&id)? {
-            Entry::Guarded(guarded) => guarded.admitted(),
-            Entry::Other {
+            Cgroup::Server(guarded) => guarded.admitted(),
+            Cgroup::Ignored {
                 cgroup,
                 exempt: Some(number),
                 ..

@@ -1,10 +1,10 @@
 //! Ending what mines. A server whose time is up is asked to stop (`stopping`); this one is not.
 
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use super::{Daemon, Inner, now};
 use crate::act::{ActError, CpuControl, Owner, Stopper};
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level, Story};
+use crate::report::{Kind, Level, LogEntry, Story};
 use policy::{Controls, Stop};
 use quantities::{CgroupId, CgroupPath};
 
@@ -44,7 +44,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             shares: None,
         };
         for verdict in &verdicts {
-            journal.tell(story.verdict(verdict, target, before));
+            journal.log(story.verdict(verdict, target, before));
         }
         // What is empty holds no limit any more; a unit that is still there is to be let go of.
         let _ = self.cpu.apply(owner, None, target).await;
@@ -89,7 +89,7 @@ impl Inner {
     fn places_of(&self, id: CgroupId) -> Vec<(CgroupPath, CgroupId)> {
         let mut places = Vec::new();
         for (place, entry) in &self.entries {
-            if let Entry::Guarded(guarded) = entry
+            if let Cgroup::Server(guarded) = entry
                 && self.accounts.account_of(*place) == id
             {
                 places.push((guarded.cgroup.clone(), *place));
@@ -112,7 +112,7 @@ impl Inner {
             .filter(|_| self.cannot_stop != before)
         {
             let message = format!("What mines could not be ended here: {why}.");
-            self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+            self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
         }
     }
 

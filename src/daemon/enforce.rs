@@ -4,13 +4,13 @@
 //! record, change it, read it back. It is the same for a verdict, its undo, a reload,
 //! `off`, and somebody else's change.
 
-use super::entries::{Entry, Guarded};
+use super::cgroups::{Cgroup, Guarded};
 use super::put_back::{PutBackError, settle_kernel};
 use super::state::StateError;
 use super::{Daemon, Inner, now};
 use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level, Story};
+use crate::report::{Kind, Level, LogEntry, Story};
 use policy::{Controls, Reason, Stage, Verdict, wanted};
 use quantities::CgroupId;
 use quantities::{Mode, Time};
@@ -328,7 +328,7 @@ impl Inner {
         if undo.observe(found)
             && let Some(ours) = &stood
         {
-            journal.tell(guarded.story(mode).limit_changed(found, ours));
+            journal.log(guarded.story(mode).limit_changed(found, ours));
         }
         let before = *undo.before();
         let target = match acts {
@@ -354,7 +354,7 @@ impl Inner {
         if self.undo.read_again()? {
             let Inner { entries, undo, .. } = self;
             for entry in entries.values_mut() {
-                if let Entry::Guarded(guarded) = entry
+                if let Cgroup::Server(guarded) = entry
                     && let Some(known) = undo.claim(&guarded.owner())
                 {
                     guarded.take_over(Some(known));
@@ -367,7 +367,7 @@ impl Inner {
     /// Puts on record that this is about to be set.
     fn note(&mut self, id: CgroupId, target: &Controls) -> Result<(), UndoError> {
         let Inner { entries, undo, .. } = self;
-        let Some(Entry::Guarded(guarded)) = entries.get_mut(&id) else {
+        let Some(Cgroup::Server(guarded)) = entries.get_mut(&id) else {
             return Ok(());
         };
         let Some(ours) = &mut guarded.undo else {
@@ -399,7 +399,7 @@ impl Inner {
         }
         let same = |other: &Guarded| other.id != id && other.owner().is_same_unit(owner);
         let heir = self.entries.values_mut().find_map(|entry| match entry {
-            Entry::Guarded(guarded) if same(guarded) => guarded.undo.as_mut(),
+            Cgroup::Server(guarded) if same(guarded) => guarded.undo.as_mut(),
             _ => None,
         });
         if let Some(heir) = heir {
@@ -422,7 +422,7 @@ impl Inner {
             dirty,
             ..
         } = self;
-        if let Some(Entry::Guarded(guarded)) = entries.get_mut(&id)
+        if let Some(Cgroup::Server(guarded)) = entries.get_mut(&id)
             && let Some(ours) = &mut guarded.undo
         {
             ours.confirm(*standing);
@@ -451,7 +451,7 @@ impl Inner {
         let Inner {
             entries, accounts, ..
         } = self;
-        let Some(Entry::Guarded(guarded)) = entries.get_mut(&id) else {
+        let Some(Cgroup::Server(guarded)) = entries.get_mut(&id) else {
             return false;
         };
         match result {
@@ -467,7 +467,7 @@ impl Inner {
                     ..guarded.story(mode)
                 };
                 if verdicts.is_empty() && settled.did && !quietly {
-                    journal.tell(match stage {
+                    journal.log(match stage {
                         _ if off => story.restored("supervision is off", &settled.now),
                         _ if !acts => story.restored("hubwarden only observes", &settled.now),
                         Stage::Free => story.limited(&settled.now, &settled.before),
@@ -484,7 +484,7 @@ impl Inner {
                 }
                 for verdict in &verdicts {
                     let shown = wanted(verdict.to, &policy, &settled.before);
-                    journal.tell(story.verdict(verdict, &shown, &settled.before));
+                    journal.log(story.verdict(verdict, &shown, &settled.before));
                 }
                 if let Some(last) = verdicts.last() {
                     guarded.reason = Some(last.reason.to_string());
@@ -496,14 +496,14 @@ impl Inner {
                 guarded.unsettled = true;
                 guarded.trouble = Some(error.to_string());
                 let text = format!("Limits are left as they are, which is tried again: {error}.");
-                self.tell_once(Told::new(Kind::Trouble, Level::Error, text));
+                self.log_once(LogEntry::new(Kind::Trouble, Level::Error, text));
                 return false;
             }
             Err(error) => {
                 let text = error.to_string();
                 if guarded.trouble.as_ref() != Some(&text) {
                     let story = guarded.story(mode);
-                    journal.tell(story.trouble("Setting the CPU limit", &error));
+                    journal.log(story.trouble("Setting the CPU limit", &error));
                     guarded.trouble = Some(text);
                 }
                 // Not at once: whatever it is needs time to pass.

@@ -10,7 +10,7 @@ mod thread;
 
 pub(super) use thread::SensorThread;
 
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use super::{Daemon, Inner};
 use crate::act::{CpuControl, Named};
 use crate::hub::Units;
@@ -103,7 +103,7 @@ impl Inner {
         };
         let (mut everybody, mut owners) = (BTreeMap::new(), BTreeMap::new());
         for (id, entry) in &self.entries {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             // While switched off nobody is looked at.
@@ -163,7 +163,7 @@ impl Inner {
         for (level, findings) in weighed.news {
             if let Some(guarded) = self.guarded(id) {
                 let told = guarded.story(mode).evidence(level, &findings);
-                self.tell(told);
+                self.log(told);
             }
         }
         self.dirty |= weighed.accused;

@@ -1,7 +1,7 @@
 //! Why a server stands where it stands, for `hubwarden explain`.
 
 use super::Inner;
-use super::entries::{Entry, Guarded};
+use super::cgroups::{Cgroup, Guarded};
 use crate::control::{Explanation, Sign};
 use hubwarden_core::accounts::Place;
 use policy::finding::LEAST_OF_EACH;
@@ -18,7 +18,7 @@ impl Inner {
         self.entries
             .values()
             .filter_map(|entry| match entry {
-                Entry::Guarded(guarded) => Some(guarded),
+                Cgroup::Server(guarded) => Some(guarded),
                 _ => None,
             })
             .filter(|guarded| guarded.server.user.as_str() == user)

@@ -1,6 +1,6 @@
 //! What servers speak with right now, for whoever may see it.
 
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use super::{Daemon, Inner};
 use crate::control::{FlowList, FlowOrder, FlowStatus};
 use egress::Flows;
@@ -51,7 +51,7 @@ impl Inner {
         };
         let mut places = Vec::new();
         for entry in self.entries.values() {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             let user = guarded.server.user.as_str();

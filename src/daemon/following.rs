@@ -4,7 +4,7 @@
 //! The user database may be a directory that is slow or away. One look-up is under way at a time,
 //! beside the loop; while there is no answer the last one stands, and `status` says so.
 
-use super::outsiders::PROXIES;
+use super::uid_egress::PROXIES;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::hub::{AccountFiles, NotNow, UnitName, Units};

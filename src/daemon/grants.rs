@@ -4,7 +4,7 @@ use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::control::{GrantOrder, GrantStatus};
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use egress::ClassName;
 use policy::{Grant, GrantedCredits};
 use quantities::HubUser;
@@ -28,8 +28,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let words = in_grants_words(&order.user, &grant, now);
         let message = format!("{} gave {words}.", HubUser(order.by.clone()));
         inner.grants.insert(order.user.clone(), grant);
-        inner.tell(
-            Told::new(Kind::Granted, Level::Notice, message.clone())
+        inner.log(
+            LogEntry::new(Kind::Granted, Level::Notice, message.clone())
                 .with("HUB_USER", &order.user)
                 .with("ADMIN", &order.by)
                 .with("REASON", &order.reason),
@@ -49,8 +49,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             ));
         }
         let message = format!("{who} took back what was granted to {shown}.");
-        inner.tell(
-            Told::new(Kind::Revoked, Level::Notice, message.clone())
+        inner.log(
+            LogEntry::new(Kind::Revoked, Level::Notice, message.clone())
                 .with("HUB_USER", user)
                 .with("ADMIN", who),
         );
@@ -76,7 +76,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             inner.grants.remove(&user);
             let shown = HubUser(user.clone());
             let message = format!("What was granted to {shown} has ended, as agreed.");
-            inner.tell(Told::new(Kind::Revoked, Level::Notice, message).with("HUB_USER", &user));
+            inner.log(LogEntry::new(Kind::Revoked, Level::Notice, message).with("HUB_USER", &user));
         }
         drop(inner);
         self.grants_changed();

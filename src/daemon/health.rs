@@ -3,7 +3,7 @@
 
 use super::{Daemon, DaemonError, Inner};
 use crate::heartbeats::{Heartbeats, News, State, message};
-use crate::report::{Entry as Told, Journal, Kind, Level};
+use crate::report::{Journal, Kind, Level, LogEntry};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub fn log_panics(journal: &Journal) {
         // Said also where what writes the journal has failed.
         eprintln!("{text}");
         if let Ok(journal) = journal.try_lock() {
-            journal.tell(Told::new(Kind::Trouble, Level::Error, text));
+            journal.log(LogEntry::new(Kind::Trouble, Level::Error, text));
         }
     }));
 }
@@ -52,7 +52,7 @@ impl<C, U> Daemon<C, U> {
     pub(super) fn threads_are_well(&self) -> bool {
         let now = Instant::now();
         for news in self.heartbeats.look(now) {
-            self.inner.borrow().tell(entry(&news));
+            self.inner.borrow().log(entry(&news));
         }
         self.heartbeats.beyond_repair(now).is_none()
     }
@@ -90,7 +90,7 @@ impl Inner {
     }
 }
 
-fn entry(news: &News) -> Told {
+fn entry(news: &News) -> LogEntry {
     let (name, again) = (news.name, news.replaced);
     let then = match again {
         true => "Another was started in its place",
@@ -110,7 +110,7 @@ fn entry(news: &News) -> Told {
             format!("hubwarden's thread {name} does not run: {why}. {then}."),
         ),
     };
-    Told::new(Kind::Trouble, level, text)
+    LogEntry::new(Kind::Trouble, level, text)
 }
 
 #[cfg(test)]

@@ -1,20 +1,20 @@
 //! What every part of the daemon asks of the shared state.
 
 use super::Inner;
-use super::entries::{Entry, Guarded};
+use super::cgroups::{Cgroup, Guarded};
 use super::state::{ServerState, State, StateError};
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use quantities::CgroupId;
 use quantities::Mode;
 
 impl Inner {
-    pub(super) fn tell(&self, entry: Told) {
-        self.journal.tell(entry);
+    pub(super) fn log(&self, entry: LogEntry) {
+        self.journal.log(entry);
     }
 
     pub(super) fn guarded(&mut self, id: CgroupId) -> Option<&mut Guarded> {
         match self.entries.get_mut(&id) {
-            Some(Entry::Guarded(guarded)) => Some(guarded),
+            Some(Cgroup::Server(guarded)) => Some(guarded),
             _ => None,
         }
     }
@@ -33,7 +33,7 @@ impl Inner {
         accounts.retain(|uid, _| uids.contains(uid));
         state.accounts = accounts;
         for entry in self.entries.values() {
-            if let Entry::Guarded(guarded) = entry {
+            if let Cgroup::Server(guarded) = entry {
                 state.servers.extend(self.state_of(guarded));
             }
         }
@@ -53,13 +53,17 @@ impl Inner {
     }
 
     pub(super) fn state_trouble(&mut self, error: &StateError) {
-        self.tell_once(Told::new(Kind::Trouble, Level::Error, error.to_string()));
+        self.log_once(LogEntry::new(
+            Kind::Trouble,
+            Level::Error,
+            error.to_string(),
+        ));
     }
 
     /// Logs a trouble, unless the journal has it.
-    pub(super) fn tell_once(&mut self, entry: Told) {
+    pub(super) fn log_once(&mut self, entry: LogEntry) {
         if self.troubles.is_news(&entry.message, super::now()) {
-            self.tell(entry);
+            self.log(entry);
         }
     }
 
@@ -68,7 +72,7 @@ impl Inner {
         let mut servers = 0;
         let mut held = 0;
         for entry in self.entries.values() {
-            if let Entry::Guarded(guarded) = entry {
+            if let Cgroup::Server(guarded) = entry {
                 servers += 1;
                 held += usize::from(self.stands_on(guarded.id) > Some(policy::Stage::Free));
             }

@@ -1,10 +1,10 @@
 //! Once a tick: what monitoring systems are shown.
 
 use super::Inner;
-use super::entries::{Entry, Guarded};
+use super::cgroups::{Cgroup, Guarded};
 use crate::config::Config;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use cgroup::Gauges;
 use hubwarden_core::accounts::Place;
 use quantities::CgroupId;
@@ -45,7 +45,7 @@ impl Inner {
             return;
         }
         for (id, entry) in &mut self.entries {
-            if let Entry::Guarded(guarded) = entry {
+            if let Cgroup::Server(guarded) = entry {
                 guarded.stat = self.sampler.stat(*id);
             }
         }
@@ -72,7 +72,7 @@ impl Inner {
         if trouble != self.meter.told {
             if let Some(text) = &trouble {
                 let message = format!("Metrics are not shown, which is tried again: {text}.");
-                self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+                self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
             }
             self.meter.told = trouble;
         }
@@ -84,7 +84,7 @@ impl Inner {
     }
 
     fn node_metrics(&self) -> MetricsSnapshot {
-        let unknown = |entry: &&Entry| matches!(entry, Entry::Other { exempt: None, .. });
+        let unknown = |entry: &&Cgroup| matches!(entry, Cgroup::Ignored { exempt: None, .. });
         MetricsSnapshot {
             taken: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
             user_names: self.config.metrics.user_names,
@@ -112,7 +112,7 @@ impl Inner {
         meter.gauges.retain(|id, _| entries.contains_key(id));
         let mut readings = Vec::new();
         for (id, entry) in &*entries {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             let gauges = meter
@@ -122,7 +122,7 @@ impl Inner {
             // A slice is a part of the server that it follows, whose account is the one that counts.
             let lead = accounts.account_of(*id);
             let account = match entries.get(&lead) {
-                Some(Entry::Guarded(server)) => server,
+                Some(Cgroup::Server(server)) => server,
                 _ => guarded,
             };
             let Some(place) = accounts.place(account.id) else {

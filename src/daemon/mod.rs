@@ -6,40 +6,39 @@
 
 mod abuse;
 mod bridges;
+mod cgroup_filter;
+mod cgroups;
 mod classes;
 mod commands;
 mod containers;
 mod counters;
+mod denied_dns;
 mod egress;
 mod ending;
 mod enforce;
-mod entries;
 mod evidence;
 mod explain;
-mod find_out;
 mod flows;
 mod following;
 mod grants;
 mod health;
-mod hears;
+mod hub_poller;
+mod identify;
 mod inner;
-mod insight;
+mod limits;
 mod lock;
 mod metrics;
-mod names;
 mod off;
 mod offline_off;
 mod orphans;
-mod outside;
-mod outsiders;
 mod packet_rules;
-mod people;
-mod places;
+mod process_list;
 mod put_back;
 #[cfg(not(test))]
 mod readers;
-mod record;
+mod refusal_log;
 mod refusals;
+mod registry;
 mod repairs;
 mod resolvers;
 mod run;
@@ -48,17 +47,18 @@ mod slice_cap;
 mod state;
 mod stopping;
 mod switch;
+mod trace;
 mod traffic;
 mod troubles;
-mod unlogged;
-mod watch;
+mod uid_egress;
+mod user_slices;
 
 pub use health::log_panics;
-pub(crate) use hears::Looker;
+pub(crate) use hub_poller::Looker;
+pub use limits::policy;
 pub use lock::{DaemonLock, LockError};
 pub use off::OffSwitch;
 pub use offline_off::{Lifted, lift};
-pub use people::policy;
 pub use run::run;
 pub use state::{State, StateError, Store};
 
@@ -73,7 +73,7 @@ use ::egress::lists::List;
 use ::egress::names::{Asked, Counts};
 use ::egress::{Admitted, Firewall, Refusal, Repair};
 use cgroup::{CgroupError, Tree};
-use entries::Entry;
+use cgroups::Cgroup;
 use hubwarden_core::accounts::Accounts;
 use hubwarden_core::evidence::EvidenceStore;
 use hubwarden_core::numbers::Numbers;
@@ -161,10 +161,10 @@ struct Daemon<C, U> {
     sensors_due: Notify,
     tree_reads: Cell<bool>,
     /// Who looks at processes when people ask.
-    observer: insight::Observer,
+    observer: process_list::Observer,
     heartbeats: Heartbeats,
     /// What looks for servers in the hub's own cgroup; one look at a time.
-    hub_looker: Arc<std::sync::Mutex<hears::Looker>>,
+    hub_looker: Arc<std::sync::Mutex<hub_poller::Looker>>,
     /// Ticks since the start.
     ticks: Cell<u32>,
 }
@@ -184,7 +184,7 @@ struct Inner {
     config: Config,
     root: PathBuf,
     tree: Tree,
-    entries: BTreeMap<CgroupId, Entry>,
+    entries: BTreeMap<CgroupId, Cgroup>,
     /// What the packet rules name senders by.
     numbers: Numbers<CgroupId>,
     /// Admins' exceptions, by hub user.
@@ -205,7 +205,7 @@ struct Inner {
     /// What users sent and received today.
     traffic: traffic::Traffic,
     /// Who is judged outside the server.
-    outsiders: outsiders::Outsiders,
+    outsiders: uid_egress::Outsiders,
     /// What no class reaches, as read at start and at each reload.
     lists: Arc<Vec<List>>,
     troubles: troubles::Troubles,
@@ -213,22 +213,22 @@ struct Inner {
     rules_trouble: BTreeSet<String>,
     unknown_refused: Option<Time>,
     /// What was refused to them, and no line of the journal stands for.
-    unknown_unlogged: unlogged::Unlogged,
+    unknown_unlogged: refusal_log::Unlogged,
     /// What the packet rules counted, as of this tick.
     counters: counters::Counters,
     /// What the hub said last of its servers and people.
     directory: Rc<HubDirectory>,
     /// Containers told of as nobody's.
-    told_unknown: BTreeSet<UnitName>,
+    logged_unknown: BTreeSet<UnitName>,
     /// Units and containers of which the hub said another than what is known, and what.
-    told_contradictions: BTreeSet<(UnitName, String)>,
+    logged_contradictions: BTreeSet<(UnitName, String)>,
     /// The kind of trouble for which the hub was not heard, as last told.
     hub_trouble: Option<String>,
     /// Servers in the hub's own cgroup, which are never acted on.
     shared: Vec<Shared>,
     journal: Journal,
     meter: metrics::Meter,
-    diary: record::Diary,
+    diary: trace::Diary,
     /// Why processes cannot be ended here.
     cannot_stop: Option<String>,
     /// What the sensors found of whom.
@@ -262,11 +262,11 @@ impl<C, U> Daemon<C, U> {
                 cpu_controller: cgroup::has_cpu_controller(&parts.root),
                 tree: Tree::new(
                     &parts.root,
-                    &places::slices(&parts.config.hub),
-                    places::filter(&parts.config.hub),
+                    &cgroup_filter::slices(&parts.config.hub),
+                    cgroup_filter::filter(&parts.config.hub),
                 )?,
                 meter: metrics::Meter::new(&parts.config),
-                diary: record::Diary::new(&parts.config, parts.store.directory()),
+                diary: trace::Diary::new(&parts.config, parts.store.directory()),
                 cannot_stop: None,
                 evidence: EvidenceStore::default(),
                 sensors: evidence::SensorThread::new(&holders, &parts.heartbeats),
@@ -285,16 +285,16 @@ impl<C, U> Daemon<C, U> {
                 answers: parts.answers,
                 dns_queue,
                 traffic: traffic::Traffic::default(),
-                outsiders: outsiders::Outsiders::default(),
+                outsiders: uid_egress::Outsiders::default(),
                 lists: Arc::default(),
                 troubles: troubles::Troubles::default(),
                 rules_trouble: BTreeSet::new(),
                 unknown_refused: None,
-                unknown_unlogged: unlogged::Unlogged::default(),
+                unknown_unlogged: refusal_log::Unlogged::default(),
                 counters: counters::Counters::default(),
                 directory: Rc::default(),
-                told_unknown: BTreeSet::new(),
-                told_contradictions: BTreeSet::new(),
+                logged_unknown: BTreeSet::new(),
+                logged_contradictions: BTreeSet::new(),
                 hub_trouble: None,
                 shared: Vec::new(),
                 journal: parts.journal,
@@ -315,9 +315,9 @@ impl<C, U> Daemon<C, U> {
             hub_news: Notify::new(),
             outsiders_due: Notify::new(),
             sensors_due: Notify::new(),
-            observer: insight::Observer::new(&holders, &parts.heartbeats),
+            observer: process_list::Observer::new(&holders, &parts.heartbeats),
             heartbeats: parts.heartbeats,
-            hub_looker: Arc::new(std::sync::Mutex::new(hears::Looker::new(&holders))),
+            hub_looker: Arc::new(std::sync::Mutex::new(hub_poller::Looker::new(&holders))),
             tree_reads: Cell::new(true),
             ticks: Cell::new(0),
         });

@@ -8,7 +8,7 @@ use super::put_back::put_back;
 use super::{Daemon, Inner, now};
 use crate::act::{CpuControl, Undo};
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use quantities::Time;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -69,7 +69,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                          {error}.",
                         undo.owner
                     );
-                    inner.tell_once(Told::new(Kind::Trouble, Level::Error, message));
+                    inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, message));
                     complaints.push(error.to_string());
                 }
             }

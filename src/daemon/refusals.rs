@@ -1,11 +1,11 @@
 //! What the packet rules refused: told one by one as far as that is worth it, counted whole.
 
-use super::entries::{Entry, Guarded};
-use super::unlogged::{Refusals, TELL_AGAIN};
+use super::cgroups::{Cgroup, Guarded};
+use super::refusal_log::{Refusals, TELL_AGAIN};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::Units;
-use crate::report::{Entry as Told, Journal, Kind, Level};
+use crate::report::{Journal, Kind, Level, LogEntry};
 use egress::{Refusal, RefusedBy};
 use quantities::CgroupId;
 use quantities::{Mode, Time};
@@ -27,7 +27,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             Some(guarded) => {
                 if let Some(more) = guarded.refusals.line(refusal, now) {
                     let told = guarded.story(mode).refused(refusal);
-                    journal.tell(told.and_not_logged(more));
+                    journal.log(told.and_not_logged(more));
                 }
             }
             None => inner.refused_unknown(refusal, now),
@@ -54,7 +54,7 @@ impl Inner {
     /// Once a tick: takes in how much was refused to whom, for metrics and for the journal.
     pub(super) fn count_refused(&mut self, now: Time) {
         self.book_refused(now);
-        self.tell_unlogged(&|refusals| refusals.overdue(now));
+        self.log_unlogged(&|refusals| refusals.overdue(now));
     }
 
     /// Takes in what was refused since the last time. What is wrong with the table is the next
@@ -73,33 +73,33 @@ impl Inner {
     }
 
     /// A server ends: what no line stands for is told before that.
-    pub(super) fn tell_last_refused(&mut self, id: CgroupId, now: Time) {
+    pub(super) fn log_last_refused(&mut self, id: CgroupId, now: Time) {
         self.book_refused(now);
         let (mode, journal) = (self.config.mode, self.journal.clone());
         if let Some(guarded) = self.guarded(id) {
             let left = guarded.refusals.rest();
-            tell_left(&journal, guarded, left, mode);
+            log_left(&journal, guarded, left, mode);
         }
     }
 
     /// The daemon ends: what no line stands for is told now.
-    pub(super) fn tell_all_unlogged(&mut self, now: Time) {
+    pub(super) fn log_all_unlogged(&mut self, now: Time) {
         self.book_refused(now);
-        self.tell_unlogged(&Refusals::rest);
+        self.log_unlogged(&Refusals::rest);
     }
 
     /// Tells of everybody how many packets have no line, as far as they are to have one now.
-    fn tell_unlogged(&mut self, left: &dyn Fn(&mut Refusals) -> u64) {
+    fn log_unlogged(&mut self, left: &dyn Fn(&mut Refusals) -> u64) {
         let (mode, journal) = (self.config.mode, self.journal.clone());
         for entry in self.entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry {
+            if let Cgroup::Server(guarded) = entry {
                 let left = left(&mut guarded.refusals);
-                tell_left(&journal, guarded, left, mode);
+                log_left(&journal, guarded, left, mode);
             }
         }
         for outsider in self.outsiders.all() {
             let left = left(&mut outsider.refusals);
-            outsider.tell_left(&journal, left, mode);
+            outsider.log_left(&journal, left, mode);
         }
     }
 
@@ -139,16 +139,16 @@ impl Inner {
                 self.config.hub.slice
             ),
         };
-        let told = Told::new(Kind::EgressRefused, Level::Notice, message)
+        let told = LogEntry::new(Kind::EgressRefused, Level::Notice, message)
             .with("VERDICT_MODE", mode)
             .with("DESTINATION", refusal.destination.to_canonical());
-        self.tell(told.and_not_logged(more));
+        self.log(told.and_not_logged(more));
     }
 }
 
 /// A line for packets that have none.
-fn tell_left(journal: &Journal, guarded: &Guarded, left: u64, mode: Mode) {
+fn log_left(journal: &Journal, guarded: &Guarded, left: u64, mode: Mode) {
     if left > 0 {
-        journal.tell(guarded.story(mode).not_logged(left));
+        journal.log(guarded.story(mode).not_logged(left));
     }
 }

@@ -3,7 +3,7 @@
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use egress::{Audited, Error, ForeignChange, Repair, Writer};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -39,7 +39,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             inner.load_egress();
         }
         if !change.is_empty() && (inner.rules.stand() || !failed) {
-            inner.tell_repaired(&by, &change.to_string());
+            inner.log_repaired(&by, &change.to_string());
         }
         drop(inner);
         // Whether that was all of it takes longer to see, and holds up nobody.
@@ -76,7 +76,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if inner.off {
             if inner.rules.are_to_be_lifted() {
                 for left in inner.lift_rules() {
-                    inner.tell_once(Told::new(Kind::Trouble, Level::Error, left));
+                    inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, left));
                 }
             }
             return;
@@ -103,7 +103,7 @@ impl Inner {
         };
         if let Some(error) = failed {
             let text = format!("Reading the packet rules back failed and is tried again: {error}.");
-            self.tell_once(Told::new(Kind::Trouble, Level::Error, text));
+            self.log_once(LogEntry::new(Kind::Trouble, Level::Error, text));
         }
         let (differences, again) = self.rules.end_audit(audited);
         if self.off || differences.is_empty() {
@@ -117,12 +117,12 @@ impl Inner {
         self.load_egress();
         if self.rules.stand() {
             let what = format!("{}{more}", shown.join(", "));
-            self.tell_repaired(&BTreeSet::new(), &what);
+            self.log_repaired(&BTreeSet::new(), &what);
         }
         again
     }
 
-    fn tell_repaired(&mut self, by: &BTreeSet<Writer>, what: &str) {
+    fn log_repaired(&mut self, by: &BTreeSet<Writer>, what: &str) {
         let who = match by.len() {
             0 => "Somebody".to_owned(),
             _ => by
@@ -136,12 +136,12 @@ impl Inner {
             "{who} changed the packet rules of hubwarden, and they are put back: {what}. To lift \
              them on purpose: hubwarden off."
         );
-        let mut told = Told::new(Kind::EgressRepaired, Level::Warning, message);
+        let mut told = LogEntry::new(Kind::EgressRepaired, Level::Warning, message);
         if let Some(writer) = by.first() {
             told = told
                 .with("CHANGED_BY", &writer.name)
                 .with("CHANGED_BY_PID", writer.pid);
         }
-        self.tell(told);
+        self.log(told);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Daemon, DaemonError, Parts};
 use crate::act::CpuControl;
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use nix::time::{ClockId, clock_gettime};
 use quantities::{Mode, Time};
 use std::future::Future;
@@ -120,8 +120,8 @@ where
         }
     }
     daemon.save();
-    daemon.inner.borrow_mut().tell_all_unlogged(now());
-    daemon.inner.borrow().tell(Told::new(
+    daemon.inner.borrow_mut().log_all_unlogged(now());
+    daemon.inner.borrow().log(LogEntry::new(
         Kind::Stopped,
         Level::Notice,
         "hubwarden stops; limits and packet rules stay as they are (hubwarden off lifts them).",
@@ -170,13 +170,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             let message = format!(
                 "A record of changed limits cannot be read, and what it tells of may stand: {error}."
             );
-            inner.tell(Told::new(Kind::Trouble, Level::Error, message));
+            inner.log(LogEntry::new(Kind::Trouble, Level::Error, message));
         }
         for change in changes_known {
             inner.undo.add(change);
         }
         if was_off && let Err(error) = inner.switch.off() {
-            inner.tell(Told::new(Kind::Trouble, Level::Error, error));
+            inner.log(LogEntry::new(Kind::Trouble, Level::Error, error));
         }
         inner.off = was_off || inner.switch.is_off();
         inner.grants = state.grants;
@@ -192,9 +192,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             format!(" in {mode} mode")
         };
         let message = format!("hubwarden {} started{how}.", env!("CARGO_PKG_VERSION"));
-        inner.tell(Told::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
+        inner.log(LogEntry::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
         if !inner.cpu_controller {
-            inner.tell(Told::new(
+            inner.log(LogEntry::new(
                 Kind::Trouble,
                 Level::Warning,
                 "The cpu controller is not on cgroup v2 here, so CPU limits are set but have no \
@@ -214,7 +214,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if inner.off {
             // Whoever switched off may have been cut off in the middle of it.
             for left in inner.lift_rules() {
-                inner.tell_once(Told::new(Kind::Trouble, Level::Error, left));
+                inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, left));
             }
         } else {
             inner.load_egress();

@@ -1,6 +1,6 @@
 //! Looks at servers: reads their counters, has the accounts state them, and has done what is due.
 
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::Units;
@@ -107,7 +107,7 @@ impl Inner {
     fn due_again(&mut self, now: Time, only: Option<&BTreeSet<CgroupId>>) -> Vec<CgroupId> {
         let mut due = Vec::new();
         for (id, entry) in &mut self.entries {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             if only.is_some_and(|only| !only.contains(id)) {
@@ -172,7 +172,7 @@ impl Inner {
         for (id, warning) in look.warnings {
             if let Some(guarded) = self.guarded(id) {
                 let told = guarded.story(mode).warned(&warning);
-                self.tell(told);
+                self.log(told);
             }
         }
         let mut ids = Vec::new();
@@ -196,7 +196,7 @@ impl Inner {
         if guarded.trouble.as_ref() != Some(&text) {
             let told = guarded.story(mode).trouble("Reading the counters", error);
             guarded.trouble = Some(text);
-            self.tell(told);
+            self.log(told);
         }
     }
 

@@ -9,7 +9,7 @@ use super::put_back::{PutBackError, settle_kernel};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
 use crate::hub::{UnitName, Units};
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use policy::Controls;
 use quantities::Cores;
 use quantities::{CgroupId, CgroupPath};
@@ -42,7 +42,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             let message = format!(
                 "The limit of all servers together could not be set and is tried again: {error}."
             );
-            inner.tell_once(Told::new(Kind::Trouble, Level::Error, message));
+            inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, message));
         }
     }
 
@@ -84,7 +84,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let (wanted, has) = (quota(&target), quota(&standing));
                 return Err(PutBackError::NotTaken(owner, wanted, has).into());
             }
-            self.inner.borrow().tell_cap(&owner, &target, reserve);
+            self.inner.borrow().log_cap(&owner, &target, reserve);
         }
         let lifted = target == *undo.before();
         if lifted {
@@ -139,7 +139,7 @@ impl Inner {
         undo
     }
 
-    fn tell_cap(&self, owner: &Owner, target: &Controls, reserve: Option<Cores>) {
+    fn log_cap(&self, owner: &Owner, target: &Controls, reserve: Option<Cores>) {
         let message = match (reserve, target.quota) {
             (Some(reserve), Some(cap)) => format!(
                 "All servers together ({owner}) may use up to {cap}, so that {reserve} are left to \
@@ -147,7 +147,7 @@ impl Inner {
             ),
             _ => format!("{owner} has the limit again that stood there before hubwarden."),
         };
-        self.tell(Told::new(Kind::Limited, Level::Notice, message).with("UNIT_NAME", owner));
+        self.log(LogEntry::new(Kind::Limited, Level::Notice, message).with("UNIT_NAME", owner));
     }
 }
 

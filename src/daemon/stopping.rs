@@ -4,13 +4,13 @@
 //! A server that systemd stops is found dead by the hub a little later, at its next look. One that
 //! the hub stops is stopped in its own books too, and its page says so at once.
 
-use super::entries::Guarded;
+use super::cgroups::Guarded;
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner};
 use crate::config::StopBy;
 use crate::hub::api::Api;
 use crate::hub::{Listed, Units};
-use crate::report::Entry as Told;
+use crate::report::LogEntry;
 use policy::Stage;
 use quantities::CgroupId;
 use quantities::{Mode, Time};
@@ -50,7 +50,7 @@ impl Stopping {
 impl Guarded {
     /// What is still to be told of a verdict that ended it: it may be gone before whoever was
     /// asked to stop it says so.
-    pub fn was_stopped(&self, mode: Mode) -> Option<Told> {
+    pub fn was_stopped(&self, mode: Mode) -> Option<LogEntry> {
         let verdict = self.verdicts.iter().find(|one| one.to == Stage::Stopped)?;
         let now = self.undo.as_ref().map(|undo| *undo.ours());
         let before = self.undo.as_ref().map(|undo| *undo.before());
@@ -138,7 +138,7 @@ impl Inner {
         if let Some(guarded) = self.guarded(id) {
             guarded.stopping = Stopping::WithoutHub;
             let guarded: &Guarded = guarded;
-            journal.tell(guarded.story(mode).hub_did_not_stop(why));
+            journal.log(guarded.story(mode).hub_did_not_stop(why));
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `off` and `on`, of a daemon that runs.
 
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::Units;
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use quantities::CgroupId;
 use std::rc::Rc;
 use std::time::Duration;
@@ -60,8 +60,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             )),
         };
         let message = result.clone().unwrap_or_else(|error| format!("{error}."));
-        let told = Told::new(Kind::Off, Level::Warning, message).with("ADMIN", who);
-        self.inner.borrow().tell(told);
+        let told = LogEntry::new(Kind::Off, Level::Warning, message).with("ADMIN", who);
+        self.inner.borrow().log(told);
         result
     }
 
@@ -113,7 +113,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let inner = self.inner.borrow();
         let (mode, loaded) = (inner.config.mode, inner.rules.stand());
         let message = format!("hubwarden was switched on by {who}, in {mode} mode.");
-        inner.tell(Told::new(Kind::On, Level::Notice, message.clone()).with("ADMIN", who));
+        inner.log(LogEntry::new(Kind::On, Level::Notice, message.clone()).with("ADMIN", who));
         match loaded {
             true => Ok(message),
             false => Err(format!(
@@ -138,7 +138,7 @@ impl Inner {
     fn still_changed(&self) -> Vec<String> {
         let mut left = Vec::new();
         for entry in self.entries.values() {
-            if let Entry::Guarded(guarded) = entry
+            if let Cgroup::Server(guarded) = entry
                 && (guarded.ours().is_some() || guarded.acting)
             {
                 let why = guarded.trouble.as_deref().unwrap_or("it is under way");
@@ -150,7 +150,7 @@ impl Inner {
     }
 
     fn busy(&self) -> bool {
-        let acting = |entry: &Entry| matches!(entry, Entry::Guarded(g) if g.acting);
+        let acting = |entry: &Cgroup| matches!(entry, Cgroup::Server(g) if g.acting);
         self.entries.values().any(acting)
     }
 }

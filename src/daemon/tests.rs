@@ -6,7 +6,7 @@ use crate::act::{ActError, CpuControl, Owner};
 use crate::config::Hub;
 use crate::http::{Connection, Stranger};
 use crate::hub::{Account, UnitFacts, Units};
-use crate::report::Entry as Told;
+use crate::report::LogEntry;
 use crate::sd_bus::SdBusError;
 use ::egress::{
     Audit, Audited, Bridges, Difference, Error, ForeignChange, People, Policy as EgressPolicy,
@@ -24,18 +24,18 @@ mod asked;
 mod classes;
 mod containers;
 mod cut_off;
+mod denied_dns;
 mod hub_word;
 mod intruders;
 mod ladder;
+mod limits;
 mod mining;
-mod names;
 mod others_limits;
-mod outside;
-mod outsiders;
-mod people;
 mod refusals;
 mod shown;
 mod stopping;
+mod uid_egress;
+mod user_slices;
 
 /// systemd as far as the daemon sees it; survives the daemon.
 #[derive(Clone, Default)]
@@ -428,7 +428,7 @@ impl Node {
             .map(|quota| quota.0)
     }
 
-    fn start(&self) -> (Running, std::sync::mpsc::Receiver<Told>) {
+    fn start(&self) -> (Running, std::sync::mpsc::Receiver<LogEntry>) {
         let (journal, entries) = Journal::queue();
         let (_, refusals) = mpsc::channel(1);
         let (_, asked) = mpsc::channel(1);
@@ -469,7 +469,7 @@ impl Node {
         quiet().await;
     }
 
-    fn read(&mut self, entries: &std::sync::mpsc::Receiver<Told>) -> String {
+    fn read(&mut self, entries: &std::sync::mpsc::Receiver<LogEntry>) -> String {
         self.told
             .extend(entries.try_iter().map(|entry| entry.message));
         std::mem::take(&mut self.told).join("\n")
@@ -486,7 +486,7 @@ async fn quiet() {
 fn stage(daemon: &Running, user: &str) -> Stage {
     let inner = daemon.inner.borrow();
     let found = inner.entries.values().find_map(|entry| match entry {
-        Entry::Guarded(guarded) if guarded.server.user.as_str() == user => {
+        Cgroup::Server(guarded) if guarded.server.user.as_str() == user => {
             inner.stands_on(guarded.id)
         }
         _ => None,

@@ -6,7 +6,7 @@
 //! through, and a crash loses what was not on disk, a minute's at most.
 
 use super::Inner;
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use egress::Traffic as Counted;
 use quantities::Time;
 use serde::{Deserialize, Serialize};
@@ -109,7 +109,7 @@ impl Inner {
             Some(id) => id,
             None => return Some(outsiders.user_of(number)?.as_str().to_owned()),
         }) {
-            Some(Entry::Guarded(guarded)) => Some(guarded.server.user.as_str().to_owned()),
+            Some(Cgroup::Server(guarded)) => Some(guarded.server.user.as_str().to_owned()),
             _ => None,
         };
         if traffic.book(&now, user_of) {

@@ -31,7 +31,7 @@ pub enum Level {
 
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct LogEntry {
     /// What it tells of.
     pub kind: Kind,
     /// How urgent it is.
@@ -42,10 +42,10 @@ pub struct Entry {
     pub fields: Vec<(&'static str, String)>,
 }
 
-impl Entry {
+impl LogEntry {
     /// An entry without fields.
-    pub fn new(kind: Kind, level: Level, message: impl Into<String>) -> Entry {
-        Entry {
+    pub fn new(kind: Kind, level: Level, message: impl Into<String>) -> LogEntry {
+        LogEntry {
             kind,
             level,
             message: message.into(),
@@ -54,13 +54,13 @@ impl Entry {
     }
 
     /// Adds a field.
-    pub fn with(mut self, key: &'static str, value: impl ToString) -> Entry {
+    pub fn with(mut self, key: &'static str, value: impl ToString) -> LogEntry {
         self.fields.push((key, value.to_string()));
         self
     }
 
     /// Has it stand for so many refused packets that have no line of their own.
-    pub fn and_not_logged(mut self, packets: u64) -> Entry {
+    pub fn and_not_logged(mut self, packets: u64) -> LogEntry {
         if packets == 0 {
             return self;
         }
@@ -73,7 +73,7 @@ impl Entry {
 /// The sending end; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    queue: SyncSender<Entry>,
+    queue: SyncSender<LogEntry>,
     lost: Arc<AtomicU64>,
     lost_ever: Arc<AtomicU64>,
 }
@@ -102,7 +102,7 @@ impl Journal {
                     if missed > 0 {
                         let message =
                             format!("{missed} journal entries were lost while journald was busy");
-                        let entry = Entry::new(Kind::Trouble, Level::Warning, message);
+                        let entry = LogEntry::new(Kind::Trouble, Level::Warning, message);
                         deliver(log.as_ref(), &entry);
                     }
                     pulse.rest();
@@ -112,7 +112,7 @@ impl Journal {
     }
 
     /// A journal whose entries the caller takes from the queue: for tests.
-    pub fn queue() -> (Journal, Receiver<Entry>) {
+    pub fn queue() -> (Journal, Receiver<LogEntry>) {
         let (queue, entries) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
         let journal = Journal {
@@ -124,7 +124,7 @@ impl Journal {
     }
 
     /// Hands an entry over, without ever waiting.
-    pub fn tell(&self, entry: Entry) {
+    pub fn log(&self, entry: LogEntry) {
         if self.queue.try_send(entry).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
             self.lost_ever.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +137,7 @@ impl Journal {
     }
 }
 
-fn deliver(log: Option<&JournalLog>, entry: &Entry) {
+fn deliver(log: Option<&JournalLog>, entry: &LogEntry) {
     let level = match entry.level {
         Level::Notice => log::Level::Info,
         Level::Warning => log::Level::Warn,
@@ -183,7 +183,7 @@ mod tests {
     fn a_stalled_journal_costs_entries_and_never_time() {
         let (journal, entries) = Journal::queue();
         for _ in 0..QUEUE + 10 {
-            journal.tell(Entry::new(Kind::Trouble, Level::Notice, "x"));
+            journal.log(LogEntry::new(Kind::Trouble, Level::Notice, "x"));
         }
         assert_eq!(journal.lost.load(Ordering::Relaxed), 10);
         assert_eq!(journal.lost(), 10);

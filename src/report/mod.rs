@@ -7,7 +7,7 @@ mod reached;
 mod refused;
 mod story;
 
-pub use journal::{Entry, Journal, Level};
+pub use journal::{Journal, Level, LogEntry};
 pub use kind::Kind;
 pub use refused::{not_logged_outside, refused_outside};
 pub use story::Story;

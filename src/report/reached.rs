@@ -1,14 +1,14 @@
 //! The sentences of a server's story that are about the network.
 
 use super::refused::{not_logged, refused};
-use super::{Entry, Kind, Level, Story};
+use super::{Kind, Level, LogEntry, Story};
 use egress::names::{Asked, DeniedBy};
 use egress::{ClassName, Refusal};
 use quantities::Mode;
 
 impl Story<'_> {
     /// A connection was refused.
-    pub fn refused(&self, refusal: &Refusal) -> Entry {
+    pub fn refused(&self, refusal: &Refusal) -> LogEntry {
         let (level, kind) = (Level::Notice, Kind::EgressRefused);
         refused(refusal, &self.whose(), self.mode, |message| {
             self.entry(kind, level, message)
@@ -16,7 +16,7 @@ impl Story<'_> {
     }
 
     /// So many packets were refused, and nothing else was logged of them.
-    pub fn not_logged(&self, packets: u64) -> Entry {
+    pub fn not_logged(&self, packets: u64) -> LogEntry {
         let (level, kind) = (Level::Notice, Kind::EgressRefused);
         not_logged(packets, &self.whose(), self.mode, |message| {
             self.entry(kind, level, message)
@@ -24,7 +24,7 @@ impl Story<'_> {
     }
 
     /// Another class judges its packets from now on.
-    pub fn class_changed(&self, before: &ClassName, now: &ClassName, why: &str) -> Entry {
+    pub fn class_changed(&self, before: &ClassName, now: &ClassName, why: &str) -> LogEntry {
         let message = match self.mode {
             Mode::Enforce => format!(
                 "{} has egress class {now} now, and not {before}: {why}.",
@@ -43,7 +43,7 @@ impl Story<'_> {
     }
 
     /// It asked for a name that it may not have.
-    pub fn asked(&self, asked: &Asked) -> Entry {
+    pub fn asked(&self, asked: &Asked) -> LogEntry {
         let name = &asked.name;
         let why = match &asked.by {
             DeniedBy::List(list) => format!("deny list {list} has it"),

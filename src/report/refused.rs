@@ -1,19 +1,19 @@
 //! A refused packet in words.
 
-use super::{Entry, Kind, Level};
+use super::{Kind, Level, LogEntry};
 use crate::hub::Spawner;
 use egress::{Abuse, ClassName, Limit, Refusal, RefusedBy};
 use quantities::HubUser;
 use quantities::Mode;
 
 /// What a user runs outside the server, known by its uid alone, was refused something.
-pub fn refused_outside(user: &HubUser, uid: u32, mode: Mode, refusal: &Refusal) -> Entry {
+pub fn refused_outside(user: &HubUser, uid: u32, mode: Mode, refusal: &Refusal) -> LogEntry {
     let entry = |message| outside(user, uid, mode, message);
     refused(refusal, &whose_outside(user, uid), mode, entry)
 }
 
 /// So many packets of it were refused, and nothing else was logged of them.
-pub fn not_logged_outside(user: &HubUser, uid: u32, mode: Mode, packets: u64) -> Entry {
+pub fn not_logged_outside(user: &HubUser, uid: u32, mode: Mode, packets: u64) -> LogEntry {
     let entry = |message| outside(user, uid, mode, message);
     not_logged(packets, &whose_outside(user, uid), mode, entry)
 }
@@ -22,8 +22,8 @@ fn whose_outside(user: &HubUser, uid: u32) -> String {
     format!("what {user} runs outside the server, as uid {uid},")
 }
 
-fn outside(user: &HubUser, uid: u32, mode: Mode, message: String) -> Entry {
-    Entry::new(Kind::EgressRefused, Level::Notice, message)
+fn outside(user: &HubUser, uid: u32, mode: Mode, message: String) -> LogEntry {
+    LogEntry::new(Kind::EgressRefused, Level::Notice, message)
         .with("HUB_USER", user.as_str())
         .with("HUB_SERVER", "")
         .with("HUB_SPAWNER", Spawner::Login.as_str())
@@ -36,8 +36,8 @@ pub(super) fn not_logged(
     packets: u64,
     whose: &str,
     mode: Mode,
-    entry: impl FnOnce(String) -> Entry,
-) -> Entry {
+    entry: impl FnOnce(String) -> LogEntry,
+) -> LogEntry {
     let were = match mode {
         Mode::Enforce => "were",
         Mode::Observe => "would have been",
@@ -51,8 +51,8 @@ pub(super) fn refused(
     refusal: &Refusal,
     whose: &str,
     mode: Mode,
-    entry: impl FnOnce(String) -> Entry,
-) -> Entry {
+    entry: impl FnOnce(String) -> LogEntry,
+) -> LogEntry {
     let protocol = match refusal.protocol {
         1 | 58 => "ICMP",
         6 => "TCP",

@@ -1,6 +1,6 @@
 //! The sentences of a server's story, so that `journalctl HUB_USER=alice` reads as one.
 
-use super::{Entry, Kind, Level};
+use super::{Kind, Level, LogEntry};
 use crate::hub::{Server, Spawner};
 use policy::finding::{Evidence, Fact, Strength};
 use policy::{Controls, FindingKind, Reason, Stage, Verdict, Warning};
@@ -24,8 +24,8 @@ pub struct Story<'a> {
 }
 
 impl Story<'_> {
-    pub(super) fn entry(&self, kind: Kind, level: Level, message: String) -> Entry {
-        Entry::new(kind, level, message)
+    pub(super) fn entry(&self, kind: Kind, level: Level, message: String) -> LogEntry {
+        LogEntry::new(kind, level, message)
             .with("HUB_USER", self.server.user.as_str())
             .with("HUB_SERVER", &self.server.name)
             .with("HUB_SPAWNER", self.server.spawner.as_str())
@@ -44,7 +44,7 @@ impl Story<'_> {
     }
 
     /// The server was found.
-    pub fn found(&self, class: &str, credits: CoreSeconds, known: bool) -> Entry {
+    pub fn found(&self, class: &str, credits: CoreSeconds, known: bool) -> LogEntry {
         let how = if known {
             "is still there after our restart"
         } else {
@@ -60,13 +60,13 @@ impl Story<'_> {
     }
 
     /// The server stopped.
-    pub fn gone(&self) -> Entry {
+    pub fn gone(&self) -> LogEntry {
         let message = format!("{} in {} stopped.", self.whose(), self.server.unit);
         self.entry(Kind::ServerGone, Level::Notice, message)
     }
 
     /// A verdict, carried out or only decided.
-    pub fn verdict(&self, verdict: &Verdict, now: &Controls, before: &Controls) -> Entry {
+    pub fn verdict(&self, verdict: &Verdict, now: &Controls, before: &Controls) -> LogEntry {
         let limit = limit_in_words(now);
         let (kind, done, would) = match verdict.to {
             Stage::Throttled => {
@@ -125,7 +125,7 @@ impl Story<'_> {
 
     /// It does something that miners do, or that only looks like it: what all that was found
     /// amounts to.
-    pub fn evidence(&self, level: Strength, all: &[Evidence]) -> Entry {
+    pub fn evidence(&self, level: Strength, all: &[Evidence]) -> LogEntry {
         // What proves most comes first; of each sensor one reading, the latest, says enough.
         let mut shown: Vec<&Evidence> = all.iter().rev().collect();
         shown.sort_by_key(|one| std::cmp::Reverse((one.strength(), proves(one))));
@@ -172,7 +172,7 @@ impl Story<'_> {
     }
 
     /// Its running time is about to end.
-    pub fn warned(&self, warning: &Warning) -> Entry {
+    pub fn warned(&self, warning: &Warning) -> LogEntry {
         let then = match warning.then {
             Stage::Free | Stage::Deprioritised | Stage::Throttled => "throttled for good",
             Stage::Frozen => "frozen",
@@ -193,7 +193,7 @@ impl Story<'_> {
     }
 
     /// The limit that everybody has was set.
-    pub fn limited(&self, now: &Controls, before: &Controls) -> Entry {
+    pub fn limited(&self, now: &Controls, before: &Controls) -> LogEntry {
         let message = format!(
             "{} may use up to {} (before: {}), as every server here.",
             self.whose(),
@@ -206,7 +206,7 @@ impl Story<'_> {
     }
 
     /// What stood there before is back, because supervision is off or only observes.
-    pub fn restored(&self, why: &str, now: &Controls) -> Entry {
+    pub fn restored(&self, why: &str, now: &Controls) -> LogEntry {
         let message = format!(
             "{} has {} again, as before hubwarden: {why}.",
             self.whose(),
@@ -219,7 +219,7 @@ impl Story<'_> {
     }
 
     /// Somebody else set a limit while ours stood.
-    pub fn limit_changed(&self, theirs: &Controls, ours: &Controls) -> Entry {
+    pub fn limit_changed(&self, theirs: &Controls, ours: &Controls) -> LogEntry {
         let message = format!(
             "Somebody set {} to {}; that is remembered and put back when our limit of {} \
              ends.",
@@ -233,7 +233,7 @@ impl Story<'_> {
     }
 
     /// The hub was asked to stop the server and did not.
-    pub fn hub_did_not_stop(&self, why: &str) -> Entry {
+    pub fn hub_did_not_stop(&self, why: &str) -> LogEntry {
         let message = format!(
             "The hub did not stop {}, so hubwarden ends it without the hub: {why}.",
             self.whose()
@@ -243,7 +243,7 @@ impl Story<'_> {
     }
 
     /// Something about this server did not work.
-    pub fn trouble(&self, what: &str, error: &dyn std::error::Error) -> Entry {
+    pub fn trouble(&self, what: &str, error: &dyn std::error::Error) -> LogEntry {
         let message = format!(
             "{what} of {} failed and is tried again: {error}.",
             self.whose()
@@ -283,7 +283,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::report) fn told(mode: Mode, tell: impl Fn(&Story<'_>) -> Entry) -> Entry {
+    pub(in crate::report) fn told(mode: Mode, tell: impl Fn(&Story<'_>) -> LogEntry) -> LogEntry {
         let (server, cgroup) = (
             server(),
             CgroupPath::new("jupyter.slice/jupyter-alice.service"),

@@ -1,6 +1,6 @@
 //! What is said of users who have so many cgroups or processes that these are not all found in time.
 
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use quantities::{Plain, Time};
 use sensors::set::Behind;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(super) struct Teller(BTreeMap<String, Time>);
 
 impl Teller {
     /// What is to be told now, if anything is.
-    pub fn news(&mut self, behind: &BTreeMap<String, Behind>, now: Time) -> Vec<Told> {
+    pub fn news(&mut self, behind: &BTreeMap<String, Behind>, now: Time) -> Vec<LogEntry> {
         self.0.retain(|_, at| now.since(*at) < TOLD_AGAIN);
         let mut news = Vec::new();
         for (user, behind) in behind {
@@ -38,7 +38,7 @@ impl Teller {
                 continue;
             }
             self.0.insert(user.clone(), now);
-            let told = Told::new(Kind::Trouble, Level::Warning, line(user, *behind));
+            let told = LogEntry::new(Kind::Trouble, Level::Warning, line(user, *behind));
             news.push(told.with("HUB_USER", user));
         }
         news
@@ -81,7 +81,7 @@ mod tests {
         let behind = BTreeMap::from([("ali\nce".to_owned(), behind)]);
         let mut teller = Teller::default();
         assert_eq!(teller.news(&BTreeMap::new(), at(0)), []);
-        let told: Vec<Told> = (1..5000)
+        let told: Vec<LogEntry> = (1..5000)
             .flat_map(|second| teller.news(&behind, at(second)))
             .collect();
         assert_eq!(told.len(), 2);

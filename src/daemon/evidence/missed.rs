@@ -1,6 +1,6 @@
 //! What is said of programs that were started and could not be read.
 
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use quantities::Time;
 use sensors::connector::Missed;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(super) struct Teller {
 
 impl Teller {
     /// What is to be told now, if anything is: never each start, since a user makes these at will.
-    pub fn news(&mut self, missed: Missed, now: Time) -> Option<Told> {
+    pub fn news(&mut self, missed: Missed, now: Time) -> Option<LogEntry> {
         // Of whom it is not known any more, and of every honest build: not worth a line by itself.
         let lost = |of: Missed| (of.too_fast, of.overflows);
         let long = self.at.is_none_or(|at| now.since(at) >= TOLD_AGAIN);
@@ -59,7 +59,7 @@ impl Teller {
              once an hour at most; hubwarden status has the latest numbers.",
             in_words(missed).join("; ")
         );
-        let told = Told::new(Kind::Trouble, Level::Notice, message);
+        let told = LogEntry::new(Kind::Trouble, Level::Notice, message);
         Some(told.with("EVIDENCE", policy::finding::Sensor::Exec))
     }
 }
@@ -77,7 +77,7 @@ mod tests {
             ..Missed::default()
         };
         assert_eq!(teller.news(too_fast(0), at(0)), None);
-        let told: Vec<Told> = (1..9000)
+        let told: Vec<LogEntry> = (1..9000)
             .filter_map(|second| teller.news(too_fast(5000 * second), at(second)))
             .collect();
         assert_eq!(told.len(), 3);

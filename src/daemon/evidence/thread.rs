@@ -2,7 +2,7 @@
 
 use super::{behind, missed};
 use crate::heartbeats::{Heartbeats, Pulse};
-use crate::report::{Entry as Told, Journal, Kind, Level};
+use crate::report::{Journal, Kind, Level, LogEntry};
 use policy::finding::Sensor;
 use quantities::{Plain, Time};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -174,7 +174,7 @@ impl SensorThread {
         };
         if let Err(error) = thread {
             let message = format!("Miners cannot be told from training jobs: no thread: {error}.");
-            journal.tell(Told::new(Kind::Trouble, Level::Error, message));
+            journal.log(LogEntry::new(Kind::Trouble, Level::Error, message));
         }
         found
     }
@@ -214,8 +214,8 @@ fn look_forever(
              {}.",
             down.sensor, down.why, down.remains
         );
-        let told = Told::new(Kind::Trouble, Level::Warning, message);
-        journal.tell(told.with("EVIDENCE", down.sensor));
+        let told = LogEntry::new(Kind::Trouble, Level::Warning, message);
+        journal.log(told.with("EVIDENCE", down.sensor));
     }
     let mut order = Order::default();
     let mut rests = true;
@@ -250,11 +250,11 @@ fn look_forever(
             asked = Some(now);
             let starts_missed = sensors.starts_missed();
             if let Some(news) = teller.news(starts_missed, now) {
-                journal.tell(news);
+                journal.log(news);
             }
             let are_behind = sensors.behind(&order.suspects);
             for news in behind.news(&are_behind, now) {
-                journal.tell(news);
+                journal.log(news);
             }
             *held(&orders.health) = Some(Health {
                 down: sensors.down().to_vec(),

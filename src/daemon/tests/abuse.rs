@@ -1,7 +1,7 @@
 //! From what the packet rules saw of scans, floods and false addresses to what becomes of who does
 //! them.
 
-use super::outsiders::{judged, with_alice};
+use super::uid_egress::{judged, with_alice};
 use super::*;
 use ::egress::{Attempts, Refused, Sent};
 use policy::finding::{Evidence, Fact};

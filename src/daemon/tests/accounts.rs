@@ -22,8 +22,8 @@ fn node() -> Node {
 
 fn stages(daemon: &Running) -> Vec<(String, Stage, f64)> {
     let inner = daemon.inner.borrow();
-    let guarded = |entry: &Entry| match entry {
-        Entry::Guarded(guarded) => {
+    let guarded = |entry: &Cgroup| match entry {
+        Cgroup::Server(guarded) => {
             let standing = inner.accounts.place(guarded.id)?.standing();
             let left = standing.credits.left.0;
             Some((guarded.server.unit.to_string(), standing.stage, left))

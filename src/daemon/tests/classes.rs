@@ -55,7 +55,7 @@ fn accuse(node: &Node, daemon: &Running, user: &str, level: Strength) {
         entries, accounts, ..
     } = &mut *inner;
     for entry in entries.values() {
-        if let Entry::Guarded(guarded) = entry
+        if let Cgroup::Server(guarded) = entry
             && guarded.server.user.as_str() == user
         {
             accounts.accuse(guarded.id, level, policy::FindingKind::Mining, node.clock);
@@ -101,7 +101,7 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
         let number = |user: &str| {
             let inner = daemon.inner.borrow();
             inner.entries.values().find_map(|entry| match entry {
-                Entry::Guarded(g) if g.server.user.as_str() == user => Some(g.number),
+                Cgroup::Server(g) if g.server.user.as_str() == user => Some(g.number),
                 _ => None,
             })
         };

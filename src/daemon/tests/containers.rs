@@ -56,13 +56,13 @@ async fn until(node: &mut Node, daemon: &Running, holds: impl Fn(&Inner) -> bool
 
 fn server(inner: &Inner) -> Option<crate::hub::Server> {
     inner.entries.values().find_map(|entry| match entry {
-        Entry::Guarded(guarded) => Some(guarded.server.clone()),
+        Cgroup::Server(guarded) => Some(guarded.server.clone()),
         _ => None,
     })
 }
 
 fn set_aside(inner: &Inner) -> bool {
-    let other = |entry: &Entry| matches!(entry, Entry::Other { .. });
+    let other = |entry: &Cgroup| matches!(entry, Cgroup::Ignored { .. });
     inner.entries.values().any(other)
 }
 

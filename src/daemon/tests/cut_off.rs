@@ -64,7 +64,7 @@ struct Schedule {
     node: Node,
     /// The daemon's tasks: they end when it is killed.
     tasks: tokio::task::LocalSet,
-    daemon: Option<(Running, std::sync::mpsc::Receiver<Told>)>,
+    daemon: Option<(Running, std::sync::mpsc::Receiver<LogEntry>)>,
     theirs: Controls,
     used: f64,
     /// How many cgroups it had before.

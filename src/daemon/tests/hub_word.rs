@@ -49,8 +49,8 @@ fn spawn_x(node: &Node, unix_user: &str) {
 
 fn users(daemon: &Running) -> Vec<String> {
     let inner = daemon.inner.borrow();
-    let guarded = |entry: &Entry| match entry {
-        Entry::Guarded(guarded) => Some(guarded.server.user.to_string()),
+    let guarded = |entry: &Cgroup| match entry {
+        Cgroup::Server(guarded) => Some(guarded.server.user.to_string()),
         _ => None,
     };
     inner.entries.values().filter_map(guarded).collect()

@@ -83,7 +83,7 @@ async fn hot(mode: Mode, set: impl FnOnce(&mut Config)) -> (Node, Running, Chann
     (node, daemon, journal, used)
 }
 
-type Channel = std::sync::mpsc::Receiver<Told>;
+type Channel = std::sync::mpsc::Receiver<LogEntry>;
 
 #[test]
 fn certain_evidence_throttles_at_once_and_ends_the_server_after_the_delay() {

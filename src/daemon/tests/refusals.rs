@@ -1,6 +1,6 @@
 //! What is told of refused packets, and what they add up to.
 
-use super::outsiders::{judged, with_alice};
+use super::uid_egress::{judged, with_alice};
 use super::*;
 use ::egress::{Refused, RefusedBy};
 
@@ -128,7 +128,7 @@ fn a_daemon_that_ends_tells_what_no_line_stood_for() {
         node.read(&journal);
         refuse(&node, &daemon, number, 5, after(5));
         node.firewall.rules().refused = vec![refused(number, 2)];
-        daemon.inner.borrow_mut().tell_all_unlogged(after(6));
+        daemon.inner.borrow_mut().log_all_unlogged(after(6));
         assert_eq!(
             node.read(&journal),
             "7 packets of alice's server would have been refused without a line for each."

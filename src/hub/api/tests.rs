@@ -62,7 +62,7 @@ impl FakeHub {
         }
     }
 
-    fn directory(&self) -> Result<Told, ApiError> {
+    fn directory(&self) -> Result<LogEntry, ApiError> {
         run(self.api().directory())
     }
 

@@ -1,6 +1,6 @@
 //! Where this hub's servers may be, and which names there are worth a question.
 
-use super::outside::{USER_SLICE, uid_of};
+use super::user_slices::{USER_SLICE, uid_of};
 use crate::config::Hub;
 use crate::hub::{ContainerCgroup, Control};
 use cgroup::Interest;

@@ -43,7 +43,7 @@ fn refusal(number: u32, port: u16) -> Refusal {
 }
 
 /// A node with alice's server as uid 1000 and a session of hers.
-pub(super) async fn with_alice(mode: Mode) -> (Node, Running, std::sync::mpsc::Receiver<Told>) {
+pub(super) async fn with_alice(mode: Mode) -> (Node, Running, std::sync::mpsc::Receiver<LogEntry>) {
     let mut node = Node::new(mode);
     node.spawn("alice");
     let (daemon, journal) = node.start();

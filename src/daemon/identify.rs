@@ -1,14 +1,14 @@
 //! Whose is a cgroup? Whoever knows is asked: systemd for units, the engine for containers, and
 //! before both the hub's own word, as it was last heard.
 
-use super::entries::{Entry, unit_of};
+use super::cgroups::{Cgroup, unit_of};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::{
     ContainerCgroup, EngineError, Finding, Identified, UnitName, Units, container_facts, identify,
     identify_container,
 };
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use crate::sd_bus::SdBusError;
 use quantities::{CgroupId, CgroupPath};
 use std::rc::Rc;
@@ -79,7 +79,7 @@ impl Inner {
         };
         // What the hub called this server before it contradicted.
         let known = self.entries.values().find_map(|entry| match entry {
-            Entry::Guarded(known) if known.cgroup == *cgroup => Some(&known.server),
+            Cgroup::Server(known) if known.cgroup == *cgroup => Some(&known.server),
             _ => None,
         });
         if let Some(known) = known.filter(|known| known.user == server.user) {
@@ -92,12 +92,12 @@ impl Inner {
              container.",
             server.user
         );
-        if self.told_contradictions.len() >= MOST_TOLD {
-            self.told_contradictions.clear();
+        if self.logged_contradictions.len() >= MOST_TOLD {
+            self.logged_contradictions.clear();
         }
-        if self.told_contradictions.insert((unit.clone(), why)) {
-            self.tell(
-                Told::new(Kind::Trouble, Level::Warning, message)
+        if self.logged_contradictions.insert((unit.clone(), why)) {
+            self.log(
+                LogEntry::new(Kind::Trouble, Level::Warning, message)
                     .with("UNIT_NAME", unit.as_str())
                     .with("CGROUP", cgroup),
             );
@@ -109,13 +109,12 @@ impl Inner {
     pub(super) fn not_told(&mut self, cgroup: &CgroupPath, id: CgroupId, error: &FindOutError) {
         let text = error.to_string();
         // An engine that is down is told of once, not for each of its containers.
-        let told =
-            |entry: &Entry| matches!(entry, Entry::Asked { why: Some(why), .. } if *why == text);
+        let told = |entry: &Cgroup| matches!(entry, Cgroup::Pending { why: Some(why), .. } if *why == text);
         let news = !self.entries.values().any(told);
         // Gone is no news: the tree will tell.
         let gone = error.is_gone();
         match self.entries.get_mut(&id) {
-            Some(Entry::Asked { asking, why, .. }) => {
+            Some(Cgroup::Pending { asking, why, .. }) => {
                 *asking = false;
                 *why = (!gone).then_some(text);
             }
@@ -127,15 +126,15 @@ impl Inner {
                  and reaches nothing if it is in the guarded slice.",
                 unit_of(cgroup)
             );
-            self.tell(Told::new(Kind::Trouble, Level::Error, message));
+            self.log(LogEntry::new(Kind::Trouble, Level::Error, message));
         }
     }
 
     /// Whether nobody was told of this container yet.
     pub(super) fn is_news(&mut self, unit: &UnitName) -> bool {
-        if self.told_unknown.len() >= MOST_TOLD {
-            self.told_unknown.clear();
+        if self.logged_unknown.len() >= MOST_TOLD {
+            self.logged_unknown.clear();
         }
-        self.told_unknown.insert(unit.clone())
+        self.logged_unknown.insert(unit.clone())
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! A hub that is slow or down changes nothing: the last word stands, and the trouble is told once.
 
-use super::entries::{Entry, unit_of};
+use super::cgroups::{Cgroup, unit_of};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::hub::api::{Api, ApiError, Told as Heard};
+use crate::hub::api::{Api, ApiError, LogEntry as Heard};
 use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use quantities::{CgroupId, CgroupPath};
 use sensors::helpers::Holders;
 use std::collections::BTreeSet;
@@ -105,8 +105,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         for (shared, words) in found.iter().zip(words) {
             let known = |old: &&Shared| old.cgroup == shared.cgroup;
             if inner.shared.iter().find(known).is_none() {
-                inner.tell(
-                    Told::new(Kind::ServerNotMapped, Level::Warning, format!("{words}."))
+                inner.log(
+                    LogEntry::new(Kind::ServerNotMapped, Level::Warning, format!("{words}."))
                         .with("UNIT_NAME", shared.cgroup.name())
                         .with("CGROUP", &shared.cgroup),
                 );
@@ -188,7 +188,7 @@ impl Inner {
     /// Logs a trouble once while it lasts, however its words change.
     fn hub_trouble(&mut self, kind: String, text: String) {
         if self.hub_trouble.as_ref() != Some(&kind) {
-            self.tell(Told::new(Kind::Trouble, Level::Warning, text));
+            self.log(LogEntry::new(Kind::Trouble, Level::Warning, text));
             self.hub_trouble = Some(kind);
         }
     }
@@ -207,15 +207,15 @@ impl Inner {
         for (id, entry) in &self.entries {
             let (cgroup, is) = match entry {
                 // Being asked, or to be asked at the next tick.
-                Entry::Asked { .. }
-                | Entry::Other {
+                Cgroup::Pending { .. }
+                | Cgroup::Ignored {
                     exempt: Some(_), ..
                 } => continue,
                 // A Unix user's slice says by its uid whose it is.
-                Entry::Outside { .. } => continue,
-                Entry::Guarded(guarded) if guarded.is_outside() => continue,
-                Entry::Other { cgroup, .. } => (cgroup, None),
-                Entry::Guarded(guarded) => (&guarded.cgroup, Some(&guarded.server)),
+                Cgroup::UserSlice { .. } => continue,
+                Cgroup::Server(guarded) if guarded.is_outside() => continue,
+                Cgroup::Ignored { cgroup, .. } => (cgroup, None),
+                Cgroup::Server(guarded) => (&guarded.cgroup, Some(&guarded.server)),
             };
             let doubt = match (self.listed(cgroup), is) {
                 ([], _) => false,

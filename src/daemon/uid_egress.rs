@@ -5,8 +5,8 @@
 //! anew from what is known, at every tick and soon after anything that bears on it; the packet
 //! rules are told what is new.
 
-use super::entries::{Entry, Guarded, level};
-use super::unlogged::Refusals;
+use super::cgroups::{Cgroup, Guarded, level};
+use super::refusal_log::Refusals;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::config::Outside;
@@ -99,8 +99,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// The uids that servers run as.
     pub(super) fn server_uids(&self) -> BTreeSet<u32> {
-        let uid = |entry: &Entry| match entry {
-            Entry::Guarded(guarded) => guarded.own_uid(),
+        let uid = |entry: &Cgroup| match entry {
+            Cgroup::Server(guarded) => guarded.own_uid(),
             _ => None,
         };
         self.entries.values().filter_map(uid).collect()
@@ -122,7 +122,7 @@ impl Inner {
                 .get(uid)
                 .is_some_and(|(user, ..)| *user == outsider.user)
         };
-        self.tell_last_refused_outside(&same);
+        self.log_last_refused_outside(&same);
         let before = std::mem::take(&mut self.outsiders.judged);
         let (mut kept, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
             before.into_iter().partition(|(uid, one)| same(uid, one));
@@ -162,7 +162,7 @@ impl Inner {
     }
 
     /// Those who are judged no more: what no line stands for is told before that.
-    fn tell_last_refused_outside(&mut self, stays: &dyn Fn(&u32, &Outsider) -> bool) {
+    fn log_last_refused_outside(&mut self, stays: &dyn Fn(&u32, &Outsider) -> bool) {
         if self
             .outsiders
             .judged
@@ -176,7 +176,7 @@ impl Inner {
         for (uid, outsider) in &mut self.outsiders.judged {
             if !stays(uid, outsider) {
                 let left = outsider.refusals.rest();
-                outsider.tell_left(&journal, left, mode);
+                outsider.log_left(&journal, left, mode);
             }
         }
     }
@@ -185,7 +185,7 @@ impl Inner {
     fn belongings(&self) -> BTreeMap<u32, Belongings> {
         let mut all: BTreeMap<u32, Belongings> = BTreeMap::new();
         for entry in self.entries.values() {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             let uid = match guarded.is_outside() {
@@ -257,12 +257,12 @@ impl Inner {
     /// nobody. One that is being asked about for the first time may be a user's.
     fn containers_of_nobody(&self) -> impl Iterator<Item = CgroupId> {
         self.entries.iter().filter_map(|(id, entry)| {
-            let (Entry::Asked {
+            let (Cgroup::Pending {
                 cgroup,
                 why: Some(_),
                 ..
             }
-            | Entry::Other { cgroup, .. }) = entry
+            | Cgroup::Ignored { cgroup, .. }) = entry
             else {
                 return None;
             };
@@ -289,7 +289,7 @@ impl Inner {
         };
         if let Some(more) = outsider.refusals.line(refusal, now) {
             let told = refused_outside(&outsider.user, outsider.person.uid, mode, refusal);
-            self.tell(told.and_not_logged(more));
+            self.log(told.and_not_logged(more));
         }
         true
     }
@@ -325,9 +325,9 @@ impl Default for Outsiders {
 
 impl Outsider {
     /// A line for packets that have none.
-    pub(super) fn tell_left(&self, journal: &Journal, left: u64, mode: Mode) {
+    pub(super) fn log_left(&self, journal: &Journal, left: u64, mode: Mode) {
         if left > 0 {
-            journal.tell(not_logged_outside(&self.user, self.person.uid, mode, left));
+            journal.log(not_logged_outside(&self.user, self.person.uid, mode, left));
         }
     }
 }

@@ -6,8 +6,8 @@
 //! nobody escapes by stopping the server; the user's next server takes it over again.
 
 use super::Inner;
-use super::entries::{Entry, unit_of};
-use super::watch::Found;
+use super::cgroups::{Cgroup, unit_of};
+use super::registry::Found;
 use crate::hub::{Control, Server, Spawner};
 use quantities::HubUser;
 use quantities::Time;
@@ -37,7 +37,7 @@ impl Inner {
     pub(super) fn attach_outside(&mut self, now: Time) -> Vec<CgroupId> {
         let mut servers: BTreeMap<u32, (CgroupId, Server)> = BTreeMap::new();
         for entry in self.entries.values() {
-            if let Entry::Guarded(guarded) = entry
+            if let Cgroup::Server(guarded) = entry
                 && !guarded.is_outside()
                 && let Some(uid) = guarded.server.uid
             {
@@ -50,12 +50,12 @@ impl Inner {
         let mut found = Vec::new();
         for (id, entry) in &mut self.entries {
             match entry {
-                Entry::Outside { cgroup, uid } => {
+                Cgroup::UserSlice { cgroup, uid } => {
                     if let Some((lead, server)) = servers.get(uid) {
                         found.push((*id, cgroup.clone(), *lead, server.clone()));
                     }
                 }
-                Entry::Guarded(guarded) if guarded.is_outside() => {
+                Cgroup::Server(guarded) if guarded.is_outside() => {
                     let uid = guarded.server.uid.unwrap_or(0);
                     if self.accounts.account_of(*id) == *id
                         && let Some((lead, _)) = servers.get(&uid)
@@ -96,7 +96,7 @@ impl Inner {
         let mut users: BTreeMap<u32, &HubUser> = BTreeMap::new();
         let mut shared = BTreeSet::new();
         for entry in self.entries.values() {
-            if let Entry::Guarded(guarded) = entry
+            if let Cgroup::Server(guarded) = entry
                 && !guarded.is_outside()
                 && let Some(uid) = guarded.server.uid
                 && *users.entry(uid).or_insert(&guarded.server.user) != &guarded.server.user
@@ -112,7 +112,7 @@ impl Inner {
         let shared = self.shared_uids();
         let mut disowned = Vec::new();
         for entry in self.entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry
+            if let Cgroup::Server(guarded) = entry
                 && guarded.is_outside()
                 && !guarded.released
                 && guarded.server.uid.is_some_and(|uid| shared.contains(&uid))

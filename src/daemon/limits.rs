@@ -1,6 +1,6 @@
 //! What each user may use: configuration by user and group, and grants on top.
 
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::config::{Limits, ThrottleWhen};
@@ -59,7 +59,7 @@ impl Inner {
     pub(super) fn resolve_all(&mut self) {
         let mut entries = std::mem::take(&mut self.entries);
         for entry in entries.values_mut() {
-            if let Entry::Guarded(guarded) = entry {
+            if let Cgroup::Server(guarded) = entry {
                 let (policy, class) = self.policy_of(&guarded.server);
                 self.accounts.set_policy(guarded.id, policy);
                 guarded.class = class;

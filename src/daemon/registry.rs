@@ -1,13 +1,13 @@
 //! Who appeared, who they are, who is gone.
 
-use super::entries::{Entry, Guarded, unit_of};
-use super::outside::uid_of_cgroup;
-use super::places::{filter, slices, within};
+use super::cgroup_filter::{filter, slices, within};
+use super::cgroups::{Cgroup, Guarded, unit_of};
 use super::state::ServerState;
+use super::user_slices::uid_of_cgroup;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
 use crate::hub::{ContainerCgroup, Finding, Server, Units};
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use cgroup::Change;
 use hubwarden_core::accounts::{Newcomer, PlaceKind};
 use policy::Standing;
@@ -40,7 +40,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             return;
         }
         if let Some(uid) = uid_of_cgroup(&cgroup) {
-            inner.entries.insert(id, Entry::Outside { cgroup, uid });
+            inner.entries.insert(id, Cgroup::UserSlice { cgroup, uid });
             let parts = inner.attach_outside(now());
             drop(inner);
             self.outsiders_due.notify_one();
@@ -48,7 +48,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.enforce(id);
             return;
         }
-        let asked = Entry::Asked {
+        let asked = Cgroup::Pending {
             cgroup: cgroup.clone(),
             asking: true,
             why: None,
@@ -82,7 +82,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) fn ask_again(self: &Rc<Self>) {
         let mut again = Vec::new();
         for (id, entry) in &mut self.inner.borrow_mut().entries {
-            if let Entry::Asked { cgroup, asking, .. } = entry
+            if let Cgroup::Pending { cgroup, asking, .. } = entry
                 && !*asking
             {
                 *asking = true;
@@ -97,21 +97,21 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     fn identified(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId, finding: Finding) {
         let mut inner = self.inner.borrow_mut();
         match (inner.entries.get_mut(&id), &finding) {
-            (Some(Entry::Asked { .. }), _) => {}
-            (Some(Entry::Guarded(guarded)), Finding::Server(server))
+            (Some(Cgroup::Pending { .. }), _) => {}
+            (Some(Cgroup::Server(guarded)), Finding::Server(server))
                 if guarded.server.user == server.user =>
             {
                 // The hub may have told the server's name meanwhile.
                 guarded.server.name.clone_from(&server.name);
                 return;
             }
-            (Some(Entry::Guarded(guarded)), _) => {
+            (Some(Cgroup::Server(guarded)), _) => {
                 guarded.released = true;
                 drop(inner);
                 self.release(cgroup, id);
                 return;
             }
-            (Some(Entry::Other { .. }), Finding::Server(_)) => {
+            (Some(Cgroup::Ignored { .. }), Finding::Server(_)) => {
                 // What was set aside as exempt has rules to take back.
                 drop(inner);
                 self.gone(id);
@@ -169,10 +169,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut aside = Vec::new();
         for (id, entry) in &inner.entries {
             match entry {
-                Entry::Guarded(guarded) if guarded.is_outside() => {}
-                Entry::Guarded(guarded) => known.push((guarded.cgroup.clone(), *id)),
-                Entry::Asked { .. } | Entry::Outside { .. } => {}
-                Entry::Other { .. } => aside.push(*id),
+                Cgroup::Server(guarded) if guarded.is_outside() => {}
+                Cgroup::Server(guarded) => known.push((guarded.cgroup.clone(), *id)),
+                Cgroup::Pending { .. } | Cgroup::UserSlice { .. } => {}
+                Cgroup::Ignored { .. } => aside.push(*id),
             }
         }
         drop(inner);
@@ -197,8 +197,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 // Once, until it reads again.
                 if self.tree_reads.replace(false) {
                     let message = format!("The cgroup tree cannot be read: {error}.");
-                    let told = Told::new(Kind::Trouble, Level::Error, message);
-                    self.inner.borrow().tell(told);
+                    let told = LogEntry::new(Kind::Trouble, Level::Error, message);
+                    self.inner.borrow().log(told);
                 }
             }
         }
@@ -207,9 +207,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     fn gone(self: &Rc<Self>, id: CgroupId) {
         let mut inner = self.inner.borrow_mut();
         let mode = inner.config.mode;
-        inner.tell_last_refused(id, now());
+        inner.log_last_refused(id, now());
         match inner.entries.remove(&id) {
-            Some(Entry::Guarded(guarded)) => {
+            Some(Cgroup::Server(guarded)) => {
                 inner.accounts.forget(id, now());
                 inner.sampler.forget(id);
                 inner.undo.disclaim(&guarded.owner());
@@ -222,12 +222,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 if let Some(told) = guarded.was_stopped(mode)
                     && inner.acts()
                 {
-                    inner.tell(told);
+                    inner.log(told);
                 }
-                inner.tell(guarded.story(mode).gone());
+                inner.log(guarded.story(mode).gone());
                 inner.dirty = true;
             }
-            Some(Entry::Other {
+            Some(Cgroup::Ignored {
                 exempt: Some(number),
                 ..
             }) => {
@@ -265,14 +265,14 @@ impl Inner {
         self.accounts.set_limit(id, limit);
         let story = guarded.story(self.config.mode);
         if let Err(error) = self.sampler.open(&self.root, &guarded.cgroup, id) {
-            self.tell(story.trouble("Reading the counters", &error));
+            self.log(story.trouble("Reading the counters", &error));
         }
         let place = self.accounts.place(id);
         let credits = place.map_or(CoreSeconds(0.0), |place| place.standing().credits.left);
         let told = story.found(guarded.class.as_str(), credits, known.is_some());
-        self.entries.insert(id, Entry::Guarded(Box::new(guarded)));
+        self.entries.insert(id, Cgroup::Server(Box::new(guarded)));
         self.reconcile_sender(id);
-        self.tell(told);
+        self.log(told);
         self.dirty = true;
     }
 
@@ -295,8 +295,8 @@ impl Inner {
                 Level::Warning
             };
             let message = format!("{unit} is no known user's server: {why}. {consequence}");
-            self.tell(
-                Told::new(Kind::ServerNotMapped, level, message)
+            self.log(
+                LogEntry::new(Kind::ServerNotMapped, level, message)
                     .with("UNIT_NAME", unit.as_str())
                     .with("CGROUP", &cgroup)
                     .with("REASON", &why),
@@ -308,7 +308,7 @@ impl Inner {
         };
         self.entries.insert(
             id,
-            Entry::Other {
+            Cgroup::Ignored {
                 cgroup,
                 why,
                 exempt,

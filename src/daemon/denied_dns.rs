@@ -1,7 +1,7 @@
 //! Names that servers asked for and may not have.
 
 use super::Daemon;
-use super::unlogged::{MOST_TOLD, TELL_AGAIN};
+use super::refusal_log::{MOST_TOLD, TELL_AGAIN};
 use crate::act::CpuControl;
 use crate::hub::Units;
 use egress::names::{Asked, DeniedBy};
@@ -23,7 +23,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         told.retain(|_, at| now.since(*at) < TELL_AGAIN);
         if !told.contains_key(&asked.name) && told.len() < MOST_TOLD {
             told.insert(asked.name.clone(), now);
-            journal.tell(guarded.story(mode).asked(asked));
+            journal.log(guarded.story(mode).asked(asked));
         }
         drop(inner);
         if matches!(asked.by, DeniedBy::List(_) | DeniedBy::ListPort(..)) {

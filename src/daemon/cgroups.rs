@@ -1,8 +1,8 @@
 //! What the daemon knows of each cgroup it was told of.
 
+use super::refusal_log::Refusals;
+use super::registry::Found;
 use super::stopping::Stopping;
-use super::unlogged::Refusals;
-use super::watch::Found;
 use crate::act::{Owner, Undo};
 use crate::hub::{Server, Spawner, UnitName};
 use crate::report::Story;
@@ -15,25 +15,25 @@ use sensors::helpers;
 use std::collections::{BTreeMap, VecDeque};
 
 /// One cgroup that is or may be a server.
-pub(super) enum Entry {
+pub(super) enum Cgroup {
     /// systemd or a container's engine was asked what it is; `asking` is false when the answer has
     /// to be sought again, and `why` then says what was in the way.
-    Asked {
+    Pending {
         cgroup: CgroupPath,
         asking: bool,
         why: Option<String>,
     },
     /// Not a server, or nobody can tell whose; in words.
-    Other {
+    Ignored {
         cgroup: CgroupPath,
         why: String,
         /// The number by which it is let out, if it is left alone.
         exempt: Option<u32>,
     },
     /// The slice of a Unix user of whom no server is known.
-    Outside { cgroup: CgroupPath, uid: u32 },
+    UserSlice { cgroup: CgroupPath, uid: u32 },
     /// A hub user's server, or the slice of a hub user's.
-    Guarded(Box<Guarded>),
+    Server(Box<Guarded>),
 }
 
 /// A server under supervision.

@@ -144,7 +144,7 @@ fn a_busy_server_is_throttled_only_while_its_neighbour_waits() {
 }
 
 /// A node where spent credits throttle only under contention, and alice has spent hers.
-async fn a_spender(node: &mut Node) -> (Running, std::sync::mpsc::Receiver<Told>) {
+async fn a_spender(node: &mut Node) -> (Running, std::sync::mpsc::Receiver<LogEntry>) {
     node.config.limits.cpu.throttle_when = crate::config::ThrottleWhen::Contended;
     node.spawn("alice");
     node.spawn("bob");

@@ -3,7 +3,7 @@
 //! A thread of its own looks, and helpers read what users' processes run: one for each user, since a
 //! process can hold up whoever reads it. Whoever asks is told of the other users all the same.
 
-use super::entries::{Entry, Guarded};
+use super::cgroups::{Cgroup, Guarded};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::control::{ProcessGroup, ServerProcesses};
@@ -159,7 +159,7 @@ impl Inner {
         };
         let guarded = || {
             self.entries.values().filter_map(|entry| match entry {
-                Entry::Guarded(guarded) => Some(guarded),
+                Cgroup::Server(guarded) => Some(guarded),
                 _ => None,
             })
         };

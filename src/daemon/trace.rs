@@ -1,10 +1,10 @@
 //! Once a tick: the diary of samples, where it is wanted.
 
 use super::Inner;
-use super::entries::Entry;
+use super::cgroups::Cgroup;
 use crate::config::Config;
 use crate::record::{Recorder, Sighting};
-use crate::report::{Entry as Told, Kind, Level};
+use crate::report::{Kind, Level, LogEntry};
 use policy::Stage;
 use quantities::Time;
 use std::path::Path;
@@ -44,7 +44,7 @@ impl Inner {
         let acts = self.acts();
         let mut seen = Vec::new();
         for (id, entry) in &self.entries {
-            let Entry::Guarded(guarded) = entry else {
+            let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             seen.extend(guarded.stat.map(|stat| Sighting {
@@ -59,7 +59,7 @@ impl Inner {
         if trouble != self.diary.told {
             if let Some(text) = &trouble {
                 let message = format!("Samples are not recorded, which is tried again: {text}.");
-                self.tell(Told::new(Kind::Trouble, Level::Warning, message));
+                self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
             }
             self.diary.told = trouble;
         }
