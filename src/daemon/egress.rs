@@ -45,7 +45,7 @@ impl Inner {
         let resolvers = resolvers(&self.config.egress);
         let relays = self.relays();
         DesiredNetwork {
-            people: self.outsiders_now(),
+            uid_rules: self.uid_rules_now(),
             policy: self.policy(resolvers, relays),
             slices: self.guarded_slices(),
             admitted: self.admitted(),

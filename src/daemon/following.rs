@@ -47,7 +47,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Asks about all accounts anew: groups change. What was known stands until there is an answer.
     pub(super) fn ask_accounts(self: &Rc<Self>) {
         let mut inner = self.inner.borrow_mut();
-        let following = &mut inner.outsiders.following;
+        let following = &mut inner.uid_egress.following;
         if following.asking {
             following.again = true;
             return;
@@ -61,7 +61,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             loop {
                 daemon.ask_round().await;
                 let mut inner = daemon.inner.borrow_mut();
-                let following = &mut inner.outsiders.following;
+                let following = &mut inner.uid_egress.following;
                 if !std::mem::take(&mut following.again) {
                     following.asking = false;
                     return;
@@ -75,11 +75,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let now = now();
         let due = {
             let mut inner = self.inner.borrow_mut();
-            let every = match inner.outsiders.following.silent_since {
+            let every = match inner.uid_egress.following.silent_since {
                 Some(_) => TRIED_EVERY,
                 None => ASKED_EVERY,
             };
-            let following = &mut inner.outsiders.following;
+            let following = &mut inner.uid_egress.following;
             let old = following.asked.is_none_or(|at| now.since(at) >= every);
             following.files.changed() || old
         };
@@ -91,7 +91,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     async fn ask_round(self: &Rc<Self>) {
         let uids = {
             let mut inner = self.inner.borrow_mut();
-            inner.outsiders.following.asked = Some(now());
+            inner.uid_egress.following.asked = Some(now());
             inner.server_uids()
         };
         let services = self.service_uids().await;
@@ -101,17 +101,17 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 Ok(mut account) => {
                     account.service |= services.contains(&uid);
                     let mut inner = self.inner.borrow_mut();
-                    inner.outsiders.following.silent_since = None;
+                    inner.uid_egress.following.silent_since = None;
                     without = 0;
-                    if inner.outsiders.accounts.get(&uid) != Some(&account) {
-                        inner.outsiders.accounts.insert(uid, account);
+                    if inner.uid_egress.accounts.get(&uid) != Some(&account) {
+                        inner.uid_egress.accounts.insert(uid, account);
                         inner.dirty = true;
                         self.outsiders_due.notify_one();
                     }
                 }
                 Err(NotNow) => {
                     let mut inner = self.inner.borrow_mut();
-                    inner.outsiders.following.silent_since.get_or_insert(now());
+                    inner.uid_egress.following.silent_since.get_or_insert(now());
                     without += 1;
                     if without == MOST_WITHOUT {
                         return;
@@ -139,7 +139,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// What `status` says where the user database does not answer.
     pub(super) fn accounts_lack(&self, now: Time) -> Option<String> {
-        let since = now.since(self.outsiders.following.silent_since?);
+        let since = now.since(self.uid_egress.following.silent_since?);
         (since >= SHOWN_AFTER).then(|| {
             format!(
                 "the user database (nsswitch.conf) has not answered for {} min: who may become \

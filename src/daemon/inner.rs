@@ -29,7 +29,7 @@ impl Inner {
         state.bridges = self.networks.bridges.clone();
         state.traffic = self.traffic.clone();
         let uids = self.server_uids();
-        let mut accounts = self.outsiders.accounts.clone();
+        let mut accounts = self.uid_egress.accounts.clone();
         accounts.retain(|uid, _| uids.contains(uid));
         state.accounts = accounts;
         for entry in self.entries.values() {

@@ -205,7 +205,7 @@ struct Inner {
     /// What users sent and received today.
     traffic: traffic::Traffic,
     /// Who is judged outside the server.
-    outsiders: uid_egress::Outsiders,
+    uid_egress: uid_egress::UidEgress,
     /// What no class reaches, as read at start and at each reload.
     lists: Arc<Vec<List>>,
     troubles: troubles::Troubles,
@@ -285,7 +285,7 @@ impl<C, U> Daemon<C, U> {
                 answers: parts.answers,
                 dns_queue,
                 traffic: traffic::Traffic::default(),
-                outsiders: uid_egress::Outsiders::default(),
+                uid_egress: uid_egress::UidEgress::default(),
                 lists: Arc::default(),
                 troubles: troubles::Troubles::default(),
                 rules_trouble: BTreeSet::new(),

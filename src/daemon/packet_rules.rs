@@ -5,8 +5,8 @@
 //! program wrote to any table since; then what stands is compared with what was installed.
 
 use egress::{
-    Admitted, Attempts, Audit, Audited, Bridges, Error, Firewall, People, Policy, Refused, Sent,
-    Traffic,
+    Admitted, Attempts, Audit, Audited, Bridges, Error, Firewall, Policy, Refused, Sent, Traffic,
+    UidRules,
 };
 use quantities::{CgroupId, ClassName};
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub(super) struct DesiredNetwork {
     pub slices: Vec<CgroupId>,
     pub admitted: BTreeMap<CgroupId, Admitted>,
     /// Users judged by uid, outside their servers.
-    pub people: People,
+    pub uid_rules: UidRules,
     /// Containers' ports.
     pub bridges: Bridges,
 }
@@ -76,17 +76,17 @@ impl PacketRules {
             policy,
             slices,
             admitted,
-            people,
+            uid_rules,
             bridges,
         } = &desired;
         let bridged = self.firewall.set_bridges(bridges);
         let servers: Vec<Admitted> = admitted.values().cloned().collect();
         let loaded = self
             .firewall
-            .load_with_people(policy, slices, &servers, people);
+            .load_with_uid_rules(policy, slices, &servers, uid_rules);
         let loaded = match loaded {
             // Servers are judged whatever is wrong with who is not in one.
-            Err(error @ Error::Person { .. }) => {
+            Err(error @ Error::UidRule { .. }) => {
                 trouble("Judging users outside their servers", error);
                 self.firewall.load(policy, slices, &servers)
             }
@@ -176,7 +176,7 @@ impl PacketRules {
         }
         let slices = installed.slices != desired.slices;
         let bridges = installed.bridges != desired.bridges;
-        let people = installed.people != desired.people;
+        let uid_rules = installed.uid_rules != desired.uid_rules;
         self.change_servers(&gone, &new, &reclassed)?;
         if let Some(installed) = &mut self.installed {
             installed.admitted.clone_from(&desired.admitted);
@@ -185,8 +185,8 @@ impl PacketRules {
             let done = self.firewall.set_guarded(&desired.slices);
             self.done("Guarding the slice", done)?;
         }
-        if people {
-            let done = self.firewall.set_people(&desired.people);
+        if uid_rules {
+            let done = self.firewall.set_uid_rules(&desired.uid_rules);
             self.done("Judging users outside their servers", done)?;
         }
         if bridges {
@@ -199,7 +199,7 @@ impl PacketRules {
         }
         if let Some(installed) = &mut self.installed {
             installed.slices.clone_from(&desired.slices);
-            installed.people.clone_from(&desired.people);
+            installed.uid_rules.clone_from(&desired.uid_rules);
             installed.bridges.clone_from(&desired.bridges);
         }
         Ok(())

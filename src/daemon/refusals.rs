@@ -97,9 +97,9 @@ impl Inner {
                 log_left(&journal, guarded, left, mode);
             }
         }
-        for outsider in self.outsiders.all() {
-            let left = left(&mut outsider.refusals);
-            outsider.log_left(&journal, left, mode);
+        for outside_user in self.uid_egress.all() {
+            let left = left(&mut outside_user.refusals);
+            outside_user.log_left(&journal, left, mode);
         }
     }
 
@@ -107,7 +107,7 @@ impl Inner {
     fn refusals_of(&mut self, number: u32) -> Option<&mut Refusals> {
         match self.numbers.holder(number) {
             Some(id) => Some(&mut self.guarded(id)?.refusals),
-            None => Some(&mut self.outsiders.by_number(number)?.refusals),
+            None => Some(&mut self.uid_egress.by_number(number)?.refusals),
         }
     }
 

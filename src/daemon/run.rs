@@ -184,7 +184,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.networks.other_containers = state.other_containers;
         inner.networks.bridges = state.bridges;
         inner.traffic = state.traffic;
-        inner.outsiders.accounts = state.accounts;
+        inner.uid_egress.accounts = state.accounts;
         let mode = inner.config.mode;
         let how = if inner.off {
             ", switched off (hubwarden on resumes)".to_owned()

@@ -9,7 +9,7 @@ use crate::hub::{Account, UnitFacts, Units};
 use crate::report::LogEntry;
 use crate::sd_bus::SdBusError;
 use ::egress::{
-    Audit, Audited, Bridges, Difference, Error, ForeignChange, People, Policy as EgressPolicy,
+    Audit, Audited, Bridges, Difference, Error, ForeignChange, Policy as EgressPolicy, UidRules,
 };
 use policy::{Controls, Stage};
 use quantities::{CoreSeconds, Cores, Mode};
@@ -162,7 +162,7 @@ struct Rules {
     attempts: Vec<::egress::Attempts>,
     sent: Vec<::egress::Sent>,
     bridges: Bridges,
-    people: People,
+    uid_rules: UidRules,
     policy: Option<EgressPolicy>,
 }
 
@@ -177,30 +177,30 @@ impl Firewall for FakeFirewall {
         Ok(())
     }
 
-    fn load_with_people(
+    fn load_with_uid_rules(
         &mut self,
         policy: &EgressPolicy,
         _guarded: &[CgroupId],
         servers: &[Admitted],
-        people: &People,
+        uid_rules: &UidRules,
     ) -> Result<(), Error> {
         let servers_by_cgroup = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
-        people.check(policy, &servers_by_cgroup)?;
+        uid_rules.check(policy, &servers_by_cgroup)?;
         let mut rules = self.rules();
         rules.policy = Some(policy.clone());
-        rules.people = people.clone();
+        rules.uid_rules = uid_rules.clone();
         rules.loaded = true;
         rules.altered.clear();
         rules.admitted = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
         Ok(())
     }
 
-    fn set_people(&mut self, people: &People) -> Result<(), Error> {
+    fn set_uid_rules(&mut self, uid_rules: &UidRules) -> Result<(), Error> {
         let mut rules = self.rules();
         if let Some(policy) = &rules.policy {
-            people.check(policy, &rules.admitted)?;
+            uid_rules.check(policy, &rules.admitted)?;
         }
-        rules.people = people.clone();
+        rules.uid_rules = uid_rules.clone();
         Ok(())
     }
 

@@ -102,12 +102,12 @@ impl Inner {
             traffic,
             numbers,
             entries,
-            outsiders,
+            uid_egress,
             ..
         } = self;
         let user_of = |number| match entries.get(&match numbers.holder(number) {
             Some(id) => id,
-            None => return Some(outsiders.user_of(number)?.as_str().to_owned()),
+            None => return Some(uid_egress.user_of(number)?.as_str().to_owned()),
         }) {
             Some(Cgroup::Server(guarded)) => Some(guarded.server.user.as_str().to_owned()),
             _ => None,

@@ -12,7 +12,7 @@ use crate::act::CpuControl;
 use crate::config::Outside;
 use crate::hub::{Account, ContainerCgroup, Spawner, Units};
 use crate::report::{Journal, not_logged_outside, refused_outside};
-use egress::{ClassName, People, Person, Place, Refusal};
+use egress::{ClassName, Place, Refusal, UidRule, UidRules};
 use hubwarden_core::numbers::Numbers;
 use quantities::{CgroupId, HubUser};
 use quantities::{Mode, Time};
@@ -48,20 +48,20 @@ pub(super) const PROXIES: [&str; 3] = [
 const GATHERED: Duration = Duration::from_millis(50);
 
 /// Who is judged outside the server, and what is known of accounts.
-pub(super) struct Outsiders {
+pub(super) struct UidEgress {
     /// By uid; those with a server.
     pub accounts: BTreeMap<u32, Account>,
     /// How they are kept up to date.
     pub(super) following: super::following::Following,
     /// Those who are judged, by uid.
-    judged: BTreeMap<u32, Outsider>,
+    judged: BTreeMap<u32, OutsideUser>,
     numbers: Numbers<u32>,
 }
 
 /// One who is judged.
-pub(super) struct Outsider {
+pub(super) struct OutsideUser {
     user: HubUser,
-    person: Person,
+    uid_rule: UidRule,
     pub(super) refusals: Refusals,
 }
 
@@ -79,7 +79,7 @@ struct Belongings {
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Asks what the account of a server's uid is, unless that is known and followed.
     pub(super) fn ask_account(self: &Rc<Self>, uid: u32) {
-        if self.inner.borrow().outsiders.accounts.contains_key(&uid) {
+        if self.inner.borrow().uid_egress.accounts.contains_key(&uid) {
             self.outsiders_due.notify_one();
             return;
         }
@@ -107,7 +107,7 @@ impl Inner {
     }
 
     /// Works out who is judged outside the server, and by what.
-    pub(super) fn outsiders_now(&mut self) -> People {
+    pub(super) fn uid_rules_now(&mut self) -> UidRules {
         let mut judged = BTreeMap::new();
         if self.config.egress.outside == Outside::Judge {
             for (uid, belongings) in self.belongings() {
@@ -117,54 +117,60 @@ impl Inner {
             }
         }
         // A uid that is another's now gets another number: a refusal may be on its way.
-        let same = |uid: &u32, outsider: &Outsider| {
+        let same = |uid: &u32, outside_user: &OutsideUser| {
             judged
                 .get(uid)
-                .is_some_and(|(user, ..)| *user == outsider.user)
+                .is_some_and(|(user, ..)| *user == outside_user.user)
         };
         self.log_last_refused_outside(&same);
-        let before = std::mem::take(&mut self.outsiders.judged);
+        let before = std::mem::take(&mut self.uid_egress.judged);
         let (mut kept, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
             before.into_iter().partition(|(uid, one)| same(uid, one));
-        for outsider in ended.into_values() {
-            self.outsiders.numbers.take_back(outsider.person.number);
+        for outside_user in ended.into_values() {
+            self.uid_egress
+                .numbers
+                .take_back(outside_user.uid_rule.number);
         }
-        let mut people = People {
+        let mut uid_rules = UidRules {
             jobs: self.services(&JOBS),
             identity_services: self.services(&IDENTITY_SERVICES),
-            ..People::default()
+            ..UidRules::default()
         };
-        people.identity_services.extend(self.containers_of_nobody());
+        uid_rules
+            .identity_services
+            .extend(self.containers_of_nobody());
         for (uid, (user, class, belongings)) in judged {
             let before = kept.remove(&uid);
             let number = match &before {
-                Some(outsider) => outsider.person.number,
+                Some(outside_user) => outside_user.uid_rule.number,
                 // There are 2²³ numbers, and uids with a server are far fewer.
-                None => self.outsiders.numbers.give(uid).unwrap_or(0),
+                None => self.uid_egress.numbers.give(uid).unwrap_or(0),
             };
-            let person = Person {
+            let uid_rule = UidRule {
                 uid,
                 class,
                 number,
                 slice: belongings.slice,
                 servers: belongings.servers,
             };
-            people.by_uid.insert(uid, person.clone());
-            let refusals = before.map(|outsider| outsider.refusals).unwrap_or_default();
-            let outsider = Outsider {
+            uid_rules.by_uid.insert(uid, uid_rule.clone());
+            let refusals = before
+                .map(|outside_user| outside_user.refusals)
+                .unwrap_or_default();
+            let outside_user = OutsideUser {
                 user,
-                person,
+                uid_rule,
                 refusals,
             };
-            self.outsiders.judged.insert(uid, outsider);
+            self.uid_egress.judged.insert(uid, outside_user);
         }
-        people
+        uid_rules
     }
 
     /// Those who are judged no more: what no line stands for is told before that.
-    fn log_last_refused_outside(&mut self, stays: &dyn Fn(&u32, &Outsider) -> bool) {
+    fn log_last_refused_outside(&mut self, stays: &dyn Fn(&u32, &OutsideUser) -> bool) {
         if self
-            .outsiders
+            .uid_egress
             .judged
             .iter()
             .all(|(uid, one)| stays(uid, one))
@@ -173,10 +179,10 @@ impl Inner {
         }
         self.book_refused(super::now());
         let (mode, journal) = (self.config.mode, self.journal.clone());
-        for (uid, outsider) in &mut self.outsiders.judged {
-            if !stays(uid, outsider) {
-                let left = outsider.refusals.rest();
-                outsider.log_left(&journal, left, mode);
+        for (uid, outside_user) in &mut self.uid_egress.judged {
+            if !stays(uid, outside_user) {
+                let left = outside_user.refusals.rest();
+                outside_user.log_left(&journal, left, mode);
             }
         }
     }
@@ -225,7 +231,7 @@ impl Inner {
         let (Some(user), None) = (users.next(), users.next()) else {
             return None;
         };
-        let account = self.outsiders.accounts.get(&uid)?;
+        let account = self.uid_egress.accounts.get(&uid)?;
         // Who administers the hub is held as its other users are: the hub's word alone exempts
         // nobody. Who may become root on the node is known by the account.
         if !account.is_own_of(uid, user, &self.config.hub) {
@@ -272,9 +278,9 @@ impl Inner {
 
     /// The cgroup whose account something goes to that a number outside names.
     pub(super) fn account_outside(&self, number: u32) -> Option<CgroupId> {
-        let uid = self.outsiders.numbers.holder(number)?;
-        let person = &self.outsiders.judged.get(&uid)?.person;
-        let place = person.servers.first().or(person.slice.as_ref())?;
+        let uid = self.uid_egress.numbers.holder(number)?;
+        let uid_rule = &self.uid_egress.judged.get(&uid)?.uid_rule;
+        let place = uid_rule.servers.first().or(uid_rule.slice.as_ref())?;
         Some(place.cgroup)
     }
 
@@ -283,26 +289,27 @@ impl Inner {
         let mode = self.config.mode;
         let uid = refusal
             .number
-            .and_then(|number| self.outsiders.numbers.holder(number));
-        let Some(outsider) = uid.and_then(|uid| self.outsiders.judged.get_mut(&uid)) else {
+            .and_then(|number| self.uid_egress.numbers.holder(number));
+        let Some(outside_user) = uid.and_then(|uid| self.uid_egress.judged.get_mut(&uid)) else {
             return false;
         };
-        if let Some(more) = outsider.refusals.line(refusal, now) {
-            let told = refused_outside(&outsider.user, outsider.person.uid, mode, refusal);
+        if let Some(more) = outside_user.refusals.line(refusal, now) {
+            let told =
+                refused_outside(&outside_user.user, outside_user.uid_rule.uid, mode, refusal);
             self.log(told.and_not_logged(more));
         }
         true
     }
 }
 
-impl Outsiders {
+impl UidEgress {
     /// Whom a number of the packet rules' names.
-    pub(super) fn by_number(&mut self, number: u32) -> Option<&mut Outsider> {
+    pub(super) fn by_number(&mut self, number: u32) -> Option<&mut OutsideUser> {
         self.judged.get_mut(&self.numbers.holder(number)?)
     }
 
     /// Everybody who is judged.
-    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Outsider> {
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut OutsideUser> {
         self.judged.values_mut()
     }
 
@@ -312,22 +319,27 @@ impl Outsiders {
     }
 }
 
-impl Default for Outsiders {
+impl Default for UidEgress {
     fn default() -> Self {
-        Outsiders {
+        UidEgress {
             accounts: BTreeMap::new(),
             following: super::following::Following::default(),
             judged: BTreeMap::new(),
-            numbers: Numbers::new(Person::NUMBER_MIN..=Person::NUMBER_MAX),
+            numbers: Numbers::new(UidRule::NUMBER_MIN..=UidRule::NUMBER_MAX),
         }
     }
 }
 
-impl Outsider {
+impl OutsideUser {
     /// A line for packets that have none.
     pub(super) fn log_left(&self, journal: &Journal, left: u64, mode: Mode) {
         if left > 0 {
-            journal.log(not_logged_outside(&self.user, self.person.uid, mode, left));
+            journal.log(not_logged_outside(
+                &self.user,
+                self.uid_rule.uid,
+                mode,
+                left,
+            ));
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use egress::{
     AbuseLimits, Admitted, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName,
-    DifferenceKind, Error, Firewall, Kernel, Mode, People, Person, Place, Policy, Rate, ServerPort,
-    Service, Transport,
+    DifferenceKind, Error, Firewall, Kernel, Mode, Place, Policy, Rate, ServerPort, Service,
+    Transport, UidRule, UidRules,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -248,15 +248,15 @@ fn any_people(
     classes: &[ClassName],
     servers: &[Admitted],
     uids: BTreeMap<u32, (bool, u64)>,
-) -> People {
-    let mut people = People::default();
+) -> UidRules {
+    let mut uid_rules = UidRules::default();
     let classes = &classes[..classes.len() - 1];
     for (at, (uid, (slice, cgroup))) in (0u32..).zip(uids) {
         let Some(class) = classes.get(at as usize % classes.len().max(1)) else {
-            return people;
+            return uid_rules;
         };
-        people.jobs.insert(CgroupId(cgroup ^ 1));
-        people.identity_services.insert(CgroupId(cgroup ^ 2));
+        uid_rules.jobs.insert(CgroupId(cgroup ^ 1));
+        uid_rules.identity_services.insert(CgroupId(cgroup ^ 2));
         let place = |server: &Admitted| Place {
             cgroup: server.cgroup,
             level: server.level,
@@ -268,10 +268,10 @@ fn any_people(
             number: 10_000 + at,
         });
         let slice = slice.filter(|it| servers.iter().all(|server| server.cgroup != it.cgroup));
-        let person = Person {
+        let uid_rule = UidRule {
             uid,
             class: class.clone(),
-            number: Person::NUMBER_MIN + at,
+            number: UidRule::NUMBER_MIN + at,
             slice,
             servers: servers
                 .iter()
@@ -280,9 +280,9 @@ fn any_people(
                 .map(place)
                 .collect(),
         };
-        people.by_uid.insert(uid, person);
+        uid_rules.by_uid.insert(uid, uid_rule);
     }
-    people
+    uid_rules
 }
 
 #[test]
@@ -302,10 +302,10 @@ fn every_policy_is_accepted_and_read_back_equal() {
         let servers = prop::collection::btree_map(any::<u64>(), 2u8..=3, 0..40);
         let guarded = prop::collection::vec(any::<u64>(), 0..5);
         let ports = prop::collection::btree_map(1u32.., any_addresses(), 0..12);
-        let people = prop::collection::btree_map(1u32..u32::MAX, any::<(bool, u64)>(), 0..6);
-        let input = (any_policy(), servers, guarded, people, ports);
+        let uid_rules = prop::collection::btree_map(1u32..u32::MAX, any::<(bool, u64)>(), 0..6);
+        let input = (any_policy(), servers, guarded, uid_rules, ports);
         TestRunner::new(config)
-            .run(&input, |(policy, servers, guarded, people, ports)| {
+            .run(&input, |(policy, servers, guarded, uid_rules, ports)| {
                 let mut nft = nft.borrow_mut();
                 let mut classes: Vec<_> = policy.classes.keys().cloned().collect();
                 classes.push(ClassName::exempt());
@@ -320,8 +320,8 @@ fn every_policy_is_accepted_and_read_back_equal() {
                     .collect();
                 let guarded: Vec<_> = guarded.into_iter().map(CgroupId).collect();
                 let half = servers.len() / 2;
-                let people = any_people(&classes, &servers, people);
-                nft.load_with_people(&policy, &guarded, &servers[..half], &people)
+                let uid_rules = any_people(&classes, &servers, uid_rules);
+                nft.load_with_uid_rules(&policy, &guarded, &servers[..half], &uid_rules)
                     .unwrap();
                 prop_assert_eq!(differences(&mut nft), [""; 0]);
                 nft.admit(&servers).unwrap();
@@ -347,15 +347,15 @@ fn every_policy_is_accepted_and_read_back_equal() {
                 prop_assert_eq!(differences(&mut nft), [""; 0]);
                 // The next policy may have none of these classes.
                 nft.set_bridges(&Bridges::default()).unwrap();
-                let mut fewer = people.clone();
+                let mut fewer = uid_rules.clone();
                 fewer.by_uid.pop_first();
-                for person in fewer.by_uid.values_mut() {
-                    person.slice = None;
-                    person.class = classes[0].clone();
+                for uid_rule in fewer.by_uid.values_mut() {
+                    uid_rule.slice = None;
+                    uid_rule.class = classes[0].clone();
                 }
-                nft.set_people(&fewer).unwrap();
+                nft.set_uid_rules(&fewer).unwrap();
                 prop_assert_eq!(differences(&mut nft), [""; 0]);
-                nft.set_people(&people).unwrap();
+                nft.set_uid_rules(&uid_rules).unwrap();
                 prop_assert_eq!(differences(&mut nft), [""; 0]);
                 Ok(())
             })

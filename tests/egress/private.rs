@@ -8,8 +8,8 @@ use crate::{
     bridges::{Bed, server},
     names::{OTHER4, Reading, ask, names},
     outside::{REFUSED, loaded, policy},
-    people::{people, person},
     refusals::told,
+    uid_rules::{uid_rule, uid_rules},
 };
 
 /// What the class `lab` opens, on the outside host: by its own addresses and behind a translator.
@@ -255,11 +255,11 @@ fn what_a_user_runs_outside_the_server_reaches_what_the_class_opens() {
     for class in ["standard", "lab"] {
         let admitted = server.admitted(1, class);
         let slice = session.admitted(2, class);
-        let alice = person(UID, class, Some(&slice), &[&admitted]);
+        let alice = uid_rule(UID, class, Some(&slice), &[&admitted]);
         let _nft = link.node.within(|| {
             let mut nft = Kernel::open().unwrap();
             let policy = classes(Mode::Enforce);
-            nft.load_with_people(&policy, &[jupyter.id()], &[admitted], &people([alice]))
+            nft.load_with_uid_rules(&policy, &[jupyter.id()], &[admitted], &uid_rules([alice]))
                 .unwrap();
             assert_eq!(nft.verify().unwrap(), []);
             nft

@@ -89,16 +89,16 @@ pub enum Sender {
     /// Servers and users' slices, by cgroup, and containers, by the mark of their port.
     Server,
     /// Users outside both, by uid.
-    Person,
+    UidRule,
 }
 
 impl Sender {
-    const ALL: [Self; 2] = [Self::Server, Self::Person];
+    const ALL: [Self; 2] = [Self::Server, Self::UidRule];
 
     fn chain(self, name: &str) -> String {
         match self {
             Self::Server => name.to_owned(),
-            Self::Person => format!("{name}_outside"),
+            Self::UidRule => format!("{name}_outside"),
         }
     }
 
@@ -106,7 +106,7 @@ impl Sender {
     fn known(self) -> (Known, Option<Known>) {
         match self {
             Self::Server => (Known::Cgroup, Some(Known::Mark)),
-            Self::Person => (Known::Uid, None),
+            Self::UidRule => (Known::Uid, None),
         }
     }
 }

@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// A user outside the server who cannot be judged so.
     #[error("uid {uid} {why}")]
-    Person {
+    UidRule {
         /// The uid.
         uid: u32,
         /// What is wrong.

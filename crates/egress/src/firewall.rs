@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Admitted, Attempts, Bridges, CgroupId, ClassName, Difference, Error, ForeignChange, People,
-    Policy, Refused,
+    Admitted, Attempts, Bridges, CgroupId, ClassName, Difference, Error, ForeignChange, Policy,
+    Refused, UidRules,
 };
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
@@ -30,25 +30,25 @@ pub trait Firewall: Send {
     ///
     /// # Errors
     /// A policy, server or user that cannot be, or the kernel's refusal: the old table stands.
-    fn load_with_people(
+    fn load_with_uid_rules(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
-        people: &People,
+        uid_rules: &UidRules,
     ) -> Result<(), Error>;
 
     /// The same with nobody judged outside the servers.
     ///
     /// # Errors
-    /// As for [`Firewall::load_with_people`].
+    /// As for [`Firewall::load_with_uid_rules`].
     fn load(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
     ) -> Result<(), Error> {
-        self.load_with_people(policy, guarded, servers, &People::default())
+        self.load_with_uid_rules(policy, guarded, servers, &UidRules::default())
     }
 
     /// Let these servers out by their classes. One already admitted is changed to what is said
@@ -81,8 +81,8 @@ pub trait Firewall: Send {
     /// Judge exactly these users outside their servers, each by the class said now.
     ///
     /// # Errors
-    /// [`Error::NotLoaded`], [`Error::Person`], or the kernel's refusal: all stay as they were.
-    fn set_people(&mut self, people: &People) -> Result<(), Error>;
+    /// [`Error::NotLoaded`], [`Error::UidRule`], or the kernel's refusal: all stay as they were.
+    fn set_uid_rules(&mut self, uid_rules: &UidRules) -> Result<(), Error>;
 
     /// Judge exactly these containers by the ports that they are behind. Before `load` they are
     /// only remembered for it; a later `load` keeps them.

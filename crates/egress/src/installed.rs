@@ -5,15 +5,15 @@ mod place;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, BitsPerSecond, Bridges, CgroupId, ClassName, Error, People, Person, Policy, bridges,
+    Admitted, BitsPerSecond, Bridges, CgroupId, ClassName, Error, Policy, UidRule, UidRules,
+    bridges,
     names::Learned,
-    people,
     phrases::MARK,
     ruleset::Ruleset,
     senders::Known,
     sets,
     shape::{self, Shaping},
-    table,
+    table, uid_rules,
 };
 
 pub use place::Place;
@@ -32,7 +32,7 @@ pub struct Installed {
     /// Where servers' packets wait.
     pub shaping: Shaping,
     /// The users outside their servers.
-    people: People,
+    uid_rules: UidRules,
     /// Whose a slice is, and a number of a user's.
     slices: BTreeMap<CgroupId, u32>,
     people_s: BTreeMap<u32, u32>,
@@ -79,7 +79,7 @@ impl Installed {
             learned: Learned::default(),
             bridges: Bridges::default(),
             shaping: Shaping::default(),
-            people: People::default(),
+            uid_rules: UidRules::default(),
             slices: BTreeMap::new(),
             people_s: BTreeMap::new(),
             room: ROOM,
@@ -96,22 +96,26 @@ impl Installed {
         if let Some(cgroup) = self.numbers.get(&number) {
             return Some(&self.servers.get(cgroup)?.class);
         }
-        if let Some(person) = self.person(number) {
-            return Some(&person.class);
+        if let Some(uid_rule) = self.uid_rule(number) {
+            return Some(&uid_rule.class);
         }
         let mut ports = self.bridges.servers.values();
         let port = ports.find(|port| port.number == number)?;
         Some(&port.class)
     }
 
-    fn person(&self, number: u32) -> Option<&Person> {
-        self.people.by_uid.get(self.people_s.get(&number)?)
+    fn uid_rule(&self, number: u32) -> Option<&UidRule> {
+        self.uid_rules.by_uid.get(self.people_s.get(&number)?)
     }
 
     /// The number of the server, or of the user's slice, that a cgroup is.
     pub fn number_of(&self, cgroup: CgroupId) -> Option<u32> {
         let of_slice = || {
-            let slice = self.people.by_uid.get(self.slices.get(&cgroup)?)?.slice?;
+            let slice = self
+                .uid_rules
+                .by_uid
+                .get(self.slices.get(&cgroup)?)?
+                .slice?;
             Some(slice.number)
         };
         let server = self.servers.get(&cgroup);
@@ -119,24 +123,24 @@ impl Installed {
     }
 
     /// The users outside their servers.
-    pub fn people(&self) -> &People {
-        &self.people
+    pub fn uid_rules(&self) -> &UidRules {
+        &self.uid_rules
     }
 
     /// Remember other users outside their servers.
     ///
     /// # Errors
-    /// [`Error::Person`].
-    pub fn set_people(&mut self, people: &People) -> Result<(), Error> {
-        people.check(&self.policy, &self.servers)?;
-        self.people = people.clone();
+    /// [`Error::UidRule`].
+    pub fn set_uid_rules(&mut self, uid_rules: &UidRules) -> Result<(), Error> {
+        uid_rules.check(&self.policy, &self.servers)?;
+        self.uid_rules = uid_rules.clone();
         self.slices.clear();
         self.people_s.clear();
-        for (uid, person) in &people.by_uid {
-            let places = person.servers.iter().chain(&person.slice);
-            let numbers = places.map(|place| place.number).chain([person.number]);
+        for (uid, uid_rule) in &uid_rules.by_uid {
+            let places = uid_rule.servers.iter().chain(&uid_rule.slice);
+            let numbers = places.map(|place| place.number).chain([uid_rule.number]);
             self.people_s.extend(numbers.map(|number| (number, *uid)));
-            let slice = person.slice.map(|slice| (slice.cgroup, *uid));
+            let slice = uid_rule.slice.map(|slice| (slice.cgroup, *uid));
             self.slices.extend(slice);
         }
         Ok(())
@@ -145,7 +149,7 @@ impl Installed {
     /// Makes room for twice the servers that there are, for a table that is made anew.
     pub fn make_room(&mut self) {
         // A user outside the server is four elements of `own_loopback`, mostly.
-        let elements = self.servers.len() + 4 * self.people.by_uid.len();
+        let elements = self.servers.len() + 4 * self.uid_rules.by_uid.len();
         let servers = u32::try_from(elements).unwrap_or(u32::MAX / 4);
         self.room = (servers * 2).max(ROOM).next_power_of_two();
     }
@@ -196,11 +200,11 @@ impl Installed {
             let rate = class.limits.shaped()?;
             shape::shapes(policy, class).then_some((sender, rate))
         };
-        let people = self.people.by_uid.values();
-        let outside = people.flat_map(|person| {
-            let slice = person.slice.map(|slice| cgroup(slice.cgroup));
-            let senders = slice.into_iter().chain([uid(person.uid)]);
-            senders.map(|sender| (sender, &person.class))
+        let uid_rules = self.uid_rules.by_uid.values();
+        let outside = uid_rules.flat_map(|uid_rule| {
+            let slice = uid_rule.slice.map(|slice| cgroup(slice.cgroup));
+            let senders = slice.into_iter().chain([uid(uid_rule.uid)]);
+            senders.map(|sender| (sender, &uid_rule.class))
         });
         let all = of_cgroups.chain(of_ports).chain(outside);
         all.filter_map(rate).collect()
@@ -221,11 +225,11 @@ impl Installed {
         for (set, element) in of_servers.flat_map(|s| sets::elements_of(&self.policy, s)) {
             elements.entry(set).or_default().push(element);
         }
-        for (set, element) in self.people.elements(&self.policy) {
+        for (set, element) in self.uid_rules.elements(&self.policy) {
             elements.entry(set).or_default().push(element);
         }
         for set in &mut ruleset.sets {
-            if sets::is_of_servers(&set.name) || people::is_of_people(&set.name) {
+            if sets::is_of_servers(&set.name) || uid_rules::is_of_uid_rules(&set.name) {
                 set.size = self.room;
             } else if sets::is_of_senders(set) {
                 set.size = set.size.max(self.room).min(sets::SENDERS_MAX);

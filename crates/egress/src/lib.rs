@@ -30,7 +30,6 @@ mod listed;
 pub mod lists;
 pub mod names;
 mod nflog;
-mod people;
 mod phrases;
 mod policy;
 mod private;
@@ -45,6 +44,7 @@ mod sets;
 mod shape;
 mod shared;
 mod table;
+mod uid_rules;
 
 pub use abuse::Abuse;
 pub use attempts::Attempts;
@@ -63,9 +63,9 @@ pub use nft::{
     monitor::{ForeignWrite, Monitor, Writer},
     readback::{Difference, DifferenceKind},
 };
-pub use people::{People, Person, Place};
 pub use policy::{AbuseLimits, Admitted, Policy};
 pub use private::{Closed, lies_in};
 pub use refusal::{Refusal, RefusedBy};
 pub use refused::Refused;
 pub use repair_thread::{Repair, RepairThread};
+pub use uid_rules::{Place, UidRule, UidRules};

@@ -171,7 +171,7 @@ pub struct Admitted {
 impl Admitted {
     /// The largest number: 24 bits of a packet's mark name its sender, and half of those numbers
     /// are for users outside their servers.
-    pub const NUMBER_MAX: u32 = super::Person::NUMBER_MIN - 1;
+    pub const NUMBER_MAX: u32 = super::UidRule::NUMBER_MIN - 1;
     /// The levels that the table looks at.
     pub const LEVELS: [u8; 2] = super::sets::LEVELS;
 }

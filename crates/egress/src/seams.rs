@@ -5,7 +5,7 @@
 mod any;
 mod names;
 
-use self::any::{Choices, bridges, people, policy};
+use self::any::{Choices, bridges, policy, uid_rules};
 use super::{
     Admitted, CgroupId, Error, Refusal,
     encode::{self, Change},
@@ -42,9 +42,9 @@ pub fn rulesets(bytes: &[u8]) {
     let mut before = survives(&installed, queueing, flags);
     for _ in 0..u.below(6) {
         let sent = if u.below(5) == 4 {
-            let people = people(&mut u, &policy);
-            let [gone, come] = people.change(installed.people(), &policy);
-            if installed.set_people(&people).is_err() {
+            let uid_rules = uid_rules(&mut u, &policy);
+            let [gone, come] = uid_rules.change(installed.uid_rules(), &policy);
+            if installed.set_uid_rules(&uid_rules).is_err() {
                 continue;
             }
             let by_set = |change, elements| kernel::messages_of_sets(change, elements);

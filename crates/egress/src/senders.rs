@@ -118,7 +118,7 @@ impl Known {
                 let cgroup = CgroupId(u64::from_ne_bytes(key.try_into().ok()?));
                 installed.number_of(cgroup)
             }
-            Self::Uid => Some(installed.people().by_uid.get(&word()?)?.number),
+            Self::Uid => Some(installed.uid_rules().by_uid.get(&word()?)?.number),
             Self::Mark => Some(word()? & !p::MARK_MASK),
             Self::Port => Some(installed.bridges().servers.get(&word()?)?.number),
         }

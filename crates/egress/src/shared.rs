@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Difference, Error, Firewall,
-    ForeignChange, People, Policy, Refused, Sent, Traffic,
+    ForeignChange, Policy, Refused, Sent, Traffic, UidRules,
 };
 
 /// The driver, whoever had it before: what a panic left of it is compared with the kernel at the
@@ -24,22 +24,22 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
         lock(self).probe()
     }
 
-    fn load_with_people(
+    fn load_with_uid_rules(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
-        people: &People,
+        uid_rules: &UidRules,
     ) -> Result<(), Error> {
-        lock(self).load_with_people(policy, guarded, servers, people)
+        lock(self).load_with_uid_rules(policy, guarded, servers, uid_rules)
     }
 
     fn standing(&mut self) -> Result<Vec<String>, Error> {
         lock(self).standing()
     }
 
-    fn set_people(&mut self, people: &People) -> Result<(), Error> {
-        lock(self).set_people(people)
+    fn set_uid_rules(&mut self, uid_rules: &UidRules) -> Result<(), Error> {
+        lock(self).set_uid_rules(uid_rules)
     }
 
     fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error> {

@@ -12,13 +12,14 @@ use nft::monitor::Watch;
 use super::{
     Class, ClassName, Mode, Policy, Transport,
     abuse::{self, Sender},
-    limits, listed, names, people,
+    limits, listed, names,
     phrases::{self as p, Family},
     private,
     ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
     sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, refuse_chain, servers},
     shape,
     uapi::*,
+    uid_rules,
 };
 
 /// The table's name; its family is `inet`.
@@ -63,7 +64,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     ];
     chains.extend([name_sender(), to_listener()]);
     let mut sets = sets::of_servers();
-    sets.extend(people::sets());
+    sets.extend(uid_rules::sets());
     sets.extend(sets::of_policy(policy));
     chains.extend(abuse::chains(policy));
     sets.extend(abuse::sets(policy));
@@ -90,7 +91,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     for (name, class) in policy.classes.iter().chain([(&exempt.0, &exempt.1)]) {
         if class.unrestricted {
             chains.push(chain(&class_chain(name), [rule("", [p::accept()])]));
-            chains.extend(people::chains(name, class, Vec::new()));
+            chains.extend(uid_rules::chains(name, class, Vec::new()));
             continue;
         }
         let rules = |sender: Sender, allow: &dyn Fn() -> Vec<Expr>| {
@@ -102,8 +103,8 @@ pub fn build(policy: &Policy) -> Ruleset {
             chain(&class_chain(name), to_servers),
             class_loopback(name, class),
         ]);
-        let to_people = rules(Sender::Person, &|| limits::allow_people(name, class));
-        chains.extend(people::chains(name, class, to_people));
+        let to_people = rules(Sender::UidRule, &|| limits::allow_people(name, class));
+        chains.extend(uid_rules::chains(name, class, to_people));
         chains.push(class_refuse(name, policy));
         if private::concerns(policy, class) {
             let prefix = format!("{SAYS_PRIVATE}{name}");
@@ -170,7 +171,7 @@ fn output() -> Chain {
     ));
     rules.push(rule(
         "users outside their servers",
-        [p::by_uid(people::PEOPLE)],
+        [p::by_uid(uid_rules::UIDS)],
     ));
     Chain {
         hook,
@@ -200,7 +201,7 @@ fn name_sender() -> Chain {
         rule("a container's port named it", [p::came_in(), p::back()]),
         rule("", [p::mark(p::MARK)]),
         // A cgroup says more than a uid, so it comes after and has the last word.
-        rule("", [p::mark_by_uid(people::MARKS)]),
+        rule("", [p::mark_by_uid(uid_rules::MARKS)]),
     ];
     rules.extend(LEVELS.map(|level| rule("", [p::mark_by_cgroup(level, &marks(level))])));
     chain("name_sender", rules)
@@ -228,7 +229,7 @@ fn arriving() -> Chain {
         "users' jobs",
         [
             p::marked_by_uid(),
-            p::cgroup_in(2, people::JOBS),
+            p::cgroup_in(2, uid_rules::JOBS),
             p::accept(),
         ],
     ));

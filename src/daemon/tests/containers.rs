@@ -152,12 +152,12 @@ fn a_container_that_no_hub_made_is_told_once_and_never_touched() {
 /// Waits for the packet rules, with no tick meanwhile: are these containers known as nobody's?
 async fn nobodys(node: &Node, expected: BTreeSet<CgroupId>) {
     for _ in 0..1000 {
-        if node.firewall.rules().people.identity_services == expected {
+        if node.firewall.rules().uid_rules.identity_services == expected {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let identity_services = node.firewall.rules().people.identity_services.clone();
+    let identity_services = node.firewall.rules().uid_rules.identity_services.clone();
     assert_eq!(identity_services, expected);
 }
 
@@ -176,7 +176,7 @@ fn a_container_is_nobodys_only_while_nobody_can_tell_whose_it_is() {
         daemon.rescan();
         daemon.inner.borrow_mut().reconcile_network();
         assert_eq!(
-            node.firewall.rules().people.identity_services,
+            node.firewall.rules().uid_rules.identity_services,
             BTreeSet::new()
         );
         // Docker is down.

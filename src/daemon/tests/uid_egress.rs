@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::Outside;
-use ::egress::{ClassName, Person, RefusedBy};
+use ::egress::{ClassName, RefusedBy, UidRule};
 use std::os::unix::fs::MetadataExt;
 
 fn id_of(node: &Node, path: &str) -> CgroupId {
@@ -21,9 +21,9 @@ fn end_session(node: &Node) {
     std::fs::remove_dir_all(node.root.path().join("user.slice/user-1000.slice")).unwrap();
 }
 
-pub(super) fn judged(node: &Node) -> Vec<Person> {
+pub(super) fn judged(node: &Node) -> Vec<UidRule> {
     let rules = node.firewall.rules();
-    rules.people.by_uid.values().cloned().collect()
+    rules.uid_rules.by_uid.values().cloned().collect()
 }
 
 /// The class that judges what alice does outside, if any does.
@@ -57,14 +57,14 @@ pub(super) async fn with_alice(mode: Mode) -> (Node, Running, std::sync::mpsc::R
 fn a_server_s_user_is_judged_outside_by_the_same_class_until_the_last_server_ends() {
     on_a_node(async || {
         let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
-        let [person] = &judged(&node)[..] else {
+        let [uid_rule] = &judged(&node)[..] else {
             panic!("{:?}", judged(&node));
         };
-        assert_eq!((person.uid, person.class.as_str()), (1000, "standard"));
-        assert_eq!(person.slice.unwrap().cgroup, slice(&node));
-        assert_eq!(person.slice.unwrap().level, 2);
+        assert_eq!((uid_rule.uid, uid_rule.class.as_str()), (1000, "standard"));
+        assert_eq!(uid_rule.slice.unwrap().cgroup, slice(&node));
+        assert_eq!(uid_rule.slice.unwrap().level, 2);
         let server = id_of(&node, "jupyter.slice/jupyter-alice.service");
-        assert_eq!(person.servers[0].cgroup, server);
+        assert_eq!(uid_rule.servers[0].cgroup, server);
         // The slice is the user's, and no server.
         assert!(!node.firewall.rules().admitted.contains_key(&slice(&node)));
 
@@ -115,7 +115,7 @@ fn who_shares_an_account_or_administers_the_node_is_left_alone_outside() {
         node.systemd.0.borrow_mut().accounts.insert(1002, admin);
         node.tick(&daemon, 1).await;
         node.tick(&daemon, 1).await;
-        let uids: Vec<_> = judged(&node).iter().map(|person| person.uid).collect();
+        let uids: Vec<_> = judged(&node).iter().map(|uid_rule| uid_rule.uid).collect();
         assert_eq!(uids, [1000]);
     });
 }
@@ -147,7 +147,7 @@ fn a_restart_knows_who_is_judged_before_it_has_asked_anybody() {
         let before = judged(&node);
         daemon.save();
         drop(daemon);
-        node.firewall.rules().people = People::default();
+        node.firewall.rules().uid_rules = UidRules::default();
         let (daemon, _journal) = node.start();
         // No task of it has run yet.
         let after = judged(&node);
@@ -231,8 +231,8 @@ fn refusals_outside_are_told_with_the_user_s_name_and_never_with_the_one_before_
     on_a_node(async || {
         let (mut node, daemon, journal) = with_alice(Mode::Enforce).await;
         node.read(&journal);
-        let person = judged(&node)[0].clone();
-        let (now, by_uid) = (node.clock, person.number);
+        let uid_rule = judged(&node)[0].clone();
+        let (now, by_uid) = (node.clock, uid_rule.number);
         for _ in 0..2 {
             daemon.refused(&refusal(by_uid, 4444), now);
         }
@@ -242,7 +242,7 @@ fn refusals_outside_are_told_with_the_user_s_name_and_never_with_the_one_before_
             "what alice runs outside the server, as uid 1000, was refused TCP port 4444 of \
              192.0.2.1: egress class standard does not allow it."
         );
-        daemon.refused(&refusal(person.slice.unwrap().number, 4444), now);
+        daemon.refused(&refusal(uid_rule.slice.unwrap().number, 4444), now);
         let told = node.read(&journal);
         assert!(
             told.starts_with("what alice runs outside the server was refused TCP port 4444"),
@@ -298,9 +298,9 @@ fn services_that_run_jobs_and_containers_of_nobody_are_known_to_the_rules() {
         node.tick(&daemon, 1).await;
         let rules = node.firewall.rules();
         let cron = id_of(&node, "system.slice/cron.service");
-        assert_eq!(rules.people.jobs, BTreeSet::from([cron]));
+        assert_eq!(rules.uid_rules.jobs, BTreeSet::from([cron]));
         let sssd = id_of(&node, "system.slice/sssd.service");
-        assert_eq!(rules.people.identity_services, BTreeSet::from([sssd]));
+        assert_eq!(rules.uid_rules.identity_services, BTreeSet::from([sssd]));
     });
 }
 
@@ -345,7 +345,7 @@ fn who_may_become_root_is_followed_and_stays_known_while_the_user_database_is_aw
         becomes(true);
         let later = |daemon: &Running| {
             let mut inner = daemon.inner.borrow_mut();
-            inner.outsiders.following.begin_anew();
+            inner.uid_egress.following.begin_anew();
         };
         later(&daemon);
         daemon.follow_accounts();
@@ -376,17 +376,24 @@ fn an_account_that_has_no_answer_yet_is_asked_again_and_not_taken_for_none() {
         node.outside(0.0);
         node.tick(&daemon, 1).await;
         node.tick(&daemon, 1).await;
-        assert!(daemon.inner.borrow().outsiders.accounts.is_empty());
+        assert!(daemon.inner.borrow().uid_egress.accounts.is_empty());
         let now = super::now();
         let minutes = Time(now.0 + Duration::from_secs(180));
         let lack = daemon.inner.borrow().accounts_lack(minutes);
         assert!(lack.unwrap().contains("has not answered for 3 min"));
         node.systemd.0.borrow_mut().database_is_away = false;
-        daemon.inner.borrow_mut().outsiders.following.begin_anew();
+        daemon.inner.borrow_mut().uid_egress.following.begin_anew();
         daemon.follow_accounts();
         tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
         quiet().await;
-        assert!(daemon.inner.borrow().outsiders.accounts.contains_key(&1000));
+        assert!(
+            daemon
+                .inner
+                .borrow()
+                .uid_egress
+                .accounts
+                .contains_key(&1000)
+        );
         assert_eq!(daemon.inner.borrow().accounts_lack(minutes), None);
     });
 }

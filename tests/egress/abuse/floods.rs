@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use egress::{
-    Abuse, AbuseLimits, Firewall, Kernel, Mode, People, Person, Policy, Rate, Refused, RefusedBy,
+    Abuse, AbuseLimits, Firewall, Kernel, Mode, Policy, Rate, Refused, RefusedBy, UidRule, UidRules,
 };
 
 use super::{a_second, contained, open_policy, told, world};
@@ -122,24 +122,25 @@ fn a_user_s_flood_outside_the_server_is_held_at_its_limit_and_others_are_not() {
         let cron = system.cgroup("cron.service");
         let mut alice = Agent::of(&link.node, Some(&cron), ALICE);
         let mut bob = Agent::of(&link.node, Some(&cron), ALICE + 1);
-        let person = |uid: u32| Person {
+        let uid_rule = |uid: u32| UidRule {
             uid,
             class: "open".parse().unwrap(),
-            number: Person::NUMBER_MIN + uid % 1000,
+            number: UidRule::NUMBER_MIN + uid % 1000,
             slice: None,
             servers: Vec::new(),
         };
-        let people = People {
-            by_uid: [ALICE, ALICE + 1].map(|uid| (uid, person(uid))).into(),
-            ..People::default()
+        let uid_rules = UidRules {
+            by_uid: [ALICE, ALICE + 1].map(|uid| (uid, uid_rule(uid))).into(),
+            ..UidRules::default()
         };
         let policy = held_at(mode);
         let mut nft = link.node.within(|| {
             let mut nft = Kernel::open().unwrap();
-            nft.load_with_people(&policy, &[], &[], &people).unwrap();
+            nft.load_with_uid_rules(&policy, &[], &[], &uid_rules)
+                .unwrap();
             nft
         });
-        let number = person(ALICE).number;
+        let number = uid_rule(ALICE).number;
         one_floods(&link, (&mut alice, &mut bob), (&mut nft, &policy), number);
     }
 }

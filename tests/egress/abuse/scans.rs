@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use egress::{Firewall, Kernel, Mode, People, Person, Place, Refused};
+use egress::{Firewall, Kernel, Mode, Place, Refused, UidRule, UidRules};
 use policy::finding::Fact;
 
 use super::{PATIENCE, contained, facts, open_policy, scanned, seen, world};
@@ -163,7 +163,7 @@ struct Outside {
     job: Agent,
     _slices: [Slice; 3],
     link: Link,
-    people: People,
+    uid_rules: UidRules,
     server: egress::Admitted,
 }
 
@@ -182,20 +182,20 @@ impl Outside {
                 number,
             }
         };
-        let person = |uid, number, slice| Person {
+        let uid_rule = |uid, number, slice| UidRule {
             uid,
             class: "open".parse().unwrap(),
-            number: Person::NUMBER_MIN + number,
+            number: UidRule::NUMBER_MIN + number,
             slice,
             servers: Vec::new(),
         };
         let all = [
-            person(ALICE, 1, Some(place(&session, 2))),
-            person(BOB, 2, None),
+            uid_rule(ALICE, 1, Some(place(&session, 2))),
+            uid_rule(BOB, 2, None),
         ];
-        let people = People {
+        let uid_rules = UidRules {
             by_uid: all.into_iter().map(|one| (one.uid, one)).collect(),
-            ..People::default()
+            ..UidRules::default()
         };
         Self {
             server: server.admitted(1, "open"),
@@ -203,7 +203,7 @@ impl Outside {
             _slices: [jupyter, users, system],
             session,
             job,
-            people,
+            uid_rules,
         }
     }
 
@@ -211,7 +211,7 @@ impl Outside {
         self.link.node.within(|| {
             let mut nft = Kernel::open().unwrap();
             let servers = std::slice::from_ref(&self.server);
-            nft.load_with_people(&open_policy(Mode::Enforce), &[], servers, &self.people)
+            nft.load_with_uid_rules(&open_policy(Mode::Enforce), &[], servers, &self.uid_rules)
                 .unwrap();
             nft
         })
@@ -220,7 +220,7 @@ impl Outside {
 
 /// By the number of a user's slice, and of a user without one.
 const SESSION: u32 = 2;
-const JOB: u32 = Person::NUMBER_MIN + 2;
+const JOB: u32 = UidRule::NUMBER_MIN + 2;
 
 #[test]
 fn a_scan_outside_the_server_is_seen_by_slice_and_by_uid() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Installed;
-use crate::{CgroupId, Person, limits, names, people, ruleset::Element, sets};
+use crate::{CgroupId, UidRule, limits, names, ruleset::Element, sets, uid_rules};
 
 /// A set whose elements can be told one by one. The others are the policy's.
 #[derive(Debug)]
@@ -33,9 +33,9 @@ impl Installed {
         let by_cgroup = |level| [sets::servers(level), sets::marks(level)];
         let keys = if set == sets::GUARDED {
             Keys::Among(&self.guarded)
-        } else if let Some(services) = self.people.services_in(set) {
+        } else if let Some(services) = self.uid_rules.services_in(set) {
             Keys::Among(services)
-        } else if people::is_of_people(set) {
+        } else if uid_rules::is_of_uid_rules(set) {
             Keys::Uids
         } else if sets::LEVELS.into_iter().map(sets::own).any(is) {
             Keys::Loopback
@@ -61,11 +61,11 @@ impl Place<'_> {
         let Installed {
             policy,
             servers,
-            people,
+            uid_rules,
             slices,
             ..
         } = self.installed;
-        let (server, person) = match self.keys {
+        let (server, uid_rule) = match self.keys {
             Keys::Among(cgroups) => {
                 let cgroup = cgroup(key).filter(|cgroup| cgroups.contains(cgroup));
                 return cgroup.map(sets::guard);
@@ -75,25 +75,25 @@ impl Place<'_> {
                 let uid = slices.get(&cgroup);
                 (
                     servers.get(&cgroup),
-                    uid.and_then(|uid| people.by_uid.get(uid)),
+                    uid.and_then(|uid| uid_rules.by_uid.get(uid)),
                 )
             }
             Keys::Loopback => {
                 let (mark, reached) = key.split_first_chunk()?;
-                let person = self
+                let uid_rule = self
                     .installed
-                    .person(u32::from_ne_bytes(*mark) & Person::NUMBER_MAX);
-                (servers.get(&cgroup(reached)?), person)
+                    .uid_rule(u32::from_ne_bytes(*mark) & UidRule::NUMBER_MAX);
+                (servers.get(&cgroup(reached)?), uid_rule)
             }
             Keys::Uids => {
                 let uid = u32::from_ne_bytes(key.try_into().ok()?);
-                (None, people.by_uid.get(&uid))
+                (None, uid_rules.by_uid.get(&uid))
             }
         };
         let of_server = server.map(|server| sets::elements_of(policy, server));
-        let of_person = person.map(|person| people::elements_of(policy, person));
+        let of_uid = uid_rule.map(|uid_rule| uid_rules::elements_of(policy, uid_rule));
         let elements = of_server.into_iter().flatten();
-        let mut elements = elements.chain(of_person.into_iter().flatten());
+        let mut elements = elements.chain(of_uid.into_iter().flatten());
         let found = elements.find(|(set, element)| set == self.set && element.key == key);
         found.map(|(_, element)| element)
     }

@@ -33,19 +33,19 @@ fn each_element_of_servers_and_people_is_found_by_its_key_for_a_repair() {
         level: 2,
         number,
     };
-    let person = Person {
+    let uid_rule = UidRule {
         uid: 1000,
         class: "standard".parse().unwrap(),
-        number: Person::NUMBER_MIN,
+        number: UidRule::NUMBER_MIN,
         slice: Some(place(12, 3)),
         servers: vec![place(10, 1)],
     };
-    let people = People {
-        by_uid: BTreeMap::from([(1000, person)]),
+    let uid_rules = UidRules {
+        by_uid: BTreeMap::from([(1000, uid_rule)]),
         jobs: BTreeSet::from([CgroupId(20)]),
         identity_services: BTreeSet::from([CgroupId(21)]),
     };
-    installed.set_people(&people).unwrap();
+    installed.set_uid_rules(&uid_rules).unwrap();
     let mut count = 0;
     for set in installed.ruleset().sets {
         for element in &set.elements {
@@ -61,17 +61,17 @@ fn each_element_of_servers_and_people_is_found_by_its_key_for_a_repair() {
     // Three for each server; for the slice three, two by uid, four between places; services.
     assert_eq!(count, 6 + 3 + 2 + 4 + 2);
     let stranger = 1001u32.to_ne_bytes();
-    assert_eq!(installed.place("people").unwrap().element(&stranger), None);
+    assert_eq!(installed.place("uids").unwrap().element(&stranger), None);
     assert_eq!(installed.class_of(3), installed.class_of(1));
 }
 
 #[test]
 fn who_cannot_be_judged_outside_the_server_is_refused_by_name() {
     let installed = with(&[server(10, 1)]);
-    let good = Person {
+    let good = UidRule {
         uid: 1000,
         class: "standard".parse().unwrap(),
-        number: Person::NUMBER_MIN,
+        number: UidRule::NUMBER_MIN,
         slice: None,
         servers: Vec::new(),
     };
@@ -80,29 +80,29 @@ fn who_cannot_be_judged_outside_the_server_is_refused_by_name() {
         level: 2,
         number,
     };
-    let root = Person {
+    let root = UidRule {
         uid: 0,
         ..good.clone()
     };
-    let lost = Person {
+    let lost = UidRule {
         class: "nowhere".parse().unwrap(),
         ..good.clone()
     };
-    let numbered = Person {
+    let numbered = UidRule {
         number: 1,
         ..good.clone()
     };
-    let in_a_server = Person {
+    let in_a_server = UidRule {
         slice: Some(slice(10, 2)),
         ..good.clone()
     };
     for wrong in [root, lost, numbered, in_a_server] {
-        let people = People {
+        let uid_rules = UidRules {
             by_uid: BTreeMap::from([(wrong.uid, wrong)]),
-            ..People::default()
+            ..UidRules::default()
         };
-        let error = installed.clone().set_people(&people).unwrap_err();
-        assert!(matches!(error, Error::Person { .. }), "{error}");
+        let error = installed.clone().set_uid_rules(&uid_rules).unwrap_err();
+        assert!(matches!(error, Error::UidRule { .. }), "{error}");
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Difference, Error, Firewall,
-    ForeignChange, Mode, Netlink, People, Policy, Refused, Sent, Traffic,
+    ForeignChange, Mode, Netlink, Policy, Refused, Sent, Traffic, UidRules,
     encode::{self, Change},
     installed::Installed,
     names::{self, Queueing},
@@ -31,12 +31,12 @@ impl Firewall for Kernel {
         Ok(self.netlink.transact("try the egress table", &messages)?)
     }
 
-    fn load_with_people(
+    fn load_with_uid_rules(
         &mut self,
         policy: &Policy,
         guarded: &[CgroupId],
         servers: &[Admitted],
-        people: &People,
+        uid_rules: &UidRules,
     ) -> Result<(), Error> {
         let mut next = Installed::new(policy)?;
         if names::uses(policy) {
@@ -46,7 +46,7 @@ impl Firewall for Kernel {
         self.carry_learned(&mut next)?;
         next.apply(next.admit(servers)?);
         next.apply(next.guard(guarded));
-        next.set_people(people)?;
+        next.set_uid_rules(uid_rules)?;
         next.set_bridges(self.bridges.clone());
         self.install("load the egress table", next)
     }
@@ -81,15 +81,15 @@ impl Firewall for Kernel {
         self.change(attempt, delta)
     }
 
-    fn set_people(&mut self, people: &People) -> Result<(), Error> {
+    fn set_uid_rules(&mut self, uid_rules: &UidRules) -> Result<(), Error> {
         let attempt = "judge users outside their servers";
         let installed = self.installed(attempt)?;
-        if installed.people() == people {
+        if installed.uid_rules() == uid_rules {
             return Ok(());
         }
-        let [gone, come] = people.change(installed.people(), installed.policy());
+        let [gone, come] = uid_rules.change(installed.uid_rules(), installed.policy());
         let mut next = installed.clone();
-        next.set_people(people)?;
+        next.set_uid_rules(uid_rules)?;
         let mut messages = by_set(Change::Delete, gone)?;
         messages.extend(by_set(Change::Add, come)?);
         if messages.is_empty() {

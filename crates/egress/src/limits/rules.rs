@@ -71,8 +71,8 @@ pub fn chains(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Chain> {
     if limits.on_sent() {
         // A container's packets have their server's mark, and no socket here.
         let servers = (allowed(name), (Known::Cgroup, Some(Known::Mark)));
-        let people = (allowed_people(name), (Known::Uid, None));
-        for (called, senders) in [servers, people] {
+        let uid_rules = (allowed_people(name), (Known::Uid, None));
+        for (called, senders) in [servers, uid_rules] {
             chains.extend(sending(&called, senders, name, class, policy));
         }
     }

@@ -6,7 +6,7 @@ use super::{
     loads::{cgroup, destination_port, uid},
     look_up, number_bits,
 };
-use crate::{Person, Transport, ruleset::Expr, uapi::*};
+use crate::{Transport, UidRule, ruleset::Expr, uapi::*};
 
 /// Loopback has this index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
@@ -236,7 +236,7 @@ pub fn is_root_s() -> Vec<Expr> {
 
 /// Its mark is that of a user outside the server.
 pub fn marked_by_uid() -> Vec<Expr> {
-    let above = Person::NUMBER_MIN;
+    let above = UidRule::NUMBER_MIN;
     kind_of_mark(MARK | above, MARK_MASK | above)
 }
 

@@ -1,8 +1,8 @@
 //! Policies and containers of any kind, made of any bytes.
 
 use crate::{
-    AbuseLimits, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, Mode, People,
-    Person, Place, Policy, Rate, ServerPort, Service, Transport,
+    AbuseLimits, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, Mode, Place,
+    Policy, Rate, ServerPort, Service, Transport, UidRule, UidRules,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -184,16 +184,16 @@ pub fn bridges(u: &mut Unstructured<'_>, policy: &Policy) -> Bridges {
 }
 
 /// Users outside their servers. Nobody's slice or number is another's, nor a server's.
-pub fn people(u: &mut Unstructured<'_>, policy: &Policy) -> People {
+pub fn uid_rules(u: &mut Unstructured<'_>, policy: &Policy) -> UidRules {
     let classes: Vec<&ClassName> = policy.classes.keys().collect();
     let services = |u: &mut Unstructured<'_>| u.some(3, |u| CgroupId(u.any()));
-    let mut people = People {
+    let mut uid_rules = UidRules {
         jobs: services(u).into_iter().collect(),
         identity_services: services(u).into_iter().collect(),
         by_uid: BTreeMap::new(),
     };
     let Some(last) = classes.len().checked_sub(1) else {
-        return people;
+        return uid_rules;
     };
     for _ in 0..u.below(4) {
         let uid = 1 + u.below(6) as u32;
@@ -205,16 +205,16 @@ pub fn people(u: &mut Unstructured<'_>, policy: &Policy) -> People {
         let Some(class) = classes.get(u.below(last + 1)) else {
             continue;
         };
-        let person = Person {
+        let uid_rule = UidRule {
             uid,
             class: (*class).clone(),
-            number: Person::NUMBER_MIN + uid,
+            number: UidRule::NUMBER_MIN + uid,
             slice: u.maybe(|u| place(u, 100 + uid)),
             servers: (0..u.below(3) as u32)
                 .map(|n| place(u, 200 + 10 * uid + n))
                 .collect(),
         };
-        people.by_uid.insert(uid, person);
+        uid_rules.by_uid.insert(uid, uid_rule);
     }
-    people
+    uid_rules
 }

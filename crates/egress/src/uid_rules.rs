@@ -16,7 +16,7 @@ use super::{
 };
 
 /// From a uid to the chain of its user's class.
-pub const PEOPLE: &str = "people";
+pub const UIDS: &str = "uids";
 /// From a uid to its user's mark.
 pub const MARKS: &str = "people_marks";
 /// Services that run users' jobs: their cgroups hold listeners of many.
@@ -26,13 +26,13 @@ const IDENTITY_SERVICES: &str = "identity_services";
 
 /// A hub user outside the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Person {
+pub struct UidRule {
     /// The user's own uid: never root's, and never one that several share.
     pub uid: u32,
     /// The class that judges what the user sends from outside.
     pub class: ClassName,
-    /// What refusals name the uid's packets by: [`Person::NUMBER_MIN`] to
-    /// [`Person::NUMBER_MAX`], held by no other.
+    /// What refusals name the uid's packets by: [`UidRule::NUMBER_MIN`] to
+    /// [`UidRule::NUMBER_MAX`], held by no other.
     pub number: u32,
     /// The user's slice, with a number of its own as a server's; its level is one of
     /// [`Admitted::LEVELS`].
@@ -42,7 +42,7 @@ pub struct Person {
     pub servers: Vec<Place>,
 }
 
-impl Person {
+impl UidRule {
     /// The smallest number: above all of servers, so that a mark says which it is.
     pub const NUMBER_MIN: u32 = 1 << 23;
     /// The largest.
@@ -62,9 +62,9 @@ pub struct Place {
 
 /// The users outside their servers of the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct People {
-    /// By uid, which is said in the person too.
-    pub by_uid: BTreeMap<u32, Person>,
+pub struct UidRules {
+    /// By uid, which is said in the rule too.
+    pub by_uid: BTreeMap<u32, UidRule>,
     /// The cgroups at level 2 of services that run users' jobs, such as cron: what is sent
     /// under a user's uid reaches listeners there.
     pub jobs: BTreeSet<CgroupId>,
@@ -73,11 +73,11 @@ pub struct People {
     pub identity_services: BTreeSet<CgroupId>,
 }
 
-impl People {
+impl UidRules {
     /// Whether a policy can judge them, beside these servers.
     ///
     /// # Errors
-    /// [`Error::Person`].
+    /// [`Error::UidRule`].
     pub fn check(
         &self,
         policy: &Policy,
@@ -85,20 +85,22 @@ impl People {
     ) -> Result<(), Error> {
         let mut numbers = BTreeSet::new();
         let mut slices = BTreeSet::new();
-        for (uid, person) in &self.by_uid {
-            let wrong = |why| Err(Error::Person { uid: *uid, why });
-            if person.uid != *uid || *uid == 0 || *uid == u32::MAX {
+        for (uid, uid_rule) in &self.by_uid {
+            let wrong = |why| Err(Error::UidRule { uid: *uid, why });
+            if uid_rule.uid != *uid || *uid == 0 || *uid == u32::MAX {
                 return wrong("is no user's own");
             }
-            if !policy.classes.contains_key(&person.class) {
+            if !policy.classes.contains_key(&uid_rule.class) {
                 return wrong("has a class that the policy does not define");
             }
-            if !(Person::NUMBER_MIN..=Person::NUMBER_MAX).contains(&person.number)
-                || !numbers.insert(person.number)
+            if !(UidRule::NUMBER_MIN..=UidRule::NUMBER_MAX).contains(&uid_rule.number)
+                || !numbers.insert(uid_rule.number)
             {
                 return wrong("has a number that is another's, or out of range");
             }
-            let Some(slice) = person.slice else { continue };
+            let Some(slice) = uid_rule.slice else {
+                continue;
+            };
             if !LEVELS.contains(&slice.level)
                 || servers.contains_key(&slice.cgroup)
                 || !slices.insert(slice.cgroup)
@@ -118,7 +120,7 @@ impl People {
         let mut all: Vec<_> = self
             .by_uid
             .values()
-            .flat_map(|person| elements_of(policy, person))
+            .flat_map(|uid_rule| elements_of(policy, uid_rule))
             .collect();
         all.extend(self.services());
         all
@@ -148,12 +150,12 @@ impl People {
     }
 
     /// What goes and what comes when these take the place of `before`.
-    pub fn change(&self, before: &People, policy: &Policy) -> [Vec<(String, Element)>; 2] {
-        let only = |these: &People, those: &People| {
+    pub fn change(&self, before: &UidRules, policy: &Policy) -> [Vec<(String, Element)>; 2] {
+        let only = |these: &UidRules, those: &UidRules| {
             let mut elements = BTreeSet::new();
-            for (uid, person) in &these.by_uid {
-                if those.by_uid.get(uid) != Some(person) {
-                    elements.extend(elements_of(policy, person));
+            for (uid, uid_rule) in &these.by_uid {
+                if those.by_uid.get(uid) != Some(uid_rule) {
+                    elements.extend(elements_of(policy, uid_rule));
                 }
             }
             elements.extend(these.services());
@@ -168,30 +170,30 @@ impl People {
 }
 
 /// The elements by which a user outside the server is judged.
-pub fn elements_of(policy: &Policy, person: &Person) -> Vec<(String, Element)> {
-    let uid = person.uid.to_ne_bytes().to_vec();
+pub fn elements_of(policy: &Policy, uid_rule: &UidRule) -> Vec<(String, Element)> {
+    let uid = uid_rule.uid.to_ne_bytes().to_vec();
     let mark = |number: u32| (p::MARK | number).to_ne_bytes().to_vec();
     let mut elements = vec![
         (
-            PEOPLE.to_owned(),
-            Element::map(uid.clone(), Data::Goto(person_chain(&person.class))),
+            UIDS.to_owned(),
+            Element::map(uid.clone(), Data::Goto(uid_chain(&uid_rule.class))),
         ),
         (
             MARKS.to_owned(),
-            Element::map(uid, Data::Value(mark(person.number))),
+            Element::map(uid, Data::Value(mark(uid_rule.number))),
         ),
     ];
-    if let Some(slice) = person.slice {
-        elements.extend(elements_of_slice(policy, &person.class, slice));
+    if let Some(slice) = uid_rule.slice {
+        elements.extend(elements_of_slice(policy, &uid_rule.class, slice));
     }
-    let places = || person.servers.iter().chain(&person.slice);
+    let places = || uid_rule.servers.iter().chain(&uid_rule.slice);
     let own = |number: u32, listener: &Place| {
         let cgroup = listener.cgroup.0.to_ne_bytes().to_vec();
         let both = [mark(number), cgroup].concat();
         (sets::own(listener.level), Element::key(both))
     };
     for listener in places() {
-        elements.push(own(person.number, listener));
+        elements.push(own(uid_rule.number, listener));
         let others = places().filter(|from| from.cgroup != listener.cgroup);
         elements.extend(others.map(|from| own(from.number, listener)));
     }
@@ -215,8 +217,8 @@ fn elements_of_slice(policy: &Policy, class: &ClassName, slice: Place) -> Vec<(S
     elements
 }
 
-fn person_chain(class: &ClassName) -> String {
-    format!("person_{class}")
+fn uid_chain(class: &ClassName) -> String {
+    format!("uid_{class}")
 }
 
 fn session_chain(class: &ClassName) -> String {
@@ -224,8 +226,8 @@ fn session_chain(class: &ClassName) -> String {
 }
 
 /// Whether elements of a set come and go with users outside.
-pub fn is_of_people(set: &str) -> bool {
-    [PEOPLE, MARKS].contains(&set)
+pub fn is_of_uid_rules(set: &str) -> bool {
+    [UIDS, MARKS].contains(&set)
 }
 
 /// The sets of users outside.
@@ -235,7 +237,7 @@ pub fn sets() -> Vec<Set> {
         len: 4,
     };
     vec![
-        sets::map(PEOPLE, TYPE_UID, 4, DataType::Verdict, 0, true),
+        sets::map(UIDS, TYPE_UID, 4, DataType::Verdict, 0, true),
         sets::map(MARKS, TYPE_UID, 4, mark, BYTEORDER_HOST, false),
         sets::plain(JOBS, TYPE_CGROUPV2, 8),
         sets::plain(IDENTITY_SERVICES, TYPE_CGROUPV2, 8),
@@ -245,13 +247,13 @@ pub fn sets() -> Vec<Set> {
 /// The chains of one class; `rules` are those of its servers, with a sender known by uid.
 pub fn chains(name: &ClassName, class: &Class, rules: Vec<Rule>) -> [Chain; 2] {
     let class_s = || vec![rule("", [p::goto(&class_chain(name))])];
-    let mut person = vec![rule(
+    let mut by_uid = vec![rule(
         "acts for the system",
         [p::cgroup_in(2, IDENTITY_SERVICES), p::accept()],
     )];
     match class.unrestricted {
-        true => person.extend(class_s()),
-        false => person.extend(rules),
+        true => by_uid.extend(class_s()),
+        false => by_uid.extend(rules),
     }
     let mut session = vec![rule(
         "root in a user's session",
@@ -259,7 +261,7 @@ pub fn chains(name: &ClassName, class: &Class, rules: Vec<Rule>) -> [Chain; 2] {
     )];
     session.extend(class_s());
     [
-        chain(&person_chain(name), person),
+        chain(&uid_chain(name), by_uid),
         chain(&session_chain(name), session),
     ]
 }

@@ -1,6 +1,6 @@
 //! What users send from outside their servers: from their slices, and under their uids.
 
-use egress::{Admitted, Firewall, Kernel, Mode, People, Person, Place, Policy};
+use egress::{Admitted, Firewall, Kernel, Mode, Place, Policy, UidRule, UidRules};
 
 use crate::bed::{Agent, HOST4, HOST6, Link, METADATA4, NODE4, Slice, cgroup_id};
 use crate::outside::{REFUSED, policy};
@@ -17,20 +17,20 @@ fn place(admitted: &Admitted) -> Place {
     }
 }
 
-pub fn person(uid: u32, class: &str, slice: Option<&Admitted>, servers: &[&Admitted]) -> Person {
-    Person {
+pub fn uid_rule(uid: u32, class: &str, slice: Option<&Admitted>, servers: &[&Admitted]) -> UidRule {
+    UidRule {
         uid,
         class: class.parse().unwrap(),
-        number: Person::NUMBER_MIN + uid % 1000,
+        number: UidRule::NUMBER_MIN + uid % 1000,
         slice: slice.map(place),
         servers: servers.iter().map(|server| place(server)).collect(),
     }
 }
 
-pub fn people(all: impl IntoIterator<Item = Person>) -> People {
-    People {
+pub fn uid_rules(all: impl IntoIterator<Item = UidRule>) -> UidRules {
+    UidRules {
         by_uid: all.into_iter().map(|one| (one.uid, one)).collect(),
-        ..People::default()
+        ..UidRules::default()
     }
 }
 
@@ -43,10 +43,10 @@ fn host(link: &Link) -> Agent {
 }
 
 /// A driver in the node's namespace, with alice's server and people.
-fn loaded(link: &Link, policy: &Policy, guarded: &Slice, all: (&[Admitted], &People)) -> Kernel {
+fn loaded(link: &Link, policy: &Policy, guarded: &Slice, all: (&[Admitted], &UidRules)) -> Kernel {
     link.node.within(|| {
         let mut nft = Kernel::open().unwrap();
-        nft.load_with_people(policy, &[guarded.id()], all.0, all.1)
+        nft.load_with_uid_rules(policy, &[guarded.id()], all.0, all.1)
             .unwrap();
         nft
     })
@@ -68,12 +68,12 @@ fn a_user_s_cron_job_session_and_server_obey_one_class_and_a_neighbour_s_nothing
     let mut root = Agent::of(&link.node, Some(&cron), 0);
     let admitted = server.admitted(1, "standard");
     let slice = session.admitted(2, "standard");
-    let alice = person(ALICE, "standard", Some(&slice), &[&admitted]);
+    let alice = uid_rule(ALICE, "standard", Some(&slice), &[&admitted]);
     let mut nft = loaded(
         &link,
         &policy(),
         &jupyter,
-        (std::slice::from_ref(&admitted), &people([alice])),
+        (std::slice::from_ref(&admitted), &uid_rules([alice])),
     );
 
     for agent in [&mut server, &mut session, &mut job, &mut sudo] {
@@ -92,12 +92,12 @@ fn a_user_s_cron_job_session_and_server_obey_one_class_and_a_neighbour_s_nothing
 
     // Another class holds from the next packet on, for flows that are open too.
     assert_eq!(job.tell(&format!("keep tcp {HOST4} 80")), "ok");
-    let held = person(ALICE, "nothing", Some(&slice), &[&admitted]);
-    nft.set_people(&people([held])).unwrap();
+    let held = uid_rule(ALICE, "nothing", Some(&slice), &[&admitted]);
+    nft.set_uid_rules(&uid_rules([held])).unwrap();
     assert_ne!(job.tell("again"), "ok");
     assert_eq!(session.reach("tcp", HOST4, 80), REFUSED);
     assert_eq!(nft.verify().unwrap(), []);
-    nft.set_people(&People::default()).unwrap();
+    nft.set_uid_rules(&UidRules::default()).unwrap();
     for agent in [&mut session, &mut job, &mut sudo] {
         assert_eq!(agent.reach("tcp", HOST4, 4444), "ok", "judged no more");
     }
@@ -126,9 +126,9 @@ fn a_user_s_places_reach_each_other_s_listeners_and_nobody_else_s() {
     job.listen("tcp", "127.0.0.1", 9004);
     let servers = [server.admitted(1, "standard"), bobs.admitted(3, "standard")];
     let slice = session.admitted(2, "standard");
-    let mut all = people([
-        person(ALICE, "standard", Some(&slice), &[&servers[0]]),
-        person(BOB, "standard", None, &[&servers[1]]),
+    let mut all = uid_rules([
+        uid_rule(ALICE, "standard", Some(&slice), &[&servers[0]]),
+        uid_rule(BOB, "standard", None, &[&servers[1]]),
     ]);
     all.jobs.insert(cgroup_id(&cron));
     let nft = loaded(&link, &policy(), &jupyter, (&servers, &all));
@@ -180,7 +180,7 @@ fn an_admin_s_ssh_connections_root_and_services_that_take_on_uids_are_left_alone
     let mut krb5 = Agent::of(&link.node, Some(&sssd), ALICE);
     let mut other = Agent::of(&link.node, Some(&jupyter.cgroup("new.service")), ALICE);
     let slice = shell.admitted(2, "nothing");
-    let mut all = people([person(ALICE, "nothing", Some(&slice), &[])]);
+    let mut all = uid_rules([uid_rule(ALICE, "nothing", Some(&slice), &[])]);
     all.identity_services.insert(cgroup_id(&sssd));
     let mut nft = loaded(&link, &policy(), &jupyter, (&[], &all));
     let moved = serves.tell(&format!("become {} {ALICE}", session.display()));
@@ -197,7 +197,7 @@ fn an_admin_s_ssh_connections_root_and_services_that_take_on_uids_are_left_alone
         assert_eq!(agent.reach("tcp", HOST4, 4444), "ok");
     }
     // Where a unit is not known yet, a known uid does not help it.
-    nft.set_people(&people([person(ALICE, "standard", None, &[])]))
+    nft.set_uid_rules(&uid_rules([uid_rule(ALICE, "standard", None, &[])]))
         .unwrap();
     assert_eq!(shell.reach("tcp", HOST4, 80), "ok");
     assert_eq!(other.reach("tcp", HOST4, 80), REFUSED, "pending");
@@ -220,9 +220,9 @@ fn what_users_send_from_outside_counts_against_the_limits_of_their_class() {
     standard.limits.connections = Some(3.try_into().unwrap());
     standard.limits.bytes_per_day = Some(1 << 30);
     let servers = [server.admitted(1, "standard")];
-    let all = people([
-        person(ALICE, "standard", None, &[&servers[0]]),
-        person(CAROL, "standard", None, &[]),
+    let all = uid_rules([
+        uid_rule(ALICE, "standard", None, &[&servers[0]]),
+        uid_rule(CAROL, "standard", None, &[]),
     ]);
     let mut nft = loaded(&link, &policy, &jupyter, (&servers, &all));
     for agent in [&mut job, &mut other, &mut server] {
@@ -233,7 +233,7 @@ fn what_users_send_from_outside_counts_against_the_limits_of_their_class() {
     numbers.sort_unstable();
     assert_eq!(
         numbers,
-        [1, Person::NUMBER_MIN + 1, Person::NUMBER_MIN + 3],
+        [1, UidRule::NUMBER_MIN + 1, UidRule::NUMBER_MIN + 3],
         "a packet counts once, for who sent it"
     );
     assert_eq!(nft.verify().unwrap(), []);
@@ -253,7 +253,7 @@ fn observing_refuses_users_outside_nothing() {
         ..policy()
     };
     let slice = shell.admitted(2, "nothing");
-    let all = people([person(ALICE, "nothing", Some(&slice), &[])]);
+    let all = uid_rules([uid_rule(ALICE, "nothing", Some(&slice), &[])]);
     let _nft = loaded(&link, &policy, &jupyter, (&[], &all));
     for agent in [&mut shell, &mut sudo] {
         for (address, port) in [(HOST4, 4444), (METADATA4, 80), ("127.0.0.1", 9000)] {
