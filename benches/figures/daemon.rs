@@ -156,18 +156,18 @@ pub fn told_of_intrusions(root: &Path, state: &Path) -> Parts<Map, Map> {
     }
 }
 
-/// What the daemon and its helpers used.
+/// What the daemon and its workers used.
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("our own usage");
     let time = |time: nix::sys::time::TimeVal| {
         Duration::from_secs(time.tv_sec() as u64) + Duration::from_micros(time.tv_usec() as u64)
     };
-    let helpers: Duration = helpers().iter().map(|pid| cpu_of(pid)).sum();
-    time(usage.user_time()) + time(usage.system_time()) + helpers
+    let workers: Duration = workers().iter().map(|pid| cpu_of(pid)).sum();
+    time(usage.user_time()) + time(usage.system_time()) + workers
 }
 
 /// Children that are this program too; those that compute for us are not.
-fn helpers() -> Vec<String> {
+fn workers() -> Vec<String> {
     let ourselves = std::fs::read_link("/proc/self/exe").expect("our own program");
     let threads = std::fs::read_dir("/proc/self/task").expect("our own threads");
     let children = threads.flatten().filter_map(|thread| {
@@ -193,10 +193,10 @@ fn cpu_of(pid: &str) -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
-/// What the daemon holds, and what its helpers do that is not the daemon's too.
+/// What the daemon holds, and what its workers do that is not the daemon's too.
 fn rss_mb() -> f64 {
-    let helpers: f64 = helpers().iter().map(|pid| share_of(pid)).sum();
-    rss_of("self") + helpers
+    let workers: f64 = workers().iter().map(|pid| share_of(pid)).sum();
+    rss_of("self") + workers
 }
 
 /// Of a page that several map this counts a part for each (`Pss`, proc(5)).

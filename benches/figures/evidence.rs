@@ -13,7 +13,7 @@ use sensors::rounding::Rounding;
 use sensors::set::{self, Sensors, Suspect};
 use sensors::starts::Starts;
 use sensors::stratum::Stratum;
-use sensors::{connector, insight};
+use sensors::{connector, process_list};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::{TcpListener, TcpStream};
@@ -35,13 +35,13 @@ pub fn run() {
     daemon::run_hot();
 }
 
-/// What `hubwarden help-with` does.
-pub fn help(work: &str) {
+/// What `hubwarden worker` does.
+pub fn work(work: &str) {
     let done = match work {
-        set::WORK => set::help(),
-        insight::WORK => insight::help(),
-        connector::WORK => connector::help(),
-        other => panic!("no helper helps with {other:?}"),
+        set::WORK => set::work(),
+        process_list::WORK => process_list::work(),
+        connector::WORK => connector::work(),
+        other => panic!("no worker helps with {other:?}"),
     };
     done.expect("a job, and somebody to answer");
 }

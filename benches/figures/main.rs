@@ -27,8 +27,8 @@ fn main() {
             let mut next = || words.next().expect("a size, and how many compute");
             daemon::child(next(), next());
         }
-        // The sensors' helpers are the running program, and that is this one here.
-        Some("help-with") => evidence::help(words.next().expect("what with")),
+        // The sensors' workers are the running program, and that is this one here.
+        Some("worker") => evidence::work(words.next().expect("what with")),
         Some("evidence-child") => evidence::child(words.next().expect("what to do")),
         Some("egress-child") => egress::child(),
         Some("names-child") => names::child(),

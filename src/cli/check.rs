@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 use nix::unistd::Group;
 use quantities::HubUser;
-use sensors::helpers::Holders;
+use sensors::workers::Holders;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;

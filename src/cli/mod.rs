@@ -10,7 +10,6 @@ mod dates;
 mod explain;
 mod flows;
 mod grant;
-mod help_with;
 mod lists;
 mod off;
 mod reload;
@@ -20,6 +19,7 @@ mod sensor;
 mod status;
 mod table;
 mod top;
+mod worker;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -104,7 +104,7 @@ enum Verb {
     },
     /// Do for hubwarden what a process may hold up
     #[command(hide = true)]
-    HelpWith {
+    Worker {
         /// What
         work: String,
     },
@@ -170,7 +170,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
         Verb::Sensor { cgroup, seconds } => sensor::sensor(&cgroup, seconds),
-        Verb::HelpWith { work } => help_with::help_with(&work),
+        Verb::Worker { work } => worker::worker(&work),
         Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),
         Verb::Replay(options) => replay::replay(&options),

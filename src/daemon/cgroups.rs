@@ -11,7 +11,7 @@ use egress::{Admitted, ClassName};
 use policy::{Controls, Verdict};
 use quantities::{CgroupId, CgroupPath};
 use quantities::{Mode, Time};
-use sensors::helpers;
+use sensors::workers;
 use std::collections::{BTreeMap, VecDeque};
 
 /// One cgroup that is or may be a server.
@@ -97,7 +97,7 @@ impl Guarded {
     }
 
     /// The user whose loss it is when its processes cannot be read.
-    pub fn read_for(&self) -> helpers::Owner {
+    pub fn read_for(&self) -> workers::Owner {
         self.server.user.as_str().into()
     }
 

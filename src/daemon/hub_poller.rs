@@ -10,7 +10,7 @@ use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
 use crate::report::{Kind, Level, LogEntry};
 use quantities::{CgroupId, CgroupPath};
-use sensors::helpers::Holders;
+use sensors::workers::Holders;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(60);
 /// after each of these, the first one long enough for a class of students to arrive together.
 const AFTER_NEWS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(13)];
 
-/// What says which processes are single-user servers: a helper for each Unix user, since a process can
+/// What says which processes are single-user servers: a worker for each Unix user, since a process can
 /// hold up whoever reads what it calls itself.
 pub(crate) struct Looker {
     #[cfg(not(test))]
@@ -49,7 +49,7 @@ impl Looker {
         answers.into_values().flatten().collect()
     }
 
-    /// These tests are no hubwarden that could be started as a helper.
+    /// These tests are no hubwarden that could be started as a worker.
     #[cfg(test)]
     pub fn which(&mut self, by_user: shared::ByUser) -> BTreeSet<u32> {
         let pids: Vec<u32> = by_user.into_values().flatten().collect();

@@ -255,7 +255,7 @@ impl<C, U> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
     fn new(parts: Parts<C, U>) -> Result<(Rc<Self>, Inlets), DaemonError> {
         let dns_queue = parts.config.egress.dns_queue;
-        let holders = sensors::helpers::Holders::default();
+        let holders = sensors::workers::Holders::default();
         let daemon = Rc::new(Daemon {
             stopper: Stopper::new(&parts.root),
             inner: RefCell::new(Inner {

@@ -1,6 +1,6 @@
 //! What runs in servers, when people ask.
 //!
-//! A thread of its own looks, and helpers read what users' processes run: one for each user, since a
+//! A thread of its own looks, and workers read what users' processes run: one for each user, since a
 //! process can hold up whoever reads it. Whoever asks is told of the other users all the same.
 
 use super::cgroups::{Cgroup, Guarded};
@@ -10,8 +10,8 @@ use crate::control::{ProcessGroup, ServerProcesses};
 use crate::heartbeats::{Heartbeats, Pulse};
 use crate::hub::Units;
 use quantities::CgroupId;
-use sensors::helpers::{Holders, Owner};
-use sensors::insight::{Group, Groups, Insight, Place as Asked, Programs};
+use sensors::process_list::{Group, Groups, Place as Asked, ProcessList, Programs};
+use sensors::workers::{Holders, Owner};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -24,7 +24,7 @@ const MOST_WAITING: usize = 8;
 /// How long one waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// To answer takes half a second, and three for helpers at most.
+/// To answer takes half a second, and three for workers at most.
 const MOST_BUSY: Duration = Duration::from_secs(30);
 
 type Question = (Vec<Asked>, oneshot::Sender<Groups>);
@@ -71,7 +71,7 @@ impl Observer {
 
 /// Ends when the daemon does.
 fn answer(questions: &Mutex<Receiver<Question>>, holders: &Holders, pulse: &Pulse) {
-    let mut insight = Insight::default();
+    let mut insight = ProcessList::default();
     let mut programs = programs(holders);
     let next = || {
         let questions = questions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,21 +92,21 @@ fn answer(questions: &Mutex<Receiver<Question>>, holders: &Holders, pulse: &Puls
     }
 }
 
-/// What reads: helpers.
+/// What reads: workers.
 #[cfg(not(test))]
 fn programs(
     holders: &Holders,
 ) -> impl FnMut(BTreeMap<Owner, Vec<u32>>) -> BTreeMap<Owner, Programs> + use<> {
-    let mut readers = super::readers::Readers::new(holders, sensors::insight::WORK);
+    let mut readers = super::readers::Readers::new(holders, sensors::process_list::WORK);
     move |processes| readers.read(processes)
 }
 
-/// These tests are no hubwarden that could be started as a helper; tests/evidence/ starts one.
+/// These tests are no hubwarden that could be started as a worker; tests/evidence/ starts one.
 #[cfg(test)]
 fn programs(
     _: &Holders,
 ) -> impl FnMut(BTreeMap<Owner, Vec<u32>>) -> BTreeMap<Owner, Programs> + use<> {
-    let mut reader = sensors::insight::Reader::default();
+    let mut reader = sensors::process_list::Reader::default();
     move |processes| {
         let of = |(owner, pids): (Owner, Vec<u32>)| (owner, reader.programs(&pids));
         processes.into_iter().map(of).collect()

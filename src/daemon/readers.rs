@@ -1,22 +1,22 @@
-//! Reading users' processes when somebody asks: by a helper for each user, with a bound for all.
+//! Reading users' processes when somebody asks: by a worker for each user, with a bound for all.
 
-use sensors::helpers::{Helpers, Holders, OURSELVES, Owner, command};
+use sensors::workers::{Holders, OURSELVES, Owner, Workers, command};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long all users' helpers are waited for together.
+/// How long all users' workers are waited for together.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Helpers that read processes by number.
-pub(crate) struct Readers<A>(Helpers<Vec<u32>, A>);
+/// Workers that read processes by number.
+pub(crate) struct Readers<A>(Workers<Vec<u32>, A>);
 
 impl<A: Serialize + DeserializeOwned> Readers<A> {
-    /// Helpers that are this program, for this work.
+    /// Workers that are this program, for this work.
     pub fn new(holders: &Holders, work: &'static str) -> Readers<A> {
         let program = move || command(OURSELVES.as_ref(), work);
-        Readers(Helpers::new(holders.clone(), program))
+        Readers(Workers::new(holders.clone(), program))
     }
 
     /// What is read of these users' processes. A user is missing who holds whoever reads them, and

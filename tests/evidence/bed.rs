@@ -185,6 +185,11 @@ impl Hostile {
         self.0.id()
     }
 
+    /// What the kernel says of it, for a message.
+    pub fn state(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default()
+    }
+
     /// Sends SIGKILL; whether it has ended some time later.
     pub fn can_be_killed(&mut self) -> bool {
         self.0.kill().unwrap();

@@ -7,9 +7,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use policy::finding::Fact;
 use quantities::Time;
-use sensors::helpers::Owner;
 use sensors::process::Process;
 use sensors::set::Suspect;
+use sensors::workers::Owner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ fn holds_nobody_but_itself(way: &str) {
         let begun = Instant::now();
         found.extend(sensors.look(&suspects, now));
         found.extend(sensors.listen(now));
-        // Helpers that are in time are waited for, and no others.
+        // Workers that are in time are waited for, and no others.
         assert!(begun.elapsed() < 4 * QUICK, "{way}: {:?}", begun.elapsed());
         let of = |pid: u32, fact: Fact| {
             let mut of = found.iter().filter(|one| one.evidence.pid == pid);
@@ -145,9 +145,9 @@ fn sensors_that_are_held_end_when_they_are_to_and_leave_nothing_of_theirs_to_who
         line["pid"] == held.pid() && reading.contains("a file system that does not answer")
     };
     assert!(said.any(unreadable));
-    let helper = child_of(sensors.pid()).unwrap();
+    let worker = child_of(sensors.pid()).unwrap();
     // What belongs to the daemon must not outlive it: a socket may own the packet rules.
-    let link = |fd: u32| std::fs::read_link(format!("/proc/{helper}/fd/{fd}"));
+    let link = |fd: u32| std::fs::read_link(format!("/proc/{worker}/fd/{fd}"));
     let jobs = link(0).unwrap();
     let ours: Vec<_> = (3..64)
         .filter_map(|fd| link(fd).ok())
@@ -157,11 +157,11 @@ fn sensors_that_are_held_end_when_they_are_to_and_leave_nothing_of_theirs_to_who
         .collect();
     assert_eq!(ours, [""; 0]);
 
-    assert!(sensors.can_be_killed(), "they wait for their helper");
-    kill(Pid::from_raw(helper as i32), Signal::SIGKILL).unwrap();
+    assert!(sensors.can_be_killed(), "they wait for their worker");
+    kill(Pid::from_raw(worker as i32), Signal::SIGKILL).unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(state(helper), Some('D'), "it was not held at all");
+    assert_eq!(state(worker), Some('D'), "it was not held at all");
     // And who is held ends once the file system does.
     drop(bed);
-    assert!(comes(|| !matches!(state(helper), Some('D'))));
+    assert!(comes(|| !matches!(state(worker), Some('D'))));
 }

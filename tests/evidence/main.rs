@@ -20,10 +20,10 @@ use quantities::{Plain, Time};
 use sensors::binary;
 use sensors::constants::Constants;
 use sensors::exec::Exec;
-use sensors::helpers::{self, Helper};
-use sensors::insight::{self, Insight, Programs, Reader};
 use sensors::process::Process;
+use sensors::process_list::{self, ProcessList, Programs, Reader};
 use sensors::set::Suspect;
+use sensors::workers::{self, Worker};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -138,10 +138,13 @@ fn a_program_file_named_to_paint_on_a_terminal_is_told_escaped() {
     let bed = Bed::new();
     let name = OsStr::from_bytes(b"\x1b]0;x\x07\nalice  0.00  free\xff \xe2\x80\xae");
     let child = bed.start_as(name, &[OsStr::new("compute")]);
-    let command = helpers::command(Path::new(env!("CARGO_BIN_EXE_hubwarden")), insight::WORK);
-    let mut helper: Helper<Vec<u32>, Programs> = Helper::start(command).unwrap();
-    helper.give(&vec![child.pid()]).unwrap();
-    let programs = helper.answer_within(Duration::from_secs(60)).unwrap();
+    let command = workers::command(
+        Path::new(env!("CARGO_BIN_EXE_hubwarden")),
+        process_list::WORK,
+    );
+    let mut worker: Worker<Vec<u32>, Programs> = Worker::start(command).unwrap();
+    worker.give(&vec![child.pid()]).unwrap();
+    let programs = worker.answer_within(Duration::from_secs(60)).unwrap();
     let programs = programs.expect("an answer");
     let [(_, kind, program)] = &programs[..] else {
         panic!("{programs:?}");
@@ -175,7 +178,7 @@ fn a_process_that_changes_its_name_and_arguments_all_the_time_is_looked_at_all_t
 fn processes_that_die_while_they_are_looked_at_are_gone_and_no_error() {
     let bed = Bed::new();
     let (exec, constants) = (Exec::new().unwrap(), Constants::new().unwrap());
-    let mut insight = Insight::default();
+    let mut insight = ProcessList::default();
     for _ in 0..40 {
         let child = bed.start(&[OsStr::new("die")]);
         let process = Process::new(child.pid());
@@ -190,7 +193,7 @@ fn processes_that_die_while_they_are_looked_at_are_gone_and_no_error() {
             }
         }
     }
-    let place = insight::Place {
+    let place = process_list::Place {
         id: bed.id,
         owner: "alice".into(),
         directory: bed.directory.clone(),

@@ -101,7 +101,9 @@ fn memory_without_a_file_counts_if_it_is_the_processs_own() {
     assert_eq!(said, "taken\n");
     let children = format!("/proc/{0}/task/{0}/children", giver.pid());
     let child = std::fs::read_to_string(children).unwrap();
-    assert_eq!(found(child.trim().parse().unwrap()), 0, "a shared segment");
+    let child = child.trim().parse();
+    let child = child.unwrap_or_else(|error| panic!("{error}: {}", giver.state()));
+    assert_eq!(found(child), 0, "a shared segment");
 }
 
 #[test]

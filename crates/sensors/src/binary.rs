@@ -97,7 +97,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds it. The file may be on a file system that does not answer, so this is for a helper.
+    /// Finds it. The file may be on a file system that does not answer, so this is for a worker.
     ///
     /// # Errors
     /// The process is gone, or closed to us.

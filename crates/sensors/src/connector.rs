@@ -10,9 +10,9 @@ mod names;
 mod reader;
 mod wire;
 
-pub use names::{Names, WORK, help};
+pub use names::{Names, WORK, work};
 
-use super::helpers::Owner;
+use super::workers::Owner;
 use names::ReadNames;
 use reader::{Counts, Reader, Shared};
 use rustix::event::{EventfdFlags, eventfd};

@@ -82,7 +82,7 @@ impl Exec {
     }
 
     /// The pattern that a process's name or arguments match. The process can hold up whoever reads its
-    /// arguments, so this is for a helper.
+    /// arguments, so this is for a worker.
     ///
     /// # Errors
     /// It is gone, or closed to us.

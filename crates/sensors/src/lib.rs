@@ -9,8 +9,8 @@
 //! - [`binary`]: what a process is in truth;
 //! - [`stratum`]: the pools' protocol in what is sent.
 //!
-//! [`set`] has them look at hot servers, and listen to all; [`helpers`] wait for what a process can
-//! hold up. [`insight`] is for people: what runs in
+//! [`set`] has them look at hot servers, and listen to all; [`workers`] wait for what a process can
+//! hold up. [`process_list`] is for people: what runs in
 //! a server, by kind of program.
 //!
 //! Contents of users' memory and command lines are never kept: a fact holds which pattern
@@ -20,11 +20,11 @@ pub mod binary;
 pub mod connector;
 pub mod constants;
 pub mod exec;
-pub mod helpers;
-pub mod insight;
 pub mod process;
+pub mod process_list;
 pub mod program;
 pub mod rounding;
 pub mod set;
 pub mod starts;
 pub mod stratum;
+pub mod workers;

@@ -1,6 +1,6 @@
 //! The sensors at work: a thread that looks at hot servers, and listens for what is rare in all.
 //!
-//! What a process could hold up is left to helpers ([`super::helpers`]); what is found goes to the daemon
+//! What a process could hold up is left to workers ([`super::workers`]); what is found goes to the daemon
 //! through a queue.
 
 mod down;
@@ -9,18 +9,18 @@ mod scan_schedule;
 mod windows;
 
 pub use down::SensorDown;
-pub use process_scan::{Held, WORK, help};
+pub use process_scan::{Held, WORK, work};
 pub use scan_schedule::Behind;
 pub(super) use scan_schedule::MOST_PROCESSES;
 
 use super::connector::{Connector, Missed, Names};
 use super::exec::Exec;
-use super::helpers::{Holders, OURSELVES, Owner};
 use super::process::Process;
 use super::program;
 use super::rounding::{Nudge, Rounding};
 use super::starts::Starts;
 use super::stratum::Stratum;
+use super::workers::{Holders, OURSELVES, Owner};
 use down::load_or_note;
 use policy::finding::{Evidence, Fact, Sensor};
 use process_scan::Into;

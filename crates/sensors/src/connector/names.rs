@@ -1,17 +1,17 @@
-//! Reading the name and the arguments of a program that was started: by helpers, since a process can hold
+//! Reading the name and the arguments of a program that was started: by workers, since a process can hold
 //! up whoever reads its arguments.
 
 use super::Reading;
 use crate::exec;
-use crate::helpers::{self, Helpers, Holders, Owner, ServeError};
 use crate::process::Process;
+use crate::workers::{self, Holders, Owner, ServeError, Workers};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// What a helper is started for.
+/// What a worker is started for.
 pub const WORK: &str = "names";
 
 /// What reads programs that were started.
@@ -28,8 +28,8 @@ pub trait ReadNames {
     fn waits(&self) -> bool;
 }
 
-/// Helpers for it.
-pub struct Names(Helpers<Job, Answer>);
+/// Workers for it.
+pub struct Names(Workers<Job, Answer>);
 
 #[derive(Serialize, Deserialize)]
 struct Job {
@@ -46,10 +46,10 @@ struct Answer {
 }
 
 impl Names {
-    /// With helpers that are this program.
+    /// With workers that are this program.
     pub fn new(ourselves: PathBuf, holders: Holders) -> Names {
-        let program = move || helpers::command(&ourselves, WORK);
-        Names(Helpers::new(holders, program))
+        let program = move || workers::command(&ourselves, WORK);
+        Names(Workers::new(holders, program))
     }
 }
 
@@ -87,13 +87,13 @@ impl ReadNames for Names {
     }
 }
 
-/// The helper's side.
+/// The worker's side.
 ///
 /// # Errors
 /// It was not started as one.
-pub fn help() -> Result<(), ServeError> {
+pub fn work() -> Result<(), ServeError> {
     let exec = exec::Exec::new().ok();
-    helpers::serve(|job: Job| {
+    workers::serve(|job: Job| {
         let process = Process::new(job.pid);
         let looked = exec.as_ref().map(|exec| exec.look(&process));
         Answer {

@@ -3,9 +3,9 @@
 use super::names::ReadNames;
 use super::wire::{Message, Socket};
 use super::{Matched, Missed, Reading};
-use crate::helpers::Owner;
 use crate::process::Process;
 use crate::set::{MOST_PROCESSES, owner};
+use crate::workers::Owner;
 use cgroup::walk;
 use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,7 +27,7 @@ const MOST_CGROUPS: usize = 4096;
 const LOOKED_FOR: Duration = Duration::from_millis(500);
 /// How often a start is tried again that waits for its user's other one to be read.
 const TRIED_EVERY: Duration = Duration::from_millis(20);
-/// And how often helpers that are at work are looked at.
+/// And how often workers that are at work are looked at.
 const AGAIN_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Between the thread and who listens.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use test_support::{Bed, allowed};
 
 /// Reads at once, in the calling thread: these processes hold nobody, and this is no hubwarden that could
-/// be started as a helper. tests/evidence/ has one read by helpers.
+/// be started as a worker. tests/evidence/ has one read by workers.
 struct AtOnce(Exec, Vec<(u64, Process, Reading)>);
 
 impl AtOnce {

@@ -4,8 +4,8 @@ use super::Found;
 use crate::binary::{self, Kind};
 use crate::constants::{self, Constants};
 use crate::exec::{self, Exec};
-use crate::helpers::{self, Helpers, Holders, Owner, ServeError};
 use crate::process::Process;
+use crate::workers::{self, Holders, Owner, ServeError, Workers};
 use policy::finding::{Evidence, Fact, Sensor};
 use quantities::Time;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// One that is held for longer does not wait for a slow disk.
 const HELD_ON_PURPOSE: Duration = Duration::from_secs(10);
 
-/// What a helper is started for.
+/// What a worker is started for.
 pub const WORK: &str = "processes";
 
 /// A process of a server, and what is to be looked for.
@@ -43,20 +43,20 @@ struct Seen {
 
 /// What reads processes, whoever they are.
 pub(super) struct Into {
-    helpers: Helpers<Job, Seen>,
+    workers: Workers<Job, Seen>,
     /// Whether memory can be read here.
     memory: bool,
-    /// Whether a helper can be started here.
+    /// Whether a worker can be started here.
     works: bool,
-    /// Since when a user has held a helper.
+    /// Since when a user has held a worker.
     holds: BTreeMap<Owner, Time>,
 }
 
 impl Into {
-    /// With helpers that are this program.
+    /// With workers that are this program.
     pub fn new(ourselves: PathBuf, holders: Holders) -> Into {
         Into {
-            helpers: Helpers::new(holders, move || helpers::command(&ourselves, WORK)),
+            workers: Workers::new(holders, move || workers::command(&ourselves, WORK)),
             memory: false,
             works: false,
             holds: BTreeMap::new(),
@@ -66,16 +66,16 @@ impl Into {
     /// Proves that processes can be read here, and their memory searched; until then it is not.
     ///
     /// # Errors
-    /// It is closed to us, or there can be no helper; in words.
+    /// It is closed to us, or there can be no worker; in words.
     pub fn try_out(&mut self) -> Result<(), String> {
         let nothing = Job {
             server: 0,
             pid: std::process::id(),
             sensors: BTreeSet::new(),
         };
-        let tried = self.helpers.try_out(&nothing, STARTS_WITHIN);
+        let tried = self.workers.try_out(&nothing, STARTS_WITHIN);
         tried.map_err(|error| {
-            format!("the helper that would search memory cannot be started: {error}")
+            format!("the worker that would search memory cannot be started: {error}")
         })?;
         self.works = true;
         constants::try_out().map_err(|error| error.to_string())?;
@@ -104,12 +104,12 @@ impl Into {
             pid: process.pid(),
             sensors: wanted,
         };
-        self.helpers.add(owner, job);
+        self.workers.add(owner, job);
     }
 
     /// Whether a process of this user's holds whoever reads it.
     pub fn is_held(&self, owner: &Owner) -> bool {
-        self.helpers.is_held(owner)
+        self.workers.is_held(owner)
     }
 
     /// What was read, waiting for it until then at most, for users that hold nobody. Processes that
@@ -121,7 +121,7 @@ impl Into {
         mut starved: impl FnMut(u64, Process),
     ) -> Vec<Found> {
         let mut found = Vec::new();
-        for (_, seen) in self.helpers.turn(until) {
+        for (_, seen) in self.workers.turn(until) {
             let process = Process::new(seen.pid);
             if seen.starved {
                 starved(seen.server, process);
@@ -133,15 +133,15 @@ impl Into {
 
     /// Readable when something was read.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.helpers.fds()
+        self.workers.fds()
     }
 
     /// Who of these servers holds whoever reads it.
     pub fn late(&mut self, servers: &BTreeSet<u64>, now: Time) -> Vec<Found> {
-        let helpers = &self.helpers;
-        self.holds.retain(|owner, _| helpers.is_held(owner));
+        let workers = &self.workers;
+        self.holds.retain(|owner, _| workers.is_held(owner));
         let mut found = Vec::new();
-        for (owner, job) in helpers.held() {
+        for (owner, job) in workers.held() {
             let since = *self.holds.entry(owner.clone()).or_insert(now);
             if servers.contains(&job.server) && now.since(since) >= HELD_ON_PURPOSE {
                 let process = Process::new(job.pid);
@@ -155,11 +155,11 @@ impl Into {
     pub fn held(&self) -> Held {
         Held {
             users: self
-                .helpers
+                .workers
                 .held()
                 .map(|(owner, _)| owner.clone())
                 .collect(),
-            trouble: self.helpers.trouble(),
+            trouble: self.workers.trouble(),
         }
     }
 }
@@ -195,14 +195,14 @@ impl Seen {
     }
 }
 
-/// The helper's side.
+/// The worker's side.
 ///
 /// # Errors
 /// It was not started as one.
-pub fn help() -> Result<(), ServeError> {
+pub fn work() -> Result<(), ServeError> {
     let constants = Constants::new().ok();
     let exec = Exec::new().ok();
-    helpers::serve(|job: Job| {
+    workers::serve(|job: Job| {
         let process = Process::new(job.pid);
         let is_wanted = |sensor| job.sensors.contains(&sensor);
         let scan = is_wanted(Sensor::Constants)

@@ -1,4 +1,4 @@
-//! Which users' processes are being read, by all pools of helpers together.
+//! Which users' processes are being read, by all pools of workers together.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// or in words who it is.
 pub type Owner = Arc<str>;
 
-/// Users with a helper at work on their processes. A user never has more than one helper at work, of
+/// Users with a worker at work on their processes. A user never has more than one worker at work, of
 /// whatever pool, so no user can hold more than one.
 #[derive(Debug, Clone, Default)]
 pub struct Holders(Arc<Mutex<BTreeSet<Owner>>>);
 
-/// One user's helper is at work as long as this is there.
+/// One user's worker is at work as long as this is there.
 #[derive(Debug)]
 pub struct Claim {
     holders: Holders,
@@ -20,7 +20,7 @@ pub struct Claim {
 }
 
 impl Holders {
-    /// `None` where a helper is at work for this user already, or where `most` are at work.
+    /// `None` where a worker is at work for this user already, or where `most` are at work.
     pub fn claim(&self, owner: &Owner, most: usize) -> Option<Claim> {
         let mut owners = self.lock();
         if owners.len() >= most || !owners.insert(Arc::clone(owner)) {
@@ -33,7 +33,7 @@ impl Holders {
         })
     }
 
-    /// Users with a helper at work.
+    /// Users with a worker at work.
     pub fn count(&self) -> usize {
         self.lock().len()
     }

@@ -1,4 +1,4 @@
-//! One helper: a process of our own that is given jobs and answers them, a line each.
+//! One worker: a process of our own that is given jobs and answers them, a line each.
 
 use super::ServeError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,19 +21,19 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A process that is given jobs and answers them.
 #[derive(Debug)]
-pub struct Helper<J, A> {
+pub struct Worker<J, A> {
     process: Child,
     line: BufReader<UnixStream>,
     kind: PhantomData<fn(J) -> A>,
     ended: bool,
 }
 
-impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
+impl<J: Serialize, A: DeserializeOwned> Worker<J, A> {
     /// Starts this program, which is to [`serve`].
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(mut program: Command) -> std::io::Result<Helper<J, A>> {
+    pub fn start(mut program: Command) -> std::io::Result<Worker<J, A>> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(WHOLE_WITHIN))?;
         ours.set_write_timeout(Some(WHOLE_WITHIN))?;
@@ -41,7 +41,7 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Helper {
+        Ok(Worker {
             process,
             line: BufReader::new(ours),
             kind: PhantomData,
@@ -87,7 +87,7 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
             tv_nsec: patience.subsec_nanos().into(),
         };
         let mut ready = [PollFd::new(self.line.get_ref(), PollFlags::IN)];
-        // A signal to the daemon is no word of the helper's.
+        // A signal to the daemon is no word of the worker's.
         match retry_on_intr(|| poll(&mut ready, Some(&patience)))? {
             0 => Ok(None),
             _ => self.answer().map(Some),
@@ -95,7 +95,7 @@ impl<J: Serialize, A: DeserializeOwned> Helper<J, A> {
     }
 }
 
-impl<J, A> Helper<J, A> {
+impl<J, A> Worker<J, A> {
     /// Ends it, once the kernel lets it.
     pub(super) fn kill(&mut self) {
         let _ = self.process.kill();
@@ -113,7 +113,7 @@ impl<J, A> Helper<J, A> {
     }
 }
 
-impl<J, A> Drop for Helper<J, A> {
+impl<J, A> Drop for Worker<J, A> {
     /// One that is held by the kernel ends when it is let go; that is not waited for.
     fn drop(&mut self) {
         if !self.ended {
@@ -123,7 +123,7 @@ impl<J, A> Drop for Helper<J, A> {
     }
 }
 
-/// The helper's side: answers what comes on standard input, until there is nobody any more.
+/// The worker's side: answers what comes on standard input, until there is nobody any more.
 ///
 /// # Errors
 /// Standard input is no socket that jobs come by.
@@ -147,7 +147,7 @@ pub fn serve<J: DeserializeOwned, A: Serialize>(
     Ok(())
 }
 
-/// A helper reads what a hostile process made, and needs no power for that but to read (capset(2), which
+/// A worker reads what a hostile process made, and needs no power for that but to read (capset(2), which
 /// holds for the calling thread: here there is no other yet).
 fn give_up_capabilities() -> rustix::io::Result<()> {
     let needed = CapabilitySet::SYS_PTRACE
@@ -166,7 +166,7 @@ fn give_up_capabilities() -> rustix::io::Result<()> {
     set_capabilities(None, left)
 }
 
-/// A helper may outlive the daemon. What belongs to that must not: the socket that owns the packet
+/// A worker may outlive the daemon. What belongs to that must not: the socket that owns the packet
 /// rules keeps them from the next one.
 fn close_the_rest() {
     // SAFETY: called before this process has opened anything but standard input, output and error.

@@ -1,0 +1,22 @@
+//! `hubwarden worker`: a process that hubwarden starts for what it could not wait for itself.
+
+use super::Failure;
+use crate::hub::shared;
+use sensors::workers;
+use sensors::{connector, process_list, set};
+use std::path::Path;
+
+pub(super) fn worker(work: &str) -> Result<(), Failure> {
+    match work {
+        set::WORK => set::work(),
+        process_list::WORK => process_list::work(),
+        connector::WORK => connector::work(),
+        shared::WORK => workers::serve(|pids: Vec<u32>| shared::servers(Path::new("/proc"), &pids)),
+        _ => {
+            return Err(Failure::input(format!(
+                "there is no worker for {work:?}; hubwarden starts its workers itself"
+            )));
+        }
+    }
+    .map_err(Failure::new)
+}
