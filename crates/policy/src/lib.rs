@@ -18,6 +18,8 @@ mod ladder;
 mod policy;
 mod reason;
 mod share;
+mod stage;
+mod standing;
 
 pub use accusation::{Accusation, FindingKind};
 pub use controls::{Controls, wanted};
@@ -25,10 +27,12 @@ pub use counterfactual::{Counterfactual, counterfactuals};
 pub use credits::Credits;
 pub use evidence::{HOT_FOR_CERTAIN, evidence_of, kind_of_finding, suspicion};
 pub use grant::{Grant, GrantedCredits};
-pub use ladder::{Event, Stage, Standing, Verdict, Warning, step};
+pub use ladder::{Event, Verdict, Warning, step};
 pub use policy::{Consequences, PlainLimits, Policy, Repeat, Stop, Sustained, TimeLimits};
 pub use reason::Reason;
 pub use share::share_out;
+pub use stage::Stage;
+pub use standing::Standing;
 
 #[cfg(test)]
 mod tests;
