@@ -1,7 +1,7 @@
 //! `[evidence]`: what tells a miner from a training job, and what becomes of one.
 
 use super::decode::{FromToml, Section};
-use super::limits::OrNone;
+use super::or_none::OrNone;
 use policy::finding::Sensor;
 use policy::{Consequences, Stage, Stop};
 use quantities::Cores;

@@ -4,6 +4,7 @@
 //! is never half accepted. `config.example.toml` shows every key with its default.
 
 mod advice;
+mod api_url;
 mod classes;
 mod decode;
 mod evidence;
@@ -11,13 +12,15 @@ mod hub;
 mod limits;
 mod metrics;
 mod names;
+mod or_none;
 mod outside;
 mod record;
 mod values;
 
+pub use api_url::ApiUrl;
 pub use decode::Problem;
 pub use evidence::Evidence;
-pub use hub::{ApiPeer, ApiUrl, Hub, StopBy};
+pub use hub::{ApiPeer, Hub, StopBy};
 pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
 pub use metrics::{Listen, Metrics, USUAL_GROUP};
 pub use names::{ServiceName, Template};

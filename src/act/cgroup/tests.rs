@@ -1,4 +1,6 @@
+use super::held::{LEAST_QUOTA_USEC, LONGEST_PERIOD_USEC, quota_and_period};
 use super::*;
+use quantities::Cores;
 
 struct Bed {
     root: tempfile::TempDir,

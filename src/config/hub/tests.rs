@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{Config, Problem};
+use crate::http::Endpoint;
 
 fn hub(text: &str) -> Hub {
     Config::parse(&format!("[hub]\n{text}")).unwrap().hub

@@ -20,6 +20,7 @@ mod counts;
 mod dictionary;
 mod learned;
 mod pattern;
+mod queueing;
 mod reader;
 mod rules;
 mod streams;
@@ -32,11 +33,12 @@ pub use dictionary::DeniedBy;
 pub(super) use dictionary::Dictionary;
 pub(super) use learned::{Learned, messages};
 pub use pattern::{NamePattern, PatternError};
+pub use queueing::Queueing;
+pub(super) use queueing::{queued_by, try_queueing};
 pub use reader::{Asked, Reader};
-pub use rules::Queueing;
 pub(super) use rules::{
-    asking_sets, chains, elements_of, is_flows_set, names_set, networks, places, queued_by,
-    reached, sets, try_queueing, uses,
+    asking_sets, chains, elements_of, is_flows_set, names_set, networks, places, reached, sets,
+    uses,
 };
 #[cfg(any(test, fuzzing))]
 pub(super) use streams::{Brings, Streams};
