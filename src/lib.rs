@@ -15,9 +15,9 @@ pub mod http;
 pub mod hub;
 mod memory;
 pub mod readiness;
-pub mod record;
 pub mod replay;
 pub mod report;
 pub mod sd_bus;
 #[cfg(any(test, fuzzing))]
 pub mod seams;
+pub mod trace;

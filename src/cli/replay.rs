@@ -6,8 +6,8 @@ mod text;
 use super::Failure;
 use super::answer::show;
 use crate::config::Config;
-use crate::record::Reader;
 use crate::replay::{Outcome, Population, recorded, synthetic};
+use crate::trace::Reader;
 use clap::Args;
 use policy::Policy;
 use quantities::Cores;
@@ -18,13 +18,13 @@ use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Records, from /var/lib/hubwarden/records; each stands for itself
+    /// Traces, from /var/lib/hubwarden/traces; each stands for itself
     #[arg(value_name = "FILE", required_unless_present = "generate")]
     files: Vec<PathBuf>,
     /// The configuration to try; without, the one installed, or the defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Who is in which hub group, which records do not say; may be repeated
+    /// Who is in which hub group, which traces do not say; may be repeated
     #[arg(long, value_name = "GROUP=USER", value_parser = member, conflicts_with = "generate")]
     member: Vec<(String, String)>,
     /// The node's cores: with throttle_when = "contended" others wait only while the recorded
@@ -96,16 +96,16 @@ struct Report {
 
 #[derive(Serialize)]
 struct Replay {
-    /// The record, or how the days were made up.
+    /// The trace, or how the days were made up.
     source: String,
-    /// When the record was begun, in seconds since 1970.
+    /// When the trace was begun, in seconds since 1970.
     started: Option<u64>,
-    /// Whether the record names users; absent for made-up days.
+    /// Whether the trace names users; absent for made-up days.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_names: Option<bool>,
     #[serde(flatten)]
     outcome: Outcome,
-    /// Whether the record's last frame was left out.
+    /// Whether the trace's last frame was left out.
     cut_off: bool,
 }
 

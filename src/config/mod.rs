@@ -14,7 +14,7 @@ mod metrics;
 mod names;
 mod or_none;
 mod outside;
-mod record;
+mod trace;
 mod values;
 
 pub use api_url::ApiUrl;
@@ -25,7 +25,7 @@ pub use limits::{Cpu, Limits, Patch, ThrottleWhen};
 pub use metrics::{Listen, Metrics, USUAL_GROUP};
 pub use names::{ServiceName, Template};
 pub use outside::Outside;
-pub use record::{Record, Size};
+pub use trace::{Size, Trace};
 pub use values::{Share, parse_amount, parse_duration};
 
 use decode::{Document, Section};
@@ -68,7 +68,7 @@ pub struct Config {
     /// Where counters are shown.
     pub metrics: Metrics,
     /// Whether samples are written down.
-    pub record: Record,
+    pub trace: Trace,
 }
 
 /// `[egress]`: classes and what they share.
@@ -164,7 +164,7 @@ impl Default for Config {
             },
             evidence: Evidence::default(),
             metrics: Metrics::default(),
-            record: Record::default(),
+            trace: Trace::default(),
         }
     }
 }
@@ -263,7 +263,7 @@ fn read(mut root: Section<'_, '_>) -> Config {
         egress: read_egress(root.section("egress"), default.egress),
         evidence: evidence::read(root.section("evidence"), default.evidence),
         metrics: metrics::read(root.section("metrics"), default.metrics),
-        record: record::read(root.section("record"), default.record),
+        trace: trace::read(root.section("trace"), default.trace),
     };
     limits::read(&mut root, &config.limits.clone()).apply(&mut config.limits);
     let mut slice = root.section("slice");

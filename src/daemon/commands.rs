@@ -82,7 +82,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             format!("A new configuration is in force, in {} mode.", config.mode)
         };
         inner.meter.configure(&config);
-        inner.diary.configure(&config);
+        inner.trace.configure(&config);
         let observed = inner.config.mode == Mode::Observe && config.mode == Mode::Enforce;
         inner.config = config;
         if observed {

@@ -41,7 +41,7 @@ impl Meter {
 impl Inner {
     /// While supervision is off nobody samples; who watches wants to see all the same.
     pub(super) fn watch_on(&mut self) {
-        if !self.off || !(self.meter.exporter.wanted() || self.diary.wanted()) {
+        if !self.off || !(self.meter.exporter.wanted() || self.trace.wanted()) {
             return;
         }
         for (id, entry) in &mut self.entries {

@@ -228,7 +228,7 @@ struct Inner {
     shared: Vec<Shared>,
     journal: Journal,
     meter: metrics::Meter,
-    diary: trace::Diary,
+    trace: trace::TraceWriter,
     /// Why processes cannot be ended here.
     cannot_stop: Option<String>,
     /// What the sensors found of whom.
@@ -266,7 +266,7 @@ impl<C, U> Daemon<C, U> {
                     cgroup_filter::filter(&parts.config.hub),
                 )?,
                 meter: metrics::Meter::new(&parts.config),
-                diary: trace::Diary::new(&parts.config, parts.store.directory()),
+                trace: trace::TraceWriter::new(&parts.config, parts.store.directory()),
                 cannot_stop: None,
                 evidence: EvidenceStore::default(),
                 sensors: evidence::SensorThread::new(&holders, &parts.heartbeats),

@@ -291,7 +291,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         notify(&[sd_notify::NotifyState::Status(&status)]);
         let mut inner = self.inner.borrow_mut();
         inner.watch_on();
-        inner.record(now());
+        inner.write_trace(now());
         inner.show_metrics(now().since(begun));
     }
 }

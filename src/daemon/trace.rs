@@ -1,33 +1,33 @@
-//! Once a tick: the diary of samples, where it is wanted.
+//! Once a tick: the trace of samples, where it is wanted.
 
 use super::Inner;
 use super::cgroups::Cgroup;
 use crate::config::Config;
-use crate::record::{Recorder, Sighting};
 use crate::report::{Kind, Level, LogEntry};
+use crate::trace::{Recorder, Sighting};
 use policy::Stage;
 use quantities::Time;
 use std::path::Path;
 
-/// What the daemon keeps for records.
-pub(super) struct Diary {
+/// What the daemon keeps for traces.
+pub(super) struct TraceWriter {
     recorder: Recorder,
     /// The last trouble told, so that a lasting one is told once.
     told: Option<String>,
 }
 
-impl Diary {
-    pub fn new(config: &Config, state: &Path) -> Diary {
-        let directory = crate::record::directory(state);
-        Diary {
-            recorder: Recorder::new(directory, config.record.clone(), config.tick),
+impl TraceWriter {
+    pub fn new(config: &Config, state: &Path) -> TraceWriter {
+        let directory = crate::trace::directory(state);
+        TraceWriter {
+            recorder: Recorder::new(directory, config.trace.clone(), config.tick),
             told: None,
         }
     }
 
     /// A configuration came into force.
     pub fn configure(&mut self, config: &Config) {
-        self.recorder.configure(config.record.clone(), config.tick);
+        self.recorder.configure(config.trace.clone(), config.tick);
     }
 
     pub fn wanted(&self) -> bool {
@@ -37,8 +37,8 @@ impl Diary {
 
 impl Inner {
     /// Writes down what this tick saw.
-    pub(super) fn record(&mut self, now: Time) {
-        if !self.diary.wanted() {
+    pub(super) fn write_trace(&mut self, now: Time) {
+        if !self.trace.wanted() {
             return;
         }
         let acts = self.acts();
@@ -54,14 +54,14 @@ impl Inner {
                 held: acts && self.stands_on(*id) >= Some(Stage::Throttled),
             }));
         }
-        let trouble = self.diary.recorder.write(now, &seen).err();
+        let trouble = self.trace.recorder.write(now, &seen).err();
         let trouble = trouble.map(|error| error.to_string());
-        if trouble != self.diary.told {
+        if trouble != self.trace.told {
             if let Some(text) = &trouble {
                 let message = format!("Samples are not recorded, which is tried again: {text}.");
                 self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
             }
-            self.diary.told = trouble;
+            self.trace.told = trouble;
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct Outcome {
 pub struct Throttled {
     /// Whose; a number where users are not named.
     pub user: String,
-    /// Whether its maker knows that it spins; absent in records.
+    /// Whether its maker knows that it spins; absent in traces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spinner: Option<bool>,
     /// When its server started, since the beginning.

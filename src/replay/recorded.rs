@@ -6,7 +6,7 @@
 
 use super::outcome::Outcome;
 use super::server::{Burst, Server};
-use crate::record::{Event, Frame, Reader, RecordError};
+use crate::trace::{Event, Frame, Reader, TraceError};
 use policy::Policy;
 use quantities::{CoreSeconds, Cores, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ const BUSY: f64 = 0.9;
 /// Who uses less, in cores, is not taken to wait.
 const IDLE: f64 = 0.05;
 
-/// Runs a record; `policy` is told whose a server is, or nothing where users are not named. Every
+/// Runs a trace; `policy` is told whose a server is, or nothing where users are not named. Every
 /// server starts with full credits, also one that ran before.
 ///
 /// How others waited is not recorded. With the node's `cores` it is guessed: others wait while all
@@ -29,12 +29,12 @@ const IDLE: f64 = 0.05;
 /// that. Without, they always wait, the stricter case.
 ///
 /// # Errors
-/// The record cannot be read or is damaged.
+/// The trace cannot be read or is damaged.
 pub fn recorded<R: BufRead>(
     reader: &mut Reader<R>,
     policy: impl Fn(&str) -> Policy,
     cores: Option<Cores>,
-) -> Result<Outcome, RecordError> {
+) -> Result<Outcome, TraceError> {
     let mut days = Days {
         policy: &policy,
         tick: Duration::from_millis(reader.header().tick_ms.clamp(1, 3_600_000)),

@@ -138,7 +138,7 @@ impl Server {
     }
 
     fn sample(&mut self, policy: &Policy) {
-        // A damaged record may claim any amount.
+        // A damaged trace may claim any amount.
         let usage = Duration::try_from_secs_f64(self.work.used).unwrap_or(Duration::MAX);
         let event = Event::Sampled {
             usage,

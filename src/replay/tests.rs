@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Config;
-use crate::record::{Event, Header, Reader};
+use crate::trace::{Event, Header, Reader};
 use policy::{Stage, TimeLimits};
 use proptest::prelude::*;
 use quantities::{CoreSeconds, Cores};
@@ -166,7 +166,7 @@ fn without_a_limit_of_ours_a_server_gets_all_it_asks_for() {
 }
 
 /// The sessions as the daemon would have recorded them on a node with cores for everybody.
-fn record(sessions: &[Session]) -> Vec<u8> {
+fn trace(sessions: &[Session]) -> Vec<u8> {
     let plenty = Policy {
         limit: None,
         size: CoreSeconds(1e12),
@@ -193,10 +193,10 @@ fn record(sessions: &[Session]) -> Vec<u8> {
         let events = frames.entry(session.end.0).or_default();
         events.push(Event::Gone { server });
     }
-    crate::record::encode(&Header::new(0, TICK, true), frames)
+    crate::trace::encode(&Header::new(0, TICK, true), frames)
 }
 
-/// On whole ticks a record loses nothing, so both ways must come to the same.
+/// On whole ticks a trace loses nothing, so both ways must come to the same.
 #[test]
 fn a_recorded_week_says_what_the_same_week_says_directly() {
     let population = Population {
@@ -223,7 +223,7 @@ fn a_recorded_week_says_what_the_same_week_says_directly() {
         direct.add("x", session.start, None, &server, &policy(), TICK);
     }
     direct.finish();
-    let bytes = record(&sessions);
+    let bytes = trace(&sessions);
     let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
     let replayed = recorded(&mut reader, |_| policy(), None).unwrap();
     assert_eq!(replayed.sessions, direct.sessions);
@@ -248,7 +248,7 @@ fn who_was_throttled_while_recorded_is_counted() {
         (TICK, vec![Event::Appeared { server, user }]),
         (2 * TICK, vec![Event::Held { server, held: true }]),
     ];
-    let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
+    let bytes = crate::trace::encode(&Header::new(0, TICK, false), frames);
     let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
     let outcome = recorded(&mut reader, |_| policy(), None).unwrap();
     assert_eq!((outcome.sessions, outcome.throttled_while_recorded), (1, 1));
@@ -275,7 +275,7 @@ fn each_named_user_is_judged_by_a_policy_of_their_own() {
     for count in 2..2000 {
         frames.insert(TICK * count, vec![alice.1.clone(), bob.1.clone()]);
     }
-    let bytes = crate::record::encode(&Header::new(0, TICK, true), frames);
+    let bytes = crate::trace::encode(&Header::new(0, TICK, true), frames);
     let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
     let granted = |user: &str| Policy {
         unlimited: user == "alice",
@@ -311,7 +311,7 @@ fn with_the_node_s_cores_a_spender_is_throttled_only_while_others_work() {
         };
         frames.insert(TICK * count, events);
     }
-    let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
+    let bytes = crate::trace::encode(&Header::new(0, TICK, false), frames);
     let throttled_at = |cores| {
         let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
         let outcome = recorded(&mut reader, |_| policy.clone(), cores).unwrap();
@@ -410,7 +410,7 @@ proptest! {
             let events: &mut Vec<Event> = frames.entry(now).or_default();
             events.push(Event::Used { server, cpu });
         }
-        let bytes = crate::record::encode(&Header::new(0, TICK, false), frames);
+        let bytes = crate::trace::encode(&Header::new(0, TICK, false), frames);
         let mut reader = Reader::new(Path::new("x"), bytes.as_slice()).unwrap();
         let _ = recorded(&mut reader, |_| policy(), None).is_ok();
     }

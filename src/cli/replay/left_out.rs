@@ -41,7 +41,7 @@ pub(super) fn left_out(config: &Config, options: &Options, replays: &[Replay]) -
         .collect();
     if !without.is_empty() && replays.iter().any(|replay| replay.user_names == Some(true)) {
         left_out.push(format!(
-            "Nobody is in these groups, since records do not say who is: {} (--member GROUP=USER).",
+            "Nobody is in these groups, since traces do not say who is: {} (--member GROUP=USER).",
             without.join(", ")
         ));
     }
@@ -92,26 +92,26 @@ mod tests {
 
     #[test]
     fn groups_are_said_to_count_for_nobody_until_their_members_are_named() {
-        let told = said(GROUPS, &["x.record"], Some(true));
+        let told = said(GROUPS, &["x.trace"], Some(true));
         assert!(told.contains("Nobody is in these groups"), "{told}");
         assert!(told.contains("staff, students (--member"), "{told}");
-        let told = said(GROUPS, &["x.record", "--member", "staff=alice"], Some(true));
+        let told = said(GROUPS, &["x.trace", "--member", "staff=alice"], Some(true));
         assert!(told.contains(": students (--member"), "{told}");
-        let told = said(GROUPS, &["x.record"], Some(false));
+        let told = said(GROUPS, &["x.trace"], Some(false));
         assert!(
             told.contains("[groups.NAME] and [users.NAME] count for nobody"),
             "{told}"
         );
-        assert_eq!(said("", &["x.record"], Some(true)), "Grants are left out.");
+        assert_eq!(said("", &["x.trace"], Some(true)), "Grants are left out.");
         assert_eq!(said("", &["--generate"], None), "");
     }
 
     #[test]
     fn how_others_are_taken_to_wait_is_said_where_it_matters() {
         let contended = "[users.alice.cpu]\nthrottle_when = \"contended\"\n";
-        let told = said(contended, &["x.record"], Some(true));
+        let told = said(contended, &["x.trace"], Some(true));
         assert!(told.contains("all the time, the stricter case"), "{told}");
-        let told = said(contended, &["x.record", "--cores", "8"], Some(true));
+        let told = said(contended, &["x.trace", "--cores", "8"], Some(true));
         assert!(told.contains("use nearly all of 8 cores"), "{told}");
     }
 

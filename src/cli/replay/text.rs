@@ -80,10 +80,7 @@ fn summary(replay: &Replay, text: &mut String) {
         );
     }
     if replay.cut_off {
-        let _ = writeln!(
-            text,
-            "The record's last tick is not whole and was left out."
-        );
+        let _ = writeln!(text, "The trace's last tick is not whole and was left out.");
     }
 }
 
@@ -127,7 +124,7 @@ fn span(time: Duration) -> String {
     }
 }
 
-/// A point in time: of a record in UTC, of made-up days by their number.
+/// A point in time: of a trace in UTC, of made-up days by their number.
 fn when(time: Time, started: Option<u64>) -> String {
     let seconds = time.0.as_secs();
     match started {

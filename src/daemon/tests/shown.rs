@@ -1,8 +1,8 @@
-//! What others see of a daemon's work: metrics, and records for replay.
+//! What others see of a daemon's work: metrics, and traces for replay.
 
 use super::*;
 use crate::config::Size;
-use crate::record::Reader;
+use crate::trace::Reader;
 
 impl Node {
     /// A tick with all that comes after the sweep.
@@ -10,7 +10,7 @@ impl Node {
         self.tick(daemon, seconds).await;
         let mut inner = daemon.inner.borrow_mut();
         inner.watch_on();
-        inner.record(self.clock);
+        inner.write_trace(self.clock);
         inner.show_metrics(Duration::from_millis(3));
     }
 
@@ -110,11 +110,11 @@ fn what_a_user_runs_outside_is_in_the_server_s_metrics_and_the_account_there_onc
 }
 
 #[test]
-fn a_record_of_an_enforced_day_says_who_was_throttled_and_names_nobody() {
+fn a_trace_of_an_enforced_day_says_who_was_throttled_and_names_nobody() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        node.config.record.enabled = true;
-        node.config.record.max_size = Size(1 << 20);
+        node.config.trace.enabled = true;
+        node.config.trace.max_size = Size(1 << 20);
         node.spawn("alice");
         let (daemon, _journal) = node.start();
         node.whole_tick(&daemon, 1).await;
@@ -126,8 +126,8 @@ fn a_record_of_an_enforced_day_says_who_was_throttled_and_names_nobody() {
         daemon.inner.borrow_mut().off = true;
         node.set_usage("alice", 160.0);
         node.whole_tick(&daemon, 1).await;
-        let records = crate::record::directory(node.state.path());
-        let file = std::fs::read_dir(records).unwrap().next().unwrap().unwrap();
+        let traces = crate::trace::directory(node.state.path());
+        let file = std::fs::read_dir(traces).unwrap().next().unwrap().unwrap();
         let bytes = std::fs::read(file.path()).unwrap();
         assert!(!bytes.windows(5).any(|part| part == b"alice"));
         let mut reader = Reader::open(&file.path()).unwrap();

@@ -1,7 +1,7 @@
-//! Writes records, and no more of them than allowed.
+//! Writes traces, and no more of them than allowed.
 
-use super::{Event, Header, RecordError, wire};
-use crate::config::Record;
+use super::{Event, Header, TraceError, wire};
+use crate::config::Trace;
 use quantities::CgroupId;
 use quantities::Time;
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub struct Sighting<'a> {
 #[derive(Debug)]
 pub struct Recorder {
     directory: PathBuf,
-    settings: Record,
+    settings: Trace,
     tick: Duration,
     open: Option<Open>,
 }
@@ -60,7 +60,7 @@ struct Known {
 
 impl Recorder {
     /// Writes into a directory, which is made when there is something to write.
-    pub fn new(directory: PathBuf, settings: Record, tick: Duration) -> Recorder {
+    pub fn new(directory: PathBuf, settings: Trace, tick: Duration) -> Recorder {
         Recorder {
             directory,
             settings,
@@ -70,7 +70,7 @@ impl Recorder {
     }
 
     /// Goes by another configuration; a changed one begins a new file.
-    pub fn configure(&mut self, settings: Record, tick: Duration) {
+    pub fn configure(&mut self, settings: Trace, tick: Duration) {
         if settings != self.settings || tick != self.tick {
             self.settings = settings;
             self.tick = tick;
@@ -87,7 +87,7 @@ impl Recorder {
     ///
     /// # Errors
     /// The directory or file cannot be written.
-    pub fn write(&mut self, now: Time, seen: &[Sighting<'_>]) -> Result<(), RecordError> {
+    pub fn write(&mut self, now: Time, seen: &[Sighting<'_>]) -> Result<(), TraceError> {
         let most = self.settings.max_size.0 / FILES;
         if let Some(open) = &mut self.open {
             let bytes = open.frame(now, seen, self.settings.user_names);
@@ -103,13 +103,13 @@ impl Recorder {
         self.append(&bytes)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), TraceError> {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
         if let Err(source) = open.file.write_all(bytes) {
             let path = open.path;
-            return Err(RecordError::Io { path, source });
+            return Err(TraceError::Io { path, source });
         }
         open.size += bytes.len() as u64;
         self.open = Some(open);
@@ -120,11 +120,11 @@ impl Recorder {
 /// Begins a file, and makes room for it first.
 fn begin(
     directory: &Path,
-    settings: &Record,
+    settings: &Trace,
     tick: Duration,
     now: Time,
-) -> Result<Open, RecordError> {
-    let io = |source| RecordError::Io {
+) -> Result<Open, TraceError> {
+    let io = |source| TraceError::Io {
         path: directory.to_owned(),
         source,
     };
@@ -141,7 +141,7 @@ fn begin(
     if let Err(source) = file.write_all(&line) {
         // A full disk must not fill up with names as well, one a tick.
         let _ = std::fs::remove_file(&path);
-        return Err(RecordError::Io { path, source });
+        return Err(TraceError::Io { path, source });
     }
     Ok(Open {
         path,
@@ -156,7 +156,7 @@ fn begin(
 /// A name of its own: a second file of the same second gets a number behind.
 fn create(directory: &Path, started: u64) -> io::Result<(PathBuf, File)> {
     for again in 0..100 {
-        let path = directory.join(format!("{started:012}-{again:02}.record"));
+        let path = directory.join(format!("{started:012}-{again:02}.trace"));
         let mut options = OpenOptions::new();
         options.append(true).create_new(true).mode(0o600);
         match options.open(&path) {
@@ -193,7 +193,7 @@ fn prune(directory: &Path, most: u64) -> io::Result<()> {
 
 /// What is not named as we name is somebody else's, and not removed.
 fn is_ours(name: &str) -> bool {
-    let stem = name.strip_suffix(".record").unwrap_or_default();
+    let stem = name.strip_suffix(".trace").unwrap_or_default();
     let digits =
         |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     stem.split_once('-')
@@ -263,7 +263,7 @@ fn note(known: &mut Known, sighting: &Sighting<'_>, events: &mut Vec<Event>) {
     }
 }
 
-/// Where records are, below the daemon's state.
+/// Where traces are, below the daemon's state.
 pub fn directory(state: &Path) -> PathBuf {
-    state.join("records")
+    state.join("traces")
 }

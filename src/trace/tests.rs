@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Record, Size};
+use crate::config::{Size, Trace};
 use proptest::prelude::*;
 use quantities::CgroupId;
 use quantities::Time;
@@ -7,8 +7,8 @@ use std::path::Path;
 
 const TICK: Duration = Duration::from_secs(5);
 
-fn settings(max_size: u64, user_names: bool) -> Record {
-    Record {
+fn settings(max_size: u64, user_names: bool) -> Trace {
+    Trace {
         enabled: true,
         max_size: Size(max_size),
         user_names,
@@ -48,7 +48,7 @@ fn read(path: &Path) -> (Header, Vec<Frame>) {
 fn what_was_written_is_read_back() {
     let directory = tempfile::tempdir().unwrap();
     let mut recorder = Recorder::new(
-        directory.path().join("records"),
+        directory.path().join("traces"),
         settings(1 << 20, true),
         TICK,
     );
@@ -68,7 +68,7 @@ fn what_was_written_is_read_back() {
     recorder
         .write(tick(3), &[sighting(7, "alice", 1918)])
         .unwrap();
-    let files = files(&directory.path().join("records"));
+    let files = files(&directory.path().join("traces"));
     let (header, frames) = read(&files[0]);
     assert!(header.user_names && header.tick_ms == 5000);
     let millis = Duration::from_millis;
@@ -119,17 +119,17 @@ fn users_are_numbers_unless_they_may_be_named() {
 }
 
 #[test]
-fn records_take_no_more_than_allowed_and_the_oldest_goes_first() {
+fn traces_take_no_more_than_allowed_and_the_oldest_goes_first() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("notes.record"), "theirs").unwrap();
-    std::fs::write(directory.path().join("000000000001-00.record"), [0; 9000]).unwrap();
+    std::fs::write(directory.path().join("notes.trace"), "theirs").unwrap();
+    std::fs::write(directory.path().join("000000000001-00.trace"), [0; 9000]).unwrap();
     let mut recorder = Recorder::new(directory.path().to_owned(), settings(40_000, false), TICK);
     for count in 0..4000u32 {
         let usage = u64::from(count) * 1000;
         let seen: Vec<_> = (0..5).map(|id| sighting(id, "x", usage)).collect();
         recorder.write(tick(count), &seen).unwrap();
     }
-    let ours = |path: &&PathBuf| !path.ends_with("notes.record");
+    let ours = |path: &&PathBuf| !path.ends_with("notes.trace");
     let files = files(directory.path());
     let total: u64 = files
         .iter()
@@ -137,8 +137,8 @@ fn records_take_no_more_than_allowed_and_the_oldest_goes_first() {
         .map(|f| f.metadata().unwrap().len())
         .sum();
     assert!(total <= 40_000 && total > 25_000, "{total}");
-    assert!(directory.path().join("notes.record").exists());
-    assert!(!directory.path().join("000000000001-00.record").exists());
+    assert!(directory.path().join("notes.trace").exists());
+    assert!(!directory.path().join("000000000001-00.trace").exists());
     // Each file stands for itself: it begins with who is there.
     for file in files.iter().filter(ours) {
         let (_, frames) = read(file);
@@ -147,7 +147,7 @@ fn records_take_no_more_than_allowed_and_the_oldest_goes_first() {
 }
 
 #[test]
-fn a_record_cut_off_in_the_middle_is_read_up_to_there() {
+fn a_trace_cut_off_in_the_middle_is_read_up_to_there() {
     let mut bytes = serde_json::to_vec(&Header::new(1, TICK, false)).unwrap();
     bytes.push(b'\n');
     let user = String::new();
@@ -163,7 +163,7 @@ fn a_record_cut_off_in_the_middle_is_read_up_to_there() {
 }
 
 #[test]
-fn what_is_no_record_or_contradicts_itself_is_named_with_its_place() {
+fn what_is_no_trace_or_contradicts_itself_is_named_with_its_place() {
     let error = |bytes: &[u8]| match Reader::new(Path::new("x"), bytes) {
         Err(error) => error.to_string(),
         Ok(mut reader) => loop {
@@ -174,10 +174,10 @@ fn what_is_no_record_or_contradicts_itself_is_named_with_its_place() {
             }
         },
     };
-    assert!(error(b"hello\n").contains("is no record"));
+    assert!(error(b"hello\n").contains("is no trace"));
     assert!(error(&[b'x'; 5000]).contains("first line does not end"));
     let other =
-        br#"{"format":"hubwarden-record","version":2,"started":0,"tick_ms":1,"user_names":false}"#;
+        br#"{"format":"hubwarden-trace","version":2,"started":0,"tick_ms":1,"user_names":false}"#;
     let other = [other.as_slice(), b"\n"].concat();
     assert!(error(&other).contains("version 2 instead of 1"));
     let mut bytes = serde_json::to_vec(&Header::new(1, TICK, false)).unwrap();

@@ -1,8 +1,8 @@
-//! Reads a record, frame by frame, whatever stands in it.
+//! Reads a trace, frame by frame, whatever stands in it.
 
 use super::{
-    Event, FORMAT, Frame, Header, LONGEST, LONGEST_FRAME, LONGEST_HEADER, MOST_SERVERS,
-    RecordError, VERSION, wire,
+    Event, FORMAT, Frame, Header, LONGEST, LONGEST_FRAME, LONGEST_HEADER, MOST_SERVERS, TraceError,
+    VERSION, wire,
 };
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A record being read. Memory is bounded by its longest frame and its most servers.
+/// A trace being read. Memory is bounded by its longest frame and its most servers.
 #[derive(Debug)]
 pub struct Reader<R> {
     path: PathBuf,
@@ -24,28 +24,28 @@ pub struct Reader<R> {
 }
 
 impl Reader<BufReader<File>> {
-    /// Opens a record.
+    /// Opens a trace.
     ///
     /// # Errors
-    /// It cannot be read, or is no record.
-    pub fn open(path: &Path) -> Result<Self, RecordError> {
+    /// It cannot be read, or is no trace.
+    pub fn open(path: &Path) -> Result<Self, TraceError> {
         let file = File::open(path).map_err(|source| io_error(path, source))?;
         Reader::new(path, BufReader::new(file))
     }
 }
 
 impl<R: BufRead> Reader<R> {
-    /// Reads a record from anywhere; `path` is for messages.
+    /// Reads a trace from anywhere; `path` is for messages.
     ///
     /// # Errors
     /// As for [`Reader::open`].
-    pub fn new(path: &Path, mut input: R) -> Result<Self, RecordError> {
+    pub fn new(path: &Path, mut input: R) -> Result<Self, TraceError> {
         let mut line = Vec::new();
         (&mut input)
             .take(LONGEST_HEADER as u64)
             .read_until(b'\n', &mut line)
             .map_err(|source| io_error(path, source))?;
-        let header = header(&line).map_err(|why| RecordError::NotARecord {
+        let header = header(&line).map_err(|why| TraceError::NotATrace {
             path: path.to_owned(),
             why,
         })?;
@@ -74,7 +74,7 @@ impl<R: BufRead> Reader<R> {
     ///
     /// # Errors
     /// The file cannot be read or is damaged; the next call would not make sense.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>, RecordError> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, TraceError> {
         let Some((length, prefix)) = self.length()? else {
             return Ok(None);
         };
@@ -98,7 +98,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The length of the next frame, and of that length itself.
-    fn length(&mut self) -> Result<Option<(u64, u64)>, RecordError> {
+    fn length(&mut self) -> Result<Option<(u64, u64)>, TraceError> {
         let mut prefix = Vec::new();
         for byte in (&mut self.input).take(10).bytes() {
             let byte = byte.map_err(|source| io_error(&self.path, source))?;
@@ -146,8 +146,8 @@ impl<R: BufRead> Reader<R> {
         Ok(frame)
     }
 
-    fn damaged(&self, why: String) -> RecordError {
-        RecordError::Damaged {
+    fn damaged(&self, why: String) -> TraceError {
+        TraceError::Damaged {
             path: self.path.clone(),
             at: self.at,
             why,
@@ -169,8 +169,8 @@ fn header(line: &[u8]) -> Result<Header, String> {
     Ok(header)
 }
 
-fn io_error(path: &Path, source: io::Error) -> RecordError {
-    RecordError::Io {
+fn io_error(path: &Path, source: io::Error) -> TraceError {
+    TraceError::Io {
         path: path.to_owned(),
         source,
     }

@@ -1,4 +1,4 @@
-//! A diary of samples: the daemon writes it, `hubwarden replay` reads it.
+//! A trace of samples: the daemon writes it, `hubwarden replay` reads it.
 //!
 //! Amounts of CPU and times, and nothing of what is computed. Unless the configuration says
 //! otherwise users are numbers, other ones in each file. `docs/replay.md` describes the format.
@@ -18,7 +18,7 @@ use std::time::Duration;
 mod tests;
 
 /// What the first line names.
-const FORMAT: &str = "hubwarden-record";
+const FORMAT: &str = "hubwarden-trace";
 /// The version this program writes and reads.
 const VERSION: u32 = 1;
 /// Longest first line, in bytes.
@@ -29,10 +29,10 @@ const LONGEST_FRAME: usize = 1 << 22;
 const LONGEST_NAME: usize = 512;
 /// Most servers at once.
 const MOST_SERVERS: usize = 1 << 20;
-/// A record does not span more: its clock must not overflow a reader's.
+/// A trace does not span more: its clock must not overflow a reader's.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// The first line of a record.
+/// The first line of a trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     format: String,
@@ -46,7 +46,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header of a record begun now.
+    /// The header of a trace begun now.
     pub fn new(started: u64, tick: Duration, user_names: bool) -> Header {
         Header {
             format: FORMAT.to_owned(),
@@ -61,7 +61,7 @@ impl Header {
 /// What was seen on one tick.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame {
-    /// When, since the record was begun.
+    /// When, since the trace was begun.
     pub at: Duration,
     /// What, in order.
     pub events: Vec<Event>,
@@ -70,7 +70,7 @@ pub struct Frame {
 /// One thing that was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A server is there, under a number that no other has in this record.
+    /// A server is there, under a number that no other has in this trace.
     Appeared {
         /// Its number.
         server: u32,
@@ -98,9 +98,9 @@ pub enum Event {
     },
 }
 
-/// Why a record cannot be written or read.
+/// Why a trace cannot be written or read.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
+pub enum TraceError {
     /// The system refused.
     #[error("{path}: {source}")]
     Io {
@@ -111,10 +111,10 @@ pub enum RecordError {
     },
     /// The file is something else.
     #[error(
-        "{path} is no record of hubwarden that this version can read ({why}); records are written \
-         to /var/lib/hubwarden/records where the configuration has record.enabled = true"
+        "{path} is no trace of hubwarden that this version can read ({why}); traces are written \
+         to /var/lib/hubwarden/traces where the configuration has trace.enabled = true"
     )]
-    NotARecord {
+    NotATrace {
         /// The file.
         path: PathBuf,
         /// What is wrong with its first line.
@@ -132,7 +132,7 @@ pub enum RecordError {
     },
 }
 
-/// A whole record in memory, from what each point in time saw.
+/// A whole trace in memory, from what each point in time saw.
 #[cfg(test)]
 pub(crate) fn encode(
     header: &Header,

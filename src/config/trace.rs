@@ -1,22 +1,22 @@
-//! `[record]`: a diary of samples for `hubwarden replay`.
+//! `[trace]`: a trace of samples for `hubwarden replay`.
 
 use super::decode::{FromToml, Section, Show};
 use toml::de::DeValue;
 
-/// `[record]`.
+/// `[trace]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct Trace {
     /// Whether samples are written down.
     pub enabled: bool,
-    /// The most that all records together may take, in bytes.
+    /// The most that all traces together may take, in bytes.
     pub max_size: Size,
     /// Whether users are named; without, each is a number that means nothing outside its file.
     pub user_names: bool,
 }
 
-impl Default for Record {
+impl Default for Trace {
     fn default() -> Self {
-        Record {
+        Trace {
             enabled: false,
             max_size: Size(256 << 20),
             user_names: false,
@@ -63,14 +63,14 @@ impl Show for Size {
     }
 }
 
-pub(super) fn read(mut section: Section<'_, '_>, default: Record) -> Record {
-    let record = Record {
+pub(super) fn read(mut section: Section<'_, '_>, default: Trace) -> Trace {
+    let trace = Trace {
         enabled: section.value("enabled", default.enabled),
         max_size: section.ranged("max_size", default.max_size, Size(1 << 20)..=Size(64 << 30)),
         user_names: section.value("user_names", default.user_names),
     };
     section.finish();
-    record
+    trace
 }
 
 #[cfg(test)]
@@ -78,9 +78,9 @@ mod tests {
     use super::super::Config;
 
     #[test]
-    fn records_are_bounded_in_units_a_person_would_write() {
-        let config = Config::parse("[record]\nenabled = true\nmax_size = \"1 GiB\"\n").unwrap();
-        assert_eq!(config.record.max_size.0, 1 << 30);
+    fn traces_are_bounded_in_units_a_person_would_write() {
+        let config = Config::parse("[trace]\nenabled = true\nmax_size = \"1 GiB\"\n").unwrap();
+        assert_eq!(config.trace.max_size.0, 1 << 30);
         let cases = [
             ("\"1 GB\"", "unknown unit `GB`"),
             ("\"5\"", "the unit is missing"),
@@ -88,7 +88,7 @@ mod tests {
             ("\"99999999999 GiB\"", "too much"),
         ];
         for (value, why) in cases {
-            let problems = Config::parse(&format!("[record]\nmax_size = {value}\n")).unwrap_err();
+            let problems = Config::parse(&format!("[trace]\nmax_size = {value}\n")).unwrap_err();
             assert!(problems[0].message.contains(why), "{}", problems[0]);
         }
     }
