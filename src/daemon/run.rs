@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use quantities::{Mode, Time};
 use std::future::Future;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Credits are written at least this often, so that a crash loses no more.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
@@ -148,6 +148,10 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 
 /// The kernel's monotonic clock; it cannot fail on Linux (clock_gettime(2)).
 pub(super) fn now() -> Time {
+    #[cfg(test)]
+    if let Some(set) = super::tests::clock() {
+        return set;
+    }
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map(|time| Time(Duration::from(time)))
         .unwrap_or(Time(Duration::ZERO))
@@ -258,23 +262,23 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.inner.borrow_mut().send_sensors(now);
     }
 
-    fn tick_once(self: &Rc<Self>) {
-        let begun = now();
+    pub(super) fn tick_once(self: &Rc<Self>) {
+        let (begun, now) = (Instant::now(), now());
         self.rescan();
         self.ask_again();
         self.follow_accounts();
         self.expire_grants();
-        self.inner.borrow_mut().forget_rested(now());
-        self.look_at(now(), None);
-        self.inner.borrow_mut().send_sensors(now());
-        self.weigh_all(now());
+        self.inner.borrow_mut().forget_rested(now);
+        self.look_at(now, None);
+        self.inner.borrow_mut().send_sensors(now);
+        self.weigh_all(now);
         {
             let mut inner = self.inner.borrow_mut();
-            inner.read_counters(now());
-            inner.settle_traffic(now());
-            inner.count_refused(now());
+            inner.read_counters(now);
+            inner.settle_traffic(now);
+            inner.count_refused(now);
         }
-        self.watch_abuse(now());
+        self.watch_abuse(now);
         self.check_egress();
         self.follow_containers();
         self.put_back_orphans();
@@ -291,7 +295,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         notify(&[sd_notify::NotifyState::Status(&status)]);
         let mut inner = self.inner.borrow_mut();
         inner.watch_on();
-        inner.write_trace(now());
-        inner.show_metrics(now().since(begun));
+        inner.write_trace(now);
+        inner.show_metrics(begun.elapsed());
     }
 }

@@ -297,6 +297,23 @@ impl Firewall for FakeFirewall {
     }
 }
 
+thread_local! {
+    /// What the clock of this test's node says; each test has a thread, and its daemon is on that.
+    static CLOCK: Cell<Option<Time>> = const { Cell::new(None) };
+    /// And its date.
+    static DAY: Cell<&str> = const { Cell::new("2026-11-22") };
+}
+
+/// The time on this thread's node, if it has one.
+pub(super) fn clock() -> Option<Time> {
+    CLOCK.get()
+}
+
+/// The date there.
+pub(super) fn day() -> String {
+    DAY.get().to_owned()
+}
+
 type Running = Rc<Daemon<FakeSystemd, FakeSystemd>>;
 
 /// Waits until the packet rules are compared with what they should be.
@@ -329,13 +346,15 @@ impl Node {
         std::fs::create_dir_all(root.path().join("jupyter.slice")).unwrap();
         std::fs::create_dir_all(root.path().join("system.slice")).unwrap();
         std::fs::write(root.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
+        let clock = Time(Duration::from_secs(1000));
+        CLOCK.set(Some(clock));
         Node {
             root,
             state: tempfile::tempdir().unwrap(),
             systemd: FakeSystemd::default(),
             firewall: FakeFirewall::default(),
             config,
-            clock: Time(Duration::from_secs(1000)),
+            clock,
             told: Vec::new(),
         }
     }
@@ -461,11 +480,8 @@ impl Node {
     /// Lets some time pass and a tick come.
     async fn tick(&mut self, daemon: &Running, seconds: u64) {
         self.clock.0 += Duration::from_secs(seconds);
-        daemon.rescan();
-        daemon.ask_again();
-        daemon.look_at(self.clock, None);
-        daemon.inner.borrow_mut().settle_classes(self.clock);
-        daemon.check_egress();
+        CLOCK.set(Some(self.clock));
+        daemon.tick_once();
         quiet().await;
     }
 

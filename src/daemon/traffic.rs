@@ -71,6 +71,10 @@ impl Traffic {
 
 /// Today's date in local time.
 fn today() -> String {
+    #[cfg(test)]
+    if super::tests::clock().is_some() {
+        return super::tests::day();
+    }
     jiff::Zoned::now().date().to_string()
 }
 

@@ -5,15 +5,6 @@ use crate::config::Size;
 use crate::trace::Reader;
 
 impl Node {
-    /// A tick with all that comes after the sweep.
-    async fn whole_tick(&mut self, daemon: &Running, seconds: u64) {
-        self.tick(daemon, seconds).await;
-        let mut inner = daemon.inner.borrow_mut();
-        inner.watch_on();
-        inner.write_trace(self.clock);
-        inner.show_metrics(Duration::from_millis(3));
-    }
-
     fn textfile(&self) -> PathBuf {
         self.state.path().join("hubwarden.prom")
     }
@@ -44,13 +35,13 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
         node.spawn("alice");
         std::fs::write(node.directory("alice").join("pids.current"), "12\n").unwrap();
         let (daemon, _journal) = node.start();
-        node.whole_tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
         spin(&mut node, &daemon, "alice").await;
-        node.whole_tick(&daemon, 1).await;
-        let throttled =
-            "hubwarden_server_stage{user=\"alice\",server=\"\",stage=\"throttled\"} 1\n";
-        let text = text_with(&node, &daemon, throttled).await;
+        node.tick(&daemon, 1).await;
+        let cpu = "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 150.0\n";
+        let text = text_with(&node, &daemon, cpu).await;
         for line in [
+            "hubwarden_server_stage{user=\"alice\",server=\"\",stage=\"throttled\"} 1\n",
             "hubwarden_server_pids{user=\"alice\",server=\"\"} 12\n",
             "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 150.0\n",
             "hubwarden_server_limit_cores{user=\"alice\",server=\"\"} 0.25\n",
@@ -61,7 +52,7 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
             assert!(text.contains(line), "no {line} in\n{text}");
         }
         node.stop("alice");
-        node.whole_tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
         let nobody = "hubwarden_servers{stage=\"throttled\"} 0\n";
         let text = text_with(&node, &daemon, nobody).await;
         assert!(!text.contains("alice"), "{text}");
@@ -81,13 +72,13 @@ fn what_a_user_runs_outside_is_in_the_server_s_metrics_and_the_account_there_onc
             std::fs::write(directory.join("memory.current"), format!("{memory}\n")).unwrap();
         }
         let (daemon, _journal) = node.start();
-        node.whole_tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
         for second in 1..=100u32 {
             node.set_usage("alice", f64::from(second));
             node.outside(f64::from(second));
             node.tick(&daemon, 1).await;
         }
-        node.whole_tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
         let cpu = "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 200.0\n";
         let text = text_with(&node, &daemon, cpu).await;
         for line in [
@@ -117,15 +108,15 @@ fn a_trace_of_an_enforced_day_says_who_was_throttled_and_names_nobody() {
         node.config.trace.max_size = Size(1 << 20);
         node.spawn("alice");
         let (daemon, _journal) = node.start();
-        node.whole_tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
         for second in 1..=100u32 {
             node.set_usage("alice", f64::from(second) * 1.5);
-            node.whole_tick(&daemon, 1).await;
+            node.tick(&daemon, 1).await;
         }
         // Switched off it goes on recording: what is used is used.
         daemon.inner.borrow_mut().off = true;
         node.set_usage("alice", 160.0);
-        node.whole_tick(&daemon, 1).await;
+        node.tick(&daemon, 1).await;
         let traces = crate::trace::directory(node.state.path());
         let file = std::fs::read_dir(traces).unwrap().next().unwrap().unwrap();
         let bytes = std::fs::read(file.path()).unwrap();
