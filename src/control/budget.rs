@@ -57,7 +57,7 @@ pub enum Rank {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The asker is to be told.
-    LogEntry,
+    Told,
     /// So many were refused that not even that is worth a message.
     Silent,
 }
@@ -168,7 +168,7 @@ impl Budgets {
         }
         one.refused.tokens -= 1.0;
         self.users_refused.tokens -= 1.0;
-        Err(Refusal::LogEntry)
+        Err(Refusal::Told)
     }
 
     /// A question that was taken has its answer.
@@ -245,7 +245,7 @@ mod tests {
         let mut budgets = Budgets::new(now);
         taken(&mut budgets, 1000, Rank::User, 80, now);
         let told = (0..1000)
-            .filter(|_| budgets.ask(1000, Rank::User, 1.0, now) == Err(Refusal::LogEntry))
+            .filter(|_| budgets.ask(1000, Rank::User, 1.0, now) == Err(Refusal::Told))
             .count();
         assert_eq!(told, 20);
     }

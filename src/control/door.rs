@@ -167,7 +167,7 @@ impl BusDoor {
                 drop(state);
                 return Some(message.clone());
             }
-            Err(Refusal::LogEntry) => format!(
+            Err(Refusal::Told) => format!(
                 "uid {} asks too much of hubwarden; ask again in a few seconds",
                 known.uid
             ),

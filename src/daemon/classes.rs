@@ -24,7 +24,7 @@ pub(super) enum Instead {
 impl Inner {
     /// Once a tick and when evidence was found: has every server judged by the class that it
     /// should be judged by now. What is open already is judged by it too.
-    pub(super) fn settle_classes(&mut self, now: Time) {
+    pub(super) fn reconcile_classes(&mut self, now: Time) {
         let mut changed = false;
         let mut entries = std::mem::take(&mut self.entries);
         for entry in entries.values_mut() {

@@ -1,12 +1,12 @@
 //! From a stage to what stands in the kernel, and back.
 //!
-//! Everything goes through [`Daemon::settle`]: read what stands, work out what should, put that on
+//! Everything goes through [`Daemon::reconcile`]: read what stands, work out what should, put that on
 //! record, change it, read it back. It is the same for a verdict, its undo, a reload,
 //! `off`, and somebody else's change.
 
 mod due;
 
-use super::put_back::{PutBackError, settle_kernel};
+use super::put_back::{PutBackError, reconcile_kernel};
 use super::state::StateError;
 use super::{Daemon, now};
 use crate::act::{ActError, CpuControl, Owner, UndoError};
@@ -23,7 +23,7 @@ const THAW_GRACE: Duration = Duration::from_secs(10);
 
 /// Why a server could not be brought to where it should be.
 #[derive(Debug, thiserror::Error)]
-enum SettleError {
+enum ReconcileError {
     #[error(transparent)]
     Act(#[from] ActError),
     #[error("what stands there could not be put on record first, so nothing was changed: {0}")]
@@ -37,11 +37,11 @@ enum SettleError {
     Unread(UndoError),
 }
 
-impl SettleError {
+impl ReconcileError {
     fn is_gone(&self) -> bool {
         match self {
-            SettleError::Act(error) => error.is_gone(),
-            SettleError::PutBack(error) => error.is_gone(),
+            ReconcileError::Act(error) => error.is_gone(),
+            ReconcileError::PutBack(error) => error.is_gone(),
             _ => false,
         }
     }
@@ -64,7 +64,7 @@ struct Intent {
 }
 
 /// What settling came to.
-struct Settled {
+struct Reconciled {
     before: Controls,
     now: Controls,
     did: bool,
@@ -106,9 +106,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
                 guarded.unsettled = false;
             }
-            let result = self.settle(id).await;
+            let result = self.reconcile(id).await;
             let mut inner = self.inner.borrow_mut();
-            let again = inner.settled(id, result);
+            let again = inner.reconciled(id, result);
             let Some(guarded) = inner.guarded(id) else {
                 return;
             };
@@ -119,12 +119,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    async fn settle(&self, id: CgroupId) -> Result<Option<Settled>, SettleError> {
+    async fn reconcile(&self, id: CgroupId) -> Result<Option<Reconciled>, ReconcileError> {
         let Some(owner) = self.inner.borrow_mut().guarded(id).map(|g| g.owner()) else {
             return Ok(None);
         };
         let known = self.inner.borrow_mut().know_records(&owner);
-        known.map_err(SettleError::Unread)?;
+        known.map_err(ReconcileError::Unread)?;
         let found = self.cpu.read(&owner).await?;
         let Some(intent) = self.inner.borrow_mut().intend(id, &found) else {
             return Ok(None);
@@ -142,7 +142,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if self.inner.borrow_mut().must_end(id) {
             self.inner.borrow_mut().note(id, &target)?;
             self.end_server(id, &owner, &before, &target).await?;
-            return Ok(Some(Settled {
+            return Ok(Some(Reconciled {
                 before,
                 now: target,
                 did: false,
@@ -165,7 +165,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.stop(id, &owner).await?;
         }
         self.end_miners(id).await?;
-        Ok(Some(Settled {
+        Ok(Some(Reconciled {
             before,
             now: target,
             did,
@@ -179,7 +179,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         id: CgroupId,
         owner: &Owner,
         target: &Controls,
-    ) -> Result<(), SettleError> {
+    ) -> Result<(), ReconcileError> {
         let now = now();
         let lease = match self.inner.borrow().accounts.place(id) {
             Some(place) if target.frozen => place.policy().sustained.freeze_for + THAW_GRACE,
@@ -198,7 +198,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         id: CgroupId,
         found: &Controls,
         target: &Controls,
-    ) -> Result<(), SettleError> {
+    ) -> Result<(), ReconcileError> {
         let (owner, lifted, renew) = {
             let mut inner = self.inner.borrow_mut();
             let Some(guarded) = inner.guarded(id) else {
@@ -211,7 +211,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             (guarded.owner(), lifted, renew)
         };
         if let Some(undo) = &lifted {
-            settle_kernel(&self.cpu, undo, target).await?;
+            reconcile_kernel(&self.cpu, undo, target).await?;
         }
         if target.frozen && renew {
             self.plan_thaw(id, &owner, target).await?;
@@ -229,7 +229,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         owner: &Owner,
         from: Option<&Controls>,
         target: &Controls,
-    ) -> Result<(), SettleError> {
+    ) -> Result<(), ReconcileError> {
         self.cpu.apply(owner, from, target).await?;
         let found = self.cpu.read(owner).await?;
         if found == *target {

@@ -50,7 +50,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if !act.is_empty() {
             self.look_at(now, Some(&act));
             let mut inner = self.inner.borrow_mut();
-            inner.settle_classes(now);
+            inner.reconcile_classes(now);
             inner.reconcile_network();
         }
     }

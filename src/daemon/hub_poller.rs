@@ -5,7 +5,7 @@
 use super::cgroups::{Cgroup, unit_of};
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
-use crate::hub::api::{Api, ApiError, LogEntry as Heard};
+use crate::hub::api::{Api, ApiError, Polled};
 use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
 use crate::report::{Kind, Level, LogEntry};
@@ -65,7 +65,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut soon = AFTER_NEWS.iter();
         loop {
             self.look_into_the_hub().await;
-            self.hear_once().await;
+            self.poll_hub().await;
             let wait = match soon.next() {
                 Some(wait) => {
                     tokio::time::sleep(*wait).await;
@@ -115,7 +115,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.shared = found;
     }
 
-    pub(super) async fn hear_once(self: &Rc<Self>) {
+    pub(super) async fn poll_hub(self: &Rc<Self>) {
         let (hub, root) = {
             let inner = self.inner.borrow();
             (inner.config.hub.clone(), inner.root.clone())
@@ -130,7 +130,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 };
                 api.directory().await
             }
-            None => Ok(Heard {
+            None => Ok(Polled {
                 directory: HubDirectory::default(),
                 lacking: Vec::new(),
             }),

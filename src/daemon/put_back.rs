@@ -84,7 +84,7 @@ async fn try_to<C: CpuControl>(cpu: &C, undo: &mut Undo) -> Result<(), PutBackEr
             ));
         }
     }
-    settle_kernel(cpu, undo, &target).await?;
+    reconcile_kernel(cpu, undo, &target).await?;
     if found.frozen && !target.frozen {
         // It would thaw what is not frozen.
         let _ = cpu.thaw_no_more(&owner).await;
@@ -94,7 +94,7 @@ async fn try_to<C: CpuControl>(cpu: &C, undo: &mut Undo) -> Result<(), PutBackEr
 }
 
 /// Has systemd write everything once more where the kernel holds something of ours all the same.
-pub(super) async fn settle_kernel<C: CpuControl>(
+pub(super) async fn reconcile_kernel<C: CpuControl>(
     cpu: &C,
     undo: &Undo,
     target: &Controls,

@@ -131,7 +131,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 };
                 inner.guard(found, None, now());
                 let parts = inner.attach_outside(now());
-                let disowned = inner.disown_slices();
+                let disowned = inner.release_shared_slices();
                 let uid = inner.guarded(id).and_then(|guarded| guarded.own_uid());
                 drop(inner);
                 for (cgroup, id) in disowned {

@@ -12,7 +12,11 @@ use tokio::sync::mpsc;
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Somebody else wrote to our table, and what that broke is put back already: tells of it, and
     /// sees whether that was all.
-    pub(super) fn intruded(self: &Rc<Self>, repair: Repair, more: &mut mpsc::Receiver<Repair>) {
+    pub(super) fn on_foreign_write(
+        self: &Rc<Self>,
+        repair: Repair,
+        more: &mut mpsc::Receiver<Repair>,
+    ) {
         let mut inner = self.inner.borrow_mut();
         if inner.off {
             return;

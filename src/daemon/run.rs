@@ -84,7 +84,7 @@ where
             () = daemon.until_look() => daemon.look(),
             _ = save.tick() => {
                 daemon.save();
-                crate::memory::give_back();
+                crate::memory::trim();
             }
             // Users can fill each of these. They take turns, by chance, one event a turn.
             handled = async { tokio::select! {
@@ -93,7 +93,7 @@ where
                     daemon.poll_tree();
                 }
                 repair = inlets.repairs.recv(), if repairs_open => match repair {
-                    Some(repair) => daemon.intruded(repair, &mut inlets.repairs),
+                    Some(repair) => daemon.on_foreign_write(repair, &mut inlets.repairs),
                     None => repairs_open = false,
                 },
                 question = inlets.commands.questions.recv(), if questions_open => match question {
@@ -213,7 +213,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         }
         inner.resume(servers);
-        inner.settle_classes(now());
+        inner.reconcile_classes(now());
         inner.read_lists();
         if inner.off {
             // Whoever switched off may have been cut off in the middle of it.
@@ -275,7 +275,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         {
             let mut inner = self.inner.borrow_mut();
             inner.read_counters(now);
-            inner.settle_traffic(now);
+            inner.reconcile_traffic(now);
             inner.count_refused(now);
         }
         self.watch_abuse(now);

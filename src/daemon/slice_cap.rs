@@ -5,7 +5,7 @@
 //! looser, and comes back when supervision is off or only observes.
 
 use super::enforce::quota;
-use super::put_back::{PutBackError, settle_kernel};
+use super::put_back::{PutBackError, reconcile_kernel};
 use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
 use crate::hub::{UnitName, Units};
@@ -88,7 +88,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         let lifted = target == *undo.before();
         if lifted {
-            settle_kernel(&self.cpu, &undo, &target).await?;
+            reconcile_kernel(&self.cpu, &undo, &target).await?;
         }
         undo.confirm(target);
         let mut inner = self.inner.borrow_mut();

@@ -32,7 +32,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.enforce_together(ids).await;
         self.cap_slice_now().await;
         left.extend(self.put_back_every_orphan().await);
-        self.settle_down().await;
+        self.wait_for_others().await;
         let noted = {
             let inner = self.inner.borrow();
             left.extend(inner.still_changed());
@@ -83,7 +83,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// Waits for actions that were under way, for half a minute at most.
-    async fn settle_down(&self) {
+    async fn wait_for_others(&self) {
         for _ in 0..LOOKS {
             if !self.inner.borrow().busy() {
                 return;

@@ -80,9 +80,9 @@ fn today() -> String {
 
 impl Inner {
     /// Once a tick: books what was sent and received, and has everybody in the class that follows.
-    pub(super) fn settle_traffic(&mut self, now: Time) {
+    pub(super) fn reconcile_traffic(&mut self, now: Time) {
         self.count_traffic(&today());
-        self.settle_classes(now);
+        self.reconcile_classes(now);
     }
 
     /// Whether any class has a daily share.

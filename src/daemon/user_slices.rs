@@ -108,7 +108,7 @@ impl Inner {
     }
 
     /// Marks the slices that have become nobody's in particular to be let go of; those.
-    pub(super) fn disown_slices(&mut self) -> Vec<(CgroupPath, CgroupId)> {
+    pub(super) fn release_shared_slices(&mut self) -> Vec<(CgroupPath, CgroupId)> {
         let shared = self.shared_uids();
         let mut disowned = Vec::new();
         for entry in self.entries.values_mut() {

@@ -100,9 +100,9 @@ fn remedy(status: u16) -> &'static str {
     }
 }
 
-/// What the hub told.
+/// What the hub said when it was polled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry {
+pub struct Polled {
     /// Everybody with a running server.
     pub directory: HubDirectory,
     /// Scopes whose part was missing in the answer.
@@ -136,7 +136,7 @@ impl<U: Units> Api<'_, U> {
     ///
     /// # Errors
     /// The token cannot be used, the hub does not answer, or answers something unexpected.
-    pub async fn directory(&self) -> Result<LogEntry, ApiError> {
+    pub async fn directory(&self) -> Result<Polled, ApiError> {
         match tokio::time::timeout(WITHIN, self.all_pages()).await {
             Ok(result) => result,
             Err(_) => Err(too_much(format!(
@@ -146,7 +146,7 @@ impl<U: Units> Api<'_, U> {
         }
     }
 
-    async fn all_pages(&self) -> Result<LogEntry, ApiError> {
+    async fn all_pages(&self) -> Result<Polled, ApiError> {
         let mut reading = Reading::default();
         let (mut offset, mut bytes) = (0, 0);
         for _ in 0..MOST_PAGES {
@@ -316,14 +316,14 @@ impl Reading {
         }
     }
 
-    fn done(self) -> LogEntry {
+    fn done(self) -> Polled {
         let lacking = [
             (self.no_groups, "read:users:groups"),
             (self.no_servers, "read:servers"),
             (self.no_state, "admin:server_state"),
         ];
         let lacking = lacking.into_iter().filter(|(lacks, _)| *lacks);
-        LogEntry {
+        Polled {
             directory: self.directory,
             lacking: lacking.map(|(_, scope)| scope).collect(),
         }

@@ -98,7 +98,7 @@ fn sensors_in_a_storm_of_starts_do_not_grow_and_find_the_miner_in_it_and_tell_wh
     let miner = beds[0].start_as(OsStr::new("xmrig"), &[OsStr::new("compute")]);
     storm.into_iter().for_each(Hostile::ends_well);
     let (took, used) = (begun.elapsed(), beds[0].used() - used);
-    // LogEntry by name, at its start or while it goes on; and what was missed, once a second at most.
+    // Told by name, at its start or while it goes on; and what was missed, once a second at most.
     let most_told = TOLD_A_SECOND * (first.elapsed().as_secs() + 4);
     let (mut named, mut missed, mut lines) = (false, 0, 0);
     while !named || missed + most_told < 2 * STARTS {

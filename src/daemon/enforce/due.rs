@@ -1,6 +1,6 @@
 //! What is due on a server's unit, and what becomes known of it once it was tried.
 
-use super::{Intent, SettleError, Settled, THAW_GRACE};
+use super::{Intent, ReconcileError, Reconciled, THAW_GRACE};
 use crate::act::{Owner, Undo, UndoError};
 use crate::daemon::Inner;
 use crate::daemon::cgroups::{Cgroup, Guarded};
@@ -172,10 +172,10 @@ impl Inner {
     }
 
     /// Tells what came of it; true if there is more to do.
-    pub(super) fn settled(
+    pub(super) fn reconciled(
         &mut self,
         id: CgroupId,
-        result: Result<Option<Settled>, SettleError>,
+        result: Result<Option<Reconciled>, ReconcileError>,
     ) -> bool {
         let acts = self.acts();
         let (mode, off) = (self.config.mode, self.off);
@@ -193,21 +193,21 @@ impl Inner {
         };
         match result {
             Ok(None) => return false,
-            Ok(Some(settled)) => {
+            Ok(Some(done)) => {
                 guarded.trouble = None;
                 let quietly = accounts.take_reshared(id);
-                accounts.set_limit(id, settled.now.quota);
-                let decided = settled.decided.min(guarded.verdicts.len());
+                accounts.set_limit(id, done.now.quota);
+                let decided = done.decided.min(guarded.verdicts.len());
                 let verdicts: Vec<Verdict> = guarded.verdicts.drain(..decided).collect();
                 let story = Story {
                     shares,
                     ..guarded.story(mode)
                 };
-                if verdicts.is_empty() && settled.did && !quietly {
+                if verdicts.is_empty() && done.did && !quietly {
                     journal.log(match stage {
-                        _ if off => story.restored("supervision is off", &settled.now),
-                        _ if !acts => story.restored("hubwarden only observes", &settled.now),
-                        Stage::Free => story.limited(&settled.now, &settled.before),
+                        _ if off => story.restored("supervision is off", &done.now),
+                        _ if !acts => story.restored("hubwarden only observes", &done.now),
+                        Stage::Free => story.limited(&done.now, &done.before),
                         to => {
                             let reason = Reason::DecidedBefore;
                             let verdict = Verdict {
@@ -215,20 +215,20 @@ impl Inner {
                                 to,
                                 reason,
                             };
-                            story.verdict(&verdict, &settled.now, &settled.before)
+                            story.verdict(&verdict, &done.now, &done.before)
                         }
                     });
                 }
                 for verdict in &verdicts {
-                    let shown = wanted(verdict.to, &policy, &settled.before);
-                    journal.log(story.verdict(verdict, &shown, &settled.before));
+                    let shown = wanted(verdict.to, &policy, &done.before);
+                    journal.log(story.verdict(verdict, &shown, &done.before));
                 }
                 if let Some(last) = verdicts.last() {
                     guarded.reason = Some(last.reason.to_string());
                 }
             }
             Err(error) if error.is_gone() => return false,
-            Err(error @ SettleError::Unread(_)) => {
+            Err(error @ ReconcileError::Unread(_)) => {
                 // It is the same for all servers, as a rule.
                 guarded.unsettled = true;
                 guarded.trouble = Some(error.to_string());

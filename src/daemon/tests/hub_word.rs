@@ -65,7 +65,7 @@ fn who_no_template_knows_is_known_by_the_hubs_word() {
         let (daemon, _journal) = node.start();
         node.tick(&daemon, 1).await;
         assert!(users(&daemon).is_empty());
-        daemon.hear_once().await;
+        daemon.poll_hub().await;
         quiet().await;
         assert_eq!(users(&daemon), ["carol"]);
         let inner = daemon.inner.borrow();
@@ -86,7 +86,7 @@ fn a_server_that_the_hub_gives_to_somebody_else_stays_its_user_s() {
         spin(&mut node, &daemon, "x").await;
         assert_eq!(node.quota("x"), Some(0.25));
         for _ in 0..3 {
-            daemon.hear_once().await;
+            daemon.poll_hub().await;
             quiet().await;
             node.tick(&daemon, 1).await;
         }
@@ -117,7 +117,7 @@ fn a_stranger_at_the_hub_s_address_is_logged_once_and_changes_nothing() {
                 text: format!("uid 1001 in cgroup /{turn} listens there"),
                 kind: "127.0.0.1:15001 1001".to_owned(),
             });
-            daemon.hear_once().await;
+            daemon.poll_hub().await;
         }
         assert!(users(&daemon).is_empty());
         assert!(hub._service.asked().is_empty(), "no token was sent");
@@ -125,7 +125,7 @@ fn a_stranger_at_the_hub_s_address_is_logged_once_and_changes_nothing() {
         assert_eq!(told.matches("listens there").count(), 1, "{told}");
         // It is gone, and the hub is back.
         node.systemd.0.borrow_mut().stranger = None;
-        daemon.hear_once().await;
+        daemon.poll_hub().await;
         quiet().await;
         assert_eq!(users(&daemon), ["carol"]);
     });
@@ -138,11 +138,11 @@ fn a_hub_that_is_down_is_told_once_and_its_last_word_stands() {
         let hub = hub(&mut node);
         spawn_x(&node, "u1001");
         let (daemon, journal) = node.start();
-        daemon.hear_once().await;
+        daemon.poll_hub().await;
         node.tick(&daemon, 1).await;
         hub.says_so.store(false, Ordering::Relaxed);
-        daemon.hear_once().await;
-        daemon.hear_once().await;
+        daemon.poll_hub().await;
+        daemon.poll_hub().await;
         node.tick(&daemon, 1).await;
         assert_eq!(users(&daemon), ["carol"]);
         let told = node.read(&journal);
@@ -161,7 +161,7 @@ fn a_group_s_limits_hold_as_soon_as_the_hub_names_its_members() {
         // Known as carol's by the hub alone: the first word says whose, and which groups.
         spawn_x(&node, "u1001");
         let (daemon, _journal) = node.start();
-        daemon.hear_once().await;
+        daemon.poll_hub().await;
         quiet().await;
         assert_eq!(users(&daemon), ["carol"]);
         assert_eq!(node.quota("x"), Some(0.75));

@@ -30,7 +30,7 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
         assert!(node.firewall.rules().loaded);
         alter();
         tell.try_send(repair(by(12, "firewalld"))).unwrap();
-        daemon.intruded(first, &mut more);
+        daemon.on_foreign_write(first, &mut more);
         assert!(node.firewall.rules().loaded);
         let told = node.read(&journal);
         assert!(
@@ -42,14 +42,14 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
         );
 
         // Overtaken by a repair, or in doubt: looked at, and nothing is told.
-        daemon.intruded(repair(by(11, "nft")), &mut more);
-        daemon.intruded(repair(ForeignWrite::Unknown), &mut more);
+        daemon.on_foreign_write(repair(by(11, "nft")), &mut more);
+        daemon.on_foreign_write(repair(ForeignWrite::Unknown), &mut more);
         assert_eq!(node.read(&journal), "");
 
         // Seen by comparing alone, once the loop has a moment.
         compared(&daemon).await;
         alter();
-        daemon.intruded(repair(ForeignWrite::Unknown), &mut more);
+        daemon.on_foreign_write(repair(ForeignWrite::Unknown), &mut more);
         assert!(!node.firewall.rules().loaded);
         compared(&daemon).await;
         assert!(node.firewall.rules().loaded);
@@ -68,14 +68,14 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
             }
         };
         alter();
-        daemon.intruded(failed(13, "iptables"), &mut more);
+        daemon.on_foreign_write(failed(13, "iptables"), &mut more);
         assert!(node.firewall.rules().loaded);
         let told = node.read(&journal);
         assert!(told.contains("iptables (pid 13) changed"), "{told}");
 
         daemon.switch_off("an admin").await.unwrap();
         alter();
-        daemon.intruded(failed(11, "nft"), &mut more);
+        daemon.on_foreign_write(failed(11, "nft"), &mut more);
         assert!(!node.firewall.rules().loaded, "off is off");
     });
 }

@@ -62,7 +62,7 @@ impl FakeHub {
         }
     }
 
-    fn directory(&self) -> Result<LogEntry, ApiError> {
+    fn directory(&self) -> Result<Polled, ApiError> {
         run(self.api().directory())
     }
 
