@@ -78,14 +78,20 @@ fn is_below(text: &str, cgroup: &CgroupPath) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether no process was found though there may be some: the bound on cgroups or time came first. A
+/// container without a port of ours, such as one on the host's network, does not hide.
+fn hides(pids: &[u32], searched: bool) -> bool {
+    pids.is_empty() && !searched
+}
+
 /// That a container's processes are in so many cgroups that its network cannot be looked up.
-fn hides(cgroup: &CgroupPath, unknown: bool) -> String {
+fn hidden_in_cgroups(cgroup: &CgroupPath, unknown: bool) -> String {
     let so = if unknown {
         "so its packets are treated as those of a container that nobody knows; end it, or have its user remove them"
     } else {
         "so it is taken to be on the network where it was"
     };
-    format!("{cgroup} has its processes below more than {MOST_CGROUPS} cgroups, {so}")
+    format!("{cgroup} has its processes below more than {MOST_CGROUPS} cgroups, {so}.")
 }
 
 /// What an engine said of a container.
@@ -247,14 +253,17 @@ impl Inner {
         let mut hidden = Vec::new();
         for (cgroup, id, whose) in containers {
             let directory = self.root.join(cgroup.as_str().trim_start_matches('/'));
-            let (mut pids, searched) = processes(&directory);
-            if pids.is_empty() && !searched {
-                pids.extend(self.networks.first_process(cgroup));
-            }
+            let (pids, searched) = processes(&directory);
+            let hides = hides(&pids, searched);
             let mut found = ports(&mut links, &all, pids)?;
-            if found.is_empty() && !searched {
-                found = self.networks.ports_before(*id, &all);
-                hidden.push((cgroup, found.is_empty()));
+            if found.is_empty() {
+                // Those may be in a network that one of them made; or they hide.
+                let first = self.networks.first_process(cgroup);
+                found = ports(&mut links, &all, first.into_iter().collect())?;
+                if found.is_empty() {
+                    found = self.networks.ports_before(*id, &all);
+                    hidden.extend(hides.then_some((cgroup, found.is_empty())));
+                }
             }
             for port in found {
                 let master = all.iter().find(|link| Some(link.index) == port.master);
@@ -286,7 +295,8 @@ impl Inner {
         }
         self.networks.links = Some(links);
         for (cgroup, unknown) in hidden {
-            self.network_trouble(&hides(cgroup, unknown));
+            let message = hidden_in_cgroups(cgroup, unknown);
+            self.log_once(LogEntry::new(Kind::Trouble, Level::Warning, message));
         }
         let living = |cgroup: &CgroupPath| self.tree.members().contains_key(cgroup);
         self.networks.notes.retain(|cgroup, _| living(cgroup));

@@ -70,7 +70,7 @@ impl Standing {
         }
     }
 
-    /// A new server of a user whose earlier one ended on this standing, so long ago: stopping and
+    /// A new server of a user whose earlier one ended so long ago and stood like this: stopping and
     /// starting again brings rest, and no new credits.
     pub fn after_rest(earlier: &Standing, rest: Duration, policy: &Policy) -> Standing {
         Standing {

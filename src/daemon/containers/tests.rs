@@ -22,7 +22,14 @@ fn a_container_that_hides_in_cgroups_stays_on_the_ports_it_had() {
     for number in 0..=MOST_CGROUPS {
         fs::create_dir(scope.path().join(number.to_string())).unwrap();
     }
-    assert_eq!(processes(scope.path()), (vec![], false));
+    let (pids, searched) = processes(scope.path());
+    assert!(hides(&pids, searched));
+    fs::write(scope.path().join("cgroup.procs"), "1\n2\n3\n4\n5\n6\n").unwrap();
+    let (pids, searched) = processes(scope.path());
+    assert!(
+        !hides(&pids, searched),
+        "more processes than are asked: {pids:?}"
+    );
 
     let server = |id| ServerPort {
         cgroup: CgroupId(id),
