@@ -46,6 +46,8 @@ impl Asking {
         let bridges = bridges.map(|link| link.index).collect();
         if std::mem::replace(&mut self.bridges, bridges) != self.bridges {
             self.changed = Some(now);
+            // What failed before may know this one.
+            self.rests.clear();
         }
         self.reasons.retain(|network, _| missing.contains(network));
         self.missing = missing;
@@ -68,8 +70,17 @@ impl Asking {
         due
     }
 
-    /// It could not be asked.
+    /// It answered somebody, so it can be asked again.
+    pub fn answers(&mut self, engine: Engine) {
+        self.rests.remove(&engine);
+    }
+
+    /// It could not be asked. That counts for nothing if a bridge came or went meanwhile: an engine that
+    /// was started anew breaks off what it was asked, and makes bridges.
     fn failed(&mut self, engine: Engine, asked: Time, now: Time) {
+        if self.changed.is_some_and(|changed| asked < changed) {
+            return;
+        }
         let rest = now.since(asked).saturating_mul(REST_TIMES);
         let until = Time(now.0 + rest.min(LONGEST_REST));
         self.rests.insert(engine, until);
@@ -215,6 +226,31 @@ mod tests {
         asking.failed(Engine::Podman, at(60), at(61));
         assert_eq!(asking.begin(both, at(70)), [Engine::Docker]);
         assert_eq!(asking.begin(both, at(71)), [Engine::Podman]);
+    }
+
+    #[test]
+    fn an_engine_that_was_started_anew_while_it_was_asked_is_asked_again_once_it_works() {
+        let mut asking = Asking::default();
+        asking.note(&[], missing(&["hub"]), at(0));
+        let asked = |asking: &mut Asking, now| asking.begin(|| vec![Engine::Podman], now);
+        assert_eq!(asked(&mut asking, at(1)), [Engine::Podman]);
+        // Broken off, and a bridge comes before the rest is over.
+        asking.under_way.clear();
+        asking.failed(Engine::Podman, at(1), at(3));
+        assert_eq!(asked(&mut asking, at(4)), []);
+        asking.note(&[bridge(3)], missing(&["hub"]), at(4));
+        assert_eq!(asked(&mut asking, at(4)), [Engine::Podman]);
+        // The bridge came while it was asked.
+        asking.note(&[bridge(3), bridge(4)], missing(&["hub"]), at(5));
+        asking.under_way.clear();
+        asking.failed(Engine::Podman, at(4), at(6));
+        assert_eq!(asked(&mut asking, at(6)), [Engine::Podman]);
+        // It says whose a container is.
+        asking.under_way.clear();
+        asking.failed(Engine::Podman, at(6), at(8));
+        assert_eq!(asked(&mut asking, at(9)), []);
+        asking.answers(Engine::Podman);
+        assert_eq!(asked(&mut asking, at(9)), [Engine::Podman]);
     }
 
     #[test]

@@ -161,6 +161,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// Notes what an engine said of a container.
     pub(super) fn note_container(&mut self, cgroup: &CgroupPath, facts: &ContainerFacts) {
+        if let Some(container) = ContainerCgroup::of(cgroup) {
+            self.networks.asking.answers(container.engine);
+        }
         let before = self.networks.notes.get(cgroup);
         // What the hub names as anyone's server is none, be it named twice.
         let listed = ContainerCgroup::of(cgroup)

@@ -32,6 +32,7 @@ def scenario(machine):
     machine.teach_host([f"route add {SUBNETS[4]} via {testhost.MACHINE_V4}", f"route add {SUBNETS[6]} via {testhost.MACHINE_V6}"])
     with reach.Outside(machine):
         for backend in ("netavark", "cni"):
+            break_off(machine)
             start_podman(machine, backend)
             create_network(machine)
             start_all(machine)
@@ -47,6 +48,27 @@ def scenario(machine):
             held(machine, f"{backend}, on the network made anew")
             machine.run("podman rm --force --time 0 --all", timeout=60)
             machine.run(f"podman network rm {NETWORK}", timeout=30)
+
+
+def break_off(machine):
+    """Podman takes a question and ends without an answer, as when it is started anew while asked. Its network is found none the less."""
+    machine.run("systemctl stop podman.socket podman.service", timeout=60)
+    machine.run([PYTHON, "-c", BREAKING_OFF], timeout=60)
+
+
+BREAKING_OFF = """
+import os, socket, time
+path = "/run/podman/podman.sock"
+os.makedirs(os.path.dirname(path), exist_ok=True)
+if os.path.exists(path): os.unlink(path)
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+server.settimeout(30)
+asked, _ = server.accept()
+time.sleep(3)
+os.unlink(path)
+"""
 
 
 def start_podman(machine, backend):
