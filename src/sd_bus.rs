@@ -11,8 +11,8 @@ mod link;
 pub use link::Way;
 
 use link::Link;
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use quantities::UnitName;
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant, Variant};
@@ -31,24 +31,6 @@ pub const SLICE: &str = "org.freedesktop.systemd1.Slice";
 
 /// PID 1 answers in well under a millisecond; half a minute of silence is a fault to report.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The name of a systemd unit with its suffix, as the cgroup directory has it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct UnitName(pub String);
-
-impl UnitName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for UnitName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.escape_debug().fmt(f)
-    }
-}
 
 /// What went wrong between us and systemd.
 #[derive(Debug, Clone, thiserror::Error)]

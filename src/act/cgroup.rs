@@ -5,13 +5,9 @@
 //! A path can be made again for another container between a look and a write. So the directory is
 //! opened once, its id compared, and its files opened below that descriptor.
 
-mod held;
-
-pub(super) use held::as_held;
-
 use super::{ActError, KernelControls, Owner, Undo};
 use cgroup::stat::CpuMax;
-use held::{DEFAULT_WEIGHT, max_text, rate};
+use hubwarden_core::undo::{DEFAULT_WEIGHT, as_held, quota_and_period, rate};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -227,6 +223,14 @@ impl CgroupCpu {
             }
         }
         Ok(())
+    }
+}
+
+/// What `cpu.max` takes.
+fn max_text(settings: &Controls) -> String {
+    match quota_and_period(settings) {
+        (Some(quota), period) => format!("{quota} {period}"),
+        (None, period) => format!("max {period}"),
     }
 }
 

@@ -5,13 +5,14 @@ mod owner;
 mod stopper;
 mod systemd;
 mod thaw;
-pub mod undo;
+mod undo_store;
 
 pub use cgroup::CgroupCpu;
-pub use owner::{ByOwner, Owner};
+pub use hubwarden_core::undo::{KernelControls, Owner, Undo};
+pub use owner::ByOwner;
 pub use stopper::{Named, Stopper};
 pub use systemd::SystemdCpu;
-pub use undo::{KernelControls, Undo, UndoError, UndoStore};
+pub use undo_store::{UndoError, UndoStore};
 
 use crate::sd_bus::SdBusError;
 use policy::Controls;

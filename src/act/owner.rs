@@ -1,57 +1,8 @@
-//! Who owns a server's cgroup, and the dispatch to the driver that goes through that owner.
+//! The dispatch to the driver that goes through the owner of a server's cgroup.
 
-use super::{ActError, CgroupCpu, CpuControl, KernelControls, SystemdCpu, Undo};
-use crate::hub::{Control, Server, UnitName};
+use super::{ActError, CgroupCpu, CpuControl, KernelControls, Owner, SystemdCpu, Undo};
 use policy::Controls;
-use quantities::{CgroupId, CgroupPath};
-use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::time::Duration;
-
-/// Whoever a limit has to be set through, with what names the server there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Owner {
-    /// systemd made the cgroup for this unit; where it is, if that is known.
-    Systemd(UnitName, Option<(CgroupPath, CgroupId)>),
-    /// Nobody but the kernel: the files of this cgroup are written, as long as it has this id.
-    Cgroup(CgroupPath, CgroupId),
-}
-
-impl Owner {
-    /// The owner of a server's cgroup.
-    pub fn of(server: &Server, cgroup: &CgroupPath, id: CgroupId) -> Owner {
-        match server.control {
-            Control::Systemd => Owner::Systemd(server.unit.clone(), Some((cgroup.clone(), id))),
-            Control::Cgroup => Owner::Cgroup(cgroup.clone(), id),
-        }
-    }
-
-    /// Whether both are one unit's, or one cgroup's: a unit that is started again has another cgroup.
-    pub fn is_same_unit(&self, other: &Owner) -> bool {
-        match (self, other) {
-            (Owner::Systemd(a, _), Owner::Systemd(b, _)) => a == b,
-            (a, b) => a == b,
-        }
-    }
-
-    /// Settings as this owner will hold them, so that reading them back compares equal: systemd
-    /// keeps what it is told, the kernel keeps whole microseconds a period and has no "not set".
-    pub fn as_held(&self, settings: &Controls) -> Controls {
-        match self {
-            Owner::Systemd(..) => *settings,
-            Owner::Cgroup(..) => super::cgroup::as_held(settings),
-        }
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Owner::Systemd(unit, _) => unit.fmt(f),
-            Owner::Cgroup(cgroup, _) => cgroup.to_string().escape_debug().fmt(f),
-        }
-    }
-}
 
 /// Both drivers; each server's owner chooses.
 #[derive(Debug, Clone)]

@@ -117,7 +117,7 @@ impl Guarded {
 
     /// Through whom its limits are changed.
     pub fn owner(&self) -> Owner {
-        Owner::of(&self.server, &self.cgroup, self.id)
+        self.server.owner(&self.cgroup, self.id)
     }
 
     /// What the packet rules are to know of it; nothing where they do not look at its level. That

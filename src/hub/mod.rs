@@ -28,9 +28,11 @@ pub use systemd::Units;
 pub use unit_name::{escape, unescape};
 pub use unix_user::{matches_unix_user, name_of};
 
-pub use crate::sd_bus::UnitName;
+pub use hubwarden_core::undo::Control;
+pub use quantities::UnitName;
 
-use quantities::HubUser;
+use hubwarden_core::undo::Owner;
+use quantities::{CgroupId, CgroupPath, HubUser};
 use serde::{Deserialize, Serialize};
 
 /// What started a server.
@@ -59,17 +61,6 @@ impl Spawner {
     }
 }
 
-/// Through whom a server's limits are changed: whoever made its cgroup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Control {
-    /// systemd, which would overwrite what anybody else writes.
-    #[default]
-    Systemd,
-    /// The cgroup's own files: a container engine with the cgroupfs driver made it.
-    Cgroup,
-}
-
 /// JupyterHub's single-user server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
@@ -86,4 +77,11 @@ pub struct Server {
     /// Through whom its limits are changed.
     #[serde(default)]
     pub control: Control,
+}
+
+impl Server {
+    /// Through whom its limits are changed, in this cgroup.
+    pub fn owner(&self, cgroup: &CgroupPath, id: CgroupId) -> Owner {
+        Owner::of(self.control, &self.unit, cgroup, id)
+    }
 }

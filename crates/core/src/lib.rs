@@ -7,3 +7,4 @@
 pub mod accounts;
 pub mod evidence;
 pub mod numbers;
+pub mod undo;

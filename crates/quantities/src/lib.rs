@@ -4,10 +4,12 @@
 mod cgroup;
 mod class_name;
 mod hub_user;
+mod unit_name;
 
 pub use cgroup::{CgroupId, CgroupPath};
 pub use class_name::{ClassName, NotAClassName};
 pub use hub_user::HubUser;
+pub use unit_name::UnitName;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

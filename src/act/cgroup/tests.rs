@@ -1,4 +1,4 @@
-use super::held::{LEAST_QUOTA_USEC, LONGEST_PERIOD_USEC, quota_and_period};
+use hubwarden_core::undo::{LEAST_QUOTA_USEC, LONGEST_PERIOD_USEC};
 use super::*;
 use quantities::Cores;
 

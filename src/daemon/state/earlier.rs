@@ -1,7 +1,8 @@
 //! What version 0.1.0 kept in the state file: an upgrade takes over what that one changed.
 
-use crate::act::{Owner, Undo, undo::Start};
+use crate::act::{Owner, Undo};
 use crate::hub::{Server, UnitName};
+use hubwarden_core::undo::Start;
 use policy::Controls;
 use quantities::{CgroupId, CgroupPath};
 use serde::Deserialize;
@@ -40,7 +41,7 @@ pub(super) fn read(text: &[u8]) -> (Vec<Undo>, bool) {
     let state: State = serde_json::from_slice(text).unwrap_or_default();
     let mut changes = Vec::new();
     for record in state.servers {
-        let owner = Owner::of(&record.server, &record.cgroup, record.id);
+        let owner = record.server.owner(&record.cgroup, record.id);
         changes.extend(record.changed.map(|changed| undo(owner, &changed)));
     }
     if let Some(slice) = state.slice {

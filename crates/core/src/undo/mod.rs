@@ -3,15 +3,17 @@
 //! A change can be cut off anywhere: the daemon is killed, systemd re-executes itself and loses the
 //! reply, a disk is full. Afterwards the old value may stand, the new one, or (properties are set one
 //! after the other) some of each. So a record keeps every value that may stand by our doing, and it is
-//! written to memory that a crash of the daemon does not lose ([`UndoStore`]) before the change is
-//! made. What stands and is not among them was set by someone else.
+//! written to memory that a crash of the daemon does not lose before the change is made. What stands and
+//! is not among them was set by someone else.
 
-mod store;
+mod held;
+mod owner;
 
-pub use store::{Start, UndoError, UndoStore};
+pub use held::{
+    DEFAULT_WEIGHT, LEAST_QUOTA_USEC, LONGEST_PERIOD_USEC, as_held, quota_and_period, rate,
+};
+pub use owner::{Control, Owner};
 
-use super::Owner;
-use super::cgroup::as_held;
 use policy::Controls;
 use quantities::{Bytes, Cores};
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,29 @@ pub struct Undo {
 
 /// Quota and period are one setting: neither says anything without the other.
 type Cpu = (Option<Cores>, Option<Duration>);
+
+/// One life of a unit, from its loading to its unloading: a transient unit's runtime properties end
+/// with it. A restart is the same life, a unit made again under the same name is another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start(pub Option<Fragment>);
+
+impl Start {
+    /// Whether both are one life. Of a unit that has no file of its own nothing tells them apart.
+    pub fn is_same(self, other: Start) -> bool {
+        self.0.is_none() || self == other
+    }
+}
+
+/// The unit's file, as made by systemd at `StartTransientUnit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fragment {
+    /// Its inode number.
+    pub inode: u64,
+    /// When it was written: seconds since 1970 …
+    pub seconds: i64,
+    /// … and nanoseconds of that.
+    pub nanoseconds: i64,
+}
 
 /// Values set since the unit started, of each setting, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

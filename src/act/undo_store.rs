@@ -4,10 +4,8 @@
 //! matter to it, and neither is a state file that is damaged or from another version. One small file a
 //! unit, replaced by rename: a crash leaves the old one or the new one.
 
-use super::super::Owner;
-use super::Undo;
 use crate::hub::UnitName;
-use serde::{Deserialize, Serialize};
+use hubwarden_core::undo::{Fragment, Owner, Start, Undo};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,26 +19,6 @@ const TRANSIENT: &str = "/run/systemd/transient";
 const SUFFIX: &str = "undo";
 /// A record is a few hundred bytes; this is far beyond any.
 const LONGEST: u64 = 1 << 20;
-
-/// One life of a unit, from its loading to its unloading: a transient unit's runtime properties end
-/// with it. A restart is the same life, a unit made again under the same name is another.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start(Option<Fragment>);
-
-impl Start {
-    /// Whether both are one life. Of a unit that has no file of its own nothing tells them apart.
-    pub fn is_same(self, other: Start) -> bool {
-        self.0.is_none() || self == other
-    }
-}
-
-/// The unit's file, as made by systemd at `StartTransientUnit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Fragment {
-    inode: u64,
-    seconds: i64,
-    nanoseconds: i64,
-}
 
 /// Why a record could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -315,3 +293,6 @@ fn odd(path: &Path, why: &str) -> UndoError {
         why: why.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,15 @@ use std::time::Duration;
 /// The kernel's default period, and the bounds it has for one (kernel/sched/core.c).
 const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
 const SHORTEST_PERIOD_USEC: u64 = 1000;
-pub(super) const LONGEST_PERIOD_USEC: u64 = 1_000_000;
-/// The least run time a period that the kernel takes.
-pub(super) const LEAST_QUOTA_USEC: u64 = 1000;
-pub(super) const DEFAULT_WEIGHT: u64 = 100;
+/// The longest period that it takes, in microseconds.
+pub const LONGEST_PERIOD_USEC: u64 = 1_000_000;
+/// The least run time a period that the kernel takes, in microseconds.
+pub const LEAST_QUOTA_USEC: u64 = 1000;
+/// The kernel's weight where none is set.
+pub const DEFAULT_WEIGHT: u64 = 100;
 
 /// Settings as the kernel will hold them.
-pub(in crate::act) fn as_held(settings: &Controls) -> Controls {
+pub fn as_held(settings: &Controls) -> Controls {
     let (quota, period) = quota_and_period(settings);
     Controls {
         quota: quota.and_then(|quota| rate(quota, period)),
@@ -33,7 +35,7 @@ fn whole_pages(Bytes(bytes): Bytes) -> Bytes {
 
 /// Both in microseconds. A quota too low for its period has the period lengthened, as systemd
 /// does (src/core/cgroup.c, `cgroup_cpu_adjust_period`).
-pub(super) fn quota_and_period(settings: &Controls) -> (Option<u64>, u64) {
+pub fn quota_and_period(settings: &Controls) -> (Option<u64>, u64) {
     let period = settings.period.unwrap_or(DEFAULT_PERIOD).as_micros();
     let period = u64::try_from(period)
         .unwrap_or(LONGEST_PERIOD_USEC)
@@ -51,14 +53,7 @@ pub(super) fn quota_and_period(settings: &Controls) -> (Option<u64>, u64) {
 }
 
 /// To a millionth of a core, as systemd counts, so that it comes back equal from the state file.
-pub(super) fn rate(quota_usec: u64, period_usec: u64) -> Option<Cores> {
+pub fn rate(quota_usec: u64, period_usec: u64) -> Option<Cores> {
     let millionths = quota_usec as f64 * 1e6 / period_usec.max(1) as f64;
     Cores::from_quota_per_sec_usec(millionths.round() as u64)
-}
-
-pub(super) fn max_text(settings: &Controls) -> String {
-    match quota_and_period(settings) {
-        (Some(quota), period) => format!("{quota} {period}"),
-        (None, period) => format!("max {period}"),
-    }
 }
