@@ -4,7 +4,7 @@
 use crate::bed::Bed;
 use crate::figure;
 use egress::{Kernel, RepairThread};
-use hubwarden::act::{ActError, CpuControl, Owner, Undo, UndoStore};
+use hubwarden::act::{ActError, CpuControl, KernelControls, Owner, Undo, UndoStore};
 use hubwarden::config::Config;
 use hubwarden::daemon::{OffSwitch, Parts, Store, run as run_daemon};
 use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
@@ -260,8 +260,8 @@ impl CpuControl for Map {
         Ok(())
     }
 
-    fn stands(&self, _: &Undo) -> Result<bool, ActError> {
-        Ok(false)
+    fn kernel(&self, _: &Owner) -> Result<KernelControls, ActError> {
+        Ok(KernelControls::default())
     }
 
     fn lift(&self, _: &Undo) -> Result<(), ActError> {

@@ -46,11 +46,11 @@ pub trait CpuControl {
     /// [`ActError::Gone`] when it ended by itself, which is no failure.
     fn stop(&self, owner: &Owner) -> impl Future<Output = Result<(), ActError>>;
 
-    /// Whether the kernel holds something that this record tells of, whatever the owner says.
+    /// What the kernel holds, whatever the owner says; nothing where the cgroup is gone or not known.
     ///
     /// # Errors
     /// The kernel's files could not be read.
-    fn stands(&self, undo: &Undo) -> Result<bool, ActError>;
+    fn kernel(&self, owner: &Owner) -> Result<KernelControls, ActError>;
 
     /// Lifts in the kernel what this record tells of, without the unit's owner: for when that does not
     /// answer.

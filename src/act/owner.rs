@@ -30,20 +30,6 @@ impl ByOwner {
     }
 }
 
-impl ByOwner {
-    /// What the kernel holds of an owner's cgroup; nothing where that is gone or not known.
-    fn kernel(&self, owner: &Owner) -> Result<KernelControls, ActError> {
-        let (cgroup, id) = match owner {
-            Owner::Systemd(_, Some((cgroup, id))) | Owner::Cgroup(cgroup, id) => (cgroup, *id),
-            Owner::Systemd(_, None) => return Ok(KernelControls::default()),
-        };
-        match self.cgroup.kernel(cgroup, id) {
-            Err(error) if error.is_gone() => Ok(KernelControls::default()),
-            held => held,
-        }
-    }
-}
-
 impl CpuControl for ByOwner {
     async fn read(&self, owner: &Owner) -> Result<Controls, ActError> {
         match owner {
@@ -94,8 +80,15 @@ impl CpuControl for ByOwner {
         }
     }
 
-    fn stands(&self, undo: &Undo) -> Result<bool, ActError> {
-        Ok(undo.is_in(&self.kernel(&undo.owner)?))
+    fn kernel(&self, owner: &Owner) -> Result<KernelControls, ActError> {
+        let (cgroup, id) = match owner {
+            Owner::Systemd(_, Some((cgroup, id))) | Owner::Cgroup(cgroup, id) => (cgroup, *id),
+            Owner::Systemd(_, None) => return Ok(KernelControls::default()),
+        };
+        match self.cgroup.kernel(cgroup, id) {
+            Err(error) if error.is_gone() => Ok(KernelControls::default()),
+            held => held,
+        }
     }
 
     fn lift(&self, undo: &Undo) -> Result<(), ActError> {

@@ -2,17 +2,15 @@
 
 use super::refusal_log::Refusals;
 use super::registry::Found;
-use super::stopping::Stopping;
-use crate::act::{Owner, Undo};
 use crate::hub::{Server, Spawner, UnitName};
 use crate::report::Story;
 use cgroup::stat::CpuStat;
 use egress::{Admitted, ClassName};
-use policy::{Controls, Verdict};
+use hubwarden_core::actuator::Actuator;
 use quantities::{CgroupId, CgroupPath};
 use quantities::{Mode, Time};
 use sensors::workers;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// One cgroup that is or may be a server.
 pub(super) enum Cgroup {
@@ -44,26 +42,14 @@ pub(super) struct Guarded {
     pub class: ClassName,
     /// What refusals name it by; unique among the living.
     pub number: u32,
-    /// What was changed on its unit, once that was read.
-    pub undo: Option<Undo>,
-    /// When it is thawed whatever becomes of the daemon.
-    pub thaws: Option<Time>,
+    /// What is done with its unit.
+    pub actuator: Actuator,
     /// What the last sample said.
     pub stat: Option<CpuStat>,
-    /// An action is under way: a second one must not overtake it.
-    pub acting: bool,
-    /// Verdicts to carry out and tell, oldest first.
-    pub verdicts: VecDeque<Verdict>,
-    /// Why it stands where it stands, as told last.
-    pub reason: Option<String>,
-    /// How far its end has come, where a verdict ends it.
-    pub stopping: Stopping,
-    /// Something has to be tried again at the next tick.
-    pub unsettled: bool,
     /// It turned out to be somebody else's or nobody's: what we changed is being put back.
     pub released: bool,
-    /// The last trouble told, so that a lasting one is told once.
-    pub trouble: Option<String>,
+    /// Why its counters cannot be read, as logged last.
+    pub unreadable: Option<String>,
     /// The class that judges it instead of its own, while something holds it back.
     pub instead: Option<ClassName>,
     /// Denied names it asked for, told lately.
@@ -74,22 +60,17 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub fn new(found: Found, number: u32) -> Guarded {
+        let owner = found.server.owner(&found.cgroup, found.id);
         Guarded {
             server: found.server,
             cgroup: found.cgroup,
             id: found.id,
             class: found.class,
             number,
-            undo: None,
-            thaws: None,
+            actuator: Actuator::new(owner),
             stat: None,
-            acting: false,
-            verdicts: VecDeque::new(),
-            reason: None,
-            stopping: Stopping::default(),
-            unsettled: false,
             released: false,
-            trouble: None,
+            unreadable: None,
             instead: None,
             asked: BTreeMap::new(),
             refusals: Refusals::default(),
@@ -99,25 +80,6 @@ impl Guarded {
     /// The user whose loss it is when its processes cannot be read.
     pub fn read_for(&self) -> workers::Owner {
         self.server.user.as_str().into()
-    }
-
-    /// What was set on it, where something of ours may stand.
-    pub fn ours(&self) -> Option<&Controls> {
-        self.undo
-            .as_ref()
-            .filter(|undo| undo.stands())
-            .map(Undo::ours)
-    }
-
-    /// Takes over what an earlier daemon, or an earlier server in the same unit, left on found.
-    pub fn take_over(&mut self, undo: Option<Undo>) {
-        let owner = self.owner();
-        self.undo = undo.map(|undo| undo.of(owner));
-    }
-
-    /// Through whom its limits are changed.
-    pub fn owner(&self) -> Owner {
-        self.server.owner(&self.cgroup, self.id)
     }
 
     /// What the packet rules are to know of it; nothing where they do not look at its level. That

@@ -122,7 +122,7 @@ impl Inner {
         self.accounts.reopen(now);
         for entry in self.entries.values_mut() {
             if let Cgroup::Server(guarded) = entry {
-                guarded.verdicts.clear();
+                guarded.actuator.drop_verdicts();
             }
         }
     }

@@ -1,86 +1,78 @@
-//! Ending what mines. A server whose time is up is asked to stop (`stopping`); this one is not.
+//! Ending servers, and processes that mine: what the daemon does for an actuator that wants it.
 
 use super::cgroups::Cgroup;
 use super::{Daemon, Inner, now};
-use crate::act::{ActError, CpuControl, Owner, Stopper};
-use crate::hub::Units;
-use crate::report::{Kind, Level, LogEntry, Story};
-use policy::{Controls, Stop};
+use crate::act::{ActError, CpuControl, Stopper};
+use crate::hub::api::Api;
+use crate::hub::{Listed, Units};
+use crate::report::{Kind, Level, LogEntry};
+use hubwarden_core::actuator::Failure;
+use policy::{Stop, Verdict};
 use quantities::{CgroupId, CgroupPath};
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Ends a server that mines, all of it; its owner is told to forget it afterwards. The verdict
-    /// is told from here, since the server is gone by then.
-    pub(super) async fn end_server(
-        &self,
-        id: CgroupId,
-        owner: &Owner,
-        before: &Controls,
-        target: &Controls,
-    ) -> Result<(), ActError> {
-        let listed = self.inner.borrow_mut().hub_to_stop(id);
-        let (server, cgroup, mut verdicts, journal, mode) = {
-            let mut inner = self.inner.borrow_mut();
-            let (journal, mode) = (inner.journal.clone(), inner.config.mode);
-            let Some(guarded) = inner.guarded(id) else {
-                return Ok(());
-            };
-            let verdicts = std::mem::take(&mut guarded.verdicts);
-            let (server, cgroup) = (guarded.server.clone(), guarded.cgroup.clone());
-            (server, cgroup, verdicts, journal, mode)
-        };
-        if let Err(error) = gone_is_fine(self.stopper.end_all(&cgroup, id).await) {
-            if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
-                verdicts.append(&mut guarded.verdicts);
-                guarded.verdicts = verdicts;
-            }
-            return Err(error);
+    /// Kills all of a server's processes.
+    pub(super) async fn kill(&self, id: CgroupId) -> Result<(), ActError> {
+        let cgroup = self
+            .inner
+            .borrow_mut()
+            .acting(id)
+            .map(|guarded| guarded.cgroup.clone());
+        match cgroup {
+            Some(cgroup) => self.stopper.end_all(&cgroup, id).await,
+            None => Ok(()),
         }
-        let story = Story {
-            server: &server,
-            cgroup: &cgroup,
-            id,
-            mode,
-            shares: None,
-        };
-        for verdict in &verdicts {
-            journal.log(story.verdict(verdict, target, before));
-        }
-        // What is empty holds no limit any more; a unit that is still there is to be let go of.
-        let _ = self.cpu.apply(owner, None, target).await;
-        gone_is_fine(self.stop_listed(listed, id, owner).await)
     }
 
-    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended.
-    pub(super) async fn end_miners(&self, id: CgroupId) -> Result<(), ActError> {
+    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended; what the
+    /// ladder makes of that.
+    pub(super) async fn end_miners(&self, id: CgroupId) -> Result<Option<Verdict>, ActError> {
         let now = now();
         let (places, processes) = {
             let inner = self.inner.borrow();
-            let acts = inner.acts();
-            let waits = inner
-                .accounts
-                .place(id)
-                .is_some_and(|place| place.standing().waits_for_end_of_processes(place.policy()));
-            if !(acts && waits) {
-                return Ok(());
-            }
             (inner.places_of(id), inner.mining_processes(id))
         };
         let mut count = 0;
         for (cgroup, place) in places {
             match self.stopper.end(&cgroup, place, &processes).await {
                 Ok(ended) => count += ended,
-                Err(error) => gone_is_fine(Err(error))?,
+                // It ended by itself.
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
             }
         }
         let mut inner = self.inner.borrow_mut();
         inner.evidence.clear(id);
-        let verdict = inner.accounts.processes_ended(id, count, now);
-        if let Some(guarded) = inner.guarded(id) {
-            guarded.verdicts.extend(verdict);
-            guarded.unsettled = true;
-        }
-        Ok(())
+        Ok(inner.accounts.processes_ended(id, count, now))
+    }
+
+    /// Has the hub stop a server.
+    pub(super) async fn ask_hub_to_stop(&self, id: CgroupId) -> Result<(), Failure> {
+        let (listed, hub, root) = {
+            let mut inner = self.inner.borrow_mut();
+            let Some(guarded) = inner.acting(id) else {
+                return Ok(());
+            };
+            let listed = Listed {
+                user: guarded.server.user.clone(),
+                server: guarded.server.name.clone(),
+            };
+            (listed, inner.config.hub.clone(), inner.root.clone())
+        };
+        let Some(url) = &hub.api_url else {
+            // A reload took it away just now.
+            return Err(Failure::Other("hub.api_url is not set any more".to_owned()));
+        };
+        let api = Api {
+            url,
+            hub: &hub,
+            root: &root,
+            units: &self.units,
+        };
+        let stopped = api.stop(&listed).await;
+        stopped
+            .map(drop)
+            .map_err(|error| Failure::Other(error.to_string()))
     }
 }
 
@@ -114,22 +106,5 @@ impl Inner {
             let message = format!("What mines could not be ended here: {why}.");
             self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
         }
-    }
-
-    /// Whether a server is to be ended without being asked.
-    pub(super) fn must_end(&mut self, id: CgroupId) -> bool {
-        let ends = self
-            .accounts
-            .place(id)
-            .is_some_and(|place| place.standing().ends_as_miner() && place.is_server());
-        ends && self.must_stop(id)
-    }
-}
-
-/// That a server ended by itself is what was wanted.
-fn gone_is_fine(result: Result<(), ActError>) -> Result<(), ActError> {
-    match result {
-        Err(error) if error.is_gone() => Ok(()),
-        result => result,
     }
 }

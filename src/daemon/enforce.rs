@@ -1,79 +1,20 @@
-//! From a stage to what stands in the kernel, and back.
-//!
-//! Everything goes through [`Daemon::reconcile`]: read what stands, work out what should, put that on
-//! record, change it, read it back. It is the same for a verdict, its undo, a reload,
-//! `off`, and somebody else's change.
+//! Carries out what actuators want done with a server's unit, and hands in what became of it.
 
-mod due;
-
-use super::put_back::{PutBackError, reconcile_kernel};
-use super::state::StateError;
-use super::{Daemon, now};
-use crate::act::{ActError, CpuControl, Owner, UndoError};
+use super::ask_cpu::{self, failure};
+use super::cgroups::{Cgroup, Guarded};
+use super::{Daemon, Inner, now};
+use crate::act::{CpuControl, Owner, UndoError};
+use crate::config::StopBy;
 use crate::hub::Units;
-use policy::Controls;
+use crate::report::{Kind, Level, LogEntry, Story};
+use hubwarden_core::actuator::{Acts, Answer, Effect, Event, Goal, Input, Request, Trouble};
+use hubwarden_core::undo::{Start, Undo};
+use policy::{Controls, Stage};
 use quantities::CgroupId;
-use quantities::Time;
 use std::rc::Rc;
-use std::time::Duration;
-use tokio::sync::oneshot;
-
-/// A server is thawed by the daemon, where that lives; so much later by systemd alone.
-const THAW_GRACE: Duration = Duration::from_secs(10);
-
-/// Why a server could not be brought to where it should be.
-#[derive(Debug, thiserror::Error)]
-enum ReconcileError {
-    #[error(transparent)]
-    Act(#[from] ActError),
-    #[error("what stands there could not be put on record first, so nothing was changed: {0}")]
-    Record(#[from] UndoError),
-    #[error(transparent)]
-    PutBack(#[from] PutBackError),
-    #[error(
-        "what was changed there earlier cannot be read, so nothing is changed until it can: {0}. Restart the \
-         server, or make the file readable"
-    )]
-    Unread(UndoError),
-}
-
-impl ReconcileError {
-    fn is_gone(&self) -> bool {
-        match self {
-            ReconcileError::Act(error) => error.is_gone(),
-            ReconcileError::PutBack(error) => error.is_gone(),
-            _ => false,
-        }
-    }
-}
-
-/// A quota for people, who need no more to find out who sets it.
-pub(super) fn quota(settings: &Controls) -> String {
-    match settings.quota {
-        Some(quota) => quota.to_string(),
-        None => "no CPU quota".to_owned(),
-    }
-}
-
-/// What is to be done.
-struct Intent {
-    before: Controls,
-    target: Controls,
-    /// systemd says that it stands, and the kernel does not.
-    forced: bool,
-}
-
-/// What settling came to.
-struct Reconciled {
-    before: Controls,
-    now: Controls,
-    did: bool,
-    /// How many of the waiting verdicts it carried out; what was decided since is still to do.
-    decided: usize,
-}
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Brings a server to where it should be and tells its waiting verdicts.
+    /// Brings a server to where it should be and logs its waiting verdicts.
     pub(super) fn enforce(self: &Rc<Self>, id: CgroupId) {
         let daemon = Rc::clone(self);
         tokio::task::spawn_local(async move { daemon.enforce_now(id).await });
@@ -93,184 +34,205 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// As [`Daemon::enforce`], to be waited for.
-    pub(super) async fn enforce_now(self: &Rc<Self>, id: CgroupId) {
-        match self.inner.borrow_mut().guarded(id) {
-            Some(guarded) if guarded.acting => {
-                guarded.unsettled = true;
-                return;
-            }
-            Some(guarded) => guarded.acting = true,
-            None => return,
-        }
+    pub(super) async fn enforce_now(&self, id: CgroupId) {
+        let mut input = Input::Wake;
         loop {
-            if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
-                guarded.unsettled = false;
-            }
-            let result = self.reconcile(id).await;
-            let mut inner = self.inner.borrow_mut();
-            let again = inner.reconciled(id, result);
-            let Some(guarded) = inner.guarded(id) else {
-                return;
+            let effects = self.inner.borrow_mut().actuate(id, input);
+            input = match self.carry_out(id, effects).await {
+                Some(answer) => answer,
+                None => return self.inner.borrow_mut().forget_departed(id),
             };
-            if !again {
-                guarded.acting = false;
-                return;
-            }
         }
     }
 
-    async fn reconcile(&self, id: CgroupId) -> Result<Option<Reconciled>, ReconcileError> {
-        let Some(owner) = self.inner.borrow_mut().guarded(id).map(|g| g.owner()) else {
-            return Ok(None);
+    /// Does all of these; the answer, where one is wanted.
+    async fn carry_out(&self, id: CgroupId, effects: Vec<Effect>) -> Option<Input> {
+        for effect in effects {
+            match effect {
+                Effect::Ask(ticket, request) => {
+                    return Some(Input::Answer(ticket, self.ask_for(id, request).await));
+                }
+                Effect::Save => {
+                    self.inner.borrow_mut().dirty = true;
+                    self.save_wanted.notify_one();
+                }
+                Effect::ThawNoMore => {
+                    let owner = self.inner.borrow_mut().owner_of(id)?;
+                    let _ = self.cpu.thaw_no_more(&owner).await;
+                }
+                Effect::Log(event) => self.inner.borrow_mut().log_event(id, &event),
+                Effect::InForce(controls) => {
+                    let mut inner = self.inner.borrow_mut();
+                    inner.accounts.set_limit(id, controls.quota);
+                }
+                Effect::Strayed { start, set } => self.inner.borrow_mut().stray(id, start, set),
+            }
+        }
+        None
+    }
+
+    async fn ask_for(&self, id: CgroupId, request: Request) -> Answer {
+        let Some(owner) = self.inner.borrow_mut().owner_of(id) else {
+            return Answer::Done(Ok(()));
         };
-        let known = self.inner.borrow_mut().know_records(&owner);
-        known.map_err(ReconcileError::Unread)?;
-        let found = self.cpu.read(&owner).await?;
-        let Some(intent) = self.inner.borrow_mut().intend(id, &found) else {
-            return Ok(None);
+        match request {
+            Request::Read => {
+                let known = self.inner.borrow_mut().know_records(&owner);
+                if let Err(error) = known {
+                    return Answer::Unread(error.to_string());
+                }
+                let read = self.cpu.read(&owner).await;
+                self.inner.borrow_mut().standing(id, &owner, read)
+            }
+            Request::Record(undo) => {
+                let recorded = self.inner.borrow_mut().undo.save(&undo);
+                Answer::Recorded(recorded.map_err(|error| error.to_string()))
+            }
+            Request::AskHub => Answer::Done(self.ask_hub_to_stop(id).await),
+            Request::Kill => Answer::Done(failure(self.kill(id).await)),
+            Request::EndProcesses => Answer::ProcessesEnded(failure(self.end_miners(id).await)),
+            request => {
+                let done = ask_cpu::ask(&self.cpu, &owner, request).await;
+                done.answer(|| self.inner.borrow().undo.start_of(&owner))
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Whether verdicts are carried out.
+    pub(super) fn acts(&self) -> bool {
+        Acts::of(self.off, self.config.mode) == Acts::Yes
+    }
+
+    /// The stage that a place stands on.
+    pub(super) fn stands_on(&self, id: CgroupId) -> Option<Stage> {
+        self.accounts.place(id).map(|place| place.standing().stage)
+    }
+
+    fn actuate(&mut self, id: CgroupId, input: Input) -> Vec<Effect> {
+        let goal = self.goal(id);
+        match self.acting(id) {
+            Some(guarded) => guarded.actuator.handle(input, &goal, now()),
+            None => Vec::new(),
+        }
+    }
+
+    /// What a server is to have; one that is gone, nothing.
+    fn goal(&self, id: CgroupId) -> Goal {
+        let guarded = match self.entries.get(&id) {
+            Some(Cgroup::Server(guarded)) => Some(guarded),
+            _ => self.departed.get(&id),
         };
-        let Intent {
-            before,
-            target,
-            forced,
-        } = intent;
-        let decided = self
-            .inner
-            .borrow_mut()
-            .guarded(id)
-            .map_or(0, |guarded| guarded.verdicts.len());
-        if self.inner.borrow_mut().must_end(id) {
-            self.inner.borrow_mut().note(id, &target)?;
-            self.end_server(id, &owner, &before, &target).await?;
-            return Ok(Some(Reconciled {
-                before,
-                now: target,
-                did: false,
-                decided: 0,
-            }));
+        let by_hub = self.config.hub.stop_by == StopBy::Hub && self.config.hub.api_url.is_some();
+        // What runs outside the server is nothing that the hub knows of.
+        let by_hub = by_hub && guarded.is_some_and(|guarded| !guarded.is_outside());
+        let acts = match guarded.is_some_and(|guarded| guarded.released) {
+            true => Acts::Released,
+            false => Acts::of(self.off, self.config.mode),
+        };
+        match self.accounts.place(id) {
+            Some(place) => Goal::of(place, acts, by_hub),
+            None => Goal {
+                by_hub,
+                ..Goal::nothing()
+            },
         }
-        let did = target != found || forced;
-        if did {
-            self.inner.borrow_mut().note(id, &target)?;
-            // The verdict should outlive a crash too; nothing waits for a disk.
-            self.save_wanted.notify_one();
-            self.plan_thaw(id, &owner, &target).await?;
-            let from = (!forced).then_some(&found);
-            let changed = self.change(&owner, from, &target).await;
-            self.inner.borrow_mut().follow_stray(id, &owner, &target);
-            changed?;
+    }
+
+    /// A server, also one that is gone and whose end goes on.
+    pub(super) fn acting(&mut self, id: CgroupId) -> Option<&mut Guarded> {
+        match self.entries.get_mut(&id) {
+            Some(Cgroup::Server(guarded)) => Some(guarded),
+            _ => self.departed.get_mut(&id).map(AsMut::as_mut),
         }
-        self.confirm(id, &found, &target).await?;
-        if self.inner.borrow_mut().must_stop(id) {
-            self.stop(id, &owner).await?;
-        }
-        self.end_miners(id).await?;
-        Ok(Some(Reconciled {
-            before,
-            now: target,
-            did,
-            decided,
+    }
+
+    fn owner_of(&mut self, id: CgroupId) -> Option<Owner> {
+        self.acting(id)
+            .map(|guarded| guarded.actuator.owner().clone())
+    }
+
+    fn forget_departed(&mut self, id: CgroupId) {
+        self.departed
+            .retain(|other, guarded| *other != id || guarded.actuator.is_busy());
+    }
+
+    fn standing(
+        &mut self,
+        id: CgroupId,
+        owner: &Owner,
+        read: Result<Controls, crate::act::ActError>,
+    ) -> Answer {
+        Answer::Read(failure(read).map(|controls| {
+            Box::new(hubwarden_core::actuator::Standing {
+                controls,
+                start: self.undo.start_of(owner),
+                record: self.undo.claim(owner),
+                kernel_quota: self.sampler.kernel_quota(id),
+            })
         }))
     }
 
-    /// Has a server that is to stand still thawed by systemd at the latest, before it stands still.
-    async fn plan_thaw(
-        &self,
-        id: CgroupId,
-        owner: &Owner,
-        target: &Controls,
-    ) -> Result<(), ReconcileError> {
-        let now = now();
-        let lease = match self.inner.borrow().accounts.place(id) {
-            Some(place) if target.frozen => place.policy().sustained.freeze_for + THAW_GRACE,
-            _ => return Ok(()),
+    /// Makes sure that all is known that is on record of a unit.
+    pub(super) fn know_records(&mut self, owner: &Owner) -> Result<(), UndoError> {
+        if self.undo.read_again()? {
+            let Inner { entries, undo, .. } = self;
+            for entry in entries.values_mut() {
+                if let Cgroup::Server(guarded) = entry
+                    && let Some(known) = undo.claim(guarded.actuator.owner())
+                {
+                    guarded.actuator.take_over(Some(known));
+                }
+            }
+        }
+        self.undo.read_missing(owner)
+    }
+
+    /// A change went to another unit than it was meant for: one that was stopped and made again under the
+    /// same name while systemd was being told.
+    fn stray(&mut self, id: CgroupId, start: Start, set: Controls) {
+        let Some(owner) = self.owner_of(id) else {
+            return;
         };
-        self.cpu.thaw_after(owner, lease).await?;
-        if let Some(guarded) = self.inner.borrow_mut().guarded(id) {
-            guarded.thaws = Some(Time(now.0 + lease));
+        let heir = self
+            .entries
+            .iter_mut()
+            .find_map(|(other, entry)| match entry {
+                Cgroup::Server(guarded)
+                    if *other != id && guarded.actuator.owner().is_same_unit(&owner) =>
+                {
+                    Some(&mut guarded.actuator)
+                }
+                _ => None,
+            });
+        if heir.is_some_and(|heir| heir.receive_stray(set)) {
+            return;
         }
-        Ok(())
+        let followed = |guarded: &mut Guarded| guarded.actuator.follow_stray(start).cloned();
+        let stray: Option<Undo> = self.acting(id).and_then(followed);
+        if let Some(stray) = stray {
+            let _ = self.undo.save(&stray);
+        }
     }
 
-    /// What was wanted stands, by systemd: takes that in once the kernel has nothing else.
-    async fn confirm(
-        &self,
-        id: CgroupId,
-        found: &Controls,
-        target: &Controls,
-    ) -> Result<(), ReconcileError> {
-        let (owner, lifted, renew) = {
-            let mut inner = self.inner.borrow_mut();
-            let Some(guarded) = inner.guarded(id) else {
-                return Ok(());
-            };
-            let renew = guarded.must_renew(now());
-            // Nothing of ours is to stand.
-            let undo = guarded.undo.clone();
-            let lifted = undo.filter(|undo| undo.before() == target);
-            (guarded.owner(), lifted, renew)
+    fn log_event(&mut self, id: CgroupId, event: &Event) {
+        if let Event::Trouble(trouble @ Trouble::Unread(_)) = event {
+            // It is the same for all servers, as a rule.
+            let text = format!("Limits are left as they are, which is tried again: {trouble}.");
+            return self.log_once(LogEntry::new(Kind::Trouble, Level::Error, text));
+        }
+        let mode = self.config.mode;
+        let place = self.accounts.place(id);
+        let shares = place.and_then(|place| place.part().map(|_| place.policy().baseline));
+        let Some(guarded) = self.acting(id) else {
+            return;
         };
-        if let Some(undo) = &lifted {
-            reconcile_kernel(&self.cpu, undo, target).await?;
-        }
-        if target.frozen && renew {
-            self.plan_thaw(id, &owner, target).await?;
-        }
-        if found.frozen && !target.frozen {
-            // It would thaw what is not frozen.
-            let _ = self.cpu.thaw_no_more(&owner).await;
-        }
-        self.inner.borrow_mut().confirmed(id, target);
-        Ok(())
-    }
-
-    async fn change(
-        &self,
-        owner: &Owner,
-        from: Option<&Controls>,
-        target: &Controls,
-    ) -> Result<(), ReconcileError> {
-        self.cpu.apply(owner, from, target).await?;
-        let found = self.cpu.read(owner).await?;
-        if found == *target {
-            return Ok(());
-        }
-        Err(PutBackError::NotTaken(owner.clone(), quota(target), quota(&found)).into())
-    }
-
-    /// Returns when all that is known now is on disk.
-    pub(super) async fn persist(&self) -> Result<(), Rc<StateError>> {
-        let (sender, saved) = oneshot::channel();
-        self.savers.borrow_mut().push(sender);
-        self.save_wanted.notify_one();
-        // The saver lives as long as the daemon; a hang-up means that both go down.
-        saved.await.unwrap_or(Ok(()))
-    }
-
-    /// Writes the state whenever somebody waits for that, once for all who wait.
-    pub(super) async fn save_forever(self: Rc<Self>) {
-        loop {
-            self.save_wanted.notified().await;
-            // Whoever is about to ask may join.
-            tokio::task::yield_now().await;
-            self.save();
-        }
-    }
-
-    /// Writes the state now and answers those who wait.
-    pub(super) fn save(&self) {
-        let waiting = std::mem::take(&mut *self.savers.borrow_mut());
-        let mut inner = self.inner.borrow_mut();
-        inner.dirty = false;
-        let state = inner.state();
-        drop(inner);
-        let result = self.store.save(&state).map_err(Rc::new);
-        if let Err(error) = &result {
-            self.inner.borrow_mut().state_trouble(error);
-        }
-        for sender in waiting {
-            // Whoever hung up is gone.
-            let _ = sender.send(result.clone());
-        }
+        let story = Story {
+            shares,
+            ..guarded.story(mode)
+        };
+        let entry = story.event(event);
+        self.log(entry);
     }
 }

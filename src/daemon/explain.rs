@@ -49,7 +49,7 @@ impl Inner {
                 .standing()
                 .moved_at()
                 .map_or(-1.0, |at| now.since(at).as_secs_f64()),
-            reason: guarded.reason.clone().unwrap_or_default(),
+            reason: guarded.actuator.reason().unwrap_or_default().to_owned(),
             hot_seconds: hot.map_or(-1.0, |hot| hot.as_secs_f64()),
             signs: signs
                 .into_iter()

@@ -5,6 +5,7 @@
 //! an await.
 
 mod abuse;
+mod ask_cpu;
 mod bridges;
 mod cgroup_filter;
 mod cgroups;
@@ -33,7 +34,6 @@ mod offline_off;
 mod orphans;
 mod packet_rules;
 mod process_list;
-mod put_back;
 #[cfg(not(test))]
 mod readers;
 mod refusal_log;
@@ -43,9 +43,9 @@ mod repairs;
 mod resolvers;
 mod run;
 mod sampling;
+mod saving;
 mod slice_cap;
 mod state;
-mod stopping;
 mod switch;
 mod trace;
 mod traffic;
@@ -62,7 +62,7 @@ pub use offline_off::{Lifted, lift};
 pub use run::run;
 pub use state::{State, StateError, Store};
 
-use crate::act::{Stopper, Undo, UndoStore};
+use crate::act::{Stopper, UndoStore};
 use crate::config::Config;
 use crate::control::Inbox;
 use crate::heartbeats::Heartbeats;
@@ -73,8 +73,9 @@ use ::egress::lists::List;
 use ::egress::names::{Asked, Counts};
 use ::egress::{Admitted, Firewall, Refusal, Repair};
 use cgroup::{CgroupError, Tree};
-use cgroups::Cgroup;
+use cgroups::{Cgroup, Guarded};
 use hubwarden_core::accounts::Accounts;
+use hubwarden_core::actuator::Actuator;
 use hubwarden_core::evidence::EvidenceStore;
 use hubwarden_core::numbers::Numbers;
 use policy::Grant;
@@ -185,6 +186,8 @@ struct Inner {
     root: PathBuf,
     tree: Tree,
     entries: BTreeMap<CgroupId, Cgroup>,
+    /// Servers whose cgroup is gone and whose end goes on.
+    departed: BTreeMap<CgroupId, Box<Guarded>>,
     /// What the packet rules name senders by.
     numbers: Numbers<CgroupId>,
     /// Admins' exceptions, by hub user.
@@ -237,10 +240,8 @@ struct Inner {
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
     cpu_controller: bool,
-    /// What we set on the guarded slice, and what stood there before.
-    slice_cap: Option<Undo>,
-    /// The slice's quota is being set: a second time must not overtake it.
-    capping: bool,
+    /// What is done with the guarded slice.
+    slice_cap: Option<Actuator>,
     /// Something changed that should be on disk soon.
     dirty: bool,
     store: Store,
@@ -273,13 +274,13 @@ impl<C, U> Daemon<C, U> {
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
+                departed: BTreeMap::new(),
                 numbers: Numbers::new(1..=Admitted::NUMBER_MAX),
                 grants: BTreeMap::new(),
                 accounts: Accounts::default(),
                 sampler: sampling::Sampler::default(),
                 rules: packet_rules::PacketRules::new(parts.firewall),
                 slice_cap: None,
-                capping: false,
                 abuse: abuse::Abuse::default(),
                 networks: containers::Networks::default(),
                 answers: parts.answers,

@@ -5,7 +5,7 @@
 //! first, which are what locks people out. The disk is asked last.
 
 use super::OffSwitch;
-use super::put_back::put_back;
+use super::ask_cpu::put_back;
 use super::state::Store;
 use crate::act::{CpuControl, UndoStore};
 use egress::Firewall;
@@ -50,18 +50,18 @@ pub async fn lift<C: CpuControl>(
         undo.add(change);
     }
     let records: Vec<_> = undo.records().cloned().collect();
-    for mut record in records {
+    for record in records {
         if !undo.may_stand(&record) {
             undo.forget(&record.owner);
             continue;
         }
-        match put_back(cpu, &mut record).await {
+        let owner = record.owner.clone();
+        match put_back(cpu, record, || undo.start_of(&owner)).await {
             Ok(()) => {
                 lifted.units += 1;
-                undo.forget(&record.owner);
+                undo.forget(&owner);
             }
-            Err(error) if error.is_gone() => undo.forget(&record.owner),
-            Err(error) => complaints.push(error.to_string()),
+            Err(why) => complaints.push(why),
         }
     }
     if let Err(error) = switch.off() {

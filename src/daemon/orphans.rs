@@ -4,7 +4,7 @@
 //! been let go of while the daemon was down. One that comes back soon, as a service does that restarts,
 //! takes its record over.
 
-use super::put_back::put_back;
+use super::ask_cpu::put_back;
 use super::{Daemon, Inner, now};
 use crate::act::{CpuControl, Undo};
 use crate::hub::Units;
@@ -53,24 +53,24 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     async fn put_back_all(&self, orphans: Vec<Undo>) -> Vec<String> {
         let mut complaints = Vec::new();
-        for mut undo in orphans {
-            let result = put_back(&self.cpu, &mut undo).await;
+        for undo in orphans {
+            let owner = undo.owner.clone();
+            let start = || self.inner.borrow().undo.start_of(&owner);
+            let result = put_back(&self.cpu, undo, start).await;
             let mut inner = self.inner.borrow_mut();
             // A server that has appeared meanwhile took the record over.
-            if inner.undo.is_claimed(&undo.owner) {
+            if inner.undo.is_claimed(&owner) {
                 continue;
             }
             match result {
-                Ok(()) => inner.undo.forget(&undo.owner),
-                Err(error) if error.is_gone() => inner.undo.forget(&undo.owner),
-                Err(error) => {
+                Ok(()) => inner.undo.forget(&owner),
+                Err(why) => {
                     let message = format!(
-                        "What hubwarden changed on {} could not be put back, and is tried again: \
-                         {error}.",
-                        undo.owner
+                        "What hubwarden changed on {owner} could not be put back, and is tried again: \
+                         {why}."
                     );
                     inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, message));
-                    complaints.push(error.to_string());
+                    complaints.push(why);
                 }
             }
         }

@@ -209,23 +209,28 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mode = inner.config.mode;
         inner.log_last_refused(id, now());
         match inner.entries.remove(&id) {
-            Some(Cgroup::Server(guarded)) => {
+            Some(Cgroup::Server(mut guarded)) => {
                 inner.accounts.forget(id, now());
                 inner.sampler.forget(id);
-                inner.undo.disclaim(&guarded.owner());
+                inner.undo.disclaim(guarded.actuator.owner());
                 inner.numbers.take_back(guarded.number);
                 inner.reconcile_sender(id);
                 if guarded.is_outside() {
                     // Its elements are those of its user.
                     inner.reconcile_network();
                 }
-                if let Some(told) = guarded.was_stopped(mode)
+                let killing = guarded.actuator.is_killing();
+                if !killing
                     && inner.acts()
+                    && let Some(end) = guarded.actuator.take_end()
                 {
-                    inner.log(told);
+                    inner.log(guarded.story(mode).event(&end));
                 }
                 inner.log(guarded.story(mode).gone());
                 inner.dirty = true;
+                if killing {
+                    inner.departed.insert(id, guarded);
+                }
             }
             Some(Cgroup::Ignored {
                 exempt: Some(number),
@@ -249,7 +254,8 @@ impl Inner {
         // There are 2²³ numbers, and cgroups are far fewer.
         let number = self.numbers.give(id).unwrap_or(0);
         let mut guarded = Guarded::new(found, number);
-        guarded.take_over(self.undo.claim(&guarded.owner()));
+        let record = self.undo.claim(guarded.actuator.owner());
+        guarded.actuator.take_over(record);
         let newcomer = Newcomer {
             user: guarded.server.user.clone(),
             kind: match guarded.is_outside() {
@@ -261,7 +267,7 @@ impl Inner {
             used_elsewhere: known.map_or(Duration::ZERO, |(_, used)| used),
         };
         self.accounts.admit(id, newcomer, now);
-        let limit = guarded.ours().and_then(|ours| ours.quota);
+        let limit = guarded.actuator.ours().and_then(|ours| ours.quota);
         self.accounts.set_limit(id, limit);
         let story = guarded.story(self.config.mode);
         if let Err(error) = self.sampler.open(&self.root, &guarded.cgroup, id) {

@@ -4,9 +4,10 @@ use super::cgroups::Cgroup;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::Units;
-use cgroup::stat::{CpuMax, CpuStat};
+use cgroup::stat::CpuStat;
 use cgroup::{CgroupError, Reader, pressure};
 use hubwarden_core::accounts::{Contention, LookSettings, Reading, Readings};
+use hubwarden_core::actuator::is_other_quota;
 use policy::Policy;
 use quantities::{CgroupId, CgroupPath, Cores, HubUser, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,8 +70,10 @@ impl Sampler {
     }
 
     /// The quota that the kernel holds; nothing without the cpu controller.
-    fn cpu_max(&mut self, id: CgroupId) -> Option<CpuMax> {
-        self.readers.get_mut(&id)?.cpu_max().ok()?
+    pub fn kernel_quota(&mut self, id: CgroupId) -> Option<Option<Cores>> {
+        let max = self.readers.get_mut(&id)?.cpu_max().ok()??;
+        let rate = |quota| Cores(quota as f64 / max.period_usec.max(1) as f64);
+        Some(max.quota_usec.map(rate))
     }
 
     /// For how long some of its tasks have waited for the CPU; nothing where that is not counted.
@@ -116,16 +119,12 @@ impl Inner {
             let waits = |place: &hubwarden_core::accounts::Place| {
                 place.standing().waits_for_end_of_processes(place.policy())
             };
-            if guarded.unsettled
-                || guarded.must_renew(now)
-                || guarded.stopping.is_overdue(now)
-                || self.accounts.place(*id).is_some_and(waits)
-            {
+            if guarded.actuator.is_due(now) || self.accounts.place(*id).is_some_and(waits) {
                 due.push(*id);
-            } else if self.cpu_controller && !guarded.acting {
-                let ours = guarded.ours().map(|ours| ours.quota);
+            } else if self.cpu_controller && !guarded.actuator.is_busy() {
+                let ours = guarded.actuator.ours().map(|ours| ours.quota);
                 let limit = self.accounts.place(*id).and_then(|place| place.limit());
-                if overwritten(ours.unwrap_or(limit), self.sampler.cpu_max(*id)) {
+                if is_other_quota(ours.unwrap_or(limit), self.sampler.kernel_quota(*id)) {
                     due.push(*id);
                 }
             }
@@ -178,7 +177,9 @@ impl Inner {
         let mut ids = Vec::new();
         for (id, verdict) in moved {
             if let Some(guarded) = self.guarded(id) {
-                guarded.verdicts.extend(verdict);
+                if let Some(verdict) = verdict {
+                    guarded.actuator.decide(verdict);
+                }
                 ids.push(id);
             }
         }
@@ -193,9 +194,9 @@ impl Inner {
             return;
         };
         let text = error.to_string();
-        if guarded.trouble.as_ref() != Some(&text) {
+        if guarded.unreadable.as_ref() != Some(&text) {
             let told = guarded.story(mode).trouble("Reading the counters", error);
-            guarded.trouble = Some(text);
+            guarded.unreadable = Some(text);
             self.log(told);
         }
     }
@@ -220,14 +221,6 @@ impl Inner {
         contention
     }
 
-    /// Whether the kernel holds another quota than the one we set on a place.
-    pub(super) fn is_overwritten(&mut self, id: CgroupId) -> bool {
-        let limit = self.accounts.place(id).and_then(|place| place.limit());
-        let ours = self.guarded(id).and_then(|guarded| guarded.ours().copied());
-        let known = ours.map_or(limit, |ours| ours.quota);
-        overwritten(known, self.sampler.cpu_max(id))
-    }
-
     /// Forgets users who have rested enough for a full account.
     pub(super) fn forget_rested(&mut self, now: Time) {
         let users = self.accounts.rested().keys();
@@ -236,23 +229,4 @@ impl Inner {
             .collect();
         self.accounts.forget_rested(now, &policies);
     }
-}
-
-/// Whether the kernel holds another quota than this. Without data the answer is no.
-fn overwritten(known: Option<Cores>, kernel: Option<CpuMax>) -> bool {
-    match (kernel, known) {
-        (Some(max), Some(known)) => !same_rate(known, &max),
-        (Some(max), None) => max.quota_usec.is_some(),
-        (None, _) => false,
-    }
-}
-
-/// systemd rounds to whole microseconds a period and lengthens a period in which a low quota
-/// would be under 1 ms; the rate stays.
-fn same_rate(ours: Cores, max: &CpuMax) -> bool {
-    let Some(quota) = max.quota_usec else {
-        return false;
-    };
-    let rate = quota as f64 / max.period_usec.max(1) as f64;
-    (rate - ours.0).abs() <= 0.02 * ours.0 + 0.001
 }

@@ -4,13 +4,14 @@
 //! It goes the same way as a server's limit: what stood there is on disk first, is never made
 //! looser, and comes back when supervision is off or only observes.
 
-use super::enforce::quota;
-use super::put_back::{PutBackError, reconcile_kernel};
-use super::{Daemon, Inner};
-use crate::act::{ActError, CpuControl, Owner, Undo, UndoError};
+use super::ask_cpu::{self, failure};
+use super::{Daemon, Inner, now};
+use crate::act::{CpuControl, Owner};
 use crate::hub::{UnitName, Units};
 use crate::report::{Kind, Level, LogEntry};
-use policy::Controls;
+use hubwarden_core::actuator::{
+    Acts, Actuator, Answer, Effect, Ends, Event, Goal, Input, Request, Standing, Wants,
+};
 use quantities::Cores;
 use quantities::{CgroupId, CgroupPath};
 use std::os::unix::fs::MetadataExt;
@@ -28,75 +29,63 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     /// As [`Daemon::cap_slice`], to be waited for.
     pub(super) async fn cap_slice_now(self: &Rc<Self>) {
-        {
-            let mut inner = self.inner.borrow_mut();
-            if inner.capping || (inner.reserve().is_none() && inner.slice_cap.is_none()) {
+        let mut input = Input::Wake;
+        loop {
+            let Some((owner, effects)) = self.inner.borrow_mut().actuate_cap(input) else {
                 return;
-            }
-            inner.capping = true;
-        }
-        let result = self.try_to_cap().await;
-        let mut inner = self.inner.borrow_mut();
-        inner.capping = false;
-        if let Err(error) = result {
-            let message = format!(
-                "The limit of all servers together could not be set and is tried again: {error}."
-            );
-            inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, message));
+            };
+            input = match self.carry_out_cap(&owner, effects).await {
+                Some(answer) => answer,
+                None => return self.inner.borrow_mut().forget_cap(),
+            };
         }
     }
 
-    async fn try_to_cap(&self) -> Result<(), CapError> {
-        // The slice we changed, which a reload may have made another than the guarded one.
-        let (owner, reserve) = self.inner.borrow().slice_to_cap();
-        let found = match self.cpu.read(&owner).await {
-            // A slice that is not there has no servers in it. What it had comes back with it.
-            Err(error) if error.is_gone() => {
-                let mut inner = self.inner.borrow_mut();
-                inner.slice_cap = None;
-                inner.undo.disclaim(&owner);
-                return Ok(());
-            }
-            found => found?,
-        };
-        self.inner.borrow_mut().know_records(&owner)?;
-        let mut undo = self.inner.borrow_mut().intend_cap(&owner, reserve, &found);
-        let target = *undo.ours();
-        if target != found {
-            {
-                let mut inner = self.inner.borrow_mut();
-                match inner.undo.save(&undo) {
-                    Err(error)
-                        if !inner
-                            .undo
-                            .get(&owner)
-                            .is_some_and(|noted| noted.covers(&undo)) =>
-                    {
-                        return Err(error.into());
-                    }
-                    _ => {}
+    async fn carry_out_cap(&self, owner: &Owner, effects: Vec<Effect>) -> Option<Input> {
+        for effect in effects {
+            match effect {
+                Effect::Ask(ticket, request) => {
+                    return Some(Input::Answer(
+                        ticket,
+                        self.ask_for_cap(owner, request).await,
+                    ));
                 }
-                inner.slice_cap = Some(undo.clone());
+                Effect::Log(event) => self.inner.borrow_mut().log_cap(owner, event),
+                Effect::Save => self.inner.borrow_mut().dirty = true,
+                // A slice is neither frozen nor made anew under its name.
+                Effect::InForce(_) | Effect::ThawNoMore | Effect::Strayed { .. } => {}
             }
-            self.cpu.apply(&owner, Some(&found), &target).await?;
-            let standing = self.cpu.read(&owner).await?;
-            if standing != target {
-                let (wanted, has) = (quota(&target), quota(&standing));
-                return Err(PutBackError::NotTaken(owner, wanted, has).into());
+        }
+        None
+    }
+
+    async fn ask_for_cap(&self, owner: &Owner, request: Request) -> Answer {
+        match request {
+            Request::Read => {
+                let known = self.inner.borrow_mut().know_records(owner);
+                if let Err(error) = known {
+                    return Answer::Unread(error.to_string());
+                }
+                let read = failure(self.cpu.read(owner).await);
+                let mut inner = self.inner.borrow_mut();
+                Answer::Read(read.map(|controls| {
+                    Box::new(Standing {
+                        controls,
+                        start: inner.undo.start_of(owner),
+                        record: inner.undo.claim(owner),
+                        kernel_quota: None,
+                    })
+                }))
             }
-            self.inner.borrow().log_cap(&owner, &target, reserve);
+            Request::Record(undo) => {
+                let recorded = self.inner.borrow_mut().undo.save(&undo);
+                Answer::Recorded(recorded.map_err(|error| error.to_string()))
+            }
+            request => {
+                let done = ask_cpu::ask(&self.cpu, owner, request).await;
+                done.answer(|| self.inner.borrow().undo.start_of(owner))
+            }
         }
-        let lifted = target == *undo.before();
-        if lifted {
-            reconcile_kernel(&self.cpu, &undo, &target).await?;
-        }
-        undo.confirm(target);
-        let mut inner = self.inner.borrow_mut();
-        if inner.undo.get(&owner).is_some() {
-            let _ = inner.undo.save(&undo);
-        }
-        inner.slice_cap = (!lifted).then_some(undo);
-        Ok(())
     }
 }
 
@@ -106,64 +95,70 @@ impl Inner {
         self.config.reserve.filter(|_| self.acts())
     }
 
-    fn slice_to_cap(&self) -> (Owner, Option<Cores>) {
-        let guarded = CgroupPath::new(&self.config.hub.slice);
+    /// Has the actuator of the slice's cap take something in; nothing where there is nothing to cap.
+    fn actuate_cap(&mut self, input: Input) -> Option<(Owner, Vec<Effect>)> {
         let unit = UnitName(self.config.hub.slice.clone());
-        match &self.slice_cap {
-            Some(cap) if !matches!(&cap.owner, Owner::Systemd(capped, _) if *capped == unit) => {
-                (cap.owner.clone(), None)
-            }
-            _ => {
-                let id = std::fs::metadata(self.root.join(guarded.as_str()));
-                let place = id.ok().map(|found| (guarded, CgroupId(found.ino())));
-                (Owner::Systemd(unit, place), self.reserve())
-            }
-        }
-    }
-
-    fn intend_cap(&mut self, owner: &Owner, reserve: Option<Cores>, found: &Controls) -> Undo {
-        let known = self.slice_cap.take().or_else(|| self.undo.claim(owner));
-        let mut undo = match known {
-            Some(undo) => undo.of(owner.clone()),
-            None => Undo::new(owner.clone(), self.undo.start_of(owner), *found),
+        let mut reserve = self.reserve();
+        let guarded = CgroupPath::new(&self.config.hub.slice);
+        let found = std::fs::metadata(self.root.join(guarded.as_str())).ok();
+        let place = found.map(|found| (guarded, CgroupId(found.ino())));
+        let owner = Owner::Systemd(unit, place);
+        let cap = match &mut self.slice_cap {
+            Some(cap) => cap,
+            none => none.insert(Actuator::new(reserve.map(|_| owner.clone())?)),
         };
-        undo.observe(found);
-        let mut target = *undo.before();
-        if let Some(reserve) = reserve {
-            let cap = cap(node_cores(), reserve);
-            if target.quota.is_none_or(|standing| cap < standing) {
-                target.quota = Some(cap);
-            }
+        match cap.owner().is_same_unit(&owner) {
+            true => cap.move_to(owner),
+            // A reload made another slice the guarded one.
+            false => reserve = None,
         }
-        undo.intend(target);
-        undo
+        let owner = cap.owner().clone();
+        let goal = Goal {
+            acts: Acts::of(self.off, self.config.mode),
+            wants: Wants::Cap(reserve.map(|reserve| cap_of(node_cores(), reserve))),
+            ends: Ends::Nothing,
+            by_hub: false,
+            quietly: false,
+        };
+        let effects = cap.handle(input, &goal, now());
+        Some((owner, effects))
     }
 
-    fn log_cap(&self, owner: &Owner, target: &Controls, reserve: Option<Cores>) {
-        let message = match (reserve, target.quota) {
-            (Some(reserve), Some(cap)) => format!(
-                "All servers together ({owner}) may use up to {cap}, so that {reserve} are left to \
-                 the hub and the system."
-            ),
-            _ => format!("{owner} has the limit again that stood there before hubwarden."),
+    /// Forgets a slice on which nothing of ours stands and nothing is to be tried again.
+    fn forget_cap(&mut self) {
+        let is_over =
+            |cap: &Actuator| !cap.is_busy() && cap.ours().is_none() && cap.trouble().is_none();
+        if let Some(cap) = self.slice_cap.take_if(|cap| is_over(cap)) {
+            self.undo.disclaim(cap.owner());
+        }
+    }
+
+    fn log_cap(&mut self, owner: &Owner, event: Event) {
+        let message = match event {
+            Event::Limited { now, .. } => match (self.reserve(), now.quota) {
+                (Some(reserve), Some(cap)) => format!(
+                    "All servers together ({owner}) may use up to {cap}, so that {reserve} are left to \
+                     the hub and the system."
+                ),
+                _ => return,
+            },
+            Event::Restored { .. } => {
+                format!("{owner} has the limit again that stood there before hubwarden.")
+            }
+            Event::Trouble(trouble) => {
+                let message = format!(
+                    "The limit of all servers together could not be set and is tried again: {trouble}."
+                );
+                return self.log_once(LogEntry::new(Kind::Trouble, Level::Error, message));
+            }
+            Event::LimitChanged { .. } | Event::Verdict { .. } | Event::HubDidNotStop(_) => return,
         };
         self.log(LogEntry::new(Kind::Limited, Level::Notice, message).with("UNIT_NAME", owner));
     }
 }
 
-/// Why the slice's quota is not as it should be.
-#[derive(Debug, thiserror::Error)]
-enum CapError {
-    #[error(transparent)]
-    Act(#[from] ActError),
-    #[error("what stands there could not be put on record first: {0}")]
-    Record(#[from] UndoError),
-    #[error(transparent)]
-    PutBack(#[from] PutBackError),
-}
-
 /// The cores for servers; systemd's precision.
-fn cap(cores: f64, reserve: Cores) -> Cores {
+fn cap_of(cores: f64, reserve: Cores) -> Cores {
     let left = (cores - reserve.0).max(cores * LEAST_SHARE);
     Cores((left * 1e6).round() / 1e6)
 }
@@ -180,8 +175,8 @@ mod tests {
 
     #[test]
     fn servers_keep_a_share_however_much_is_reserved() {
-        assert_eq!(cap(8.0, Cores(1.0)), Cores(7.0));
-        assert_eq!(cap(2.0, Cores(2.0)), Cores(0.2));
-        assert_eq!(cap(1.0, Cores(0.5)), Cores(0.5));
+        assert_eq!(cap_of(8.0, Cores(1.0)), Cores(7.0));
+        assert_eq!(cap_of(2.0, Cores(2.0)), Cores(0.2));
+        assert_eq!(cap_of(1.0, Cores(0.5)), Cores(0.5));
     }
 }

@@ -139,18 +139,18 @@ impl Inner {
         let mut left = Vec::new();
         for entry in self.entries.values() {
             if let Cgroup::Server(guarded) = entry
-                && (guarded.ours().is_some() || guarded.acting)
+                && (guarded.actuator.ours().is_some() || guarded.actuator.is_busy())
             {
-                let why = guarded.trouble.as_deref().unwrap_or("it is under way");
+                let why = guarded.actuator.trouble().unwrap_or("it is under way");
                 left.push(format!("{}: {why}", guarded.server.unit));
             }
         }
-        left.extend(self.slice_cap.iter().map(|cap| cap.owner.to_string()));
+        left.extend(self.slice_cap.iter().map(|cap| cap.owner().to_string()));
         left
     }
 
     fn busy(&self) -> bool {
-        let acting = |entry: &Cgroup| matches!(entry, Cgroup::Server(g) if g.acting);
+        let acting = |entry: &Cgroup| matches!(entry, Cgroup::Server(g) if g.actuator.is_busy());
         self.entries.values().any(acting)
     }
 }

@@ -2,7 +2,7 @@
 //! a map, packet rules that are a list.
 
 use super::*;
-use crate::act::{ActError, CpuControl, Owner};
+use crate::act::{ActError, CpuControl, KernelControls, Owner, Undo};
 use crate::config::Hub;
 use crate::http::{Connection, Stranger};
 use crate::hub::{Account, UnitFacts, Units};
@@ -128,8 +128,8 @@ impl CpuControl for FakeSystemd {
         Ok(())
     }
 
-    fn stands(&self, _: &Undo) -> Result<bool, ActError> {
-        Ok(false)
+    fn kernel(&self, _: &Owner) -> Result<KernelControls, ActError> {
+        Ok(KernelControls::default())
     }
 
     fn lift(&self, _: &Undo) -> Result<(), ActError> {

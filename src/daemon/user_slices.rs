@@ -85,7 +85,7 @@ impl Inner {
             self.accounts.follow(id, lead);
             if let Some(guarded) = self.guarded(id) {
                 // The next tick brings it to where the server stands.
-                guarded.unsettled = true;
+                guarded.actuator.put_off();
             }
         }
         self.accounts.divide_baselines(now)

@@ -2,6 +2,7 @@
 
 use super::{Kind, Level, LogEntry};
 use crate::hub::{Server, Spawner};
+use hubwarden_core::actuator::{Acts, Event};
 use policy::finding::{Evidence, Fact, Strength};
 use policy::{Controls, FindingKind, Reason, Stage, Verdict, Warning};
 use quantities::{CgroupId, CgroupPath};
@@ -40,6 +41,22 @@ impl Story<'_> {
         match self.server.spawner {
             Spawner::Login => format!("what {} runs outside the server", self.server.user),
             _ => format!("{}'s server", self.server.user),
+        }
+    }
+
+    /// What became of bringing its limits about, or of ending it.
+    pub fn event(&self, event: &Event) -> LogEntry {
+        match event {
+            Event::Verdict {
+                verdict,
+                now,
+                before,
+            } => self.verdict(verdict, now, before),
+            Event::Limited { now, before } => self.limited(now, before),
+            Event::Restored { now, why } => self.restored(*why, now),
+            Event::LimitChanged { found, ours } => self.limit_changed(found, ours),
+            Event::HubDidNotStop(why) => self.hub_did_not_stop(why),
+            Event::Trouble(trouble) => self.trouble("Setting the CPU limit", trouble),
         }
     }
 
@@ -193,7 +210,7 @@ impl Story<'_> {
     }
 
     /// The limit that everybody has was set.
-    pub fn limited(&self, now: &Controls, before: &Controls) -> LogEntry {
+    fn limited(&self, now: &Controls, before: &Controls) -> LogEntry {
         let message = format!(
             "{} may use up to {} (before: {}), as every server here.",
             self.whose(),
@@ -205,8 +222,14 @@ impl Story<'_> {
             .with("CPU_LIMIT_BEFORE", limit_in_words(before))
     }
 
-    /// What stood there before is back, because supervision is off or only observes.
-    pub fn restored(&self, why: &str, now: &Controls) -> LogEntry {
+    /// What stood there before is back.
+    fn restored(&self, why: Acts, now: &Controls) -> LogEntry {
+        let why = match why {
+            Acts::Off => "supervision is off",
+            Acts::Observes => "hubwarden only observes",
+            Acts::Released => "it is not whose it was taken for",
+            Acts::Yes => "nothing is to be limited there",
+        };
         let message = format!(
             "{} has {} again, as before hubwarden: {why}.",
             self.whose(),
@@ -219,7 +242,7 @@ impl Story<'_> {
     }
 
     /// Somebody else set a limit while ours stood.
-    pub fn limit_changed(&self, theirs: &Controls, ours: &Controls) -> LogEntry {
+    fn limit_changed(&self, theirs: &Controls, ours: &Controls) -> LogEntry {
         let message = format!(
             "Somebody set {} to {}; that is remembered and put back when our limit of {} \
              ends.",
@@ -233,7 +256,7 @@ impl Story<'_> {
     }
 
     /// The hub was asked to stop the server and did not.
-    pub fn hub_did_not_stop(&self, why: &str) -> LogEntry {
+    fn hub_did_not_stop(&self, why: &str) -> LogEntry {
         let message = format!(
             "The hub did not stop {}, so hubwarden ends it without the hub: {why}.",
             self.whose()

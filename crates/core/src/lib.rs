@@ -5,6 +5,7 @@
 //! carry out what comes out. [`evidence`] has what sensors found.
 
 pub mod accounts;
+pub mod actuator;
 pub mod evidence;
 pub mod numbers;
 pub mod undo;

@@ -1,5 +1,5 @@
-use hubwarden_core::undo::{LEAST_QUOTA_USEC, LONGEST_PERIOD_USEC};
 use super::*;
+use hubwarden_core::undo::{LEAST_QUOTA_USEC, LONGEST_PERIOD_USEC};
 use quantities::Cores;
 
 struct Bed {

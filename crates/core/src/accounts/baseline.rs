@@ -26,11 +26,12 @@ pub(super) struct BaselineShare {
     wants: Cores,
     /// Its part of the baseline; `None` is all of it.
     pub part: Option<Cores>,
-    changed: bool,
+    /// It changed while it was in force, which is not brought about yet.
+    pub changed: bool,
 }
 
 impl BaselineShare {
-    /// Whether the part changed since this was last asked, while it was in force.
+    /// Whether the part changed since this was last taken, while it was in force.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }

@@ -103,10 +103,11 @@ impl Accounts {
         }
     }
 
-    /// The quota in force changed; `None` is no quota.
+    /// This quota is in force, with the place's part of the baseline; `None` is no quota.
     pub fn set_limit(&mut self, id: CgroupId, limit: Option<Cores>) {
         if let Some(place) = self.places.get_mut(&id) {
             place.limit = limit;
+            place.share.take_changed();
         }
     }
 
@@ -130,14 +131,6 @@ impl Accounts {
         for place in self.places.values_mut() {
             place.standing.reopen(now);
         }
-    }
-
-    /// Whether a place got another part of the baseline and nothing else changed, which is no news
-    /// for the journal. Asked once: the answer is taken.
-    pub fn take_reshared(&mut self, id: CgroupId) -> bool {
-        self.places
-            .get_mut(&id)
-            .is_some_and(|place| place.share.take_changed())
     }
 
     /// How users stood when their last place ended, and when.

@@ -110,6 +110,11 @@ impl Place {
         self.share.part
     }
 
+    /// Whether it got another part of the baseline that is not in force yet.
+    pub fn is_reshared(&self) -> bool {
+        self.share.changed
+    }
+
     /// The quota in force, ours or its owner's, as last seen.
     pub fn limit(&self) -> Option<Cores> {
         self.limit
