@@ -45,6 +45,7 @@ pub(super) async fn ask<C: CpuControl>(cpu: &C, owner: &Owner, request: Request)
         Request::ThawAfter(delay) => Done::TimerSet(failure(cpu.thaw_after(owner, delay).await)),
         Request::ReadKernel => Done::Kernel(failure(cpu.kernel(owner))),
         Request::Lift(undo) => Done::Other(failure(cpu.lift(&undo))),
+        Request::ThawNoMore => Done::Other(failure(cpu.thaw_no_more(owner).await)),
         Request::Stop => Done::Other(failure(cpu.stop(owner).await)),
         Request::Read
         | Request::Record(_)
@@ -72,9 +73,6 @@ pub(super) async fn put_back<C: CpuControl>(
         for effect in actuator.handle(input, &goal, now) {
             match effect {
                 Effect::Ask(ticket, request) => answer = Some((ticket, request)),
-                Effect::ThawNoMore => {
-                    let _ = cpu.thaw_no_more(actuator.owner()).await;
-                }
                 // It is told of by whoever wants it, as a whole.
                 Effect::Log(_) | Effect::Save | Effect::InForce(_) | Effect::Strayed { .. } => {}
             }

@@ -6,7 +6,6 @@ use crate::hub::{Server, Spawner, UnitName};
 use crate::report::Story;
 use cgroup::stat::CpuStat;
 use egress::{Admitted, ClassName};
-use hubwarden_core::actuator::Actuator;
 use quantities::{CgroupId, CgroupPath};
 use quantities::{Mode, Time};
 use sensors::workers;
@@ -42,12 +41,8 @@ pub(super) struct Guarded {
     pub class: ClassName,
     /// What refusals name it by; unique among the living.
     pub number: u32,
-    /// What is done with its unit.
-    pub actuator: Actuator,
     /// What the last sample said.
     pub stat: Option<CpuStat>,
-    /// It turned out to be somebody else's or nobody's: what we changed is being put back.
-    pub released: bool,
     /// Why its counters cannot be read, as logged last.
     pub unreadable: Option<String>,
     /// The class that judges it instead of its own, while something holds it back.
@@ -60,16 +55,13 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub fn new(found: Found, number: u32) -> Guarded {
-        let owner = found.server.owner(&found.cgroup, found.id);
         Guarded {
             server: found.server,
             cgroup: found.cgroup,
             id: found.id,
             class: found.class,
             number,
-            actuator: Actuator::new(owner),
             stat: None,
-            released: false,
             unreadable: None,
             instead: None,
             asked: BTreeMap::new(),

@@ -69,7 +69,7 @@ impl Inner {
             if !guarded.is_outside() {
                 continue;
             }
-            let lead = self.accounts.account_of(guarded.id);
+            let lead = self.node.accounts().account_of(guarded.id);
             let lead = (lead != guarded.id).then_some(lead);
             let wanted = match lead.and_then(|lead| standing.get(&lead)) {
                 Some(instead) => instead.clone(),
@@ -99,7 +99,7 @@ impl Inner {
             return None;
         }
         let egress: &Egress = &self.config.egress;
-        let place = self.accounts.place(guarded.id)?;
+        let place = self.node.accounts().place(guarded.id)?;
         let (standing, stage) = (place.standing().accusation(now), place.standing().stage);
         if let Some(quarantine) = &egress.quarantine {
             let held = guarded.instead.as_ref() == Some(quarantine);

@@ -11,7 +11,7 @@ use hubwarden_core::accounts::Place;
 use policy::FindingKind;
 use policy::finding::Strength;
 use quantities::CgroupId;
-use quantities::{Cores, Mode, Time};
+use quantities::Cores;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -83,11 +83,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         };
         inner.meter.configure(&config);
         inner.trace.configure(&config);
-        let observed = inner.config.mode == Mode::Observe && config.mode == Mode::Enforce;
         inner.config = config;
-        if observed {
-            inner.reopen_all(now());
-        }
+        inner.feed_settings();
         inner.try_out(&self.stopper);
         inner.resolve_all();
         inner.drop_stand_ins();
@@ -107,9 +104,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.identify_anew();
         }
         self.ask_accounts();
-        for id in self.inner.borrow().guarded_ids() {
-            self.enforce(id);
-        }
+        let ids = self.inner.borrow().guarded_ids();
+        self.enforce(ids);
         self.cap_slice();
         self.reloaded.notify_one();
         message
@@ -117,16 +113,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Inner {
-    /// What was only told so far is not carried out at once where it would end something.
-    fn reopen_all(&mut self, now: Time) {
-        self.accounts.reopen(now);
-        for entry in self.entries.values_mut() {
-            if let Cgroup::Server(guarded) = entry {
-                guarded.actuator.drop_verdicts();
-            }
-        }
-    }
-
     /// What evidence of mining on a server amounted to at most, in a word.
     pub(super) fn level_of_mining(&self, id: CgroupId) -> &'static str {
         let log = self.evidence.of(id);
@@ -198,13 +184,13 @@ impl Inner {
 
     pub(super) fn servers(&self) -> Vec<ServerStatus> {
         let mut servers = Vec::new();
-        let shared = self.accounts.shared_limits();
+        let shared = self.node.accounts().shared_limits();
         for entry in self.entries.values() {
             let Cgroup::Server(guarded) = entry else {
                 continue;
             };
             // A slice that follows a server is in that server's numbers.
-            if let Some(place) = self.accounts.place(guarded.id)
+            if let Some(place) = self.node.accounts().place(guarded.id)
                 && place.lead().is_none()
             {
                 servers.push(self.server_status(guarded, place, &shared));

@@ -15,7 +15,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut inner = self.inner.borrow_mut();
         let mode = inner.config.mode;
         let journal = inner.journal.clone();
-        let id = inner.numbers.holder(asked.number);
+        let id = inner.node.numbers().holder(asked.number);
         let Some((id, guarded)) = id.and_then(|id| Some((id, inner.guarded(id)?))) else {
             return;
         };

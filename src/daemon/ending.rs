@@ -1,13 +1,13 @@
 //! Ending servers, and processes that mine: what the daemon does for an actuator that wants it.
 
 use super::cgroups::Cgroup;
-use super::{Daemon, Inner, now};
+use super::{Daemon, Inner};
 use crate::act::{ActError, CpuControl, Stopper};
 use crate::hub::api::Api;
 use crate::hub::{Listed, Units};
 use crate::report::{Kind, Level, LogEntry};
 use hubwarden_core::actuator::Failure;
-use policy::{Stop, Verdict};
+use policy::Stop;
 use quantities::{CgroupId, CgroupPath};
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -15,7 +15,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) async fn kill(&self, id: CgroupId) -> Result<(), ActError> {
         let cgroup = self
             .inner
-            .borrow_mut()
+            .borrow()
             .acting(id)
             .map(|guarded| guarded.cgroup.clone());
         match cgroup {
@@ -24,10 +24,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended; what the
-    /// ladder makes of that.
-    pub(super) async fn end_miners(&self, id: CgroupId) -> Result<Option<Verdict>, ActError> {
-        let now = now();
+    /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended; how many.
+    pub(super) async fn end_miners(&self, id: CgroupId) -> Result<usize, ActError> {
         let (places, processes) = {
             let inner = self.inner.borrow();
             (inner.places_of(id), inner.mining_processes(id))
@@ -41,15 +39,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 Err(error) => return Err(error),
             }
         }
-        let mut inner = self.inner.borrow_mut();
-        inner.evidence.clear(id);
-        Ok(inner.accounts.processes_ended(id, count, now))
+        self.inner.borrow_mut().evidence.clear(id);
+        Ok(count)
     }
 
     /// Has the hub stop a server.
     pub(super) async fn ask_hub_to_stop(&self, id: CgroupId) -> Result<(), Failure> {
         let (listed, hub, root) = {
-            let mut inner = self.inner.borrow_mut();
+            let inner = self.inner.borrow();
             let Some(guarded) = inner.acting(id) else {
                 return Ok(());
             };
@@ -82,7 +79,7 @@ impl Inner {
         let mut places = Vec::new();
         for (place, entry) in &self.entries {
             if let Cgroup::Server(guarded) = entry
-                && self.accounts.account_of(*place) == id
+                && self.node.accounts().account_of(*place) == id
             {
                 places.push((guarded.cgroup.clone(), *place));
             }

@@ -48,7 +48,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let act = inner.take_evidence(found, now);
         drop(inner);
         if !act.is_empty() {
-            self.look_at(now, Some(&act));
+            self.look_at(Some(&act));
             let mut inner = self.inner.borrow_mut();
             inner.reconcile_classes(now);
             inner.reconcile_network();
@@ -78,7 +78,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
         }
         if !act.is_empty() {
-            self.look_at(now, Some(&act));
+            self.look_at(Some(&act));
         }
     }
 }
@@ -93,10 +93,11 @@ impl Inner {
             hot_for: config.hot_for,
             stands: config.consequences.stands,
         };
-        for id in self.accounts.waits_wanted(config.hot) {
-            self.accounts.has_waited(id, self.sampler.waited(id), now);
+        for id in self.node.accounts_mut().waits_wanted(config.hot) {
+            let waited = self.sampler.waited(id);
+            self.node.accounts_mut().has_waited(id, waited, now);
         }
-        let looked_at = self.evidence.attend(&self.accounts, &attention, now);
+        let looked_at = self.evidence.attend(self.node.accounts(), &attention, now);
         let mut order = Order {
             settings: self.config.evidence.settings.clone(),
             ..Order::default()
@@ -112,7 +113,7 @@ impl Inner {
             }
             let path = guarded.cgroup.as_str().trim_start_matches('/');
             let directory = self.root.join(path);
-            if looked_at.contains(&self.accounts.account_of(*id)) {
+            if looked_at.contains(&self.node.accounts().account_of(*id)) {
                 order.suspects.push(Suspect {
                     id: id.0,
                     directory: directory.clone(),
@@ -137,7 +138,7 @@ impl Inner {
             if self.off || !used.contains(&evidence.fact.sensor()) {
                 continue;
             }
-            let id = self.accounts.account_of(CgroupId(*id));
+            let id = self.node.accounts().account_of(CgroupId(*id));
             let started = Process::new(evidence.pid).started();
             if !self.evidence.add(id, *evidence, started, now) {
                 continue;
@@ -159,7 +160,9 @@ impl Inner {
     /// What is known of a server, now that this was found; true when the judge has to look.
     fn weigh(&mut self, id: CgroupId, fresh: &[Evidence], now: Time) -> bool {
         let mode = self.config.mode;
-        let weighed = self.evidence.weigh(&mut self.accounts, id, fresh, now);
+        let weighed = self
+            .evidence
+            .weigh(self.node.accounts_mut(), id, fresh, now);
         for (level, findings) in weighed.news {
             if let Some(guarded) = self.guarded(id) {
                 let told = guarded.story(mode).evidence(level, &findings);

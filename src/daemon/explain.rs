@@ -4,6 +4,7 @@ use super::Inner;
 use super::cgroups::{Cgroup, Guarded};
 use crate::control::{Explanation, Sign};
 use hubwarden_core::accounts::Place;
+use hubwarden_core::actuator::Actuator;
 use policy::finding::LEAST_OF_EACH;
 use policy::finding::{CONSTANTS_NEEDED, Strength, scan};
 use policy::{HOT_FOR_CERTAIN, counterfactuals};
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 impl Inner {
     /// How a hub user's servers stand; of one Unix user's only, where `whose` says so.
     pub(super) fn explain(&self, user: &str, whose: Option<u32>, now: Time) -> Vec<Explanation> {
-        let shared = self.accounts.shared_limits();
+        let shared = self.node.accounts().shared_limits();
         self.entries
             .values()
             .filter_map(|entry| match entry {
@@ -24,7 +25,7 @@ impl Inner {
             .filter(|guarded| guarded.server.user.as_str() == user)
             .filter(|guarded| whose.is_none() || guarded.server.uid == whose)
             .filter_map(|guarded| {
-                let place = self.accounts.place(guarded.id)?;
+                let place = self.node.accounts().place(guarded.id)?;
                 let leads = place.lead().is_none();
                 leads.then(|| self.explanation(guarded, place, &shared, now))
             })
@@ -49,7 +50,12 @@ impl Inner {
                 .standing()
                 .moved_at()
                 .map_or(-1.0, |at| now.since(at).as_secs_f64()),
-            reason: guarded.actuator.reason().unwrap_or_default().to_owned(),
+            reason: self
+                .node
+                .actuator(guarded.id)
+                .and_then(Actuator::reason)
+                .unwrap_or_default()
+                .to_owned(),
             hot_seconds: hot.map_or(-1.0, |hot| hot.as_secs_f64()),
             signs: signs
                 .into_iter()

@@ -23,7 +23,7 @@ impl Inner {
         let mut state = self.store.empty();
         state.mode = Some(self.config.mode);
         state.grants = self.grants.clone();
-        state.rested = self.accounts.rested().clone();
+        state.rested = self.node.accounts().rested().clone();
         state.changes = self.undo.records().cloned().collect();
         state.other_containers = self.other_containers();
         state.bridges = self.networks.bridges.clone();
@@ -41,7 +41,7 @@ impl Inner {
     }
 
     fn state_of(&self, guarded: &Guarded) -> Option<ServerState> {
-        let place = self.accounts.place(guarded.id)?;
+        let place = self.node.accounts().place(guarded.id)?;
         Some(ServerState {
             server: guarded.server.clone(),
             cgroup: guarded.cgroup.clone(),

@@ -6,8 +6,9 @@ use crate::act::CpuControl;
 use crate::config::{Limits, ThrottleWhen};
 use crate::hub::{Server, Units};
 use egress::ClassName;
+use hubwarden_core::node::Input;
 use policy::{Consequences, PlainLimits, Policy};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
@@ -19,9 +20,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.dirty = true;
         let ids = inner.guarded_ids();
         drop(inner);
-        for id in ids {
-            self.enforce(id);
-        }
+        self.enforce(ids);
     }
 }
 
@@ -57,15 +56,20 @@ impl Inner {
 
     /// After a change of configuration, grants or groups: every server's policy and class anew.
     pub(super) fn resolve_all(&mut self) {
-        let mut entries = std::mem::take(&mut self.entries);
-        for entry in entries.values_mut() {
+        let (mut policies, mut classes) = (BTreeMap::new(), BTreeMap::new());
+        for (id, entry) in &self.entries {
             if let Cgroup::Server(guarded) = entry {
                 let (policy, class) = self.policy_of(&guarded.server);
-                self.accounts.set_policy(guarded.id, policy);
+                policies.insert(*id, policy);
+                classes.insert(*id, class);
+            }
+        }
+        self.feed(Input::Policies(policies));
+        for (id, class) in classes {
+            if let Some(guarded) = self.guarded(id) {
                 guarded.class = class;
             }
         }
-        self.entries = entries;
     }
 }
 

@@ -101,10 +101,10 @@ impl Inner {
     }
 
     fn readings(&mut self) -> Vec<Reading> {
-        let shared = self.accounts.shared_limits();
+        let shared = self.node.accounts().shared_limits();
         let Inner {
             entries,
-            accounts,
+            node,
             meter,
             root,
             ..
@@ -120,12 +120,12 @@ impl Inner {
                 .entry(*id)
                 .or_insert_with(|| Gauges::open(root, &guarded.cgroup));
             // A slice is a part of the server that it follows, whose account is the one that counts.
-            let lead = accounts.account_of(*id);
+            let lead = node.accounts().account_of(*id);
             let account = match entries.get(&lead) {
                 Some(Cgroup::Server(server)) => server,
                 _ => guarded,
             };
-            let Some(place) = accounts.place(account.id) else {
+            let Some(place) = node.accounts().place(account.id) else {
                 continue;
             };
             let limit = shared.get(&account.id).copied().or(place.limit());

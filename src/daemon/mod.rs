@@ -74,10 +74,9 @@ use ::egress::names::{Asked, Counts};
 use ::egress::{Admitted, Firewall, Refusal, Repair};
 use cgroup::{CgroupError, Tree};
 use cgroups::{Cgroup, Guarded};
-use hubwarden_core::accounts::Accounts;
 use hubwarden_core::actuator::Actuator;
 use hubwarden_core::evidence::EvidenceStore;
-use hubwarden_core::numbers::Numbers;
+use hubwarden_core::node::{Effect, Node};
 use policy::Grant;
 use quantities::{CgroupId, Time};
 use run::now;
@@ -160,6 +159,8 @@ struct Daemon<C, U> {
     outsiders_due: Notify,
     /// Somebody came whom the sensors do not listen to yet.
     sensors_due: Notify,
+    /// A request of an actuator was answered.
+    answered: Notify,
     tree_reads: Cell<bool>,
     /// Who looks at processes when people ask.
     observer: process_list::Observer,
@@ -188,12 +189,12 @@ struct Inner {
     entries: BTreeMap<CgroupId, Cgroup>,
     /// Servers whose cgroup is gone and whose end goes on.
     departed: BTreeMap<CgroupId, Box<Guarded>>,
-    /// What the packet rules name senders by.
-    numbers: Numbers<CgroupId>,
     /// Admins' exceptions, by hub user.
     grants: BTreeMap<String, Grant>,
-    /// The CPU accounts of users.
-    accounts: Accounts,
+    /// The users' places, and what is done with them.
+    node: Node,
+    /// What is to be done by it.
+    effects: Vec<Effect>,
     /// Counters of cgroups.
     sampler: sampling::Sampler,
     rules: packet_rules::PacketRules,
@@ -271,13 +272,16 @@ impl<C, U> Daemon<C, U> {
                 cannot_stop: None,
                 evidence: EvidenceStore::default(),
                 sensors: evidence::SensorThread::new(&holders, &parts.heartbeats),
+                node: Node::new(
+                    enforce::settings(&parts.config, false),
+                    1..=Admitted::NUMBER_MAX,
+                ),
                 config: parts.config,
                 root: parts.root,
                 entries: BTreeMap::new(),
                 departed: BTreeMap::new(),
-                numbers: Numbers::new(1..=Admitted::NUMBER_MAX),
                 grants: BTreeMap::new(),
-                accounts: Accounts::default(),
+                effects: Vec::new(),
                 sampler: sampling::Sampler::default(),
                 rules: packet_rules::PacketRules::new(parts.firewall),
                 slice_cap: None,
@@ -316,6 +320,7 @@ impl<C, U> Daemon<C, U> {
             hub_news: Notify::new(),
             outsiders_due: Notify::new(),
             sensors_due: Notify::new(),
+            answered: Notify::new(),
             observer: process_list::Observer::new(&holders, &parts.heartbeats),
             heartbeats: parts.heartbeats,
             hub_looker: Arc::new(std::sync::Mutex::new(hub_poller::Looker::new(&holders))),

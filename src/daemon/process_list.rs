@@ -166,14 +166,14 @@ impl Inner {
         // What a user runs outside the server is shown with it.
         let mut outside: BTreeMap<CgroupId, Vec<Asked>> = BTreeMap::new();
         for follower in guarded() {
-            let lead = self.accounts.account_of(follower.id);
+            let lead = self.node.accounts().account_of(follower.id);
             if lead != follower.id {
                 let place = directory(follower);
                 outside.entry(lead).or_default().push(place);
             }
         }
         guarded()
-            .filter(|guarded| self.accounts.account_of(guarded.id) == guarded.id)
+            .filter(|guarded| self.node.accounts().account_of(guarded.id) == guarded.id)
             .filter(|guarded| whose.is_none() || guarded.server.uid == whose)
             .map(|guarded| {
                 let mut directories = vec![directory(guarded)];

@@ -47,7 +47,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// The cgroup whose account something goes to that a number of the packet rules' names.
     pub(super) fn sender(&self, number: u32) -> Option<CgroupId> {
-        let known = self.numbers.holder(number);
+        let known = self.node.numbers().holder(number);
         known.or_else(|| self.account_outside(number))
     }
 
@@ -105,7 +105,7 @@ impl Inner {
 
     /// What was refused to whom a number names.
     fn refusals_of(&mut self, number: u32) -> Option<&mut Refusals> {
-        match self.numbers.holder(number) {
+        match self.node.numbers().holder(number) {
             Some(id) => Some(&mut self.guarded(id)?.refusals),
             None => Some(&mut self.uid_egress.by_number(number)?.refusals),
         }

@@ -6,12 +6,13 @@ use super::state::ServerState;
 use super::user_slices::uid_of_cgroup;
 use super::{Daemon, Inner, now};
 use crate::act::CpuControl;
-use crate::hub::{ContainerCgroup, Finding, Server, Units};
+use crate::hub::{ContainerCgroup, Finding, Server, Spawner, Units};
 use crate::report::{Kind, Level, LogEntry};
 use cgroup::Change;
 use hubwarden_core::accounts::{Newcomer, PlaceKind};
+use hubwarden_core::node::{self, Input};
 use policy::Standing;
-use quantities::{CgroupId, CgroupPath, ClassName, CoreSeconds, Time};
+use quantities::{CgroupId, CgroupPath, ClassName, CoreSeconds};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,11 +42,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         if let Some(uid) = uid_of_cgroup(&cgroup) {
             inner.entries.insert(id, Cgroup::UserSlice { cgroup, uid });
-            let parts = inner.attach_outside(now());
+            inner.attach_outside();
             drop(inner);
             self.outsiders_due.notify_one();
-            self.enforce_in_turn(parts);
-            self.enforce(id);
+            self.enforce(vec![id]);
             return;
         }
         let asked = Cgroup::Pending {
@@ -105,10 +105,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 guarded.server.name.clone_from(&server.name);
                 return;
             }
-            (Some(Cgroup::Server(guarded)), _) => {
-                guarded.released = true;
+            (Some(Cgroup::Server(_)), _) => {
                 drop(inner);
-                self.release(cgroup, id);
+                self.drive(Input::Released(id));
                 return;
             }
             (Some(Cgroup::Ignored { .. }), Finding::Server(_)) => {
@@ -129,35 +128,33 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     cgroup,
                     id,
                 };
-                inner.guard(found, None, now());
-                let parts = inner.attach_outside(now());
-                let disowned = inner.release_shared_slices();
+                inner.guard(found, None, None);
+                inner.attach_outside();
+                let disowned = inner.shared_slices();
                 let uid = inner.guarded(id).and_then(|guarded| guarded.own_uid());
                 drop(inner);
-                for (cgroup, id) in disowned {
-                    self.release(cgroup, id);
+                for id in disowned {
+                    self.drive(Input::Released(id));
                 }
                 if let Some(uid) = uid {
                     self.ask_account(uid);
                 }
                 self.sensors_due.notify_one();
-                self.enforce_in_turn(parts);
-                self.enforce(id);
+                self.enforce(vec![id]);
             }
             Finding::NotAServer(why) => inner.set_aside(cgroup, id, why, true),
             Finding::Unknown(why) => inner.set_aside(cgroup, id, why, false),
         }
     }
 
-    /// Puts back what we changed on a server that is not what it was taken for, and looks at it
-    /// afresh.
-    fn release(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            daemon.enforce_now(id).await;
-            daemon.gone(id);
-            daemon.appeared(cgroup, id);
-        });
+    /// What was changed on a server that is not what it was taken for is put back: it is looked at afresh.
+    pub(super) fn let_go(self: &Rc<Self>, id: CgroupId) {
+        let cgroup = match self.inner.borrow().entries.get(&id) {
+            Some(Cgroup::Server(guarded)) => guarded.cgroup.clone(),
+            _ => return,
+        };
+        self.gone(id);
+        self.appeared(cgroup, id);
     }
 
     /// After a change of how servers are told: everybody is asked about again.
@@ -208,37 +205,32 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let mut inner = self.inner.borrow_mut();
         let mode = inner.config.mode;
         inner.log_last_refused(id, now());
+        let owner = inner.node.actuator(id).map(|one| one.owner().clone());
+        inner.feed(Input::Gone(id));
+        drop(inner);
+        // What there is to log of it needs to know whose it was.
+        self.perform();
+        let mut inner = self.inner.borrow_mut();
         match inner.entries.remove(&id) {
-            Some(Cgroup::Server(mut guarded)) => {
-                inner.accounts.forget(id, now());
+            Some(Cgroup::Server(guarded)) => {
                 inner.sampler.forget(id);
-                inner.undo.disclaim(guarded.actuator.owner());
-                inner.numbers.take_back(guarded.number);
+                if let Some(owner) = owner {
+                    inner.undo.disclaim(&owner);
+                }
                 inner.reconcile_sender(id);
                 if guarded.is_outside() {
                     // Its elements are those of its user.
                     inner.reconcile_network();
                 }
-                let killing = guarded.actuator.is_killing();
-                if !killing
-                    && inner.acts()
-                    && let Some(end) = guarded.actuator.take_end()
-                {
-                    inner.log(guarded.story(mode).event(&end));
-                }
                 inner.log(guarded.story(mode).gone());
                 inner.dirty = true;
-                if killing {
+                if inner.node.actuator(id).is_some() {
                     inner.departed.insert(id, guarded);
                 }
             }
             Some(Cgroup::Ignored {
-                exempt: Some(number),
-                ..
-            }) => {
-                inner.numbers.take_back(number);
-                inner.reconcile_sender(id);
-            }
+                exempt: Some(_), ..
+            }) => inner.reconcile_sender(id),
             _ => {}
         }
         self.outsiders_due.notify_one();
@@ -248,32 +240,39 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// Puts a server under supervision; its egress first, since that is what cannot wait. What an
     /// earlier daemon knew of it is in `known`: its standing, and what its user used elsewhere.
-    pub(super) fn guard(&mut self, found: Found, known: Option<(Standing, Duration)>, now: Time) {
+    pub(super) fn guard(
+        &mut self,
+        found: Found,
+        lead: Option<CgroupId>,
+        known: Option<(Standing, Duration)>,
+    ) {
         let (policy, _) = self.policy_of(&found.server);
         let id = found.id;
-        // There are 2²³ numbers, and cgroups are far fewer.
-        let number = self.numbers.give(id).unwrap_or(0);
-        let mut guarded = Guarded::new(found, number);
-        let record = self.undo.claim(guarded.actuator.owner());
-        guarded.actuator.take_over(record);
+        let owner = found.server.owner(&found.cgroup, id);
         let newcomer = Newcomer {
-            user: guarded.server.user.clone(),
-            kind: match guarded.is_outside() {
-                true => PlaceKind::UserSlice,
-                false => PlaceKind::Server,
+            user: found.server.user.clone(),
+            kind: match found.server.spawner {
+                Spawner::Login => PlaceKind::UserSlice,
+                _ => PlaceKind::Server,
             },
             policy,
             standing: known.map(|(standing, _)| standing),
             used_elsewhere: known.map_or(Duration::ZERO, |(_, used)| used),
         };
-        self.accounts.admit(id, newcomer, now);
-        let limit = guarded.actuator.ours().and_then(|ours| ours.quota);
-        self.accounts.set_limit(id, limit);
+        let record = self.undo.claim(&owner);
+        self.feed(Input::Found(Box::new(node::Found {
+            id,
+            record,
+            owner,
+            newcomer,
+            lead,
+        })));
+        let guarded = Guarded::new(found, self.node.number_of(id).unwrap_or(0));
         let story = guarded.story(self.config.mode);
         if let Err(error) = self.sampler.open(&self.root, &guarded.cgroup, id) {
             self.log(story.trouble("Reading the counters", &error));
         }
-        let place = self.accounts.place(id);
+        let place = self.node.accounts().place(id);
         let credits = place.map_or(CoreSeconds(0.0), |place| place.standing().credits.left);
         let told = story.found(guarded.class.as_str(), credits, known.is_some());
         self.entries.insert(id, Cgroup::Server(Box::new(guarded)));
@@ -309,7 +308,10 @@ impl Inner {
             );
         }
         let exempt = match exempt && in_slice {
-            true => self.numbers.give(id),
+            true => {
+                self.feed(Input::SetAside(id));
+                self.node.number_of(id)
+            }
             false => None,
         };
         self.entries.insert(
@@ -335,10 +337,10 @@ impl Inner {
                     id: record.id,
                     class,
                 };
-                self.guard(found, Some(known), now());
+                self.guard(found, None, Some(known));
             }
         }
         // All of them are enforced in a moment.
-        self.attach_outside(now());
+        self.attach_outside();
     }
 }

@@ -4,6 +4,7 @@ use super::{Daemon, DaemonError, Parts};
 use crate::act::CpuControl;
 use crate::hub::Units;
 use crate::report::{Kind, Level, LogEntry};
+use hubwarden_core::node::Input;
 use nix::time::{ClockId, clock_gettime};
 use quantities::{Mode, Time};
 use std::future::Future;
@@ -184,7 +185,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         inner.off = was_off || inner.switch.is_off();
         inner.grants = state.grants;
-        inner.accounts.resume_rested(state.rested);
+        inner.feed_settings();
+        inner.feed(Input::Resume(state.rested));
         inner.networks.other_containers = state.other_containers;
         inner.networks.bridges = state.bridges;
         inner.traffic = state.traffic;
@@ -226,9 +228,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         drop(inner);
         self.take_in(changes);
         self.ask_accounts();
-        for id in self.inner.borrow().guarded_ids() {
-            self.enforce(id);
-        }
+        let ids = self.inner.borrow().guarded_ids();
+        self.enforce(ids);
         self.cap_slice();
         Ok(())
     }
@@ -248,7 +249,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     /// Waits until the first of those who are about to spend their last credits is due.
     async fn until_look(&self) {
-        let at = self.inner.borrow().accounts.next_look();
+        let at = self.inner.borrow().node.accounts().next_look();
         match at {
             Some(at) => tokio::time::sleep(at.since(now())).await,
             None => std::future::pending().await,
@@ -257,8 +258,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     fn look(self: &Rc<Self>) {
         let now = now();
-        let due = self.inner.borrow_mut().accounts.take_looks(now);
-        self.look_at(now, Some(&due));
+        let due = self.inner.borrow_mut().node.accounts_mut().take_looks(now);
+        self.look_at(Some(&due));
         self.inner.borrow_mut().send_sensors(now);
     }
 
@@ -268,8 +269,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.ask_again();
         self.follow_accounts();
         self.expire_grants();
-        self.inner.borrow_mut().forget_rested(now);
-        self.look_at(now, None);
+        self.inner.borrow_mut().forget_rested();
+        self.look_at(None);
         self.inner.borrow_mut().send_sensors(now);
         self.weigh_all(now);
         {

@@ -1,15 +1,14 @@
 //! Looks at servers: reads their counters, has the accounts state them, and has done what is due.
 
-use super::cgroups::Cgroup;
 use super::{Daemon, Inner};
 use crate::act::CpuControl;
 use crate::hub::Units;
 use cgroup::stat::CpuStat;
 use cgroup::{CgroupError, Reader, pressure};
-use hubwarden_core::accounts::{Contention, LookSettings, Reading, Readings};
-use hubwarden_core::actuator::is_other_quota;
+use hubwarden_core::accounts::{Contention, Reading, Readings};
+use hubwarden_core::node::{Input, Looked};
 use policy::Policy;
-use quantities::{CgroupId, CgroupPath, Cores, HubUser, Time};
+use quantities::{CgroupId, CgroupPath, Cores, HubUser};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
@@ -89,53 +88,17 @@ impl Sampler {
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Looks at every server, or at those that are due before the tick, and carries out what
     /// follows.
-    pub(super) fn look_at(self: &Rc<Self>, now: Time, only: Option<&BTreeSet<CgroupId>>) {
-        let mut inner = self.inner.borrow_mut();
-        let mut due = inner.due_again(now, only);
-        due.extend(inner.take_look(now, only));
-        let parts = match only {
-            None => inner.accounts.divide_baselines(now),
-            Some(_) => Vec::new(),
-        };
-        drop(inner);
-        for id in due {
-            self.enforce(id);
-        }
-        self.enforce_in_turn(parts);
+    pub(super) fn look_at(self: &Rc<Self>, only: Option<&BTreeSet<CgroupId>>) {
+        let looked = self.inner.borrow_mut().read_for_look(only);
+        self.drive(Input::Looked(Box::new(looked)));
     }
 }
 
 impl Inner {
-    /// The places where something is to be tried again, renewed or brought about anew.
-    fn due_again(&mut self, now: Time, only: Option<&BTreeSet<CgroupId>>) -> Vec<CgroupId> {
-        let mut due = Vec::new();
-        for (id, entry) in &mut self.entries {
-            let Cgroup::Server(guarded) = entry else {
-                continue;
-            };
-            if only.is_some_and(|only| !only.contains(id)) {
-                continue;
-            }
-            let waits = |place: &hubwarden_core::accounts::Place| {
-                place.standing().waits_for_end_of_processes(place.policy())
-            };
-            if guarded.actuator.is_due(now) || self.accounts.place(*id).is_some_and(waits) {
-                due.push(*id);
-            } else if self.cpu_controller && !guarded.actuator.is_busy() {
-                let ours = guarded.actuator.ours().map(|ours| ours.quota);
-                let limit = self.accounts.place(*id).and_then(|place| place.limit());
-                if is_other_quota(ours.unwrap_or(limit), self.sampler.kernel_quota(*id)) {
-                    due.push(*id);
-                }
-            }
-        }
-        due
-    }
-
-    /// Reads what a look needs, books it, and logs what follows; the places whose standing changed.
-    fn take_look(&mut self, now: Time, only: Option<&BTreeSet<CgroupId>>) -> Vec<CgroupId> {
+    /// Reads what a look needs.
+    fn read_for_look(&mut self, only: Option<&BTreeSet<CgroupId>>) -> Looked {
         let contention = self.contention();
-        let (stats, errors) = self.sampler.read(&self.accounts.to_read(only));
+        let (stats, errors) = self.sampler.read(&self.node.accounts().to_read(only));
         let mut readings = Readings::new();
         for (id, stat) in stats {
             readings.insert(
@@ -152,44 +115,38 @@ impl Inner {
         for (id, error) in errors {
             self.cannot_read(id, &error);
         }
-        let settings = LookSettings {
-            supervised: !self.off,
-            tick: self.config.tick,
-            hot: self.config.evidence.hot,
-        };
-        let look = self
-            .accounts
-            .look(only, &readings, &contention, &settings, now);
-        let mut moved = Vec::new();
-        self.dirty |= !look.verdicts.is_empty();
-        for (id, verdict) in look.verdicts {
-            self.meter.ledger.verdict(id, verdict.to);
-            moved.push((id, Some(verdict)));
+        Looked {
+            only: only.cloned(),
+            readings,
+            quotas: self.kernel_quotas(only),
+            contention,
         }
-        moved.extend(look.followed);
-        let mode = self.config.mode;
-        for (id, warning) in look.warnings {
-            if let Some(guarded) = self.guarded(id) {
-                let told = guarded.story(mode).warned(&warning);
-                self.log(told);
+    }
+
+    /// The quotas that the kernel holds where nothing is under way; none without the cpu controller.
+    fn kernel_quotas(
+        &mut self,
+        only: Option<&BTreeSet<CgroupId>>,
+    ) -> BTreeMap<CgroupId, Option<Cores>> {
+        let mut quotas = BTreeMap::new();
+        if !self.cpu_controller {
+            return quotas;
+        }
+        for (id, actuator) in self.node.actuators() {
+            if only.is_none_or(|only| only.contains(&id))
+                && !actuator.is_busy()
+                && let Some(quota) = self.sampler.kernel_quota(id)
+            {
+                quotas.insert(id, quota);
             }
         }
-        let mut ids = Vec::new();
-        for (id, verdict) in moved {
-            if let Some(guarded) = self.guarded(id) {
-                if let Some(verdict) = verdict {
-                    guarded.actuator.decide(verdict);
-                }
-                ids.push(id);
-            }
-        }
-        ids
+        quotas
     }
 
     fn cannot_read(&mut self, id: CgroupId, error: &CgroupError) {
         let mode = self.config.mode;
         // What the tree does not tell of a slice that follows a server is no news.
-        let follows = self.accounts.account_of(id) != id;
+        let follows = self.node.accounts().account_of(id) != id;
         let Some(guarded) = self.guarded(id).filter(|_| !follows) else {
             return;
         };
@@ -204,10 +161,10 @@ impl Inner {
     /// The pressure on users and on the hub, read only if a verdict depends on it.
     fn contention(&self) -> Contention {
         let mut contention = Contention::default();
-        if self.off || !self.accounts.asks_for_pressure() {
+        if self.off || !self.node.accounts().asks_for_pressure() {
             return contention;
         }
-        for (id, user) in self.accounts.may_wait() {
+        for (id, user) in self.node.accounts().may_wait() {
             if let Some(pressure) = self.sampler.pressure(id) {
                 contention.add(Some(user), pressure);
             }
@@ -222,11 +179,11 @@ impl Inner {
     }
 
     /// Forgets users who have rested enough for a full account.
-    pub(super) fn forget_rested(&mut self, now: Time) {
-        let users = self.accounts.rested().keys();
+    pub(super) fn forget_rested(&mut self) {
+        let users = self.node.accounts().rested().keys();
         let policies: BTreeMap<HubUser, Policy> = users
             .map(|user| (user.clone(), self.policy_of_user(user.as_str()).0))
             .collect();
-        self.accounts.forget_rested(now, &policies);
+        self.feed(Input::Rest(policies));
     }
 }

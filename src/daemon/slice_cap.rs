@@ -50,10 +50,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                         self.ask_for_cap(owner, request).await,
                     ));
                 }
-                Effect::Log(event) => self.inner.borrow_mut().log_cap(owner, event),
+                Effect::Log(event) => self.inner.borrow_mut().log_cap(owner, *event),
                 Effect::Save => self.inner.borrow_mut().dirty = true,
                 // A slice is neither frozen nor made anew under its name.
-                Effect::InForce(_) | Effect::ThawNoMore | Effect::Strayed { .. } => {}
+                Effect::InForce(_) | Effect::Strayed { .. } => {}
             }
         }
         None

@@ -23,6 +23,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let (ids, until_reboot) = {
             let mut inner = self.inner.borrow_mut();
             inner.off = true;
+            inner.feed_settings();
             // First: a daemon that systemd starts in this one's place finds it.
             let until_reboot = inner.switch.off_until_reboot();
             // The packet rules are what locks people out.
@@ -68,17 +69,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Brings servers to where they should be, several at a time, and returns when they are.
     async fn enforce_together(self: &Rc<Self>, ids: Vec<CgroupId>) {
         for some in ids.chunks(AT_ONCE) {
-            let mut under_way = Vec::new();
-            for id in some.iter().copied() {
-                let daemon = Rc::clone(self);
-                under_way.push(tokio::task::spawn_local(async move {
-                    daemon.enforce_now(id).await;
-                }));
-            }
-            for one in under_way {
-                // A task that panicked leaves its server as it is, which is found below.
-                let _ = one.await;
-            }
+            self.enforce(some.to_vec());
+            // One whose answer is lost is left as it is, which is found below.
+            self.until_at_rest(some).await;
         }
     }
 
@@ -105,6 +98,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             let switched = inner.switch.on();
             switched.map_err(|error| format!("hubwarden stays off, since {error}"))?;
             inner.off = false;
+            inner.feed_settings();
             inner.load_egress();
             inner.guarded_ids()
         };
@@ -139,9 +133,10 @@ impl Inner {
         let mut left = Vec::new();
         for entry in self.entries.values() {
             if let Cgroup::Server(guarded) = entry
-                && (guarded.actuator.ours().is_some() || guarded.actuator.is_busy())
+                && let Some(actuator) = self.node.actuator(guarded.id)
+                && (actuator.ours().is_some() || actuator.is_busy())
             {
-                let why = guarded.actuator.trouble().unwrap_or("it is under way");
+                let why = actuator.trouble().unwrap_or("it is under way");
                 left.push(format!("{}: {why}", guarded.server.unit));
             }
         }
@@ -150,7 +145,6 @@ impl Inner {
     }
 
     fn busy(&self) -> bool {
-        let acting = |entry: &Cgroup| matches!(entry, Cgroup::Server(g) if g.actuator.is_busy());
-        self.entries.values().any(acting)
+        self.node.is_busy(&self.guarded_ids())
     }
 }

@@ -104,12 +104,12 @@ impl Inner {
         };
         let Inner {
             traffic,
-            numbers,
+            node,
             entries,
             uid_egress,
             ..
         } = self;
-        let user_of = |number| match entries.get(&match numbers.holder(number) {
+        let user_of = |number| match entries.get(&match node.numbers().holder(number) {
             Some(id) => id,
             None => return Some(uid_egress.user_of(number)?.as_str().to_owned()),
         }) {

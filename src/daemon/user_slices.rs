@@ -9,8 +9,8 @@ use super::Inner;
 use super::cgroups::{Cgroup, unit_of};
 use super::registry::Found;
 use crate::hub::{Control, Server, Spawner};
+use hubwarden_core::node::Input;
 use quantities::HubUser;
-use quantities::Time;
 use quantities::{CgroupId, CgroupPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,8 +33,8 @@ pub(super) fn uid_of_cgroup(cgroup: &CgroupPath) -> Option<u32> {
 
 impl Inner {
     /// Puts the slices of users whose servers are known under supervision, and tells each which
-    /// server it follows. Returns who has another part of the baseline since.
-    pub(super) fn attach_outside(&mut self, now: Time) -> Vec<CgroupId> {
+    /// server it follows.
+    pub(super) fn attach_outside(&mut self) {
         let mut servers: BTreeMap<u32, (CgroupId, Server)> = BTreeMap::new();
         for entry in self.entries.values() {
             if let Cgroup::Server(guarded) = entry
@@ -47,8 +47,8 @@ impl Inner {
         // What an account that several share runs outside is nobody's in particular.
         let shared = self.shared_uids();
         servers.retain(|uid, _| !shared.contains(uid));
-        let mut found = Vec::new();
-        for (id, entry) in &mut self.entries {
+        let (mut found, mut follows) = (Vec::new(), Vec::new());
+        for (id, entry) in &self.entries {
             match entry {
                 Cgroup::UserSlice { cgroup, uid } => {
                     if let Some((lead, server)) = servers.get(uid) {
@@ -57,14 +57,17 @@ impl Inner {
                 }
                 Cgroup::Server(guarded) if guarded.is_outside() => {
                     let uid = guarded.server.uid.unwrap_or(0);
-                    if self.accounts.account_of(*id) == *id
+                    if self.node.accounts().account_of(*id) == *id
                         && let Some((lead, _)) = servers.get(&uid)
                     {
-                        self.accounts.follow(*id, *lead);
+                        follows.push((*id, *lead));
                     }
                 }
                 _ => {}
             }
+        }
+        for (slice, lead) in follows {
+            self.feed(Input::Follows { slice, lead });
         }
         for (id, cgroup, lead, server) in found {
             let server = Server {
@@ -81,14 +84,9 @@ impl Inner {
                 cgroup,
                 id,
             };
-            self.guard(found, None, now);
-            self.accounts.follow(id, lead);
-            if let Some(guarded) = self.guarded(id) {
-                // The next tick brings it to where the server stands.
-                guarded.actuator.put_off();
-            }
+            self.guard(found, Some(lead), None);
         }
-        self.accounts.divide_baselines(now)
+        self.feed(Input::Divide);
     }
 
     /// The uids that servers of more than one user run as.
@@ -107,18 +105,17 @@ impl Inner {
         shared
     }
 
-    /// Marks the slices that have become nobody's in particular to be let go of; those.
-    pub(super) fn release_shared_slices(&mut self) -> Vec<(CgroupPath, CgroupId)> {
+    /// The slices that have become nobody's in particular, to be let go of.
+    pub(super) fn shared_slices(&self) -> Vec<CgroupId> {
         let shared = self.shared_uids();
         let mut disowned = Vec::new();
-        for entry in self.entries.values_mut() {
+        for entry in self.entries.values() {
             if let Cgroup::Server(guarded) = entry
                 && guarded.is_outside()
-                && !guarded.released
+                && !self.node.is_released(guarded.id)
                 && guarded.server.uid.is_some_and(|uid| shared.contains(&uid))
             {
-                guarded.released = true;
-                disowned.push((guarded.cgroup.clone(), guarded.id));
+                disowned.push(guarded.id);
             }
         }
         disowned

@@ -7,5 +7,6 @@
 pub mod accounts;
 pub mod actuator;
 pub mod evidence;
+pub mod node;
 pub mod numbers;
 pub mod undo;

@@ -26,7 +26,7 @@ impl Node {
 
 fn number_of(daemon: &Running, id: CgroupId) -> u32 {
     let inner = daemon.inner.borrow();
-    let mut numbers = inner.numbers.iter();
+    let mut numbers = inner.node.numbers().iter();
     numbers.find(|(_, of)| *of == id).unwrap().0
 }
 

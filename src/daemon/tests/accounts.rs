@@ -24,7 +24,7 @@ fn stages(daemon: &Running) -> Vec<(String, Stage, f64)> {
     let inner = daemon.inner.borrow();
     let guarded = |entry: &Cgroup| match entry {
         Cgroup::Server(guarded) => {
-            let standing = inner.accounts.place(guarded.id)?.standing();
+            let standing = inner.node.accounts().place(guarded.id)?.standing();
             let left = standing.credits.left.0;
             Some((guarded.server.unit.to_string(), standing.stage, left))
         }
@@ -99,7 +99,7 @@ fn a_server_that_is_started_beside_a_spent_one_is_spent_too() {
         node.set_usage(SECOND, 0.25);
         node.tick(&daemon, 1).await;
         assert_eq!(node.quota(SECOND), Some(0.25));
-        assert!(daemon.inner.borrow().accounts.rested().is_empty());
+        assert!(daemon.inner.borrow().node.accounts().rested().is_empty());
         // Rest frees it.
         for _ in 0..60 {
             node.tick(&daemon, 1).await;

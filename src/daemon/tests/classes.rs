@@ -50,12 +50,15 @@ fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
 fn accuse(node: &Node, daemon: &Running, user: &str, level: Strength) {
     let mut inner = daemon.inner.borrow_mut();
     let Inner {
-        entries, accounts, ..
+        entries,
+        node: places,
+        ..
     } = &mut *inner;
     for entry in entries.values() {
         if let Cgroup::Server(guarded) = entry
             && guarded.server.user.as_str() == user
         {
+            let accounts = places.accounts_mut();
             accounts.accuse(guarded.id, level, policy::FindingKind::Mining, node.clock);
         }
     }

@@ -12,7 +12,7 @@ fn a_denied_name_is_told_once_and_whose_server_asked_for_it() {
         node.tick(&daemon, 1).await;
         let number = {
             let inner = daemon.inner.borrow();
-            let mut numbers = inner.numbers.iter();
+            let mut numbers = inner.node.numbers().iter();
             numbers.next().unwrap().0
         };
         let asked = |name: &str, by: DeniedBy, refused: bool| Asked {

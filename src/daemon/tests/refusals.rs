@@ -45,7 +45,7 @@ fn packets_without_a_line_are_told_as_a_number_by_the_next_line_an_hour_later_or
         node.tick(&daemon, 1).await;
         let number = {
             let inner = daemon.inner.borrow();
-            inner.numbers.iter().next().map(|(number, _)| number)
+            inner.node.numbers().iter().next().map(|(number, _)| number)
         };
         node.read(&entries);
         daemon.refused(&refusal(number, 22), after(1));
@@ -124,7 +124,14 @@ fn a_daemon_that_ends_tells_what_no_line_stood_for() {
         let (daemon, journal) = node.start();
         quiet().await;
         node.tick(&daemon, 1).await;
-        let number = daemon.inner.borrow().numbers.iter().next().map(|one| one.0);
+        let number = daemon
+            .inner
+            .borrow()
+            .node
+            .numbers()
+            .iter()
+            .next()
+            .map(|one| one.0);
         node.read(&journal);
         refuse(&node, &daemon, number, 5, after(5));
         node.firewall.rules().refused = vec![refused(number, 2)];

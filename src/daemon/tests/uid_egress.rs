@@ -198,13 +198,13 @@ fn off_on_and_a_changed_configuration_are_followed() {
 /// Certain evidence against whoever has an account of their own.
 fn accuse(node: &Node, daemon: &Running) {
     let mut inner = daemon.inner.borrow_mut();
-    let accounts: Vec<CgroupId> = (inner.accounts.places())
+    let accounts: Vec<CgroupId> = (inner.node.accounts().places())
         .filter_map(|(id, place)| place.lead().is_none().then_some(id))
         .collect();
     for id in accounts {
         let level = policy::finding::Strength::Certain;
         let of = policy::FindingKind::Mining;
-        inner.accounts.accuse(id, level, of, node.clock);
+        inner.node.accounts_mut().accuse(id, level, of, node.clock);
     }
 }
 

@@ -145,6 +145,11 @@ impl Place {
         self.standing.stage >= Stage::Throttled
     }
 
+    /// What it is.
+    pub fn kind(&self) -> PlaceKind {
+        self.kind
+    }
+
     /// Whether it is a server.
     pub fn is_server(&self) -> bool {
         self.kind == PlaceKind::Server

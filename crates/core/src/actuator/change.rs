@@ -171,13 +171,18 @@ impl Turn<'_> {
     /// Takes in that what was wanted stands.
     pub(super) fn settle(&mut self, busy: Busy) {
         let Plan { found, target, .. } = busy.plan;
-        if found.frozen && !target.frozen {
-            // It would thaw what is not frozen.
-            self.effects.push(Effect::ThawNoMore);
-        }
         if !target.frozen {
             self.actuator.thaws = None;
         }
+        match found.frozen && !target.frozen {
+            // It would thaw what is not frozen.
+            true => self.ask(busy, Step::EndingTimer, Request::ThawNoMore),
+            false => self.note(busy),
+        }
+    }
+
+    pub(super) fn note(&mut self, busy: Busy) {
+        let target = busy.plan.target;
         let Some(undo) = &mut self.actuator.undo else {
             return self.end_as_due(busy);
         };

@@ -13,13 +13,11 @@ pub enum Effect {
     /// Something to be answered. It is always the last.
     Ask(Ticket, Request),
     /// An entry for the journal.
-    Log(Event),
+    Log(Box<Event>),
     /// The state should be on disk soon.
     Save,
     /// This is in force from now on.
     InForce(Controls),
-    /// The timer that would thaw it is of no use any more.
-    ThawNoMore,
     /// What was set went to a unit that was made anew under the same name meanwhile.
     Strayed {
         /// That unit's life.
@@ -38,6 +36,8 @@ pub enum Request {
     Record(Box<Undo>),
     /// Have it thawed after this time by someone who outlives the daemon. [`Answer::TimerSet`].
     ThawAfter(Duration),
+    /// Take the timer away that would thaw it. [`Answer::Done`].
+    ThawNoMore,
     /// Change what stands. [`Answer::Applied`].
     Apply(Box<Change>),
     /// What the kernel holds, whatever its owner says. [`Answer::Kernel`].

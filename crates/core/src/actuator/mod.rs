@@ -91,6 +91,8 @@ enum Step {
     },
     Rewriting,
     RenewingTimer,
+    /// It would thaw what is not frozen: nothing depends on that.
+    EndingTimer,
     /// What stands is noted; nothing depends on that.
     Noting,
     /// A slice that is gone has its properties taken back.

@@ -40,6 +40,7 @@ impl Turn<'_> {
                 self.timer_set();
                 self.settle(busy);
             }
+            (Step::EndingTimer, Answer::Done(_)) => self.note(busy),
             (Step::Noting, Answer::Recorded(result)) => {
                 if result.is_ok() {
                     self.actuator.recorded.clone_from(&self.actuator.undo);
@@ -95,6 +96,6 @@ impl Turn<'_> {
     }
 
     pub fn log(&mut self, event: Event) {
-        self.effects.push(Effect::Log(event));
+        self.effects.push(Effect::Log(Box::new(event)));
     }
 }
