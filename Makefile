@@ -13,7 +13,7 @@ CORPUS := python3 tests/corpus/run.py target/release/hubwarden target/corpus
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table mutants torture bench corpus demo clean-beds
+.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table mutants simulate torture bench corpus demo clean-beds
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -80,6 +80,12 @@ mutants: build-deps ## whether the tests notice faults in what decides
 	@awk -F'"' '/"total_mutants"|"caught"|"timeout"|"unviable"/ {split($$3, a, /[:,]/); n[$$2] = a[2]} \
 		END {viable = n["total_mutants"] - n["unviable"]; \
 		printf "figure mutants_caught_percent %.1f\n", 100 * (n["caught"] + n["timeout"]) / viable}' target/mutants/mutants.out/outcomes.json
+
+# The core on a made-up node, under random schedules and faults; one of them tells its story.
+SEEDS := 100000
+simulate: build-deps ## make simulate SEEDS=100000, or make simulate SEED=7 for the story of one
+	cargo run --release --locked --quiet --package hubwarden-simulation --bin simulate -- \
+		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(if $(FAULT),--fault $(FAULT))
 
 MINUTES := 10
 torture: bed-deb ## kills, re-executions and full disks at random: make torture MINUTES=10 SEED=1

@@ -142,14 +142,10 @@ impl UndoStore {
         self.records.get(&key(owner))
     }
 
-    /// Hands out what is on record of an owner to the server that is known there from now on. What is
-    /// of an earlier life of the unit is forgotten.
+    /// Hands out what is on record of an owner, be it of an earlier life, to the server that is known there
+    /// from now on.
     pub fn claim(&mut self, owner: &Owner) -> Option<Undo> {
         let undo = self.get(owner)?.clone();
-        if !self.may_stand(&undo) {
-            self.forget(owner);
-            return None;
-        }
         self.unclaimed.remove(&key(owner));
         Some(undo)
     }

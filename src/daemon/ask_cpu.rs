@@ -65,7 +65,8 @@ pub(super) async fn put_back<C: CpuControl>(
     start: impl Fn() -> Start,
 ) -> Result<(), String> {
     let mut actuator = Actuator::new(undo.owner.clone());
-    actuator.take_over(Some(undo));
+    let life = undo.start;
+    actuator.take_over(undo, life);
     let (goal, now) = (Goal::nothing(), Time(Duration::ZERO));
     let mut input = Input::Wake;
     loop {

@@ -189,7 +189,9 @@ impl Inner {
         if self.undo.read_again()? {
             let mut found = Vec::new();
             for (id, actuator) in self.node.actuators() {
-                found.extend(self.undo.claim(actuator.owner()).map(|undo| (id, undo)));
+                let owner = actuator.owner();
+                let start = self.undo.start_of(owner);
+                found.extend(self.undo.claim(owner).map(|undo| (id, undo, start)));
             }
             self.feed(Input::Records(found));
         }

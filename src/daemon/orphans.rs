@@ -88,6 +88,9 @@ impl Inner {
         let mut since = BTreeMap::new();
         let unclaimed: Vec<Undo> = self.undo.unclaimed().cloned().collect();
         for undo in unclaimed {
+            if self.node.is_departing(&undo.owner) {
+                continue;
+            }
             if !self.undo.may_stand(&undo) {
                 self.undo.forget(&undo.owner);
                 continue;

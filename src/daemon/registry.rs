@@ -263,6 +263,7 @@ impl Inner {
         self.feed(Input::Found(Box::new(node::Found {
             id,
             record,
+            start: self.undo.start_of(&owner),
             owner,
             newcomer,
             lead,

@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod actuator;
 pub mod evidence;
+pub mod faults;
 pub mod node;
 pub mod numbers;
 pub mod undo;

@@ -1,5 +1,6 @@
 //! Numbers that name senders to the packet rules: a packet's mark carries one.
 
+use crate::faults::{Fault, has};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -32,6 +33,11 @@ impl<K: Copy> Numbers<K> {
         loop {
             let number = self.next;
             self.next = if number == last { first } else { number + 1 };
+            if has(Fault::NumberGivenTwice) {
+                self.next = first;
+                self.taken.insert(number, holder);
+                return Some(number);
+            }
             if let std::collections::btree_map::Entry::Vacant(free) = self.taken.entry(number) {
                 free.insert(holder);
                 return Some(number);

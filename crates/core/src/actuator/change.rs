@@ -6,6 +6,7 @@ use super::{
     Acts, Busy, Effect, Ends, Event, Failure, Plan, Request, Standing, State, Step, THAW_GRACE,
     Trouble, Wants,
 };
+use crate::faults::{Fault, has};
 use crate::undo::{KernelControls, Owner, Start, Undo};
 use policy::{Controls, Reason, Stage, Verdict};
 use quantities::{Cores, Time};
@@ -25,15 +26,17 @@ impl Turn<'_> {
             return self.rest(&busy);
         }
         let owner = self.actuator.owner.clone();
-        let mut undo = match self.actuator.undo.take() {
-            Some(undo) => undo,
-            None => {
-                self.actuator.recorded.clone_from(&record);
-                let record = record.map(|undo| undo.of(owner.clone()));
-                record.unwrap_or_else(|| Undo::new(owner.clone(), start, found))
-            }
-        };
+        if self.actuator.undo.is_none()
+            && let Some(record) = record
+        {
+            self.actuator.take_over(record, start);
+        }
+        let undo = self.actuator.undo.take();
+        let mut undo = undo.unwrap_or_else(|| Undo::new(owner.clone(), start, found));
         let stood = undo.stands().then(|| *undo.ours());
+        if has(Fault::OursTakenForTheirs) {
+            undo = Undo::new(owner.clone(), start, found);
+        }
         if undo.observe(&found)
             && let Some(ours) = stood
         {
@@ -41,10 +44,15 @@ impl Turn<'_> {
         }
         let before = *undo.before();
         let target = self.goal.target(&owner, &before);
-        // Written past systemd. What stands where we set no quota is not ours to undo.
-        let ours_stands = stood.filter(|ours| *ours == found && ours.quota.is_some());
-        let forced = self.goal.acts == Acts::Yes
-            && ours_stands.is_some_and(|ours| is_other_quota(ours.quota, kernel_quota));
+        // Written past systemd, or not written by it. What stands where we set no quota is not ours to
+        // undo, but for what we set before.
+        let other = |ours: Controls| match (ours.quota, kernel_quota.flatten()) {
+            (None, Some(held)) => undo.is_our_quota(held),
+            _ => ours.quota.is_some() && is_other_quota(ours.quota, kernel_quota),
+        };
+        let forced = !has(Fault::QuotaPastOwnerStays)
+            && self.goal.acts == Acts::Yes
+            && stood.is_some_and(|ours| ours == found && other(ours));
         let kills = self.goal.ends == Ends::Kill;
         busy.plan = Plan {
             found,
@@ -62,6 +70,12 @@ impl Turn<'_> {
         }
         let record = changes.then(|| Box::new(undo.clone()));
         self.actuator.undo = Some(undo);
+        if has(Fault::RestoreSkipped) && target == before {
+            return self.confirm(busy);
+        }
+        if has(Fault::ChangedBeforeRecorded) && !kills && record.is_some() {
+            return self.recorded(busy, Ok(()));
+        }
         match record {
             Some(record) => self.ask(busy, Step::Recording, Request::Record(record)),
             None => self.confirm(busy),
@@ -78,11 +92,14 @@ impl Turn<'_> {
             (Err(why), ..) => return self.fail(&busy, Trouble::Record(why)),
         }
         if busy.plan.kills {
-            return self.ask(busy, Step::Killing, Request::Kill);
+            return match self.goal.ends {
+                Ends::Kill => self.ask(busy, Step::Killing, Request::Kill),
+                _ => self.begin_anew(),
+            };
         }
         // The verdict should outlive a crash too; nothing waits for a disk.
         self.effects.push(Effect::Save);
-        match busy.plan.freezes() {
+        match busy.plan.freezes() && !has(Fault::FrozenWithoutTimer) {
             true => self.ask(busy, Step::SettingTimer, self.timer()),
             false => self.apply(busy),
         }
@@ -97,7 +114,17 @@ impl Turn<'_> {
         self.actuator.thaws = Some(Time(self.now.0 + lease));
     }
 
+    /// Another goal was set meanwhile: what was planned is not what is wanted.
+    fn begin_anew(&mut self) {
+        let again = self.actuator.begin(self.now);
+        self.effects.extend(again);
+    }
+
     pub(super) fn apply(&mut self, busy: Busy) {
+        let wanted = self.goal.target(&self.actuator.owner, &busy.plan.before);
+        if wanted != busy.plan.target {
+            return self.begin_anew();
+        }
         let Plan {
             found,
             target,
@@ -109,14 +136,20 @@ impl Turn<'_> {
     }
 
     pub(super) fn applied(&mut self, busy: Busy, result: Result<(), Failure>, start: Start) {
-        let strayed = |undo: &Undo| !undo.start.is_same(start);
-        if self.actuator.undo.as_ref().is_some_and(strayed) {
-            let set = busy.plan.target;
-            self.effects.push(Effect::Strayed { start, set });
-        }
+        self.follow_stray(&busy, start);
         match result {
+            Ok(()) if has(Fault::NotReadBack) => self.confirm(busy),
             Ok(()) => self.ask(busy, Step::Verifying, Request::Read),
             Err(failure) => self.failed(busy, failure),
+        }
+    }
+
+    /// Tells where a change went to another unit than it was meant for.
+    pub(super) fn follow_stray(&mut self, busy: &Busy, start: Start) {
+        let strayed = |undo: &Undo| !undo.start.is_same(start);
+        if self.actuator.undo.as_ref().is_some_and(strayed) && !has(Fault::StrayForgotten) {
+            let set = busy.plan.target;
+            self.effects.push(Effect::Strayed { start, set });
         }
     }
 
@@ -147,7 +180,7 @@ impl Turn<'_> {
 
     pub(super) fn check_kernel(&mut self, busy: Busy, rewritten: bool, kernel: &KernelControls) {
         let undo = self.actuator.undo.as_ref();
-        let holds = undo.is_some_and(|undo| undo.is_in(kernel));
+        let holds = undo.is_some_and(|undo| undo.is_in(kernel)) && !has(Fault::KernelNotAsked);
         match (holds, rewritten) {
             (false, _) => self.renew(busy),
             (true, false) => {
@@ -189,7 +222,7 @@ impl Turn<'_> {
         undo.confirm(target);
         // Where nothing was ever changed there is nothing to record. What is on record and cannot be
         // written anew tells of more than stands, which does no harm.
-        if self.actuator.recorded.is_none() {
+        if self.actuator.recorded.is_none() && !undo.stands() {
             return self.end_as_due(busy);
         }
         let record = Box::new(undo.clone());
@@ -215,6 +248,16 @@ impl Turn<'_> {
         }
         for verdict in verdicts {
             self.actuator.reason = Some(verdict.reason.to_string());
+            if has(Fault::VerdictNotLogged) {
+                continue;
+            }
+            if has(Fault::VerdictLoggedTwice) {
+                self.log(Event::Verdict {
+                    verdict: verdict.clone(),
+                    now: target,
+                    before,
+                });
+            }
             self.log(Event::Verdict {
                 now: self.goal.shown(verdict.to, &before),
                 before,
@@ -222,10 +265,7 @@ impl Turn<'_> {
             });
         }
         match busy.again {
-            true => {
-                let again = self.actuator.begin(self.now);
-                self.effects.extend(again);
-            }
+            true => self.begin_anew(),
             false => self.actuator.state = State::Idle,
         }
     }
@@ -264,7 +304,7 @@ impl Turn<'_> {
         let Some(undo) = &self.actuator.undo else {
             return self.rest(&busy);
         };
-        let (ours, before) = (*undo.ours(), *undo.before());
+        let (ours, before) = (undo.may_stand(), *undo.before());
         busy.plan.before = before;
         let from = Controls {
             frozen: false,

@@ -6,6 +6,7 @@
 
 use super::turn::Turn;
 use super::{Busy, Ends, Event, Request, Step};
+use policy::Controls;
 use quantities::Time;
 use std::time::Duration;
 
@@ -84,8 +85,15 @@ impl Turn<'_> {
                 before,
             });
         }
-        // What is empty holds no limit any more; a unit that is still there is to be let go of.
-        let request = Request::apply(None, target);
-        self.ask(busy, Step::LettingGo, request);
+        // What is empty holds no limit any more; a unit that is still there must not stand still.
+        let still = Controls {
+            frozen: true,
+            ..target
+        };
+        let thawed = Controls {
+            frozen: false,
+            ..target
+        };
+        self.ask(busy, Step::LettingGo, Request::apply(Some(still), thawed));
     }
 }

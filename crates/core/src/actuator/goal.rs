@@ -1,6 +1,7 @@
 //! What a unit is to have, as the rest of the core knows it at this moment.
 
 use crate::accounts::Place;
+use crate::faults::{Fault, has};
 use crate::undo::Owner;
 use policy::{Controls, Policy, Stage, wanted};
 use quantities::{Cores, Mode};
@@ -100,10 +101,13 @@ impl Goal {
 
     /// What is to stand where its owner set this. Never looser than that.
     pub fn target(&self, owner: &Owner, before: &Controls) -> Controls {
-        if self.acts != Acts::Yes {
+        if self.acts != Acts::Yes && !has(Fault::ActsAlways) {
             return *before;
         }
         let wanted = match &self.wants {
+            Wants::Stage(stage, policy) if has(Fault::LooserThanTheirs) => {
+                wanted(*stage, policy, &Controls::default())
+            }
             Wants::Stage(stage, policy) => wanted(*stage, policy, before),
             Wants::Cap(cap) => {
                 let tighter = |cap: &Cores| before.quota.is_none_or(|standing| *cap < standing);

@@ -149,10 +149,23 @@ impl Actuator {
         }
     }
 
-    /// Takes over what is on record: what an earlier daemon, or an earlier server in the same unit, left.
-    pub fn take_over(&mut self, record: Option<Undo>) {
-        self.recorded = record.clone();
-        self.undo = record.map(|undo| undo.of(self.owner.clone()));
+    /// Takes over what is on record: what an earlier daemon, or an earlier server in the same unit, left
+    /// in this life of it, or may have left as that began.
+    pub fn take_over(&mut self, record: Undo, start: Start) {
+        if record.start.is_same(start) {
+            self.recorded = Some(record.clone());
+            self.undo = Some(record.of(self.owner.clone()));
+        } else if record.is_under_way() && self.undo.is_none() {
+            self.adopt(&record, start);
+        }
+    }
+
+    /// What an earlier life had may stand in this one. Its spawner asks for what it asked for before; what
+    /// else it asked for is known once this one is read.
+    fn adopt(&mut self, earlier: &Undo, start: Start) -> &mut Undo {
+        let mut undo = earlier.clone().of(self.owner.clone());
+        undo.start = start;
+        self.undo.insert(undo)
     }
 
     /// Through whom its limits are changed.
@@ -199,6 +212,11 @@ impl Actuator {
         matches!(&self.state, State::Busy(busy) if busy.plan.kills)
     }
 
+    /// Whether something is being set, which may go to another unit that has its name by then.
+    pub fn is_changing(&self) -> bool {
+        matches!(&self.state, State::Busy(busy) if matches!(busy.step, Step::Applying | Step::Rewriting))
+    }
+
     /// Adds a verdict to be carried out.
     pub fn decide(&mut self, verdict: Verdict) {
         self.verdicts.push_back(verdict);
@@ -238,13 +256,9 @@ impl Actuator {
 
     /// Whether it is to be woken at this tick.
     pub fn is_due(&mut self, now: Time) -> bool {
-        let lost = match &self.state {
-            State::Idle => false,
-            State::Due => true,
-            State::Busy(busy) => now.since(busy.since) >= LOST_AFTER,
-        };
+        let again = matches!(self.state, State::Due) || self.is_lost(now);
         // The hub's time is looked after whatever else is due.
-        self.hub.is_overdue(now) | lost | self.must_renew(now)
+        self.hub.is_overdue(now) | again | self.must_renew(now)
     }
 
     /// Whether it is to stand still for longer than the timer would let it.
@@ -254,19 +268,20 @@ impl Actuator {
             && self.thaws.is_none_or(|at| at.since(now) < THAW_GRACE / 2)
     }
 
-    /// Something of another server's went here by mistake; see [`Effect::Strayed`].
-    pub fn receive_stray(&mut self, set: Controls) -> bool {
-        let Some(undo) = &mut self.undo else {
-            return false;
-        };
-        undo.intend(set);
-        true
+    /// Something of an earlier server's in the unit of this name went here by mistake; what that one knew,
+    /// see [`Effect::Strayed`]. What is to be on record then.
+    pub fn receive_stray(&mut self, earlier: &Undo, start: Start, set: Controls) -> &Undo {
+        if self.undo.is_none() {
+            return self.adopt(earlier, start);
+        }
+        let undo = self.undo.get_or_insert_with(|| earlier.clone());
+        undo.receive_stray(set, earlier.before());
+        undo
     }
 
     /// What went astray is this one's own: its unit was made anew. What is to be on record.
     pub fn follow_stray(&mut self, start: Start) -> Option<&Undo> {
         let undo = self.undo.as_mut()?;
-        // The spawner that made it again asks for what it asked for before.
         undo.start = start;
         Some(undo)
     }
@@ -279,9 +294,15 @@ impl Actuator {
         }
     }
 
+    /// Whether an answer is waited for that will not come any more.
+    pub fn is_lost(&self, now: Time) -> bool {
+        matches!(&self.state, State::Busy(busy) if now.since(busy.since) >= LOST_AFTER)
+    }
+
     fn wake(&mut self, now: Time) -> Vec<Effect> {
+        let lost = self.is_lost(now);
         match &mut self.state {
-            State::Busy(busy) if now.since(busy.since) < LOST_AFTER => {
+            State::Busy(busy) if !lost => {
                 busy.again = true;
                 Vec::new()
             }

@@ -29,7 +29,8 @@ impl Turn<'_> {
             (Step::CheckingKernel { rewritten }, Answer::Kernel(Ok(kernel))) => {
                 self.check_kernel(busy, rewritten, &kernel);
             }
-            (Step::Rewriting, Answer::Applied(Ok(()), _)) => {
+            (Step::Rewriting, Answer::Applied(Ok(()), start)) => {
+                self.follow_stray(&busy, start);
                 self.ask(
                     busy,
                     Step::CheckingKernel { rewritten: true },

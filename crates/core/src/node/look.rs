@@ -3,6 +3,7 @@
 use super::{Effect, LookSettings, Node};
 use crate::accounts::{Contention, Readings};
 use crate::actuator::is_other_quota;
+use crate::faults::{Fault, has};
 use quantities::{CgroupId, Cores, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,13 @@ pub struct Looked {
 impl Node {
     /// What is tried again comes first, then what the accounts say, then the parts of the baselines.
     pub(super) fn look(&mut self, looked: &Looked, now: Time, effects: &mut Vec<Effect>) {
-        let mut due = self.due_again(looked, now);
+        // Whoever is asked about those gives up long before.
+        self.departed
+            .retain(|_, (actuator, _)| !actuator.is_lost(now));
+        let mut due = match has(Fault::RetriesLeftOut) {
+            true => Vec::new(),
+            false => self.due_again(looked, now),
+        };
         let settings = LookSettings {
             supervised: !self.settings.off,
             tick: self.settings.tick,
@@ -50,7 +57,7 @@ impl Node {
                 due.push(id);
             }
         }
-        if looked.only.is_none() {
+        if looked.only.is_none() && !has(Fault::BaselineNotDivided) {
             self.turns.extend(self.accounts.divide_baselines(now));
         }
         for id in due {

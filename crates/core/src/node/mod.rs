@@ -10,8 +10,9 @@ pub use look::Looked;
 
 use crate::accounts::{Accounts, LookSettings, Newcomer, PlaceKind};
 use crate::actuator::{self, Acts, Actuator, Answer, Event, Failure, Goal, Ticket};
+use crate::faults::{Fault, has};
 use crate::numbers::Numbers;
-use crate::undo::{Owner, Undo};
+use crate::undo::{Owner, Start, Undo};
 use policy::{Policy, Standing, Verdict, Warning};
 use quantities::{CgroupId, Cores, HubUser, Mode, Time};
 use std::collections::{BTreeMap, VecDeque};
@@ -42,6 +43,8 @@ pub struct Found {
     pub owner: Owner,
     /// What is on record of its unit.
     pub record: Option<Undo>,
+    /// The unit's present life.
+    pub start: Start,
     /// Whose it is, and what its user may use.
     pub newcomer: Newcomer,
     /// The server that it follows, if it is a login slice.
@@ -73,7 +76,7 @@ pub enum Input {
     /// Something is set aside that is known not to be a place, and needs a number.
     SetAside(CgroupId),
     /// What is on record of places was read at last.
-    Records(Vec<(CgroupId, Undo)>),
+    Records(Vec<(CgroupId, Undo, Start)>),
     /// What users may use changed.
     Policies(BTreeMap<CgroupId, Policy>),
     /// What is known of users who have rested enough by what each may use can be forgotten.
@@ -190,6 +193,12 @@ impl Node {
         ids.iter().any(busy)
     }
 
+    /// Whether something is still being set on a unit for a cgroup that is gone: its record is needed.
+    pub fn is_departing(&self, owner: &Owner) -> bool {
+        let mut departed = self.departed.values();
+        departed.any(|(actuator, _)| actuator.owner().is_same_unit(owner))
+    }
+
     /// Takes something in; what is to be done then, in this order.
     pub fn handle(&mut self, input: Input, now: Time) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -198,6 +207,7 @@ impl Node {
             Input::Resume(rested) => self.accounts.resume_rested(rested),
             Input::Found(found) => self.found(*found, now),
             Input::Follows { slice, lead } => self.accounts.follow(slice, lead),
+            Input::Divide if has(Fault::BaselineNotDivided) => {}
             Input::Divide => {
                 let parts = self.accounts.divide_baselines(now);
                 self.turns.extend(parts);
@@ -215,9 +225,9 @@ impl Node {
                 }
             }
             Input::Records(records) => {
-                for (id, undo) in records {
+                for (id, undo, start) in records {
                     if let Some(governed) = self.governed.get_mut(&id) {
-                        governed.actuator.take_over(Some(undo));
+                        governed.actuator.take_over(undo, start);
                     }
                 }
             }
@@ -260,7 +270,9 @@ impl Node {
 
     fn found(&mut self, found: Found, now: Time) {
         let mut actuator = Actuator::new(found.owner);
-        actuator.take_over(found.record);
+        if let Some(record) = found.record {
+            actuator.take_over(record, found.start);
+        }
         let limit = actuator.ours().and_then(|ours| ours.quota);
         self.accounts.admit(found.id, found.newcomer, now);
         self.accounts.set_limit(found.id, limit);
@@ -292,11 +304,17 @@ impl Node {
             self.departed.insert(id, (governed.actuator, is_server));
             return;
         }
+        let changing = governed.actuator.is_changing();
         // It may be gone before whoever was asked to end it says so.
         if self.acts() == Acts::Yes
             && let Some(end) = governed.actuator.take_end()
         {
             effects.push(log(id, end));
+        }
+        if changing {
+            // It ends by itself, and is told of where it went astray.
+            governed.actuator.drop_verdicts();
+            self.departed.insert(id, (governed.actuator, is_server));
         }
     }
 
@@ -328,6 +346,14 @@ impl Node {
     }
 
     fn wake(&mut self, id: CgroupId, now: Time, effects: &mut Vec<Effect>) {
+        // What is still being set on its unit, for a cgroup that is gone, has to be known first.
+        let unit = self.governed.get(&id).map(|one| one.actuator.owner());
+        let same = |other: &Actuator| unit.is_some_and(|unit| unit.is_same_unit(other.owner()));
+        if self.departed.values().any(|(other, _)| same(other))
+            && let Some(governed) = self.governed.get_mut(&id)
+        {
+            return governed.actuator.put_off();
+        }
         self.actuate(id, actuator::Input::Wake, now, effects);
     }
 
@@ -378,19 +404,19 @@ impl Node {
 
     /// A change went to another unit than it was meant for: one that was stopped and made again under the
     /// same name while its owner was being told.
-    fn stray(
-        &mut self,
-        id: CgroupId,
-        start: crate::undo::Start,
-        set: policy::Controls,
-    ) -> Option<Box<Undo>> {
-        let owner = self.actuator(id)?.owner().clone();
+    fn stray(&mut self, id: CgroupId, start: Start, set: policy::Controls) -> Option<Box<Undo>> {
+        let earlier = self.actuator(id)?.undo()?.clone();
         let heir = self.governed.iter_mut().find_map(|(other, one)| {
-            let same = *other != id && one.actuator.owner().is_same_unit(&owner);
+            let same = *other != id && one.actuator.owner().is_same_unit(&earlier.owner);
             same.then_some(&mut one.actuator)
         });
-        if heir.is_some_and(|heir| heir.receive_stray(set)) {
-            return None;
+        if let Some(heir) = heir {
+            let undo = heir.receive_stray(&earlier, start, set).clone();
+            self.departed.remove(&id);
+            return Some(Box::new(undo));
+        }
+        if let Some((departed, _)) = self.departed.get_mut(&id) {
+            return departed.follow_stray(start).cloned().map(Box::new);
         }
         let governed = self.governed.get_mut(&id)?;
         governed.actuator.follow_stray(start).cloned().map(Box::new)

@@ -108,6 +108,22 @@ impl Undo {
         self.sent.last().unwrap_or(&self.before)
     }
 
+    /// What may stand by our doing where it is not what its owner set, when nothing can be read.
+    pub fn may_stand(&self) -> Controls {
+        let (before, mut found) = (&self.before, self.before);
+        for sent in &self.sent {
+            unlike(&mut found.quota, sent.quota, before.quota);
+            unlike(&mut found.period, sent.period, before.period);
+            unlike(&mut found.weight, sent.weight, before.weight);
+            unlike(&mut found.memory_high, sent.memory_high, before.memory_high);
+            unlike(&mut found.memory_max, sent.memory_max, before.memory_max);
+            unlike(&mut found.tasks_max, sent.tasks_max, before.tasks_max);
+            unlike(&mut found.io_weight, sent.io_weight, before.io_weight);
+            found.frozen |= sent.frozen;
+        }
+        found
+    }
+
     /// Takes a reading in: what stands by nobody's doing but its owner's is what to put back from now
     /// on. Returns whether the owner changed something while ours stood.
     pub fn observe(&mut self, found: &Controls) -> bool {
@@ -183,10 +199,30 @@ impl Undo {
         }
     }
 
+    /// This was set here though it was meant for an earlier unit of the same name, whose owner had set
+    /// `theirs`: what was read here since may be ours.
+    pub fn receive_stray(&mut self, set: Controls, theirs: &Controls) {
+        let before = &mut self.before;
+        if cpu(before) == cpu(&set) {
+            (before.quota, before.period) = cpu(theirs);
+        }
+        disown(&mut before.weight, set.weight, theirs.weight);
+        disown(&mut before.memory_high, set.memory_high, theirs.memory_high);
+        disown(&mut before.memory_max, set.memory_max, theirs.memory_max);
+        disown(&mut before.tasks_max, set.tasks_max, theirs.tasks_max);
+        disown(&mut before.io_weight, set.io_weight, theirs.io_weight);
+        self.intend(set);
+    }
+
     /// A reading showed this, and it is what is wanted: nothing else is under way.
     pub fn confirm(&mut self, standing: Controls) {
         self.found = standing;
         self.sent = vec![standing];
+    }
+
+    /// Whether something was sent that no reading has confirmed.
+    pub fn is_under_way(&self) -> bool {
+        self.sent.len() > 1
     }
 
     /// Whether something of ours may stand.
@@ -210,6 +246,12 @@ impl Undo {
             && knows(&written.tasks_max, before.tasks_max, target.tasks_max)
             && knows(&written.io_weight, before.io_weight, target.io_weight)
             && (!target.frozen || self.sent.iter().any(|sent| sent.frozen))
+    }
+
+    /// Whether this quota was set here, and its owner has another.
+    pub fn is_our_quota(&self, quota: Cores) -> bool {
+        let ours = |written: &Cpu| written.0 == Some(quota);
+        self.before.quota != Some(quota) && self.written.cpu.iter().any(ours)
     }
 
     /// Whether the kernel holds a value that was set here and that the unit's owner did not set:
@@ -271,6 +313,18 @@ const PAGE: u64 = 4096;
 
 fn cpu(settings: &Controls) -> Cpu {
     (settings.quota, settings.period)
+}
+
+fn unlike<T: PartialEq>(found: &mut T, sent: T, before: T) {
+    if sent != before {
+        *found = sent;
+    }
+}
+
+fn disown<T: PartialEq>(before: &mut T, set: T, theirs: T) {
+    if *before == set {
+        *before = theirs;
+    }
 }
 
 fn follow<T: PartialEq>(before: &mut T, found: T, written: &[T]) {
