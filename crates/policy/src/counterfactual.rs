@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn random_rounding_alone_says_what_would_prove_it() {
-        let evidence = [at(1, Fact::RandomRounding(Modes::default()))];
+        let evidence = [at(0, Fact::RandomRounding(Modes::default()))];
         assert_eq!(
             told(&evidence, HOT),
             [

@@ -168,6 +168,22 @@ mod tests {
         assert_eq!(suspicion(&both, None), Some(Strength::Suspicious));
     }
 
+    #[test]
+    fn a_name_accuses_nobody_and_a_scan_not_of_mining() {
+        for (fact, accuses, of_mining) in [
+            (RANDOM, true, true),
+            (STRATUM, true, true),
+            (Fact::Constants { found: 4 }, true, true),
+            (Fact::Constants { found: 3 }, false, false),
+            (Fact::Named("xmrig"), false, false),
+            (SCAN, true, false),
+            (Fact::Spoofed { packets: 9 }, false, false),
+        ] {
+            let said = (fact.accuses(), fact.is_of_mining());
+            assert_eq!(said, (accuses, of_mining), "{fact}");
+        }
+    }
+
     fn any_fact() -> impl Strategy<Value = Fact> {
         prop_oneof![
             Just(RANDOM),

@@ -97,5 +97,26 @@ mod tests {
         assert!(grant.holds(since + Duration::from_secs(86400)));
         assert!(!grant.holds(grant.until));
         assert_eq!(grant.left(grant.until), Duration::ZERO);
+        assert_eq!(grant.left(since), Duration::from_secs(3 * 86400));
+    }
+
+    #[test]
+    fn a_limit_is_never_below_the_baseline() {
+        let grant = Grant {
+            limit: Some(Cores(1.0)),
+            baseline: Some(Cores(4.0)),
+            credits: Some(GrantedCredits::Size(CoreSeconds(100.0))),
+            class: None,
+            reason: "thesis training".into(),
+            by: "root".into(),
+            since: SystemTime::UNIX_EPOCH,
+            until: SystemTime::UNIX_EPOCH,
+        };
+        let mut policy = policy();
+        grant.apply(&mut policy);
+        assert_eq!(policy.limit, Some(Cores(4.0)));
+        assert_eq!(policy.baseline, Cores(4.0));
+        assert_eq!(policy.size, CoreSeconds(100.0));
+        assert!(!policy.unlimited);
     }
 }

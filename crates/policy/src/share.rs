@@ -81,6 +81,13 @@ mod tests {
     #[test]
     fn who_wants_less_than_the_half_has_that() {
         assert_eq!(shared(0.25, &[0.05, 2.0]), [0.05, 0.2]);
+        assert_eq!(shared(0.25, &[0.1, 2.0]), [0.1, 0.15]);
+    }
+
+    #[test]
+    fn many_places_have_equal_parts_of_what_there_is() {
+        assert_eq!(shared(1.0, &[2.0; 20]), [0.05; 20]);
+        assert_eq!(shared(1.0, &[0.0; 20]), [0.05; 20]);
     }
 
     #[test]

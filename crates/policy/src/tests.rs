@@ -3,6 +3,8 @@
 mod accused;
 mod anything;
 mod contention;
+mod said;
+mod standing;
 
 use super::*;
 use crate::finding::Strength;
@@ -68,6 +70,15 @@ impl Server {
         }
     }
 
+    /// Runs until it stands on this stage, which it comes to within a day.
+    fn run_until(&mut self, stage: Stage, cores: f64) {
+        let end = Time(self.now.0 + 24 * HOUR);
+        while self.standing.stage != stage {
+            assert!(self.now < end, "it stands on {}", self.standing.stage);
+            self.run(cores, TICK);
+        }
+    }
+
     fn stages(&self) -> Vec<Stage> {
         self.verdicts
             .iter()
@@ -107,7 +118,7 @@ fn throttled_server_is_released_after_the_rest_it_was_told() {
     assert_eq!(rest, Duration::from_secs(1440));
     server.run_for(0.0, rest - TICK, TICK);
     assert_eq!(server.standing.stage, Stage::Throttled);
-    server.run_for(0.0, 2 * TICK, TICK);
+    server.run(0.0, TICK);
     assert_eq!(server.standing.stage, Stage::Free);
 }
 
@@ -172,6 +183,9 @@ fn sustained_load_is_frozen_and_stopped_only_where_configured() {
         Stage::Throttled,
     ];
     assert_eq!(released.stages()[..4], expected);
+    let at = |verdict: usize| released.verdicts[verdict].0;
+    assert_eq!(at(2).since(at(1)), HOUR);
+    assert_eq!(at(3).since(at(2)), sustained.freeze_for);
     let sustained = Sustained {
         stop: true,
         ..sustained
@@ -182,6 +196,7 @@ fn sustained_load_is_frozen_and_stopped_only_where_configured() {
     });
     stopped.run_for(2.0, 10 * HOUR, TICK);
     assert_eq!(stopped.stages().last(), Some(&Stage::Stopped));
+    assert!(!stopped.standing.ends_as_miner());
 }
 
 #[test]
@@ -204,7 +219,7 @@ fn running_time_is_warned_of_once_and_ends_on_the_configured_stage() {
         ));
     }
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].left <= HOUR && warnings[0].left >= HOUR - TICK);
+    assert_eq!(warnings[0].left, HOUR);
     assert_eq!(server.stages(), [Stage::Stopped]);
     assert_eq!(
         server.verdicts[0].1.reason,
@@ -234,9 +249,7 @@ fn repeated_throttling_drains_credits_faster_within_the_window() {
     let mut server = Server::new(Policy { repeat, ..policy() });
     let burst = |server: &mut Server| {
         let start = server.now;
-        while server.standing.stage < Stage::Throttled {
-            server.run(2.0, TICK);
-        }
+        server.run_until(Stage::Throttled, 2.0);
         let lasted = server.now.since(start);
         server.run_for(0.0, 5 * HOUR, TICK);
         lasted

@@ -133,10 +133,37 @@ mod tests {
     }
 
     #[test]
+    fn rounding_up_is_interval_arithmetic_and_other_modes_are_not() {
+        for (seen, is_interval) in [
+            (modes(0, 12, 0, 0), true),
+            (modes(8, 4, 0, 0), true),
+            (modes(0, 11, 0, 0), false),
+            (modes(900, 3, 0, 0), false),
+            (modes(0, 12, 1, 0), false),
+        ] {
+            let fact = matches!(seen.fact(), Some(Fact::IntervalRounding(_)));
+            assert_eq!(fact, is_interval, "{seen}");
+        }
+    }
+
+    #[test]
+    fn nine_in_ten_samples_of_randomx_are_flushed() {
+        assert!(modes(20, 20, 20, 54).random());
+        assert!(!modes(20, 20, 20, 53).random());
+    }
+
+    #[test]
+    fn the_published_rule_kills_above_its_number_of_samples() {
+        assert!(!modes(20, 20, 24, 0).published_rule());
+        assert!(modes(20, 20, 25, 0).published_rule());
+    }
+
+    #[test]
     fn counts_that_fall_are_a_new_process() {
         let new = modes(1, 2, 3, 6);
         assert_eq!(new.since(&modes(100, 100, 100, 300)), new);
         assert_eq!(new.since(&modes(1, 1, 1, 3)), modes(0, 1, 2, 3));
+        assert_eq!(new.since(&new), Modes::default());
     }
 
     proptest::proptest! {

@@ -283,6 +283,7 @@ mod tests {
         assert_eq!(five_seconds(sent(4_000_000, 6_000_000_000, 0)), None);
         assert_eq!(five_seconds(sent(200_000, 13_000_000, 0)), None);
         assert_eq!(five_seconds(sent(0, 0, 0)), None);
+        assert_eq!(five_seconds(sent(5, 500, 0)), None);
         assert_eq!(volume(sent(10, 100, 0), 0.0, 0), None);
         // What the rules had to hold is one, however long its packets are; but an upload over QUIC
         // that runs into the limit slows down.

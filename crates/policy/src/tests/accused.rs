@@ -202,3 +202,40 @@ fn what_the_configuration_reports_only_is_only_reported() {
     goes_on(&mut server, HOUR, Strength::Certain);
     assert_eq!(server.stages(), []);
 }
+
+#[test]
+fn evidence_does_not_wait_for_the_minimum_stay() {
+    let mut server = Server::new(policy());
+    server.run_for(2.0, HOUR, TICK);
+    server.run_until(Stage::Free, 0.0);
+    found(&mut server, Strength::High, FindingKind::Mining);
+    server.run(0.1, TICK);
+    assert_eq!(server.standing.stage, Stage::Throttled);
+}
+
+#[test]
+fn only_where_processes_are_ended_a_frozen_server_waits_for_that() {
+    let after = 2 * MINUTE;
+    for (stop, waits) in [(Stop::Server, false), (Stop::Processes, true)] {
+        let policy = ends_after(after, stop);
+        let mut server = accused(Strength::Certain, FindingKind::Mining, policy);
+        goes_on(&mut server, after - TICK, Strength::Certain);
+        assert!(!server.standing.waits_for_end_of_processes(&server.policy));
+        goes_on(&mut server, TICK, Strength::Certain);
+        let standing = &server.standing;
+        assert_eq!(standing.stage, Stage::Frozen);
+        assert_eq!(standing.waits_for_end_of_processes(&server.policy), waits);
+        assert!(!standing.ends_as_miner(), "it stands still");
+    }
+    // One that stands still for its load has nothing to be ended.
+    let sustained = Sustained {
+        freeze_after: Some(HOUR),
+        ..policy().sustained
+    };
+    let mut server = Server::new(Policy {
+        sustained,
+        ..ends_after(after, Stop::Processes)
+    });
+    server.run_until(Stage::Frozen, 2.0);
+    assert!(!server.standing.waits_for_end_of_processes(&server.policy));
+}

@@ -22,6 +22,14 @@ fn a_node_nobody_else_needs_is_left_to_its_one_busy_user() {
     assert_eq!(server.standing.stage, Stage::Deprioritised);
 }
 
+#[test]
+fn without_a_measure_it_is_all_one_whether_others_wait() {
+    let mut server = Server::new(policy());
+    server.contended = false;
+    server.run_for(2.0, 3 * HOUR, TICK);
+    assert_eq!(server.stages(), [Stage::Deprioritised, Stage::Throttled]);
+}
+
 /// Two who spin side by side: each time the one is let up, the other waits again.
 #[test]
 fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
@@ -57,6 +65,61 @@ fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
     assert_eq!(server.standing.stage, Stage::Throttled);
     server.contended = false;
     server.run_for(2.0, Duration::from_secs(31), second);
+    assert_eq!(server.standing.stage, Stage::Deprioritised);
+}
+
+#[test]
+fn one_throttled_again_sooner_than_others_were_calm_has_relapsed() {
+    let second = Duration::from_secs(1);
+    for (calm, relapsed) in [(29, true), (30, false)] {
+        let mut server = Server::new(Policy {
+            contended_above: Some(0.1),
+            min_stay: Duration::ZERO,
+            ..policy()
+        });
+        server.run_until(Stage::Throttled, 2.0);
+        server.contended = false;
+        server.run_until(Stage::Deprioritised, 2.0);
+        server.run_for(2.0, Duration::from_secs(calm - 1), second);
+        server.contended = true;
+        server.run(2.0, second);
+        assert_eq!(server.standing.stage, Stage::Throttled);
+        let expected = if relapsed { 60 } else { 30 };
+        let next = server.standing.calm(&server.policy);
+        assert_eq!(next, Duration::from_secs(expected));
+    }
+}
+
+#[test]
+fn the_first_throttling_is_no_relapse_however_soon_it_comes() {
+    let mut server = Server::new(Policy {
+        contended_above: Some(0.1),
+        deprioritise_below: 0.01,
+        ..policy()
+    });
+    server.run_until(Stage::Throttled, 2.0);
+    let yielded = server.verdicts[1].0.since(server.verdicts[0].0);
+    assert!(yielded < Duration::from_secs(30), "{yielded:?}");
+    let calm = server.standing.calm(&server.policy);
+    assert_eq!(calm, Duration::from_secs(120));
+}
+
+#[test]
+fn that_others_are_calm_counts_while_a_server_stands_still() {
+    let sustained = Sustained {
+        freeze_after: Some(HOUR),
+        freeze_for: Duration::from_secs(600),
+        stop: false,
+    };
+    let mut server = Server::new(Policy {
+        contended_above: Some(0.1),
+        sustained,
+        ..policy()
+    });
+    server.run_until(Stage::Frozen, 2.0);
+    server.contended = false;
+    server.run_until(Stage::Throttled, 2.0);
+    server.run(2.0, TICK);
     assert_eq!(server.standing.stage, Stage::Deprioritised);
 }
 
