@@ -151,5 +151,11 @@ mod tests {
             &has([0.1, 0.15]),
             &cores([0.09, 0.14])
         ));
+        // A twentieth too much is too much of a small baseline too.
+        assert!(is_worth_it(
+            Cores(0.02),
+            &has([0.0105, 0.0105]),
+            &cores([0.01, 0.01])
+        ));
     }
 }

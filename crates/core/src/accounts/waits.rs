@@ -109,6 +109,14 @@ mod tests {
     }
 
     #[test]
+    fn half_a_second_is_enough_between_two_readings() {
+        let mut waits = Waits::default();
+        waits.read(waited(0), at(0));
+        waits.read(waited(250), at(500));
+        assert!(close_to(waits.without(Cores(0.1)), 0.2));
+    }
+
+    #[test]
     fn where_waiting_is_not_counted_what_is_used_is_all_that_is_known() {
         let mut waits = Waits::default();
         assert!(waits.are_unread());

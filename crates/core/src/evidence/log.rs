@@ -116,6 +116,8 @@ mod tests {
             log.add(at(0, pid, NAMED), None);
         }
         assert_eq!(log.findings.len(), MOST_FINDINGS);
+        // Of what is worth the same the first stays.
+        assert_eq!(log.findings[2].pid, 100_000_000);
     }
 
     #[test]
@@ -128,6 +130,17 @@ mod tests {
         log.add(at(1, 7, Fact::Constants { found: 7 }), None);
         let hot = Some(Duration::from_secs(5));
         assert_eq!(suspicion(&log.findings, hot), Some(Strength::Certain));
+    }
+
+    #[test]
+    fn what_else_is_found_of_a_process_keeps_nothing_that_is_old() {
+        let mut log = EvidenceLog::default();
+        let constants = at(500, 7, Fact::Constants { found: 7 });
+        log.add(at(0, 7, NAMED), None);
+        log.add(constants, None);
+        log.add(at(500, 8, NAMED), None);
+        log.forget(Time(Duration::from_secs(600)), Duration::from_secs(600));
+        assert_eq!(log.findings, [constants, at(500, 8, NAMED)]);
     }
 
     #[test]

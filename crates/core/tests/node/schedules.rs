@@ -1,106 +1,12 @@
 //! Accounts under any schedule: servers and login slices come and go, compute and rest.
 
-// A test may unwrap; the helpers of these are tests too.
-#![allow(clippy::unwrap_used)]
-
-use hubwarden_core::accounts::{
-    Accounts, Contention, Look, LookSettings, Newcomer, PlaceKind, Reading, Readings,
-};
-use policy::{FindingKind, Policy, Stage, finding::Strength};
+use crate::made_up::{BASELINE, Node, SIZE, TICK};
+use hubwarden_core::accounts::{Contention, LookSettings, PlaceKind, Reading, Readings};
+use policy::{FindingKind, Stage, finding::Strength};
 use proptest::prelude::*;
-use quantities::{CgroupId, CoreSeconds, Cores, HubUser, Time};
+use quantities::{CgroupId, Cores, HubUser, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-const BASELINE: f64 = 0.25;
-const SIZE: f64 = 100.0;
-const TICK: Duration = Duration::from_secs(1);
-
-fn policy() -> Policy {
-    Policy {
-        limit: Some(Cores(2.0)),
-        baseline: Cores(BASELINE),
-        size: CoreSeconds(SIZE),
-        min_stay: Duration::from_secs(10),
-        ..Policy::default()
-    }
-}
-
-/// A node of made-up cgroups, and the accounts that follow it.
-struct Node {
-    accounts: Accounts,
-    usage: BTreeMap<CgroupId, Duration>,
-    now: Time,
-    next: u64,
-}
-
-impl Node {
-    fn new() -> Node {
-        Node {
-            accounts: Accounts::default(),
-            usage: BTreeMap::new(),
-            now: Time(Duration::from_secs(1000)),
-            next: 1,
-        }
-    }
-
-    fn starts(&mut self, user: &str, kind: PlaceKind) -> CgroupId {
-        let id = CgroupId(self.next);
-        self.next += 1;
-        let newcomer = Newcomer {
-            user: HubUser(user.to_owned()),
-            kind,
-            policy: policy(),
-            standing: None,
-            used_elsewhere: Duration::ZERO,
-        };
-        self.accounts.admit(id, newcomer, self.now);
-        self.usage.insert(id, Duration::ZERO);
-        id
-    }
-
-    fn ends(&mut self, id: CgroupId) {
-        self.accounts.forget(id, self.now);
-        self.usage.remove(&id);
-    }
-
-    /// A tick, in which each of these uses so many cores.
-    fn tick(&mut self, use_of: &dyn Fn(CgroupId) -> f64) -> Look {
-        self.now = Time(self.now.0 + TICK);
-        let mut readings = Readings::new();
-        for (id, usage) in &mut self.usage {
-            *usage += Duration::from_secs_f64(use_of(*id) * TICK.as_secs_f64());
-            let reading = Reading {
-                usage: *usage,
-                throttled_periods: None,
-            };
-            readings.insert(*id, reading);
-        }
-        let settings = LookSettings {
-            supervised: true,
-            tick: TICK,
-            hot: Cores(0.9),
-        };
-        let calm = Contention::default();
-        let look = self
-            .accounts
-            .look(None, &readings, &calm, &settings, self.now);
-        self.accounts.divide_baselines(self.now);
-        look
-    }
-
-    fn stage(&self, id: CgroupId) -> Stage {
-        self.accounts.place(id).unwrap().standing().stage
-    }
-
-    fn credits(&self, id: CgroupId) -> f64 {
-        self.accounts.place(id).unwrap().standing().credits.left.0
-    }
-
-    fn ids(&self) -> Vec<CgroupId> {
-        self.usage.keys().copied().collect()
-    }
-}
 
 #[test]
 fn a_server_started_beside_a_spent_one_is_spent_too() {
