@@ -75,6 +75,7 @@ fn a_server_that_may_become_hot_is_measured_again_after_a_second() {
         (0.5, true, true),
         (0.8, true, true),
         (0.81, true, false),
+        (0.3, true, true),
         (0.2, true, false),
         // How long it waits for the CPU is not known yet.
         (0.2, false, true),
