@@ -13,7 +13,7 @@ CORPUS := python3 tests/corpus/run.py target/release/hubwarden target/corpus
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table mutants simulate torture bench corpus demo clean-beds
+.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table mutants simulate torture bench corpus demo clean-beds generated
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -50,6 +50,9 @@ check-packages: deb rpm ## look at both packages as their distributions' tools d
 # Where this host's C library is newer than the beds', the package once more, for them.
 bed-deb: deps deb
 	@$(AS_ROOT) python3 tests/beds/package.py
+
+generated: build-deps ## write the completions and the manual's lists of options anew, from the command line
+	HUBWARDEN_WRITE_GENERATED=1 cargo test --locked --test cli generated
 
 test: deps unit bed-deb ## all tests, the small corpus, and the scenarios in both beds
 	$(AS_ROOT) $(CORPUS) --small

@@ -4,7 +4,7 @@ use super::answer::{complain, say};
 use super::table::Table;
 use super::{Failure, dates, runtime};
 use crate::control::{Client, ClientError};
-use clap::Subcommand;
+use clap::{Subcommand, ValueHint};
 use egress::lists::{List, ListName, Lists, parse};
 use quantities::Plain;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ pub enum Order {
     /// Take a feed in, in place of any list of that name
     Import {
         /// Names, a hosts file, addresses, CIDR or host:port, one a line
+        #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
         /// What the list is called in refusals: a-z, 0-9 and '-'
         #[arg(long)]

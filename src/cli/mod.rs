@@ -21,7 +21,7 @@ mod table;
 mod top;
 mod worker;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,10 +38,12 @@ enum Verb {
     /// Supervise this node (systemd starts this; see systemctl status hubwarden)
     Run {
         /// Configuration file
-        #[arg(long, default_value = crate::config::PATH)]
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+              default_value = crate::config::PATH)]
         config: PathBuf,
         /// Directory for what must survive a restart
-        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath,
+              default_value = run::STATE_DIRECTORY)]
         state: PathBuf,
     },
     /// Show servers with their user, CPU, credits, stage and egress class
@@ -71,13 +73,13 @@ enum Verb {
     /// Check what this node gives hubwarden, and where users are out of its reach
     Check {
         /// Configuration file
-        #[arg(default_value = crate::config::PATH)]
+        #[arg(value_hint = ValueHint::FilePath, default_value = crate::config::PATH)]
         file: PathBuf,
     },
     /// Check a configuration file and name every problem with line and column
     CheckConfig {
         /// The file
-        #[arg(default_value = crate::config::PATH)]
+        #[arg(value_hint = ValueHint::FilePath, default_value = crate::config::PATH)]
         file: PathBuf,
     },
     /// Give a user an exception for a while
@@ -113,7 +115,8 @@ enum Verb {
         #[command(subcommand)]
         order: Option<lists::Order>,
         /// Directory of the daemon's state
-        #[arg(long, global = true, default_value = run::STATE_DIRECTORY)]
+        #[arg(long, global = true, value_name = "DIRECTORY", value_hint = ValueHint::DirPath,
+              default_value = run::STATE_DIRECTORY)]
         state: PathBuf,
     },
     /// Have the running daemon read its configuration again
@@ -123,13 +126,15 @@ enum Verb {
     /// Lift every verdict and rule at once and put back what stood there, until `on`
     Off {
         /// Directory of the daemon's state, for when it is not running
-        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath,
+              default_value = run::STATE_DIRECTORY)]
         state: PathBuf,
     },
     /// Resume after `off`
     On {
         /// Directory of the daemon's state, for when it is not running
-        #[arg(long, default_value = run::STATE_DIRECTORY)]
+        #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath,
+              default_value = run::STATE_DIRECTORY)]
         state: PathBuf,
     },
 }

@@ -8,7 +8,7 @@ use super::answer::show;
 use crate::config::Config;
 use crate::replay::{Outcome, Population, recorded, synthetic};
 use crate::trace::Reader;
-use clap::Args;
+use clap::{Args, ValueHint};
 use policy::Policy;
 use quantities::Cores;
 use serde::Serialize;
@@ -17,12 +17,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "hubwarden replay [OPTIONS] <FILE>...\n       hubwarden replay [OPTIONS] --generate"
+)]
 pub(super) struct Options {
     /// Traces, from /var/lib/hubwarden/traces; each stands for itself
-    #[arg(value_name = "FILE", required_unless_present = "generate")]
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath,
+          required_unless_present = "generate")]
     files: Vec<PathBuf>,
     /// The configuration to try; without, the one installed, or the defaults
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     config: Option<PathBuf>,
     /// Who is in which hub group, which traces do not say; may be repeated
     #[arg(long, value_name = "GROUP=USER", value_parser = member, conflicts_with = "generate")]
@@ -35,15 +39,16 @@ pub(super) struct Options {
     #[arg(long, conflicts_with = "files")]
     generate: bool,
     /// Made-up users
-    #[arg(long, default_value_t = Population::default().users, requires = "generate",
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "COUNT", default_value_t = Population::default().users,
+          requires = "generate", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     users: u32,
     /// Made-up days; the first is a Monday
-    #[arg(long, default_value_t = Population::default().days, requires = "generate",
-          value_parser = clap::value_parser!(u32).range(1..=366))]
+    #[arg(long, value_name = "COUNT", default_value_t = Population::default().days,
+          requires = "generate", value_parser = clap::value_parser!(u32).range(1..=366))]
     days: u32,
     /// The same seed gives the same days
-    #[arg(long, default_value_t = Population::default().seed, requires = "generate")]
+    #[arg(long, value_name = "NUMBER", default_value_t = Population::default().seed,
+          requires = "generate")]
     seed: u64,
     /// Made-up users who let something spin for hours, in per cent
     #[arg(long, value_name = "PERCENT", requires = "generate", value_parser = percent,

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod generated;
+
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -25,7 +25,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = pause)]
     every: Duration,
     /// What comes first
-    #[arg(long, value_enum, default_value_t = Order::Cpu)]
+    #[arg(long, value_enum, value_name = "ORDER", default_value_t = Order::Cpu)]
     sort: Order,
 }
 
