@@ -7,19 +7,18 @@
 //! unit of the node.
 
 mod link;
+mod proxies;
 
 pub use link::Way;
 
 use link::Link;
+use proxies::{ManagerProxy, properties};
 use quantities::UnitName;
-use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
-use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant, Variant};
+use zbus::names::InterfaceName;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant};
 
-const SYSTEMD: &str = "org.freedesktop.systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 /// Interface of every unit.
 pub const UNIT: &str = "org.freedesktop.systemd1.Unit";
 /// Interface of services.
@@ -128,26 +127,17 @@ impl SdBus {
         self.link.way()
     }
 
-    async fn call<B>(
+    async fn ask<T>(
         &self,
-        (path, interface, method): (&str, &str, &str),
-        body: &B,
         (asked, unit): (&str, &UnitName),
         repeat: Repeat,
-    ) -> Result<Message, SdBusError>
-    where
-        B: Serialize + zbus::DynamicType,
-    {
+        call: impl AsyncFn(&Connection) -> zbus::Result<T>,
+    ) -> Result<T, SdBusError> {
         let mut again = repeat == Repeat::Once;
         loop {
             let standing = self.link.connection().await.map_err(SdBusError::NoBus)?;
-            let destination = standing.destination();
-            let called = standing
-                .connection
-                .call_method(destination, path, Some(interface), method, body)
-                .await;
-            match called {
-                Ok(reply) => return Ok(reply),
+            match call(&standing.connection).await {
+                Ok(answer) => return Ok(answer),
                 Err(source) if link::is_lost(&source) => {
                     self.link.lost(&standing).await;
                     if !std::mem::take(&mut again) {
@@ -163,20 +153,30 @@ impl SdBus {
         }
     }
 
+    async fn change<T>(
+        &self,
+        asked: &str,
+        unit: &UnitName,
+        call: impl AsyncFn(ManagerProxy<'_>) -> zbus::Result<T>,
+    ) -> Result<(), SdBusError> {
+        self.ask((asked, unit), Repeat::Never, async |connection| {
+            call(ManagerProxy::new(connection).await?).await
+        })
+        .await
+        .map(drop)
+    }
+
     /// Looks a loaded unit up.
     ///
     /// # Errors
     /// [`SdBusError::Gone`] when it is not loaded.
     pub async fn unit(&self, unit: &UnitName) -> Result<UnitObject, SdBusError> {
-        let what = (MANAGER_PATH, MANAGER, "GetUnit");
-        let asked = ("GetUnit", unit);
-        let reply = self
-            .call(what, &(unit.as_str(),), asked, Repeat::Once)
+        let path = self
+            .ask(("GetUnit", unit), Repeat::Once, async |connection| {
+                let manager = ManagerProxy::new(connection).await?;
+                manager.get_unit(unit.as_str()).await
+            })
             .await?;
-        let path = reply
-            .body()
-            .deserialize()
-            .map_err(|source| refused("GetUnit", unit, source))?;
         Ok(UnitObject { path })
     }
 
@@ -186,8 +186,10 @@ impl SdBus {
     /// The unit is gone, or systemd refused.
     pub async fn kill_main(&self, unit: &UnitName) -> Result<(), SdBusError> {
         const SIGKILL: i32 = 9;
-        self.manager("KillUnit", unit, &(unit.as_str(), "main", SIGKILL))
-            .await
+        self.change("KillUnit", unit, async |manager| {
+            manager.kill_unit(unit.as_str(), "main", SIGKILL).await
+        })
+        .await
     }
 
     /// Reads one property.
@@ -205,17 +207,14 @@ impl SdBus {
         T: TryFrom<OwnedVariant>,
         T::Error: Into<zbus::Error>,
     {
-        let fail = |source| refused(name, unit, source);
-        let what = (
-            object.path.as_str(),
-            "org.freedesktop.DBus.Properties",
-            "Get",
-        );
-        let reply = self
-            .call(what, &(interface, name), (name, unit), Repeat::Once)
+        let value: OwnedVariant = self
+            .ask((name, unit), Repeat::Once, async |connection| {
+                let properties = properties(connection, &object.path).await?;
+                let interface = InterfaceName::try_from(interface)?;
+                Ok(properties.get(interface, name).await?)
+            })
             .await?;
-        let value: OwnedVariant = reply.body().deserialize().map_err(fail)?;
-        T::try_from(value).map_err(|error| fail(error.into()))
+        T::try_from(value).map_err(|error| refused(name, unit, error.into()))
     }
 
     /// Stands all processes of a unit still, and returns when they do.
@@ -223,7 +222,10 @@ impl SdBus {
     /// # Errors
     /// The unit is gone, or cannot be frozen.
     pub async fn freeze(&self, unit: &UnitName) -> Result<(), SdBusError> {
-        self.manager("FreezeUnit", unit, &(unit.as_str(),)).await
+        self.change("FreezeUnit", unit, async |manager| {
+            manager.freeze_unit(unit.as_str()).await
+        })
+        .await
     }
 
     /// Lets a frozen unit go on.
@@ -231,7 +233,10 @@ impl SdBus {
     /// # Errors
     /// The unit is gone, or does not thaw.
     pub async fn thaw(&self, unit: &UnitName) -> Result<(), SdBusError> {
-        self.manager("ThawUnit", unit, &(unit.as_str(),)).await
+        self.change("ThawUnit", unit, async |manager| {
+            manager.thaw_unit(unit.as_str()).await
+        })
+        .await
     }
 
     /// Has a unit stopped, as `systemctl stop` does; returns when that is under way.
@@ -239,8 +244,10 @@ impl SdBus {
     /// # Errors
     /// The unit is gone, or systemd refuses.
     pub async fn stop(&self, unit: &UnitName) -> Result<(), SdBusError> {
-        self.manager("StopUnit", unit, &(unit.as_str(), "replace"))
-            .await
+        self.change("StopUnit", unit, async |manager| {
+            manager.stop_unit(unit.as_str(), "replace").await
+        })
+        .await
     }
 
     /// Restarts a unit that is loaded.
@@ -249,8 +256,10 @@ impl SdBus {
     /// The unit is gone, or systemd refuses.
     pub async fn restart(&self, unit: &UnitName) -> Result<(), SdBusError> {
         self.unit(unit).await?;
-        self.manager("RestartUnit", unit, &(unit.as_str(), "replace"))
-            .await
+        self.change("RestartUnit", unit, async |manager| {
+            manager.restart_unit(unit.as_str(), "replace").await
+        })
+        .await
     }
 
     /// Starts a unit that lives until it stops or the machine reboots, and knows of others that it
@@ -264,18 +273,12 @@ impl SdBus {
         properties: &[(&str, Variant<'_>)],
         auxiliary: &[(String, &[(&str, Variant<'_>)])],
     ) -> Result<(), SdBusError> {
-        let body = (unit.as_str(), "replace", properties, auxiliary);
-        self.manager("StartTransientUnit", unit, &body).await
-    }
-
-    async fn manager<B>(&self, method: &str, unit: &UnitName, body: &B) -> Result<(), SdBusError>
-    where
-        B: serde::Serialize + zbus::DynamicType,
-    {
-        let what = (MANAGER_PATH, MANAGER, method);
-        self.call(what, body, (method, unit), Repeat::Never)
-            .await
-            .map(drop)
+        self.change("StartTransientUnit", unit, async |manager| {
+            manager
+                .start_transient_unit(unit.as_str(), "replace", properties, auxiliary)
+                .await
+        })
+        .await
     }
 
     /// Sets properties until the unit stops or the machine reboots, as `systemctl set-property
@@ -289,11 +292,11 @@ impl SdBus {
         unit: &UnitName,
         properties: &[(&str, Variant<'_>)],
     ) -> Result<(), SdBusError> {
-        self.manager(
-            "SetUnitProperties",
-            unit,
-            &(unit.as_str(), true, properties),
-        )
+        self.change("SetUnitProperties", unit, async |manager| {
+            manager
+                .set_unit_properties(unit.as_str(), true, properties)
+                .await
+        })
         .await
     }
 }

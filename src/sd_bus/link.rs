@@ -1,6 +1,6 @@
 //! The connection to systemd, made anew when it ends.
 
-use super::{SYSTEMD, TIMEOUT};
+use super::TIMEOUT;
 use crate::bus_socket::{AnswersOnly, Door, DoorSocket};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -67,16 +67,6 @@ pub enum Way {
 pub struct Standing {
     pub connection: Connection,
     way: Way,
-}
-
-impl Standing {
-    /// Without a bus between, there is nothing to address.
-    pub fn destination(&self) -> Option<&'static str> {
-        match self.way {
-            Way::Private => None,
-            Way::Bus => Some(SYSTEMD),
-        }
-    }
 }
 
 /// See the module's text.

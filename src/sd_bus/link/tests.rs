@@ -1,11 +1,13 @@
 //! The link with a systemd that ends its connections, as `daemon-reexec` does.
 
-use super::super::{SdBus, SdBusError, UnitName};
+use super::super::{SdBus, SdBusError, UNIT, UnitName, UnitObject};
 use super::*;
 use std::sync::atomic::AtomicU32;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
-use zbus::{Guid, OwnedObjectPath, interface};
+use zbus::{Guid, OwnedObjectPath, OwnedVariant, Variant, interface};
+
+type Properties = Vec<(String, OwnedVariant)>;
 
 /// A service manager that drops its connection at the next so many calls.
 #[derive(Default)]
@@ -14,6 +16,7 @@ struct Systemd {
     calls: AtomicU32,
 }
 
+#[derive(Clone)]
 struct Object {
     systemd: Arc<Systemd>,
     hang_up: mpsc::UnboundedSender<()>,
@@ -44,6 +47,39 @@ impl Object {
     async fn freeze_unit(&self, _unit: String) {
         self.called().await;
     }
+
+    async fn stop_unit(&self, _unit: String, mode: String) -> OwnedObjectPath {
+        assert_eq!(mode, "replace");
+        OwnedObjectPath::try_from("/job".to_owned()).unwrap()
+    }
+
+    async fn set_unit_properties(&self, _unit: String, runtime: bool, set: Properties) {
+        assert!(runtime);
+        assert_eq!(set.len(), 1);
+    }
+
+    async fn start_transient_unit(
+        &self,
+        _unit: String,
+        mode: String,
+        properties: Properties,
+        auxiliary: Vec<(String, Properties)>,
+    ) -> OwnedObjectPath {
+        assert_eq!(mode, "replace");
+        assert_eq!((properties.len(), auxiliary.len()), (1, 1));
+        OwnedObjectPath::try_from("/job".to_owned()).unwrap()
+    }
+}
+
+struct Unit(Object);
+
+#[interface(name = "org.freedesktop.systemd1.Unit")]
+impl Unit {
+    #[zbus(property)]
+    async fn transient(&self) -> bool {
+        self.0.called().await;
+        true
+    }
 }
 
 /// Listens below a directory; the socket's path.
@@ -57,10 +93,12 @@ fn listen(directory: &Path, systemd: &Arc<Systemd>) -> PathBuf {
             let (hang_up, mut ended) = mpsc::unbounded_channel();
             let systemd = Arc::clone(&systemd);
             tokio::spawn(async move {
+                let object = Object { systemd, hang_up };
                 let connection = zbus::connection::Builder::unix_stream(stream.into_std().unwrap())
                     .server(Guid::generate())
                     .p2p()
-                    .serve_at("/org/freedesktop/systemd1", Object { systemd, hang_up })
+                    .serve_at("/unit", Unit(object.clone()))
+                    .serve_at("/org/freedesktop/systemd1", object)
                     .build()
                     .await
                     .unwrap();
@@ -122,6 +160,46 @@ async fn a_lost_question_is_asked_again_and_a_lost_change_is_unknown() {
         bus.unit(&unit).await,
         Err(SdBusError::Lost { .. })
     ));
+}
+
+#[tokio::test]
+async fn a_lost_property_is_asked_again_and_one_of_no_unit_says_it_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let systemd = Arc::new(Systemd::default());
+    let bus = bus(listen(directory.path(), &systemd));
+    let unit = UnitName("a.service".to_owned());
+    let object = bus.unit(&unit).await.unwrap();
+    systemd.drops.store(1, Ordering::SeqCst);
+    let transient = bus.property::<bool>(&unit, &object, UNIT, "Transient");
+    assert!(transient.await.unwrap());
+    systemd.drops.store(2, Ordering::SeqCst);
+    let lost = bus.property::<bool>(&unit, &object, UNIT, "Transient");
+    let lost = lost.await;
+    assert!(
+        matches!(&lost, Err(SdBusError::Lost { asked, .. }) if asked == "Transient"),
+        "{lost:?}"
+    );
+    let other_type = bus.property::<String>(&unit, &object, UNIT, "Transient");
+    let other_type = other_type.await;
+    assert!(matches!(other_type, Err(SdBusError::Refused { .. })));
+    let path = OwnedObjectPath::try_from("/none".to_owned()).unwrap();
+    let none = UnitObject { path };
+    let gone = bus.property::<bool>(&unit, &none, UNIT, "Transient");
+    let gone = gone.await;
+    assert!(matches!(gone, Err(SdBusError::Gone(_))), "{gone:?}");
+}
+
+#[tokio::test]
+async fn changes_have_the_arguments_that_systemd_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    let bus = bus(listen(directory.path(), &Arc::default()));
+    let unit = UnitName("a.timer".to_owned());
+    let properties = [("CPUWeight", Variant::U64(20))];
+    bus.set_properties(&unit, &properties).await.unwrap();
+    let auxiliary = [("a.service".to_owned(), &properties[..])];
+    let started = bus.start_transient(&unit, &properties, &auxiliary);
+    started.await.unwrap();
+    bus.stop(&unit).await.unwrap();
 }
 
 #[tokio::test]
