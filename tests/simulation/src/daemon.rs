@@ -576,7 +576,8 @@ impl Daemon {
         self.wake_all(world);
     }
 
-    fn wake_all(&mut self, world: &mut World) {
+    /// Has everything compared, also what no tick looks at: weights, and quotas that differ by little.
+    pub fn wake_all(&mut self, world: &mut World) {
         let ids = self.known.keys().copied().collect();
         self.drive(world, Input::Wake(ids));
     }

@@ -464,6 +464,9 @@ impl Run {
 
     /// Lets all that is under way come to its end.
     fn settle(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.wake_all(&mut self.world);
+        }
         for _ in 0..30 {
             self.tick(7);
             // Answers that were lost are waited for.

@@ -315,7 +315,10 @@ impl World {
                             Fate::CutOff => parts.len() / 2,
                             _ => parts.len(),
                         };
-                        unit.set(&parts[..made], &change.to, fate != Fate::NotInKernel);
+                        // Where another program wrote last, or in another cgroup, it is not ours that stays.
+                        let ours_stays = same_cgroup && unit.kernel.quota == unit.standing.quota;
+                        let in_kernel = fate != Fate::NotInKernel || !ours_stays;
+                        unit.set(&parts[..made], &change.to, in_kernel);
                         match fate {
                             Fate::CutOff => no(),
                             _ => Ok(()),
