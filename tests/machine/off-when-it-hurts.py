@@ -80,12 +80,12 @@ def standing(machine):
 
 
 def kernel(machine):
+    """In one command, as this is asked often."""
     found = {"tables": "hubwarden" in machine.run("nft list tables").out}
-    for unit in UNITS:
-        for file in FILES:
-            done = machine.run(f"cat /sys/fs/cgroup/jupyter.slice/{unit}/{file}", check=False)
-            if done.code == 0:
-                found[f"{unit} {file}"] = done.out.strip()
+    files = " ".join(f"{unit}/{file}" for unit in UNITS for file in FILES)
+    # What this host's kernel does not have ends grep with an error, after all the others.
+    out = machine.run(f"cd /sys/fs/cgroup/jupyter.slice && grep -s '' {files}", check=False).out
+    found.update(line.replace("/", " ", 1).split(":", 1) for line in out.splitlines())
     return found
 
 
