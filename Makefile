@@ -32,10 +32,14 @@ unit: build-deps ## formatting, lints, and the unit, property and integration te
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace
 
+# Left alone if all that goes into it is older: the vm is saved with this very package.
+PACKAGED := Cargo.toml Cargo.lock README.md config.example.toml docs packaging systemd target/release/hubwarden
 deb: build-deps ## target/debian/hubwarden_*.deb
 	cargo build --release --locked
-	@rm -f target/debian/hubwarden_*.deb
-	cargo deb --locked --quiet --no-build
+	@made=$$(ls target/debian/hubwarden_*.deb 2>/dev/null); \
+		if [ -z "$$made" ] || [ -n "$$(find $(PACKAGED) -newer "$$made" -print -quit)" ]; then \
+			rm -f target/debian/hubwarden_*.deb; echo cargo deb --locked --quiet --no-build; cargo deb --locked --quiet --no-build; \
+		fi
 	@ls target/debian/hubwarden_*.deb
 
 rpm: deps ## target/generate-rpm/hubwarden-*.rpm
