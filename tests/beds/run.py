@@ -36,6 +36,8 @@ LIMIT = 420 + int(60 * float(os.environ.get("MINUTES", "0")))
 LOGS = rootfs.CACHE / "logs"
 # Scenarios that say something only on a host that does nothing else: `all` runs them last, one by one.
 ALONE = ("all-at-once",)
+# These take longest: they begin, so that at the end no lane works long while another has nothing left to do.
+LONG = ("torture", "podman-egress", "no-unguarded-packet", "miner", "off-when-it-hurts", "planted")
 # Stands for a line's end within a reason, which is one line on its way from a scenario to here.
 BREAK = "\x1f"
 # What a lane ends with that did not get to its end; below it, how many of its scenarios failed.
@@ -257,7 +259,7 @@ def main(arguments):
         return 0
     known = scenarios()
     live = arguments[:1] == ["run"]
-    names = list(known) if arguments[:1] == ["all"] else arguments[1:]
+    names = sorted(known, key=lambda name: name not in LONG) if arguments[:1] == ["all"] else arguments[1:]
     unknown = [name for name in names if name not in known]
     if not names or unknown:
         print(f"no such scenario: {' '.join(unknown) or '(none named)'}; `make scenarios` lists them", file=sys.stderr)
