@@ -27,6 +27,7 @@ sys.dont_write_bytecode = True
 
 import leftovers  # noqa: E402
 import netns  # noqa: E402
+import product  # noqa: E402
 import rootfs  # noqa: E402
 import vmstate  # noqa: E402
 
@@ -187,12 +188,19 @@ class Turns:
             yield record.decode().rstrip()
 
 
+def save_vm():
+    vmstate.saved()
+    # Without a package a scenario that needs one says so.
+    with contextlib.suppress(product.Failed):
+        vmstate.saved(product.deb())
+
+
 def run_in_turn(names, known, live):
     """Runs them one after another and says how each went; how many failed."""
     failed = 0
     for name in names:
         if known[name][0] == "vm":
-            vmstate.saved()  # here, as it counts for no scenario's time
+            save_vm()  # here, as it counts for no scenario's time
         passed, seconds, said = run_one(name, *known[name], live)
         if passed:
             tell(f"ok {name} {seconds:.1f}")

@@ -6,9 +6,9 @@ A scenario has two halves: `guest(bed)`, which runs inside as root and reports r
     def guest(bed):  bed.report("usage", seconds=1.5)
     def scenario(vm):  records = vm.play(__file__)
 
-It begins from a vm that was booted once and saved (vmstate.py), on a snapshot of its disk; the
-scenario, the package and the guest files go in as a tar archive on a second disk, records come out on a
-serial port. A record's `say` is what a person is shown of it.
+It begins from a vm that was booted once and saved with the package installed (vmstate.py), on a
+snapshot of its disk. The scenario, the package and the guest files go in as a tar archive on a second
+disk, records come out on a serial port. A record's `say` is what a person is shown of it.
 """
 
 import json
@@ -81,12 +81,14 @@ class Vm:
                                      stdin=subprocess.DEVNULL, stdout=open(self.directory / "qemu.log", "ab"),
                                      stderr=subprocess.STDOUT, preexec_fn=netns.die_with_parent)
 
-    def play(self, scenario, package=None, limit=300, files=None):
+    def play(self, scenario, package=None, limit=300, files=None, fresh=False):
         """Runs the scenario's guest(bed) in a vm of its own; the records it reported, oldest first.
 
+        The package is installed in it already, and not started yet, unless the vm is to be `fresh`.
         `files` go in as well: path inside to file or directory here.
         """
-        parcel, booted = self._parcel(scenario, package, files or {}), vmstate.saved()
+        parcel = self._parcel(scenario, package, files or {})
+        booted = vmstate.saved(None if fresh else package)
         started = time.monotonic()
         accel = (booted / "accel").read_text()
         self._start(accel, parcel, booted)

@@ -1,13 +1,16 @@
 """The vm, booted once and saved: memory, devices and disk, from which each scenario begins in a second.
 
-Booting takes half a minute under emulation. A scenario changes nothing of what is saved here: its
-memory is its own process's, and what it writes to the disk goes to a snapshot that ends with it.
+Booting takes half a minute under emulation, and installing the package almost as long: it is saved a
+second time with that. A scenario changes nothing of what is saved here: its memory is its own
+process's, and what it writes to the disk goes to a snapshot that ends with it.
 """
 
 import json
 import shutil
 import subprocess
+import tarfile
 import time
+from functools import partial
 from pathlib import Path
 
 import netns
@@ -21,8 +24,8 @@ PARCEL_BYTES = 256 << 20
 PAGE = 4096
 # Emulated, on a busy host.
 BOOT_LIMIT = 300
-# Where /dev/kvm is there but boots nothing, as on a machine without nested virtualisation.
-KVM_LIMIT = 40
+# Where /dev/kvm is there but runs nothing, as on a machine without nested virtualisation, no kernel says a word.
+KVM_LIMIT, KVM_SPEAKS = 40, 10
 
 
 def say_in_last_page(file, **fields):
@@ -37,10 +40,14 @@ def say_in_last_page(file, **fields):
             handle.write(json.dumps(fields).encode())
 
 
+def kernel_and_initrd():
+    boot = rootfs.root() / "boot"
+    return sorted(boot.glob("vmlinuz-*"))[-1], sorted(boot.glob("initrd.img-*"))[-1]
+
+
 def command(directory, accel, disk, parcel, *more):
     """QEMU's argv. What is saved can be gone on with under the same devices only."""
-    boot = rootfs.root() / "boot"
-    kernel, initrd = sorted(boot.glob("vmlinuz-*"))[-1], sorted(boot.glob("initrd.img-*"))[-1]
+    kernel, initrd = kernel_and_initrd()
     words = ["qemu-system-x86_64", "-M", "q35", "-accel", accel, "-cpu", "max", "-smp", "2", "-m", "2G",
              "-display", "none", "-serial", f"file:{directory}/console.log", "-serial", f"file:{directory}/result.log",
              "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append",
@@ -52,8 +59,22 @@ def command(directory, accel, disk, parcel, *more):
     return [str(word) for word in words]
 
 
-def saved():
-    """The directory with the saved vm: `disk`, `memory` and `accel`."""
+def saved(package=None):
+    """The directory with the saved vm: `disk`, `memory` and `accel`; with a package, one in which that is installed."""
+    booted = once_booted()
+    if package is None:
+        return booted
+    name = f"installed-{rootfs.key(booted.name, package)}"
+    try:
+        return rootfs.once(name, partial(save_installed, booted, package))
+    except BedError as error:
+        # Another QEMU wrote it, or another processor.
+        rootfs.say(f"the saved vm did not go on, so it is booted anew: {error}")
+        discard(booted)
+        return rootfs.once(name, partial(save_installed, once_booted(), package))
+
+
+def once_booted():
     version = rootfs.sh("qemu-system-x86_64", "--version")
     # Where KVM may be used, the saved vm has this processor's features.
     features = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "flags"))][:2]
@@ -67,31 +88,73 @@ def discard(directory):
 
 def save(directory):
     """Boots and saves, with the first accelerator that works."""
-    import tarfile
-
     rootfs.say("booting the vm once, to begin each scenario from there")
     directory.mkdir()
-    empty = directory / "parcel"
-    with tarfile.open(empty, "w") as parcel:
-        parcel.add(HERE / "vmwait.py", arcname="usr/local/lib/bed/vmguest.py")
-    say_in_last_page(empty)
+    waiting = parcel_with({"usr/local/lib/bed/vmguest.py": HERE / "vmwait.py"}, directory)
+    say_in_last_page(waiting)
     for accel, limit in ((KVM, KVM_LIMIT), (TCG, BOOT_LIMIT)):
-        if accel == KVM and not Path("/dev/kvm").exists():
+        if accel == KVM and not kvm_works(directory):
             continue
         rootfs.sh("cp", "--sparse=always", rootfs.image(), directory / "disk")
-        if save_with(directory, accel, limit, empty):
-            (directory / "accel").write_text(accel)
-            for name in ("parcel", "result.log", "console.log", "qemu.log"):
-                (directory / name).unlink(missing_ok=True)
+        if save_with(directory, accel, limit, waiting):
+            finish(directory, accel)
             return
     raise BedError(f"the vm did not boot within {BOOT_LIMIT} s; its console:\n" + tail(directory / "console.log"))
 
 
-def save_with(directory, accel, limit, parcel):
-    """Whether it booted within the limit; if so it is saved."""
+def save_installed(booted, package, directory):
+    """Goes on from the booted one, installs the package and saves it again."""
+    rootfs.say("installing the package in the vm, to begin each scenario from there")
+    directory.mkdir()
+    parcel = parcel_with({"usr/local/lib/bed/vmguest.py": HERE / "vmwait.py", "root/hubwarden.deb": package}, directory)
+    say_in_last_page(parcel, time=time.time())
+    rootfs.sh("cp", "--sparse=always", booted / "disk", directory / "disk")
+    accel = (booted / "accel").read_text()
+    if not save_with(directory, accel, BOOT_LIMIT, parcel, "-incoming", f"exec:cat '{booted}/memory'"):
+        raise BedError(f"the package was not installed in the vm within {BOOT_LIMIT} s; its console:\n"
+                       f"{tail(directory / 'console.log')}\n{tail(directory / 'qemu.log')}")
+    finish(directory, accel)
+
+
+def parcel_with(files, directory):
+    file = directory / "parcel"
+    with tarfile.open(file, "w") as parcel:
+        for inside, outside in files.items():
+            parcel.add(outside, arcname=inside)
+    return file
+
+
+def finish(directory, accel):
+    (directory / "accel").write_text(accel)
+    for name in ("parcel", "result.log", "console.log", "qemu.log"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def kvm_works(directory):
+    """Whether a kernel says anything under KVM: where it does not work it burns a core in silence."""
+    if not Path("/dev/kvm").exists():
+        return False
+    kernel, _ = kernel_and_initrd()
+    console = directory / "console.log"
+    with open(directory / "qemu.log", "ab") as log:
+        qemu = subprocess.Popen(["qemu-system-x86_64", "-M", "q35", "-accel", KVM, "-cpu", "max", "-m", "512M", "-display", "none",
+                                 "-serial", f"file:{console}", "-no-reboot", "-kernel", kernel, "-append", "console=ttyS0 panic=-1",
+                                 "-net", "none"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=netns.die_with_parent)
+    try:
+        deadline = time.monotonic() + KVM_SPEAKS
+        while not (console.exists() and console.stat().st_size) and qemu.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return console.exists() and console.stat().st_size > 0
+    finally:
+        qemu.kill()
+        qemu.wait()
+
+
+def save_with(directory, accel, limit, parcel, *more):
+    """Whether it waits for a scenario within the limit; if so it is saved."""
     (directory / "result.log").unlink(missing_ok=True)
     with open(directory / "qemu.log", "ab") as log:
-        qemu = subprocess.Popen(command(directory, accel, directory / "disk", parcel, "-qmp", "stdio"), text=True,
+        qemu = subprocess.Popen(command(directory, accel, directory / "disk", parcel, "-qmp", "stdio", *more), text=True,
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, preexec_fn=netns.die_with_parent)
     try:
         deadline, result = time.monotonic() + limit, directory / "result.log"

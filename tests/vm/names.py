@@ -82,7 +82,7 @@ def guest(bed):
     outside.stdout.readline()
     bed.put("/etc/resolv.conf", f"nameserver {HOST}\noptions timeout:1 attempts:1\n")
     bed.put("/etc/hubwarden/config.toml", product.config(mode="enforce", tick="1s", more=CLASS))
-    product.install(bed, package=Path("/root/hubwarden.deb"))
+    product.install(bed, package=Path("/root/hubwarden.deb"), quick=True)
     cgroup = bed.cgroup(bed.spawn("alice", ["/bin/sleep", "900"]))
     product.wait_guarded(bed, "alice", 30)
 

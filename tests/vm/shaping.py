@@ -51,7 +51,7 @@ def guest(bed):
     outside = subprocess.Popen(["ip", "netns", "exec", "outside", "python3", "/root/sink.py"], stdout=subprocess.PIPE)
     outside.stdout.readline()
     bed.put("/etc/hubwarden/config.toml", product.config(mode="enforce", tick="1s", more=CLASS))
-    product.install(bed, package=Path("/root/hubwarden.deb"))
+    product.install(bed, package=Path("/root/hubwarden.deb"), quick=True)
     cgroup = bed.cgroup(bed.spawn("alice", ["/bin/sleep", "900"]))
     product.wait_guarded(bed, "alice", 30)
 
