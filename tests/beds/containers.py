@@ -5,10 +5,13 @@ only in what runs in them. Name and environment are as it sets them.
 """
 
 import json
+from pathlib import Path
 
 import testhost
 
 IMAGE = "bed"
+# A script that rests until its gate is opened, computes until there is a file called rest, and then rests again.
+SPINS = "read word < /gate; while [ ! -e /rest ]; do :; done; sleep 600"
 # What the image's programs are made of; each comes with the libraries that it needs.
 PROGRAMS = ("/bin/sh", "/bin/sleep", "/bin/touch")
 # Besides, where a scenario's containers use their network: Python, and what the beds have of it.
@@ -67,9 +70,32 @@ def import_image(bed, engine, programs=PROGRAMS, files=()):
             f"tar -ch -T /tmp/files {files} 2>/dev/null | {engine} import - {IMAGE}", timeout=150)
 
 
-def run(bed, name, environment, script, engine="docker", network="none"):
-    """Starts a container with DockerSpawner's way of naming things; its full id."""
-    variables = [word for key, value in environment.items() for word in ("--env", f"{key}={value}")]
-    out = bed.run([engine, "run", "--detach", f"--network={network}", f"--name={name}", *variables,
+def run(bed, name, environment, script, engine="docker", network="none", gate=False):
+    """Starts a container with DockerSpawner's way of naming things; its full id.
+
+    With a `gate` the script may wait in `read word < /gate` until open_gate(): to look for a file again
+    and again is a second's work each second under emulation.
+    """
+    options = [word for key, value in environment.items() for word in ("--env", f"{key}={value}")]
+    if gate:
+        bed.run(["mkfifo", "--mode=666", gate_of(name)])
+        options.append(f"--volume={gate_of(name)}:/gate")
+    out = bed.run([engine, "run", "--detach", f"--network={network}", f"--name={name}", *options,
                    IMAGE, "/bin/sh", "-c", script], timeout=150).out
     return out.strip().splitlines()[-1]
+
+
+def gate_of(name):
+    return f"/run/{name}.gate"
+
+
+def open_gate(bed, name):
+    """Lets the script of that container go on; returns once it does."""
+    bed.run(["sh", "-c", f"echo open >{gate_of(name)}"])
+
+
+def touch(cgroup, name):
+    """Makes a file in a container of the vm, for its script to see; the engine's `exec` takes ten seconds under emulation."""
+    processes = [int(pid) for file in cgroup.rglob("cgroup.procs") for pid in file.read_text().split()]
+    # The script itself, which was there first.
+    Path(f"/proc/{min(processes)}/root/{name}").touch()

@@ -18,7 +18,7 @@ def guest(bed):
     product.install(bed, package=Path("/root/hubwarden.deb"), quick=True)
     containers.start_docker(bed, "--exec-opt", "native.cgroupdriver=cgroupfs")
     alice = containers.run(bed, "jupyter-alice", {"JUPYTERHUB_USER": "alice", "JUPYTERHUB_SERVER_NAME": ""},
-                           "while [ ! -e /go ]; do sleep 0.1; done; while [ ! -e /rest ]; do :; done; sleep 600")
+                           containers.SPINS, gate=True)
     cgroup = Path(f"/sys/fs/cgroup/docker/{alice}")
     found = product.wait_guarded(bed, "alice", 30)
     files = ("cpu.max", "cpu.weight")
@@ -31,7 +31,7 @@ def guest(bed):
         return None if quota == "max" else int(quota) / int(period)
 
     bed.report("found", cgroup=found["cgroup"], spawner=found["spawner"], **standing())
-    bed.run(["docker", "exec", alice, "touch", "/go"])
+    containers.open_gate(bed, "jupyter-alice")
     bed.report("burst", cores=cores_over(cgroup, 2))
     product.eventually(lambda: cores() == BASELINE, "the container's cpu.max is the baseline", 40)
     bed.report("throttled", cores=cores_over(cgroup, 5), stage=product.stage(bed, "alice"), **standing())
@@ -47,7 +47,7 @@ def guest(bed):
     bed.report("off", **standing())
     bed.run("hubwarden on")
     product.eventually(lambda: cores() == BASELINE, "the baseline stands again after hubwarden on", 20)
-    bed.run(["docker", "exec", alice, "touch", "/rest"])
+    containers.touch(cgroup, "rest")
     product.eventually(lambda: cores() == ADMINS, "Docker's limit is back", 60)
     product.eventually(lambda: product.stage(bed, "alice") == "free", "alice is free", 20)
     bed.report("freed", **standing())

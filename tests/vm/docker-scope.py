@@ -22,13 +22,13 @@ def guest(bed):
     containers.start_docker(bed)
     other = containers.run(bed, "nginx", {"PATH": "/bin"}, "sleep 600")
     alice = containers.run(bed, "jupyter-a-2db--lab", {"JUPYTERHUB_USER": "a-b", "JUPYTERHUB_SERVER_NAME": "Lab"},
-                           "while [ ! -e /go ]; do sleep 0.1; done; while [ ! -e /rest ]; do :; done; sleep 600")
+                           containers.SPINS, gate=True)
     cgroup = Path(f"/sys/fs/cgroup/system.slice/docker-{alice}.scope")
     found = product.wait_guarded(bed, "a-b", 30)
     bed.report("found", cgroup=found["cgroup"], spawner=found["spawner"], server=found["server"],
                max=(cgroup / "cpu.max").read_text().strip())
 
-    bed.run(["docker", "exec", alice, "touch", "/go"])
+    containers.open_gate(bed, "jupyter-a-2db--lab")
     bed.report("burst", cores=cores_over(cgroup, 2))
 
     def cores():
@@ -46,7 +46,7 @@ def guest(bed):
     bed.run("systemctl daemon-reload")
     bed.report("reloaded", max=(cgroup / "cpu.max").read_text().strip())
 
-    bed.run(["docker", "exec", alice, "touch", "/rest"])
+    containers.touch(cgroup, "rest")
     product.eventually(lambda: cores() == ADMINS, "Docker's limit is back", 60)
     bed.report("freed", max=(cgroup / "cpu.max").read_text().strip(), stage=product.stage(bed, "a-b"))
 

@@ -19,7 +19,7 @@ def guest(bed):
     containers.start_podman(bed)
     other = containers.run(bed, "nginx", {"PATH": "/bin"}, "sleep 600", engine="podman")
     alice = containers.run(bed, "jupyter-alice", {"JUPYTERHUB_USER": "alice", "JUPYTERHUB_SERVER_NAME": ""},
-                           "while [ ! -e /go ]; do sleep 0.1; done; while [ ! -e /rest ]; do :; done; sleep 600", engine="podman")
+                           containers.SPINS, engine="podman", gate=True)
     scope = f"libpod-{alice}.scope"
     cgroup = Path(f"/sys/fs/cgroup/machine.slice/{scope}")
     found = product.wait_guarded(bed, "alice", 60)
@@ -28,7 +28,7 @@ def guest(bed):
     bed.report("found", cgroup=found["cgroup"], spawner=found["spawner"], inside=inside, version=version,
                own=(cgroup / "cgroup.procs").read_text().split(), max=(cgroup / "cpu.max").read_text().strip())
 
-    bed.run(["podman", "exec", alice, "touch", "/go"])
+    containers.open_gate(bed, "jupyter-alice")
     bed.report("burst", cores=cores_over(cgroup, 2))
 
     def cores():
@@ -46,7 +46,7 @@ def guest(bed):
     bed.run("systemctl daemon-reload")
     bed.report("reloaded", max=(cgroup / "cpu.max").read_text().strip(), cores=cores_over(cgroup, 3))
 
-    bed.run(["podman", "exec", alice, "touch", "/rest"])
+    containers.touch(cgroup, "rest")
     product.eventually(lambda: product.stage(bed, "alice") == "free", "alice is free", 60)
     product.eventually(lambda: cores() != BASELINE, "the baseline is lifted", 20)
     bed.report("freed", max=(cgroup / "cpu.max").read_text().strip())
