@@ -37,15 +37,20 @@ def expect(holds, message):
 
 
 def eventually(question, what, timeout=15.0, every=0.1):
-    """Asks until the answer is true, and returns it; fails with `what` when time is up."""
+    """Asks until the answer is true, and returns it; fails with `what` when time is up.
+
+    What is slow to answer, as under emulation, is asked less often: it is to have the CPU that it waits for.
+    """
     deadline = time.monotonic() + timeout
     while True:
+        asked = time.monotonic()
         answer = question()
+        answered = time.monotonic()
         if answer:
             return answer
-        if time.monotonic() > deadline:
+        if answered > deadline:
             raise Failed(f"not within {timeout:.0f} s: {what}")
-        time.sleep(every)
+        time.sleep(max(every, min(answered - asked, 1.0)))
 
 
 def deb():
