@@ -13,7 +13,7 @@ CORPUS := python3 tests/corpus/run.py target/release/hubwarden target/corpus
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build unit bed-deb test fuzz scenarios scenario deb rpm check-packages egress-table mutants simulate torture bench corpus demo clean-beds generated
+.PHONY: help deps build-deps build unit roots bed-deb test fuzz scenarios scenario deb rpm check-packages generated egress-table mutants simulate torture bench corpus demo clean-beds
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -51,6 +51,10 @@ rpm: deps ## target/generate-rpm/hubwarden-*.rpm
 check-packages: deb rpm ## look at both packages as their distributions' tools do
 	$(AS_ROOT) tests/beds/check-packages
 
+roots: deps
+	@$(AS_ROOT) python3 tests/beds/rootfs.py
+	@$(AS_ROOT) $(CORPUS) --prepare
+
 # Where this host's C library is newer than the beds', the package once more, for them.
 bed-deb: deps deb
 	@$(AS_ROOT) python3 tests/beds/package.py
@@ -58,7 +62,10 @@ bed-deb: deps deb
 generated: build-deps ## write the completions and the manual's lists of options anew, from the command line
 	HUBWARDEN_WRITE_GENERATED=1 cargo test --locked --test cli generated
 
-test: deps unit bed-deb ## all tests, the small corpus, and the scenarios in both beds
+# A root file system is made by one core and the network, so it is made beside the build. What fails here is
+# made again, and told, by what needs it.
+test: deps ## all tests, the small corpus, and the scenarios in both beds
+	$(MAKE) --no-print-directory roots & roots=$$!; $(MAKE) --no-print-directory unit bed-deb; code=$$?; wait $$roots; exit $$code
 	$(AS_ROOT) $(CORPUS) --small
 	$(AS_ROOT) $(BEDS) all
 

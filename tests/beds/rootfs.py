@@ -233,6 +233,13 @@ def image():
     return once(f"vm-{key(tree.name, RECIPE)}", build)
 
 
+def main():
+    """All that does not depend on the package; what this did not get done is made by who needs it."""
+    import miner
+
+    for made in (root(), image(), miner.randomx(), miner.numpy()):
+        print(made)
+
+
 if __name__ == "__main__":
-    print(root())
-    print(image())
+    main()

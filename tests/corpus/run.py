@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Runs the corpus under the real sensors, and prints a table and figures; see README.md.
 
-usage: run.py HUBWARDEN WORK_DIRECTORY [--small | CASE]
+usage: run.py HUBWARDEN WORK_DIRECTORY [--small | --prepare | CASE]
+
+--prepare makes ready what --small needs, and runs nothing.
 """
 import json
 import os
@@ -168,7 +170,7 @@ def enough_memory(case):
     return True
 
 
-def run(hubwarden, work, small, only):
+def run(hubwarden, work, small, only, prepare_only=False):
     every, cases = read_cases(small, only)
     # One root for all that may be asked for, so that a single case needs none of its own.
     small_root = all(case.get("small") for case in cases.values())
@@ -182,6 +184,8 @@ def run(hubwarden, work, small, only):
             print(f"FAILED {name}: it cannot be prepared: {error}", flush=True)
             failed.append(name)
             del cases[name]
+    if prepare_only:
+        return 1 if failed else 0
     # From here on there is no network but a loopback and a host of our own: nothing can be mined,
     # whatever a case does.
     netns.own_network()
@@ -220,7 +224,8 @@ def main():
     word = sys.argv[3] if len(sys.argv) > 3 else ""
     leftovers.remove_stale()
     try:
-        return run(str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2]).resolve(), word == "--small", word if word != "--small" else "")
+        small, only = word in ("--small", "--prepare"), "" if word.startswith("--") else word
+        return run(str(pathlib.Path(sys.argv[1]).resolve()), pathlib.Path(sys.argv[2]).resolve(), small, only, word == "--prepare")
     except BedError as error:
         sys.exit(f"corpus: {error}")
     finally:
