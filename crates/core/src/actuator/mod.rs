@@ -351,3 +351,6 @@ impl Actuator {
         turn.effects
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -426,3 +426,6 @@ impl Node {
 fn log(id: CgroupId, event: Event) -> Effect {
     Effect::Unit(id, actuator::Effect::Log(Box::new(event)))
 }
+
+#[cfg(test)]
+mod tests;

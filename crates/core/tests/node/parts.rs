@@ -130,10 +130,14 @@ fn a_new_part_is_told_once_and_only_of_a_place_that_it_holds() {
     assert!(node.place(bob).part().is_some());
     let told = |node: &mut Node| -> Vec<CgroupId> {
         let all = [first, second, bob, bobs];
-        let told = all
-            .into_iter()
-            .filter(|id| node.accounts.take_reshared(*id));
-        told.collect()
+        let told = all.into_iter().filter(|id| node.place(*id).is_reshared());
+        let told: Vec<CgroupId> = told.collect();
+        // Each is in force then.
+        for id in &told {
+            let part = node.place(*id).part();
+            node.accounts.set_limit(*id, part);
+        }
+        told
     };
     assert_eq!(told(&mut node), [first, second]);
     assert_eq!(told(&mut node), []);
