@@ -52,7 +52,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         inner.counters.refused.clear();
         drop(inner);
         if !found.is_empty() {
-            self.found(&found, now);
+            self.found(&found);
         }
     }
 }

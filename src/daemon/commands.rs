@@ -115,7 +115,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Inner {
     /// What evidence of mining on a server amounted to at most, in a word.
     pub(super) fn level_of_mining(&self, id: CgroupId) -> &'static str {
-        let log = self.evidence.of(id);
+        let log = self.node.evidence().of(id);
         let level = log.and_then(|log| log.level(FindingKind::Mining));
         level.map_or("none", Strength::as_str)
     }

@@ -39,7 +39,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 Err(error) => return Err(error),
             }
         }
-        self.inner.borrow_mut().evidence.clear(id);
         Ok(count)
     }
 

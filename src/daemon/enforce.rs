@@ -44,6 +44,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 }
                 Effect::Warned(id, warning) => self.inner.borrow_mut().log_warning(id, &warning),
                 Effect::LetGo(id) => self.let_go(id),
+                Effect::LookAt(suspects) => self.inner.borrow_mut().order_sensors(&suspects),
+                Effect::Attend => self.attend(),
+                Effect::Evidence(id, level, findings) => {
+                    self.inner.borrow().log_evidence(id, level, &findings);
+                }
+                Effect::Accused(accused) => self.accused(&accused),
             }
         }
     }
@@ -127,6 +133,8 @@ pub(super) fn settings(config: &Config, off: bool) -> Settings {
         by_hub: config.hub.stop_by == StopBy::Hub && config.hub.api_url.is_some(),
         tick: config.tick,
         hot: config.evidence.hot,
+        hot_for: config.evidence.hot_for,
+        stands: config.evidence.consequences.stands,
     }
 }
 

@@ -11,11 +11,11 @@ mod thread;
 pub(super) use thread::SensorThread;
 
 use super::cgroups::Cgroup;
-use super::{Daemon, Inner};
+use super::{Daemon, Inner, now};
 use crate::act::{CpuControl, Named};
 use crate::hub::Units;
-use hubwarden_core::evidence::Attention;
-use policy::finding::{Evidence, Fact};
+use hubwarden_core::node::{Input, Sighting};
+use policy::finding::{Evidence, Fact, Strength};
 use quantities::CgroupId;
 use quantities::Time;
 use sensors::process::Process;
@@ -39,20 +39,32 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             at: now,
         };
         let id = id.0;
-        self.found(&[Found { id, evidence }], now);
+        self.found(&[Found { id, evidence }]);
     }
 
-    /// Takes in what the sensors found, and has the judge act on it at once.
-    pub(super) fn found(self: &Rc<Self>, found: &[Found], now: Time) {
+    /// Takes in what the sensors found.
+    pub(super) fn found(self: &Rc<Self>, found: &[Found]) {
+        let sightings = self.inner.borrow().sightings(found);
+        self.drive(Input::Sighted(sightings));
+    }
+
+    /// Has the judge act on evidence at once.
+    pub(super) fn accused(self: &Rc<Self>, accused: &BTreeSet<CgroupId>) {
+        self.inner.borrow_mut().dirty = true;
+        self.look_at(Some(accused));
         let mut inner = self.inner.borrow_mut();
-        let act = inner.take_evidence(found, now);
-        drop(inner);
-        if !act.is_empty() {
-            self.look_at(Some(&act));
-            let mut inner = self.inner.borrow_mut();
-            inner.reconcile_classes(now);
-            inner.reconcile_network();
-        }
+        inner.reconcile_classes(now());
+        inner.reconcile_network();
+    }
+
+    /// Has it worked out where the sensors look, and sends them there.
+    pub(super) fn attend(self: &Rc<Self>) {
+        let waited = {
+            let inner = self.inner.borrow();
+            let wanted = inner.node.waits_wanted().into_iter();
+            wanted.map(|id| (id, inner.sampler.waited(id))).collect()
+        };
+        self.drive(Input::Attend(waited));
     }
 
     /// Has the sensors listen to who has just come. A miner's name is told once, when it is started, and
@@ -60,44 +72,15 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     pub(super) async fn listen_to_who_comes(self: Rc<Self>) {
         loop {
             self.sensors_due.notified().await;
-            self.inner.borrow_mut().send_sensors(super::run::now());
+            self.attend();
             tokio::time::sleep(LISTENED_TO_WITHIN).await;
-        }
-    }
-
-    /// Weighs what is known anew: a server may have become hot since. The judge acts at once.
-    pub(super) fn weigh_all(self: &Rc<Self>, now: Time) {
-        let mut act = BTreeSet::new();
-        {
-            let mut inner = self.inner.borrow_mut();
-            let known: Vec<CgroupId> = inner.evidence.servers().collect();
-            for id in known {
-                if inner.weigh(id, &[], now) {
-                    act.insert(id);
-                }
-            }
-        }
-        if !act.is_empty() {
-            self.look_at(Some(&act));
         }
     }
 }
 
 impl Inner {
-    /// Notes who is hot, and sends the sensors there.
-    pub(super) fn send_sensors(&mut self, now: Time) {
-        let config = &self.config.evidence;
-        let attention = Attention {
-            supervised: !self.off,
-            hot: config.hot,
-            hot_for: config.hot_for,
-            stands: config.consequences.stands,
-        };
-        for id in self.node.accounts_mut().waits_wanted(config.hot) {
-            let waited = self.sampler.waited(id);
-            self.node.accounts_mut().has_waited(id, waited, now);
-        }
-        let looked_at = self.evidence.attend(self.node.accounts(), &attention, now);
+    /// Sends the sensors to these.
+    pub(super) fn order_sensors(&mut self, looked_at: &BTreeSet<CgroupId>) {
         let mut order = Order {
             settings: self.config.evidence.settings.clone(),
             ..Order::default()
@@ -130,52 +113,30 @@ impl Inner {
         }
     }
 
-    /// Books what was found; returns the servers that the judge has to look at.
-    fn take_evidence(&mut self, found: &[Found], now: Time) -> BTreeSet<CgroupId> {
-        let mut fresh: BTreeMap<CgroupId, Vec<Evidence>> = BTreeMap::new();
-        for Found { id, evidence } in found {
-            let used = &self.config.evidence.settings.sensors;
-            if self.off || !used.contains(&evidence.fact.sensor()) {
-                continue;
-            }
-            let id = self.node.accounts().account_of(CgroupId(*id));
-            let started = Process::new(evidence.pid).started();
-            if !self.evidence.add(id, *evidence, started, now) {
-                continue;
-            }
-            fresh.entry(id).or_default().push(*evidence);
-        }
-        let mut act = BTreeSet::new();
-        for (id, fresh) in &fresh {
-            if self.weigh(*id, fresh, now) {
-                act.insert(*id);
-            }
-        }
-        if !fresh.is_empty() {
-            self.send_sensors(now);
-        }
-        act
+    /// What was found, with the starts of the processes that it is of.
+    fn sightings(&self, found: &[Found]) -> Vec<Sighting> {
+        let used = &self.config.evidence.settings.sensors;
+        let found = found.iter();
+        found
+            .filter(|found| used.contains(&found.evidence.fact.sensor()))
+            .map(|Found { id, evidence }| Sighting {
+                id: CgroupId(*id),
+                evidence: *evidence,
+                started: Process::new(evidence.pid).started(),
+            })
+            .collect()
     }
 
-    /// What is known of a server, now that this was found; true when the judge has to look.
-    fn weigh(&mut self, id: CgroupId, fresh: &[Evidence], now: Time) -> bool {
-        let mode = self.config.mode;
-        let weighed = self
-            .evidence
-            .weigh(self.node.accounts_mut(), id, fresh, now);
-        for (level, findings) in weighed.news {
-            if let Some(guarded) = self.guarded(id) {
-                let told = guarded.story(mode).evidence(level, &findings);
-                self.log(told);
-            }
+    /// Logs what findings of a server amount to.
+    pub(super) fn log_evidence(&self, id: CgroupId, level: Strength, findings: &[Evidence]) {
+        if let Some(guarded) = self.acting(id) {
+            self.log(guarded.story(self.config.mode).evidence(level, findings));
         }
-        self.dirty |= weighed.accused;
-        weighed.accused
     }
 
     /// The processes that evidence of mining is of, with when they were started.
     pub(super) fn mining_processes(&self, id: CgroupId) -> Vec<Named> {
-        let processes = self.evidence.mining_processes(id).into_iter();
+        let processes = self.node.evidence().mining_processes(id).into_iter();
         processes
             .map(|(pid, started)| Named { pid, started })
             .collect()

@@ -39,7 +39,7 @@ impl Inner {
         shared: &BTreeMap<CgroupId, Cores>,
         now: Time,
     ) -> Explanation {
-        let log = self.evidence.of(guarded.id);
+        let log = self.node.evidence().of(guarded.id);
         let evidence = log.map_or(&[][..], |log| log.findings());
         let hot = log.and_then(|log| log.hot_since()).map(|at| now.since(at));
         let mut signs: Vec<_> = evidence.iter().collect();

@@ -75,7 +75,6 @@ use ::egress::{Admitted, Firewall, Refusal, Repair};
 use cgroup::{CgroupError, Tree};
 use cgroups::{Cgroup, Guarded};
 use hubwarden_core::actuator::Actuator;
-use hubwarden_core::evidence::EvidenceStore;
 use hubwarden_core::node::{Effect, Node};
 use policy::Grant;
 use quantities::{CgroupId, Time};
@@ -235,8 +234,6 @@ struct Inner {
     trace: trace::TraceWriter,
     /// Why processes cannot be ended here.
     cannot_stop: Option<String>,
-    /// What the sensors found of whom.
-    evidence: EvidenceStore,
     sensors: evidence::SensorThread,
     off: bool,
     /// Quotas have an effect, and the kernel can be asked which stands.
@@ -270,7 +267,6 @@ impl<C, U> Daemon<C, U> {
                 meter: metrics::Meter::new(&parts.config),
                 trace: trace::TraceWriter::new(&parts.config, parts.store.directory()),
                 cannot_stop: None,
-                evidence: EvidenceStore::default(),
                 sensors: evidence::SensorThread::new(&holders, &parts.heartbeats),
                 node: Node::new(
                     enforce::settings(&parts.config, false),

@@ -115,7 +115,7 @@ where
                     while let Ok(more) = found.try_recv() {
                         all.push(more);
                     }
-                    daemon.found(&all, now());
+                    daemon.found(&all);
                 }
             } Ok::<(), DaemonError>(()) } => handled?,
         }
@@ -258,9 +258,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     fn look(self: &Rc<Self>) {
         let now = now();
-        let due = self.inner.borrow_mut().node.accounts_mut().take_looks(now);
+        let due = self.inner.borrow().node.accounts().looks_due(now);
         self.look_at(Some(&due));
-        self.inner.borrow_mut().send_sensors(now);
+        self.attend();
     }
 
     pub(super) fn tick_once(self: &Rc<Self>) {
@@ -271,8 +271,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.expire_grants();
         self.inner.borrow_mut().forget_rested();
         self.look_at(None);
-        self.inner.borrow_mut().send_sensors(now);
-        self.weigh_all(now);
+        self.attend();
+        self.drive(Input::Weigh);
         {
             let mut inner = self.inner.borrow_mut();
             inner.read_counters(now);

@@ -99,7 +99,7 @@ fn a_line_about_mining_and_one_about_the_network_keep_each_other_from_nothing() 
             pid: Evidence::NO_PROCESS,
             at: node.clock,
         };
-        daemon.found(&[Found { id: id.0, evidence }], node.clock);
+        daemon.found(&[Found { id: id.0, evidence }]);
         let told = node.read(&journal);
         assert!(told.contains("does something that miners do"), "{told}");
         let number = number_of(&daemon, id);

@@ -1,6 +1,7 @@
 //! Classes that stand in for a user's own: under evidence, and when the day's bytes are had.
 
 use super::*;
+use hubwarden_core::node::Input;
 use policy::finding::Strength;
 
 fn class_of(node: &Node, user: &str) -> Option<String> {
@@ -18,12 +19,12 @@ fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
         let (daemon, journal) = node.start();
         node.tick(&daemon, 1).await;
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
-        accuse(&node, &daemon, "alice", Strength::High);
+        accuse(&daemon, "alice", Strength::High);
         node.tick(&daemon, 1).await;
         // What may be wrong about the program costs speed only.
         assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
-        accuse(&node, &daemon, "alice", Strength::Certain);
+        accuse(&daemon, "alice", Strength::Certain);
         node.tick(&daemon, 1).await;
         assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
@@ -47,20 +48,17 @@ fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
     });
 }
 
-fn accuse(node: &Node, daemon: &Running, user: &str, level: Strength) {
-    let mut inner = daemon.inner.borrow_mut();
-    let Inner {
-        entries,
-        node: places,
-        ..
-    } = &mut *inner;
-    for entry in entries.values() {
-        if let Cgroup::Server(guarded) = entry
-            && guarded.server.user.as_str() == user
-        {
-            let accounts = places.accounts_mut();
-            accounts.accuse(guarded.id, level, policy::FindingKind::Mining, node.clock);
-        }
+fn accuse(daemon: &Running, user: &str, level: Strength) {
+    let found: Vec<CgroupId> = {
+        let inner = daemon.inner.borrow();
+        let servers = inner.entries.values().filter_map(|entry| match entry {
+            Cgroup::Server(guarded) if guarded.server.user.as_str() == user => Some(guarded.id),
+            _ => None,
+        });
+        servers.collect()
+    };
+    for id in found {
+        daemon.drive(Input::Accused(id, level, policy::FindingKind::Mining));
     }
 }
 
@@ -82,7 +80,7 @@ fn an_admin_names_another_class_for_miners_or_none() {
             node.spawn("alice");
             let (daemon, _journal) = node.start();
             node.tick(&daemon, 1).await;
-            accuse(&node, &daemon, "alice", Strength::Certain);
+            accuse(&daemon, "alice", Strength::Certain);
             node.tick(&daemon, 1).await;
             assert_eq!(class_of(&node, "alice").as_deref(), Some(class));
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::Command;
+use hubwarden_core::node::Input;
 use policy::Stop;
 use policy::finding::{Evidence, Fact, Modes, Word};
 use sensors::set::Found;
@@ -46,8 +47,8 @@ impl Node {
 
     async fn second(&mut self, daemon: &Running) {
         self.tick(daemon, 1).await;
-        daemon.inner.borrow_mut().send_sensors(self.clock);
-        daemon.weigh_all(self.clock);
+        daemon.attend();
+        daemon.drive(Input::Weigh);
         quiet().await;
     }
 
@@ -63,7 +64,7 @@ impl Node {
             Found { id, evidence }
         };
         let found: Vec<Found> = facts.iter().map(found).collect();
-        daemon.found(&found, self.clock);
+        daemon.found(&found);
         quiet().await;
     }
 }
@@ -227,7 +228,7 @@ fn a_miner_outside_the_server_is_ended_alone_too_and_what_else_runs_there_is_not
             let evidence = Evidence { fact, pid, at };
             Found { id, evidence }
         });
-        daemon.found(&found, node.clock);
+        daemon.found(&found);
         quiet().await;
         for _ in 0..500 {
             if stage(&daemon, "alice") == Stage::Throttled {
@@ -368,7 +369,7 @@ fn who_comes_is_listened_to_before_the_next_tick() {
         daemon.rescan();
         quiet().await;
         let id = CgroupId(node.id("alice"));
-        assert!(daemon.inner.borrow().evidence.of(id).is_some());
+        assert!(daemon.inner.borrow().node.evidence().of(id).is_some());
         listens.abort();
     });
 }

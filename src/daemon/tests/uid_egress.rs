@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Outside;
 use ::egress::{ClassName, RefusedBy, UidRule};
+use hubwarden_core::node::Input;
 use std::os::unix::fs::MetadataExt;
 
 fn id_of(node: &Node, path: &str) -> CgroupId {
@@ -196,15 +197,13 @@ fn off_on_and_a_changed_configuration_are_followed() {
 }
 
 /// Certain evidence against whoever has an account of their own.
-fn accuse(node: &Node, daemon: &Running) {
-    let mut inner = daemon.inner.borrow_mut();
-    let accounts: Vec<CgroupId> = (inner.node.accounts().places())
+fn accuse(daemon: &Running) {
+    let accounts: Vec<CgroupId> = (daemon.inner.borrow().node.accounts().places())
         .filter_map(|(id, place)| place.lead().is_none().then_some(id))
         .collect();
     for id in accounts {
         let level = policy::finding::Strength::Certain;
-        let of = policy::FindingKind::Mining;
-        inner.node.accounts_mut().accuse(id, level, of, node.clock);
+        daemon.drive(Input::Accused(id, level, policy::FindingKind::Mining));
     }
 }
 
@@ -212,7 +211,7 @@ fn accuse(node: &Node, daemon: &Running) {
 fn what_stands_in_for_a_server_s_class_holds_outside_and_ending_the_server_is_no_way_out() {
     on_a_node(async || {
         let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
-        accuse(&node, &daemon);
+        accuse(&daemon);
         node.tick(&daemon, 1).await;
         assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
         assert_eq!(class(&node).as_deref(), Some("quarantine"));

@@ -59,6 +59,8 @@ impl Config {
             by_hub: self.by_hub,
             tick: Duration::from_secs(5),
             hot: Cores(0.5),
+            hot_for: Duration::from_secs(60),
+            stands: Duration::from_secs(600),
         }
     }
 }
@@ -231,7 +233,12 @@ impl Daemon {
                     self.begin(world, id, ticket, request);
                 }
                 Effect::Unit(id, actuator::Effect::Log(event)) => self.logged(id, *event),
-                Effect::Unit(..) | Effect::Warned(..) => {}
+                Effect::Unit(..)
+                | Effect::Warned(..)
+                | Effect::LookAt(_)
+                | Effect::Attend
+                | Effect::Evidence(..)
+                | Effect::Accused(_) => {}
                 Effect::Note(undo) => {
                     if !world.run_is_full {
                         world.records.insert(name_of(&undo.owner).to_owned(), *undo);
@@ -543,12 +550,14 @@ impl Daemon {
     }
 
     /// Evidence against a place.
-    pub fn accuse(&mut self, world: &World, which: usize) {
+    pub fn accuse(&mut self, world: &mut World, which: usize) {
         let ids: Vec<CgroupId> = self.known.keys().copied().collect();
         if let Some(id) = ids.get(which % ids.len().max(1)) {
-            let accounts = self.node.accounts_mut();
-            let id = accounts.account_of(*id);
-            accounts.accuse(id, Strength::Certain, FindingKind::Mining, world.now);
+            let id = self.node.accounts().account_of(*id);
+            self.drive(
+                world,
+                Input::Accused(id, Strength::Certain, FindingKind::Mining),
+            );
         }
     }
 

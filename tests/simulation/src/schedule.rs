@@ -234,7 +234,7 @@ impl Run {
             92..94 => {
                 self.say(format!("evidence against place {a}"));
                 if let Some(daemon) = &mut self.daemon {
-                    daemon.accuse(&self.world, a as usize);
+                    daemon.accuse(&mut self.world, a as usize);
                 }
             }
             94 => {

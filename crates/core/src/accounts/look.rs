@@ -85,33 +85,37 @@ impl Accounts {
             look.warnings.extend(warning.map(|warning| (*id, warning)));
             looks.extend(place.looked_at_again(settings, now).map(|at| (*id, at)));
         }
-        if due.is_none() {
-            // All others are due at the next tick.
-            self.looks.clear();
-        }
+        // At a tick all others are due at the next one.
+        self.looks
+            .retain(|id, _| due.is_some_and(|due| !due.contains(id)));
         self.looks.extend(looks);
         look.followed = self.follow_servers(&look.verdicts);
         look
     }
 
     /// The places of which it counts how long they wait for the CPU, since they use less than what is hot.
-    pub fn waits_wanted(&mut self, hot: Cores) -> Vec<CgroupId> {
-        let mut wanted = Vec::new();
-        for (id, place) in &mut self.places {
+    pub fn waits_wanted(&self, hot: Cores) -> Vec<CgroupId> {
+        let wanted = |place: &Place| {
             let rate = place.rate();
-            if !Waits::can_count(rate, hot) {
-                place.waits = Waits::default();
-            } else if rate <= hot && !place.at_its_quota {
-                wanted.push(*id);
-            }
-        }
-        wanted
+            Waits::can_count(rate, hot) && rate <= hot && !place.at_its_quota
+        };
+        let places = self.places.iter().filter(|(_, place)| wanted(place));
+        places.map(|(id, _)| *id).collect()
     }
 
-    /// Books for how long a place has waited for the CPU all in all; `None` where that is not known.
-    pub fn has_waited(&mut self, id: CgroupId, waited: Option<Duration>, now: Time) {
-        if let Some(place) = self.places.get_mut(&id) {
-            place.waits.read(waited, now);
+    /// Books for how long those have waited for the CPU all in all; `None` where that is not known.
+    pub fn have_waited(
+        &mut self,
+        waited: &BTreeMap<CgroupId, Option<Duration>>,
+        hot: Cores,
+        now: Time,
+    ) {
+        for (id, place) in &mut self.places {
+            if let Some(waited) = waited.get(id) {
+                place.waits.read(*waited, now);
+            } else if !Waits::can_count(place.rate(), hot) {
+                place.waits = Waits::default();
+            }
         }
     }
 
@@ -120,12 +124,10 @@ impl Accounts {
         self.looks.values().min().copied()
     }
 
-    /// Takes the places that are due for a look by now.
-    pub fn take_looks(&mut self, now: Time) -> BTreeSet<CgroupId> {
+    /// The places that are due for a look by now.
+    pub fn looks_due(&self, now: Time) -> BTreeSet<CgroupId> {
         let due = |(id, at): (&CgroupId, &Time)| (*at <= now).then_some(*id);
-        let due: BTreeSet<CgroupId> = self.looks.iter().filter_map(due).collect();
-        self.looks.retain(|id, _| !due.contains(id));
-        due
+        self.looks.iter().filter_map(due).collect()
     }
 
     /// What each server's user used elsewhere since the last look, by server.

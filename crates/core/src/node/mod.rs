@@ -4,18 +4,22 @@
 //! follows. Nothing here reads a clock, a file or a socket. Which units are places, and whose, is found out
 //! by the shell.
 
+mod evidence;
 mod look;
 
+pub use evidence::Sighting;
 pub use look::Looked;
 
 use crate::accounts::{Accounts, LookSettings, Newcomer, PlaceKind};
 use crate::actuator::{self, Acts, Actuator, Answer, Event, Failure, Goal, Ticket};
+use crate::evidence::EvidenceStore;
 use crate::faults::{Fault, has};
 use crate::numbers::Numbers;
 use crate::undo::{Owner, Start, Undo};
-use policy::{Policy, Standing, Verdict, Warning};
+use policy::finding::{Evidence, Strength};
+use policy::{FindingKind, Policy, Standing, Verdict, Warning};
 use quantities::{CgroupId, Cores, HubUser, Mode, Time};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -32,6 +36,10 @@ pub struct Settings {
     pub tick: Duration,
     /// The use above which a server is hot.
     pub hot: Cores,
+    /// How long it must have been hot, for sensors to look at it.
+    pub hot_for: Duration,
+    /// How long a finding stands.
+    pub stands: Duration,
 }
 
 /// A place that was found.
@@ -83,6 +91,15 @@ pub enum Input {
     Rest(BTreeMap<HubUser, Policy>),
     /// Counters were read: at a tick, or of those that were due before it.
     Looked(Box<Looked>),
+    /// Where sensors look next is to be known; for how long places have waited for the CPU all in all,
+    /// where that is wanted and known.
+    Attend(BTreeMap<CgroupId, Option<Duration>>),
+    /// Sensors found something.
+    Sighted(Vec<Sighting>),
+    /// What is known is weighed anew.
+    Weigh,
+    /// There is evidence against a place that was weighed elsewhere.
+    Accused(CgroupId, Strength, FindingKind),
     /// These are brought to where they should be.
     Wake(Vec<CgroupId>),
     /// What became of a request.
@@ -104,6 +121,14 @@ pub enum Effect {
     Warned(CgroupId, Warning),
     /// What was released is as its owner set it: it is looked at afresh.
     LetGo(CgroupId),
+    /// Sensors look at these.
+    LookAt(BTreeSet<CgroupId>),
+    /// Where sensors look may be another by now: see [`Input::Attend`].
+    Attend,
+    /// What was found of a server amounts to this, which the journal does not have yet.
+    Evidence(CgroupId, Strength, Vec<Evidence>),
+    /// There is evidence against these: they are looked at now.
+    Accused(BTreeSet<CgroupId>),
 }
 
 /// A place under supervision.
@@ -120,6 +145,8 @@ struct Governed {
 pub struct Node {
     settings: Settings,
     accounts: Accounts,
+    /// What sensors found.
+    evidence: EvidenceStore,
     numbers: Numbers<CgroupId>,
     governed: BTreeMap<CgroupId, Governed>,
     /// Numbers of what is set aside.
@@ -138,6 +165,7 @@ impl Node {
         Node {
             settings,
             accounts: Accounts::default(),
+            evidence: EvidenceStore::default(),
             numbers: Numbers::new(numbers),
             governed: BTreeMap::new(),
             aside: BTreeMap::new(),
@@ -152,9 +180,9 @@ impl Node {
         &self.accounts
     }
 
-    /// The accounts, for evidence against places.
-    pub fn accounts_mut(&mut self) -> &mut Accounts {
-        &mut self.accounts
+    /// What sensors found, to be read.
+    pub fn evidence(&self) -> &EvidenceStore {
+        &self.evidence
     }
 
     /// Who has which number.
@@ -238,6 +266,10 @@ impl Node {
             }
             Input::Rest(policies) => self.accounts.forget_rested(now, &policies),
             Input::Looked(looked) => self.look(&looked, now, &mut effects),
+            Input::Attend(waited) => effects.push(self.attend(&waited, now)),
+            Input::Sighted(sightings) => self.sighted(&sightings, now, &mut effects),
+            Input::Weigh => self.weigh_all(now, &mut effects),
+            Input::Accused(id, level, of) => self.accounts.accuse(id, level, of, now),
             Input::Wake(ids) => {
                 for id in ids {
                     self.wake(id, now, &mut effects);
@@ -248,6 +280,9 @@ impl Node {
                 self.actuate(id, input, now, &mut effects);
             }
             Input::ProcessesEnded(id, ticket, result) => {
+                if result.is_ok() {
+                    self.evidence.clear(id);
+                }
                 let ended = result.map(|count| self.accounts.processes_ended(id, count, now));
                 let input = actuator::Input::Answer(ticket, Answer::ProcessesEnded(ended));
                 self.actuate(id, input, now, &mut effects);

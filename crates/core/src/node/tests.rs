@@ -16,6 +16,8 @@ fn settings(mode: Mode) -> Settings {
         by_hub: false,
         tick: Duration::from_secs(5),
         hot: Cores(0.5),
+        hot_for: Duration::from_secs(60),
+        stands: Duration::from_secs(600),
     }
 }
 
@@ -275,10 +277,11 @@ fn one_that_is_somebody_else_s_is_put_back_and_let_go_of() {
 fn what_was_only_logged_so_far_is_not_carried_out_when_that_changes() {
     let mut tried = Tried::new(Mode::Observe);
     tried.server(1, "alice");
-    tried
-        .node
-        .accounts_mut()
-        .accuse(CgroupId(1), Strength::Certain, FindingKind::Mining, NOW);
+    tried.handle(Input::Accused(
+        CgroupId(1),
+        Strength::Certain,
+        FindingKind::Mining,
+    ));
     tried.tick(1, &[(1, 0.0)]);
     tried.tick(20, &[(1, 0.0)]);
     assert!(tried.stage(1) >= Stage::Frozen);
@@ -294,10 +297,11 @@ fn what_was_only_logged_so_far_is_not_carried_out_when_that_changes() {
 }
 
 fn killed(tried: &mut Tried) {
-    tried
-        .node
-        .accounts_mut()
-        .accuse(CgroupId(1), Strength::Certain, FindingKind::Mining, NOW);
+    tried.handle(Input::Accused(
+        CgroupId(1),
+        Strength::Certain,
+        FindingKind::Mining,
+    ));
     for _ in 0..5 {
         tried.tick(11, &[(1, 0.0)]);
         if tried.stage(1) < Stage::Stopped {

@@ -86,7 +86,7 @@ fn a_server_that_may_become_hot_is_measured_again_after_a_second() {
         let mut node = node(seconds(5));
         let id = node.server("alice");
         if waits_read {
-            node.accounts.has_waited(id, None, node.now);
+            node.waits(id, None);
         }
         node.look(None);
         node.passes(seconds(10), &|_| rate);
@@ -115,8 +115,10 @@ fn looks_that_are_due_are_taken_once_and_the_others_stay() {
     node.look(Some(&[alice]));
     let second = Time(node.now.0 + SECOND);
     assert_eq!(node.accounts.next_look(), Some(first));
-    assert!(node.accounts.take_looks(node.now).is_empty());
-    assert_eq!(node.accounts.take_looks(first), BTreeSet::from([bob]));
+    assert!(node.accounts.looks_due(node.now).is_empty());
+    assert_eq!(node.accounts.looks_due(first), BTreeSet::from([bob]));
+    node.passes(SECOND / 2, &|_| 0.01);
+    node.look(Some(&[bob]));
     assert_eq!(node.accounts.next_look(), Some(second));
     // At a tick all are looked at, and no look before it is due any more.
     node.passes(seconds(10), &|_| 0.01);
@@ -160,15 +162,15 @@ fn a_server_that_gets_little_of_what_it_wants_is_hot() {
     let id = node.server("alice");
     let hot = Cores(0.8);
     node.ticks(2, &|_| 0.1);
-    node.accounts.has_waited(id, Some(Duration::ZERO), node.now);
+    node.waits(id, Some(Duration::ZERO));
     node.tick(&|_| 0.1);
     assert!(!node.place(id).is_hot(hot));
-    node.accounts
-        .has_waited(id, Some(SECOND * 9 / 10), node.now);
+    node.waits(id, Some(SECOND * 9 / 10));
     assert!(node.place(id).is_hot(hot));
     // What it waited for counts no more once it idles.
     node.tick(&|_| 0.01);
     assert_eq!(node.accounts.waits_wanted(hot), []);
+    node.waits_of(&[]);
     node.tick(&|_| 0.1);
     assert!(!node.place(id).is_hot(hot));
 }

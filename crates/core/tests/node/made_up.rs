@@ -57,6 +57,17 @@ impl Node {
         }
     }
 
+    /// So long some of its tasks have waited all in all.
+    pub fn waits(&mut self, id: CgroupId, waited: Option<Duration>) {
+        self.waits_of(&[(id, waited)]);
+    }
+
+    pub fn waits_of(&mut self, waited: &[(CgroupId, Option<Duration>)]) {
+        let waited = waited.iter().copied().collect();
+        let hot = self.settings.hot;
+        self.accounts.have_waited(&waited, hot, self.now);
+    }
+
     pub fn starts(&mut self, name: &str, kind: PlaceKind) -> CgroupId {
         let id = CgroupId(self.next);
         self.next += 1;
