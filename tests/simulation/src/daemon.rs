@@ -4,18 +4,16 @@
 
 use crate::world::{Fate, Unit, World, name_of};
 use hubwarden_core::accounts::{Newcomer, PlaceKind, Reading};
-use hubwarden_core::actuator::{self, Acts, Actuator, Answer, Event, Goal, Request, Ticket};
+use hubwarden_core::actuator::{self, Acts, Actuator, Answer, Goal, Request, Ticket};
 use hubwarden_core::node::{Effect, Found, Input, Looked, Node, Settings};
 use hubwarden_core::undo::{Owner, Start};
-use policy::{FindingKind, Policy, Reason, Stage, Standing, Verdict, finding::Strength, wanted};
+use policy::{FindingKind, Policy, Standing, Verdict, finding::Strength};
 use quantities::{CgroupId, CoreSeconds, Cores, HubUser, Mode, Time};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// A record that is nobody's is put back after this long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a quota may differ by that systemd and the kernel round.
-const ROUNDING: f64 = 1e-6;
 
 /// What an admin configures.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,14 +75,14 @@ pub struct State {
 
 /// Something that was asked for.
 #[derive(Debug, Clone)]
-struct Call {
-    id: CgroupId,
-    ticket: Ticket,
-    owner: Owner,
+pub(crate) struct Call {
+    pub id: CgroupId,
+    pub ticket: Ticket,
+    pub owner: Owner,
     /// The life of the unit that it is meant for.
-    start: Option<Start>,
-    request: Request,
-    answer: Option<Answer>,
+    pub start: Option<Start>,
+    pub request: Request,
+    pub answer: Option<Answer>,
 }
 
 /// What a killed daemon had sent, and systemd has not got to yet.
@@ -127,18 +125,18 @@ pub enum Delivery {
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
-    node: Node,
-    config: Config,
-    off: bool,
-    known: BTreeMap<CgroupId, String>,
-    claimed: BTreeSet<String>,
-    nobodys_since: BTreeMap<String, Time>,
-    calls: Vec<Call>,
+    pub(crate) node: Node,
+    pub(crate) config: Config,
+    pub(crate) off: bool,
+    pub(crate) known: BTreeMap<CgroupId, String>,
+    pub(crate) claimed: BTreeSet<String>,
+    pub(crate) nobodys_since: BTreeMap<String, Time>,
+    pub(crate) calls: Vec<Call>,
     /// Verdicts that were decided and not logged yet.
-    decided: BTreeMap<CgroupId, VecDeque<Verdict>>,
+    pub(crate) decided: BTreeMap<CgroupId, VecDeque<Verdict>>,
     /// Login slices that there ever were.
-    slices: BTreeSet<CgroupId>,
-    broken: Option<Broken>,
+    pub(crate) slices: BTreeSet<CgroupId>,
+    pub(crate) broken: Option<Broken>,
 }
 
 impl Daemon {
@@ -175,7 +173,7 @@ impl Daemon {
         self.broken.take()
     }
 
-    fn breaks(&mut self, invariant: &'static str, what: String) {
+    pub(crate) fn breaks(&mut self, invariant: &'static str, what: String) {
         self.broken.get_or_insert(Broken { invariant, what });
     }
 
@@ -293,36 +291,6 @@ impl Daemon {
         });
     }
 
-    /// A verdict is logged once, and none that was not decided.
-    fn logged(&mut self, id: CgroupId, event: Event) {
-        let Event::Verdict { verdict, .. } = event else {
-            return;
-        };
-        let place = self.node.accounts().place(id);
-        let is_slice = place.map_or(self.slices.contains(&id), |place| !place.is_server());
-        if verdict.reason == Reason::DecidedBefore {
-            return;
-        }
-        let waiting = self.decided.entry(id).or_default();
-        if is_slice {
-            // It logs the verdicts on the server that it follows, too.
-            return waiting.retain(|decided| *decided != verdict);
-        }
-        if !self.known.contains_key(&id) {
-            // What was not carried out before it went is nothing to log.
-            while waiting.front().is_some_and(|decided| *decided != verdict) {
-                waiting.pop_front();
-            }
-        }
-        match waiting.pop_front() {
-            Some(decided) if decided == verdict => {}
-            other => self.breaks(
-                "each verdict is logged once",
-                format!("{id} logs {verdict:?}, and what was decided is {other:?}"),
-            ),
-        }
-    }
-
     /// Goes on with one of the things under way; what that was, in words.
     pub fn advance(
         &mut self,
@@ -364,61 +332,6 @@ impl Daemon {
         }
         let (owner, id) = (&call.owner, call.id);
         Some(format!("{owner} ({id}), answered {delivery:?}: {answer:?}"))
-    }
-
-    fn check_change(&mut self, world: &World, call: &Call) {
-        let name = name_of(&call.owner);
-        let Some(unit) = world
-            .units
-            .get(name)
-            .filter(|unit| call.start.is_some_and(|start| start.is_same(unit.start())))
-        else {
-            return;
-        };
-        if !matches!(call.request, Request::Apply(_)) {
-            return;
-        }
-        if let (Some(Cores(theirs)), Some(quota)) = (unit.theirs.quota, unit.standing.quota)
-            && quota.0 > theirs + ROUNDING
-        {
-            self.breaks(
-                "never looser than its owner set it",
-                format!("{name} has {quota}, and its owner set {theirs}"),
-            );
-        }
-        if unit.theirs.quota.is_some() && unit.standing.quota.is_none() {
-            self.breaks(
-                "never looser than its owner set it",
-                format!("{name} has no quota, and its owner set one"),
-            );
-        }
-        let thaws = unit.timer.is_some_and(|at| at > world.now);
-        if unit.standing.frozen && !unit.theirs.frozen && !thaws {
-            self.breaks(
-                "a timer thaws what stands still",
-                format!("{name} stands still, and no timer thaws it"),
-            );
-        }
-        // Whoever reads the record now must not take for the owner's what is ours.
-        let Some(mut record) = world.records.get(name).cloned() else {
-            if !unit.ever_theirs.contains(&unit.standing) {
-                self.breaks(
-                    "on record before it is changed",
-                    format!("{name} was changed, and nothing is on record"),
-                );
-            }
-            return;
-        };
-        record.observe(&unit.standing);
-        if record.start.is_same(unit.start()) && !unit.ever_theirs.contains(record.before()) {
-            self.breaks(
-                "on record before it is changed",
-                format!(
-                    "{name}: after a crash {:?} would be taken for its owner's",
-                    record.before()
-                ),
-            );
-        }
     }
 
     fn forget(&mut self, world: &mut World, id: CgroupId) {
@@ -589,90 +502,6 @@ impl Daemon {
     pub fn wake_all(&mut self, world: &mut World) {
         let ids = self.known.keys().copied().collect();
         self.drive(world, Input::Wake(ids));
-    }
-
-    /// What holds at any time.
-    pub fn check(&mut self, world: &World) {
-        let mut numbers = BTreeSet::new();
-        for id in self.known.keys() {
-            let number = self.node.number_of(*id);
-            if number.is_none_or(|number| {
-                !numbers.insert(number) || self.node.numbers().holder(number) != Some(*id)
-            }) {
-                return self.breaks(
-                    "a number names one place",
-                    format!("{id} has the number {number:?}, and so has another"),
-                );
-            }
-        }
-        for (name, unit) in &world.units {
-            let noted = world.records.get(name);
-            let noted = noted.filter(|record| record.start == unit.start());
-            let known = self.node.actuator(unit.cgroup).and_then(Actuator::undo);
-            for undo in noted.into_iter().chain(known) {
-                if undo.start == unit.start() && !unit.ever_theirs.contains(undo.before()) {
-                    let before = *undo.before();
-                    return self.breaks(
-                        "what is put back is what its owner set",
-                        format!("{name}: {before:?} is taken for what its owner set"),
-                    );
-                }
-            }
-        }
-    }
-
-    /// What holds once nothing is under way and nothing fails.
-    pub fn check_settled(&mut self, world: &World) {
-        let acts = Acts::of(self.off, self.config.mode) == Acts::Yes;
-        let mut shares: BTreeMap<&HubUser, f64> = BTreeMap::new();
-        let mut wrong = Vec::new();
-        for (id, name) in &self.known {
-            let (Some(place), Some((_, unit))) = (self.node.accounts().place(*id), world.at(*id))
-            else {
-                wrong.push(format!("{name} has no account"));
-                continue;
-            };
-            let stage = place.standing().stage;
-            let target = match acts {
-                true => wanted(stage, &place.policy_here(), &unit.theirs),
-                false => unit.theirs,
-            };
-            if unit.standing != target {
-                wrong.push(format!(
-                    "{name} is {stage}, and has {:?} instead of {target:?}",
-                    unit.standing
-                ));
-            }
-            if unit.kernel.quota != target.quota {
-                wrong.push(format!("the kernel has {:?} for {name}", unit.kernel.quota));
-            }
-            if let Some(trouble) = self.node.actuator(*id).and_then(Actuator::trouble) {
-                wrong.push(format!("{name}: {trouble}"));
-            }
-            if acts
-                && stage == Stage::Throttled
-                && let Some(Cores(quota)) = unit.standing.quota
-            {
-                *shares.entry(place.user()).or_default() += quota;
-            }
-        }
-        let baseline = self.config.baseline.0;
-        for (user, sum) in shares {
-            if sum > baseline * 1.01 + 0.01 {
-                wrong.push(format!(
-                    "{user} has {sum} cores at a baseline of {baseline}"
-                ));
-            }
-        }
-        for (id, verdicts) in &self.decided {
-            let place = self.node.accounts().place(*id);
-            if !verdicts.is_empty() && place.is_some_and(|place| place.is_server()) {
-                wrong.push(format!("{id}: not logged: {verdicts:?}"));
-            }
-        }
-        if let Some(first) = wrong.into_iter().next() {
-            self.breaks("all is as it should be once nothing fails", first);
-        }
     }
 }
 

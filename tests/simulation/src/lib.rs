@@ -4,6 +4,7 @@
 //! another schedule, so that a failing one can be made short. Everything is as it was for the same seed.
 
 mod daemon;
+mod invariants;
 mod schedule;
 mod world;
 

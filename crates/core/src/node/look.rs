@@ -1,7 +1,7 @@
 //! A look at places: the one order of what is decided at a tick, and before one.
 
-use super::{Effect, LookSettings, Node};
-use crate::accounts::{Contention, Readings};
+use super::{Effect, Node};
+use crate::accounts::{Contention, LookSettings, Readings};
 use crate::actuator::is_other_quota;
 use crate::faults::{Fault, has};
 use quantities::{CgroupId, Cores, Time};

@@ -1,11 +1,12 @@
 //! Places on one node: turns, those that go, and what goes astray.
 
 use super::*;
-use crate::accounts::Reading;
-use crate::actuator::{Change, Request, Standing as Stands};
+use crate::accounts::{Newcomer, Reading};
+use crate::actuator::{Change, Failure, Request, Standing as Stands, Ticket};
 use crate::undo::{Control, Fragment, Start};
-use policy::{Controls, FindingKind, Stage, finding::Strength};
-use quantities::{CgroupPath, CoreSeconds, UnitName};
+use policy::{Controls, FindingKind, Policy, Stage, finding::Strength};
+use quantities::{CgroupPath, CoreSeconds, Cores, HubUser, UnitName};
+use std::time::Duration;
 
 const NOW: Time = Time(Duration::from_secs(1000));
 
