@@ -58,7 +58,8 @@ impl Node {
             }
         }
         if looked.only.is_none() && !has(Fault::BaselineNotDivided) {
-            self.turns.extend(self.accounts.divide_baselines(now));
+            let parts = self.accounts.divide_baselines(now);
+            self.queue(parts);
         }
         for id in due {
             self.wake(id, now, effects);

@@ -8,6 +8,7 @@ mod effect;
 mod evidence;
 mod input;
 mod look;
+mod turns;
 
 pub use effect::Effect;
 pub use evidence::Sighting;
@@ -21,8 +22,9 @@ use crate::faults::{Fault, has};
 use crate::numbers::Numbers;
 use crate::undo::{Owner, Start, Undo};
 use quantities::{CgroupId, Mode, Time};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use turns::Turns;
 
 /// A place under supervision.
 #[derive(Debug)]
@@ -47,9 +49,7 @@ pub struct Node {
     /// Those that are gone and whose end goes on, and whether they were servers.
     departed: BTreeMap<CgroupId, (Actuator, bool)>,
     /// Who is brought about after the other.
-    turns: VecDeque<CgroupId>,
-    /// Whose turn it is.
-    turn: Option<CgroupId>,
+    turns: Turns,
 }
 
 impl Node {
@@ -63,8 +63,7 @@ impl Node {
             governed: BTreeMap::new(),
             aside: BTreeMap::new(),
             departed: BTreeMap::new(),
-            turns: VecDeque::new(),
-            turn: None,
+            turns: Turns::default(),
         }
     }
 
@@ -131,7 +130,7 @@ impl Node {
             Input::Divide if has(Fault::BaselineNotDivided) => {}
             Input::Divide => {
                 let parts = self.accounts.divide_baselines(now);
-                self.turns.extend(parts);
+                self.queue(parts);
             }
             Input::Gone(id) => self.gone(id, now, &mut effects),
             Input::Released(id) => {
@@ -283,17 +282,6 @@ impl Node {
             return governed.actuator.put_off();
         }
         self.actuate(id, actuator::Input::Wake, now, effects);
-    }
-
-    /// Those whose turn comes after others': each begins when the one before it is done.
-    fn take_turns(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        while !self.turn.is_some_and(|id| self.is_busy(&[id])) {
-            self.turn = self.turns.pop_front();
-            match self.turn {
-                Some(id) => self.wake(id, now, effects),
-                None => return,
-            }
-        }
     }
 
     fn actuate(

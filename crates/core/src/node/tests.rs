@@ -6,6 +6,7 @@ use crate::actuator::{Change, Failure, Request, Standing as Stands, Ticket};
 use crate::undo::{Control, Fragment, Start};
 use policy::{Controls, FindingKind, Policy, Stage, finding::Strength};
 use quantities::{CgroupPath, CoreSeconds, Cores, HubUser, UnitName};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 const NOW: Time = Time(Duration::from_secs(1000));
@@ -70,6 +71,8 @@ struct Tried {
     now: Time,
     asked: VecDeque<(CgroupId, Ticket, Request)>,
     effects: Vec<Effect>,
+    /// What was set on each unit.
+    set: BTreeMap<CgroupId, Controls>,
 }
 
 impl Tried {
@@ -79,6 +82,7 @@ impl Tried {
             now: NOW,
             asked: VecDeque::new(),
             effects: Vec::new(),
+            set: BTreeMap::new(),
         }
     }
 
@@ -118,20 +122,25 @@ impl Tried {
         assert_eq!(asked, Request::Read);
     }
 
-    /// Answers all that is asked for as it should be, where this stands on each.
+    /// Answers all that is asked for as it should be.
     fn goes_well(&mut self) {
-        let mut set: BTreeMap<CgroupId, Controls> = BTreeMap::new();
-        while let Some((id, _, request)) = self.asked.front().cloned() {
+        while !self.asked.is_empty() {
+            self.goes_well_once();
+        }
+    }
+
+    fn goes_well_once(&mut self) {
+        if let Some((id, _, request)) = self.asked.front().cloned() {
             let answer = match request {
                 Request::Read => Answer::Read(Ok(Box::new(Stands {
-                    controls: set.get(&id).copied().unwrap_or_default(),
+                    controls: self.set.get(&id).copied().unwrap_or_default(),
                     start: life(id.0),
                     record: None,
                     kernel_quota: None,
                 }))),
                 Request::Record(_) => Answer::Recorded(Ok(())),
                 Request::Apply(change) => {
-                    set.insert(id, change.to);
+                    self.set.insert(id, change.to);
                     Answer::Applied(Ok(()), life(id.0))
                 }
                 Request::ReadKernel => Answer::Kernel(Ok(Default::default())),
@@ -211,41 +220,42 @@ fn numbers_are_the_node_s_and_come_back() {
     }
 }
 
+/// What is asked for of whom.
+fn asked(tried: &Tried) -> Vec<u64> {
+    tried.asked.iter().map(|(id, ..)| id.0).collect()
+}
+
 #[test]
-fn parts_of_a_baseline_are_set_one_after_the_other_and_those_that_lose_come_first() {
+fn parts_of_a_baseline_are_set_one_after_the_other_and_no_user_waits_for_another() {
     let mut tried = Tried::new(Mode::Enforce);
-    for (id, unit) in [
-        (1, "jupyter-alice.service"),
-        (2, "jupyter-alice-gpu.service"),
+    for (id, unit, user) in [
+        (1, "jupyter-alice.service", "alice"),
+        (2, "jupyter-alice-gpu.service", "alice"),
+        (3, "jupyter-bob.service", "bob"),
+        (4, "jupyter-bob-gpu.service", "bob"),
     ] {
-        tried.handle(found(id, unit, "alice", PlaceKind::Server));
+        tried.handle(found(id, unit, user, PlaceKind::Server));
     }
     tried.handle(Input::Divide);
-    let turn = tried.node.turn;
-    assert!(
-        turn.is_some() && tried.asked.len() == 1,
-        "{:?}",
-        tried.asked
-    );
-    let first = tried.asked[0].0;
-    assert_eq!(turn, Some(first));
-    // Nothing of the second is asked for before the first is done.
-    while tried.node.is_busy(&[first]) {
-        assert!(tried.asked.iter().all(|(id, ..)| *id == first));
-        let (id, ..) = tried.asked[0].clone();
-        let front = tried.asked.split_off(1);
-        tried.goes_well();
-        tried.asked.extend(front);
-        assert_eq!(id, first);
+    assert_eq!(asked(&tried), [1, 3]);
+    // Alice's first is done, and hers that is next begins; bob's is not answered.
+    let bobs = tried.asked.split_off(1);
+    while tried.node.is_busy(&[CgroupId(1)]) {
+        assert_eq!(asked(&tried), [1]);
+        let rest = tried.asked.split_off(1);
+        tried.goes_well_once();
+        tried.asked.extend(rest);
     }
+    assert_eq!(asked(&tried), [2]);
+    tried.goes_well();
     assert!(!tried.node.is_busy(&[CgroupId(1), CgroupId(2)]));
-    assert_eq!(tried.node.turn, None);
+    assert!(tried.node.is_busy(&[CgroupId(3)]) && !tried.node.is_busy(&[CgroupId(4)]));
     // One whose turn it is goes: the next has its.
-    tried.node.turns.extend([CgroupId(1), CgroupId(2)]);
-    tried.handle(Input::Divide);
-    assert_eq!(tried.node.turn, Some(CgroupId(1)));
-    tried.handle(Input::Gone(CgroupId(1)));
-    assert_eq!(tried.node.turn, Some(CgroupId(2)));
+    tried.handle(Input::Gone(CgroupId(3)));
+    assert_eq!(asked(&tried), [4]);
+    tried.asked.extend(bobs);
+    tried.goes_well();
+    assert!(!tried.node.is_busy(&[CgroupId(4)]));
 }
 
 #[test]
