@@ -34,7 +34,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             match effect {
                 Effect::Unit(id, effect) => self.perform_on_unit(id, effect),
                 Effect::Note(undo) => {
-                    // What is on record tells of more than stands, which does no harm.
+                    // Without room it is put on record with the next change.
                     let _ = self.inner.borrow_mut().undo.save(&undo);
                 }
                 Effect::Decided(id, verdict) => {
@@ -61,7 +61,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 tokio::task::spawn_local(async move {
                     let input = daemon.ask_for(id, ticket, request).await;
                     daemon.drive(input);
-                    daemon.inner.borrow_mut().forget_departed(id);
+                    daemon.inner.borrow_mut().forget_departed();
                     daemon.answered.notify_waiters();
                 });
             }
@@ -170,10 +170,9 @@ impl Inner {
         }
     }
 
-    fn forget_departed(&mut self, id: CgroupId) {
-        if self.node.actuator(id).is_none() {
-            self.departed.remove(&id);
-        }
+    fn forget_departed(&mut self) {
+        let node = &self.node;
+        self.departed.retain(|id, _| node.actuator(*id).is_some());
     }
 
     fn standing(
