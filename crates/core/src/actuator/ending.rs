@@ -10,7 +10,7 @@ use policy::Controls;
 use quantities::Time;
 use std::time::Duration;
 
-/// The hub is given so long; then it is done without.
+/// The hub has so long to stop a server; then its owner is asked to.
 const HUB_STOPS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How far the end of a server has come that the hub is to bring about.

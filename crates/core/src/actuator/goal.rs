@@ -16,7 +16,7 @@ pub struct Goal {
     pub wants: Wants,
     /// Whether something is to end.
     pub ends: Ends,
-    /// The hub is asked to end it, before it is done without.
+    /// The hub is asked to end it first, its owner only if the hub does not.
     pub by_hub: bool,
     /// Only its part of the baseline changed, which is no news.
     pub quietly: bool,
@@ -31,7 +31,7 @@ pub enum Acts {
     Off,
     /// They are only logged.
     Observes,
-    /// It turned out to be somebody else's, or nobody's.
+    /// It is not the server of the user that it was taken for.
     Released,
 }
 
@@ -88,7 +88,7 @@ impl Goal {
         }
     }
 
-    /// Everything of ours is to go, and the unit is nobody's that is known.
+    /// Every limit of ours is to go; the unit is no known server.
     pub fn nothing() -> Goal {
         Goal {
             acts: Acts::Off,

@@ -1,8 +1,8 @@
 //! Brings one unit's limits to where they should be, and ends a server.
 //!
 //! Each time it goes the same way: read what stands, work out what should, put that on record, change it,
-//! read it back. It is the same for a verdict, its undo, a reload, `off`, a server that turned out to be
-//! somebody else's, and another program's change. What it wants of the world comes out as [`Effect`]s; of
+//! read it back. It is the same for a verdict, its undo, a reload, `off`, a server that is
+//! not its user's, and another program's change. What it wants of the world comes out as [`Effect`]s; of
 //! those at most one is a [`Request`], and its [`Answer`] leads on. An answer that is late or comes twice
 //! is known by its [`Ticket`] and does nothing; one that never comes is waited for no longer than
 //! [`LOST_AFTER`].
