@@ -5,7 +5,7 @@
 //! than what is seen once: an accident does not last.
 
 use super::cgroups::Cgroup;
-use super::{Daemon, Inner};
+use super::{Daemon, Shell};
 use crate::act::CpuControl;
 use crate::hub::Units;
 use egress::Attempts;
@@ -14,7 +14,6 @@ use quantities::CgroupId;
 use quantities::Time;
 use sensors::set::Found;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 /// What was seen at the last look, by the packet rules' numbers.
 #[derive(Default)]
@@ -29,48 +28,47 @@ pub(super) struct Abuse {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Looks for connections that are not answered, packets in great number and false addresses.
-    pub(super) fn watch_abuse(self: &Rc<Self>, now: Time) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.off || !inner.rules.stand() {
-            inner.abuse = Abuse::default();
-            inner.counters.refused.clear();
+    pub(super) fn watch_abuse(&mut self, now: Time) {
+        let shell = &mut self.shell;
+        if shell.off || !shell.network.rules.stand() {
+            shell.network.abuse = Abuse::default();
+            shell.network.counters.refused.clear();
             return;
         }
-        let mut seen = inner.scans(now);
-        seen.extend(inner.floods());
-        seen.extend(inner.false_addresses());
+        let mut seen = shell.scans(now);
+        seen.extend(shell.floods());
+        seen.extend(shell.false_addresses());
         // What a user does outside the server goes to the server's account.
         let found: Vec<Found> = seen
             .into_iter()
             .filter_map(|(number, fact)| {
-                let id = inner.sender(number)?;
+                let id = shell.sender(number)?;
                 let pid = Evidence::NO_PROCESS;
                 let evidence = Evidence { fact, pid, at: now };
                 Some(Found { id: id.0, evidence })
             })
             .collect();
-        inner.counters.refused.clear();
-        drop(inner);
+        shell.network.counters.refused.clear();
         if !found.is_empty() {
             self.found(&found);
         }
     }
 }
 
-impl Inner {
+impl Shell {
     fn scans(&mut self, now: Time) -> Vec<(u32, Fact)> {
-        let since = self.abuse.looked.replace(now);
+        let since = self.network.abuse.looked.replace(now);
         let since = since.map_or(self.config.tick, |since| now.since(since));
         // What is wrong with the table is the next check's to tell.
-        let seen = self.rules.attempts(scan::HOSTS, since);
-        let before = std::mem::take(&mut self.abuse.scanned);
+        let seen = self.network.rules.attempts(scan::HOSTS, since);
+        let before = std::mem::take(&mut self.network.abuse.scanned);
         let mut facts = Vec::new();
         for attempts in seen {
             let number = attempts.number;
             let looks = before.get(&number).copied().unwrap_or(0);
             if let Some(fact) = scan_of(&attempts, looks) {
                 if let Fact::Scan { looks, .. } | Fact::PortScan { looks, .. } = fact {
-                    self.abuse.scanned.insert(number, looks);
+                    self.network.abuse.scanned.insert(number, looks);
                 }
                 facts.push((number, fact));
             }
@@ -79,15 +77,18 @@ impl Inner {
     }
 
     fn floods(&mut self) -> Vec<(u32, Fact)> {
-        let before = std::mem::take(&mut self.abuse.flooded);
-        let Some(span) = self.counters.span else {
+        let before = std::mem::take(&mut self.network.abuse.flooded);
+        let Some(span) = self.network.counters.span else {
             return Vec::new();
         };
         let mut facts = Vec::new();
         for (number, sent) in self.volumes() {
             let looks = before.get(&number).copied().unwrap_or(0);
             if let Some(fact) = scan::volume(sent, span.as_secs_f64(), looks) {
-                self.abuse.flooded.insert(number, looks.saturating_add(1));
+                self.network
+                    .abuse
+                    .flooded
+                    .insert(number, looks.saturating_add(1));
                 facts.push((number, fact));
             }
         }
@@ -97,13 +98,13 @@ impl Inner {
     /// What everybody sent since the look before, and what was held of it.
     fn volumes(&self) -> BTreeMap<u32, scan::Volume> {
         let mut volumes: BTreeMap<u32, scan::Volume> = BTreeMap::new();
-        for (id, (packets, bytes)) in &self.counters.sent {
+        for (id, (packets, bytes)) in &self.network.counters.sent {
             if let Some(number) = self.number_of(*id) {
                 let volume = volumes.entry(number).or_default();
                 (volume.packets, volume.bytes) = (*packets, *bytes);
             }
         }
-        for refused in &self.counters.refused {
+        for refused in &self.network.counters.refused {
             if let (Some(number), true) = (refused.number, refused.flooding > 0) {
                 volumes.entry(number).or_default().held = refused.flooding;
             }
@@ -112,14 +113,19 @@ impl Inner {
     }
 
     fn number_of(&self, id: CgroupId) -> Option<u32> {
-        match self.entries.get(&id) {
+        match self.registry.entries.get(&id) {
             Some(Cgroup::Server(guarded)) => Some(guarded.number),
             _ => None,
         }
     }
 
     fn false_addresses(&self) -> Vec<(u32, Fact)> {
-        let spoofed = self.counters.refused.iter().filter(|one| one.spoofed > 0);
+        let spoofed = self
+            .network
+            .counters
+            .refused
+            .iter()
+            .filter(|one| one.spoofed > 0);
         let fact = |packets| Fact::Spoofed { packets };
         let by_number = spoofed.filter_map(|one| Some((one.number?, fact(one.spoofed))));
         by_number.collect()

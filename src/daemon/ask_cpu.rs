@@ -17,9 +17,9 @@ pub(super) enum Done {
 
 impl Done {
     /// The same as an answer, with the life of the unit now.
-    pub fn answer(self, start: impl FnOnce() -> Start) -> Answer {
+    pub async fn answer(self, start: impl AsyncFnOnce() -> Start) -> Answer {
         match self {
-            Done::Applied(result) => Answer::Applied(result, start()),
+            Done::Applied(result) => Answer::Applied(result, start().await),
             Done::Kernel(result) => Answer::Kernel(result),
             Done::TimerSet(result) => Answer::TimerSet(result),
             Done::Other(result) => Answer::Done(result),
@@ -62,7 +62,7 @@ pub(super) async fn ask<C: CpuControl>(cpu: &C, owner: &Owner, request: Request)
 pub(super) async fn put_back<C: CpuControl>(
     cpu: &C,
     undo: Undo,
-    start: impl Fn() -> Start,
+    start: impl AsyncFn() -> Start,
 ) -> Result<(), String> {
     let mut actuator = Actuator::new(undo.owner.clone());
     let life = undo.start;
@@ -84,18 +84,19 @@ pub(super) async fn put_back<C: CpuControl>(
         let owner = actuator.owner();
         let answer = match request {
             Request::Read => {
+                let read = failure(cpu.read(owner).await);
+                let start = start().await;
                 let standing = |controls| Standing {
                     controls,
-                    start: start(),
+                    start,
                     record: None,
                     kernel_quota: None,
                 };
-                let read = failure(cpu.read(owner).await);
                 Answer::Read(read.map(|controls| Box::new(standing(controls))))
             }
             // What its owner set needs no record to be told from ours.
             Request::Record(_) => Answer::Recorded(Ok(())),
-            request => ask(cpu, owner, request).await.answer(&start),
+            request => ask(cpu, owner, request).await.answer(&start).await,
         };
         input = Input::Answer(ticket, answer);
     }

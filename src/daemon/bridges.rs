@@ -5,13 +5,12 @@
 //! bridge came, engines are asked again and again for a while. And each is asked for itself, since one
 //! that takes a question and never answers must not keep the other's word from being heard.
 
-use super::{Daemon, Inner, now};
+use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
 use crate::hub::{Engine, Units, network_bridge, with_networks};
 use egress::Link;
 use quantities::Time;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::time::Duration;
 
 /// Engines are asked this often …
@@ -86,6 +85,11 @@ impl Asking {
         self.rests.insert(engine, until);
     }
 
+    /// All that it was to be asked is asked.
+    fn ended(&mut self, engine: Engine) {
+        self.under_way.remove(&engine);
+    }
+
     fn unsettled(&self, now: Time) -> bool {
         let fresh = |at: Time| now.since(at) < UNSETTLED;
         !self.missing.is_empty() && self.changed.is_some_and(fresh)
@@ -104,66 +108,74 @@ impl Asking {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Asks for the bridges of networks that no interface here is named as.
-    pub(super) fn ask_for_bridges(self: &Rc<Self>) {
-        let mut inner = self.inner.borrow_mut();
-        let Inner {
-            networks, config, ..
-        } = &mut *inner;
-        let engines = || with_networks(&config.hub);
+    pub(super) fn ask_for_bridges(&mut self) {
+        let networks = &mut self.shell.network.containers;
+        let engines = || with_networks(&self.shell.config.hub);
         for engine in networks.asking.begin(engines, now()) {
-            let daemon = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                while daemon.ask_engine(engine).await {
+            self.tasks.begin(async move |tasks| {
+                while tasks.ask_engine(engine).await {
                     tokio::time::sleep(AGAIN).await;
                 }
-                let mut inner = daemon.inner.borrow_mut();
-                inner.networks.asking.under_way.remove(&engine);
+                tasks.post(move |daemon| daemon.shell.network.containers.asking.ended(engine));
             });
         }
     }
 
+    fn found_bridge(&mut self, network: String, bridge: String) {
+        let shell = &mut self.shell;
+        let before = shell
+            .network
+            .containers
+            .bridges
+            .insert(network, bridge.clone());
+        if before == Some(bridge) {
+            return;
+        }
+        // A daemon that is killed must not leave the next one to ask first.
+        shell.storage.dirty = true;
+        self.due.save = true;
+        self.follow_containers();
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
     /// Asks one for all that is missing; whether to ask again soon.
-    async fn ask_engine(self: &Rc<Self>, engine: Engine) -> bool {
-        let (hub, missing) = {
-            let inner = self.inner.borrow();
-            let missing = inner.networks.asking.missing.clone();
-            (inner.config.hub.clone(), missing)
-        };
+    async fn ask_engine(&self, engine: Engine) -> bool {
+        let known = self.turn(|daemon| {
+            let shell = &daemon.shell;
+            let missing = shell.network.containers.asking.missing.clone();
+            (shell.config.hub.clone(), missing)
+        });
+        let (hub, missing) = known.await;
         for network in missing {
             let asked = now();
             match network_bridge(engine, &network, &hub).await {
-                Ok(bridge) => self.found_bridge(network, bridge),
+                Ok(bridge) => self.post(|daemon| daemon.found_bridge(network, bridge)),
                 Err(why) => {
-                    let mut inner = self.inner.borrow_mut();
-                    inner.not_found(engine, network, why.to_string());
-                    if !why.is_answer() {
-                        inner.networks.asking.failed(engine, asked, now());
+                    let (answered, why) = (why.is_answer(), why.to_string());
+                    self.turn(move |daemon| {
+                        daemon.shell.not_found(engine, network, why);
+                        if !answered {
+                            let asking = &mut daemon.shell.network.containers.asking;
+                            asking.failed(engine, asked, now());
+                        }
+                    })
+                    .await;
+                    if !answered {
                         return false;
                     }
                 }
             }
         }
-        self.inner.borrow().networks.asking.unsettled(now())
-    }
-
-    fn found_bridge(self: &Rc<Self>, network: String, bridge: String) {
-        let mut inner = self.inner.borrow_mut();
-        let before = inner.networks.bridges.insert(network, bridge.clone());
-        if before == Some(bridge) {
-            return;
-        }
-        // A daemon that is killed must not leave the next one to ask first.
-        inner.dirty = true;
-        drop(inner);
-        self.save_wanted.notify_one();
-        self.follow_containers();
+        self.turn(|daemon| daemon.shell.network.containers.asking.unsettled(now()))
+            .await
     }
 }
 
-impl Inner {
+impl Shell {
     fn not_found(&mut self, engine: Engine, network: String, why: String) {
         let engines = with_networks(&self.config.hub);
-        let asking = &mut self.networks.asking;
+        let asking = &mut self.network.containers.asking;
         let reasons = asking.reasons.entry(network.clone()).or_default();
         reasons.insert(engine, why);
         if let Some(why) = asking.verdict(&network, &engines) {

@@ -1,6 +1,6 @@
 //! Which class judges a server now: its user's, or one that stands in for it.
 
-use super::Inner;
+use super::Shell;
 use super::cgroups::{Cgroup, Guarded};
 use crate::config::Egress;
 use egress::ClassName;
@@ -21,12 +21,12 @@ pub(super) enum Instead {
     Spent,
 }
 
-impl Inner {
+impl Shell {
     /// Once a tick and when evidence was found: has every server judged by the class that it
     /// should be judged by now. What is open already is judged by it too.
     pub(super) fn reconcile_classes(&mut self, now: Time) {
         let mut changed = false;
-        let mut entries = std::mem::take(&mut self.entries);
+        let mut entries = std::mem::take(&mut self.registry.entries);
         for entry in entries.values_mut() {
             let Cgroup::Server(guarded) = entry else {
                 continue;
@@ -46,10 +46,10 @@ impl Inner {
             self.log(story.class_changed(&before, guarded.class_in_force(), why_in_words(why)));
         }
         let outside = self.follow_classes(&mut entries, now);
-        self.dirty |= outside;
-        self.entries = entries;
+        self.storage.dirty |= outside;
+        self.registry.entries = entries;
         // A restart has to find what called for it.
-        self.dirty |= changed;
+        self.storage.dirty |= changed;
     }
 
     /// What stands in for a server's class does for its user's slice. A slice that carries a standing
@@ -85,7 +85,7 @@ impl Inner {
     /// works it out anew.
     pub(super) fn drop_stand_ins(&mut self) {
         let known = &self.config.egress.classes;
-        for entry in self.entries.values_mut() {
+        for entry in self.registry.entries.values_mut() {
             if let Cgroup::Server(guarded) = entry {
                 let there = |class: &ClassName| known.contains_key(class);
                 guarded.instead.take_if(|class| !there(class));
@@ -118,7 +118,7 @@ impl Inner {
             }
         }
         let most = egress.classes.get(&guarded.class)?.limits.bytes_per_day?;
-        let used = self.traffic.used(guarded.server.user.as_str());
+        let used = self.network.traffic.used(guarded.server.user.as_str());
         (used >= most).then(|| (Instead::Spent, ClassName::spent()))
     }
 }

@@ -1,7 +1,7 @@
 //! What people ask of the daemon over D-Bus.
 
 use super::cgroups::{Cgroup, Guarded};
-use super::{Daemon, Inner, now};
+use super::{Daemon, Shell, now};
 use crate::act::CpuControl;
 use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
@@ -13,52 +13,48 @@ use policy::finding::Strength;
 use quantities::CgroupId;
 use quantities::Cores;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Answers one request; what takes long goes on beside the loop.
-    pub(super) fn command(self: &Rc<Self>, command: Command) {
+    pub(super) fn command(&mut self, command: Command) {
         // Whoever hung up does not want the answer.
         match command {
             Command::Status(reply) => {
-                let mut status = self.inner.borrow().status();
-                if let Some(why) = self.units.lack() {
+                let mut status = self.shell.status();
+                if let Some(why) = self.tasks.units.lack() {
                     status.lacks.push(("systemd".to_owned(), why));
                 }
                 drop(reply.send(status));
             }
             Command::Flows(order, reply) => self.flows(&order, reply),
-            Command::Servers(reply) => drop(reply.send(self.inner.borrow().servers())),
+            Command::Servers(reply) => drop(reply.send(self.shell.servers())),
             Command::Processes(whose, reply) => {
-                let daemon = Rc::clone(self);
-                tokio::task::spawn_local(async move {
-                    let _ = reply.send(daemon.processes(whose).await);
+                self.tasks.begin(async move |tasks| {
+                    let _ = reply.send(tasks.processes(whose).await);
                 });
             }
             Command::Explain(user, whose, reply) => {
-                let explained = self.inner.borrow().explain(&user, whose, super::now());
+                let explained = self.shell.explain(&user, whose, super::now());
                 drop(reply.send(explained));
             }
             Command::Reload(reply) => drop(reply.send(self.reload())),
             Command::Grant(order, reply) => drop(reply.send(self.grant(order))),
-            Command::Grants(reply) => drop(reply.send(self.inner.borrow().grants_told())),
+            Command::Grants(reply) => drop(reply.send(self.shell.grants_told())),
             Command::Revoke(who, user, reply) => drop(reply.send(self.revoke(&who, &user))),
             Command::Off(who, reply) => {
-                let daemon = Rc::clone(self);
-                tokio::task::spawn_local(async move {
-                    let _ = reply.send(daemon.switch_off(&who).await);
+                self.tasks.begin(async move |tasks| {
+                    let _ = reply.send(tasks.switch_off(who).await);
                 });
             }
             Command::On(who, reply) => {
-                let daemon = Rc::clone(self);
-                tokio::task::spawn_local(async move {
-                    let _ = reply.send(daemon.switch_on(&who).await);
+                self.tasks.begin(async move |tasks| {
+                    let _ = reply.send(tasks.switch_on(who).await);
                 });
             }
         }
     }
 
-    fn reload(self: &Rc<Self>) -> Result<String, String> {
+    fn reload(&mut self) -> Result<String, String> {
         let path = self.config_path.clone();
         match Config::load(&path) {
             Ok(config) => Ok(self.adopt(config)),
@@ -66,53 +62,52 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let message =
                     format!("The configuration was refused, and the one in force stays: {error}");
                 let told = LogEntry::new(Kind::ConfigRejected, Level::Error, message);
-                self.inner.borrow().log(told.with("REASON", &error));
+                self.shell.log(told.with("REASON", &error));
                 Err(error.to_string())
             }
         }
     }
 
     /// Puts a configuration in force.
-    pub(super) fn adopt(self: &Rc<Self>, config: Config) -> String {
-        let mut inner = self.inner.borrow_mut();
-        let hub_changed = config.hub != inner.config.hub;
-        let message = if config == inner.config {
+    pub(super) fn adopt(&mut self, config: Config) -> String {
+        let shell = &mut self.shell;
+        let hub_changed = config.hub != shell.config.hub;
+        let message = if config == shell.config {
             "The configuration was read again; nothing in it changed.".to_owned()
         } else {
             format!("A new configuration is in force, in {} mode.", config.mode)
         };
-        inner.meter.configure(&config);
-        inner.trace.configure(&config);
-        inner.config = config;
-        inner.feed_settings();
-        inner.try_out(&self.stopper);
-        inner.resolve_all();
-        inner.drop_stand_ins();
-        inner.read_lists();
-        if !inner.off {
-            inner.load_egress();
+        shell.report.meter.configure(&config);
+        shell.report.trace.configure(&config);
+        shell.config = config;
+        shell.feed_settings();
+        shell.try_out(&self.tasks.stopper);
+        shell.resolve_all();
+        shell.drop_stand_ins();
+        shell.read_lists();
+        if !shell.off {
+            shell.load_egress();
         }
-        inner.dirty = true;
-        inner.log(LogEntry::new(
+        shell.storage.dirty = true;
+        shell.log(LogEntry::new(
             Kind::ConfigReloaded,
             Level::Notice,
             message.clone(),
         ));
-        drop(inner);
         if hub_changed {
-            self.hub_news.notify_one();
+            self.due.hub.news(super::now());
             self.identify_anew();
         }
         self.ask_accounts();
-        let ids = self.inner.borrow().guarded_ids();
+        let ids = self.shell.guarded_ids();
         self.enforce(ids);
         self.cap_slice();
-        self.reloaded.notify_one();
+        self.due.tick = true;
         message
     }
 }
 
-impl Inner {
+impl Shell {
     /// What evidence of mining on a server amounted to at most, in a word.
     pub(super) fn level_of_mining(&self, id: CgroupId) -> &'static str {
         let log = self.node.evidence().of(id);
@@ -125,18 +120,18 @@ impl Inner {
             Cgroup::Server(_) => Some(*id),
             _ => None,
         };
-        self.entries.iter().filter_map(guarded).collect()
+        self.registry.entries.iter().filter_map(guarded).collect()
     }
 
     /// What of telling miners and ending them, and of the packet rules, does not work here.
     fn lacks(&self) -> Vec<(String, String)> {
         let mut lacks = Self::lacking_threads(self.sensors.heartbeats());
         lacks.extend(self.sensors.lacks());
-        if let Some(why) = &self.cannot_stop {
+        if let Some(why) = &self.limits.cannot_stop {
             let why = format!("{why}; miners are throttled, and not ended");
             lacks.push(("stopping".to_owned(), why));
         }
-        if let Some(why) = self.rules.lack() {
+        if let Some(why) = self.network.rules.lack() {
             lacks.push(("egress".to_owned(), why.to_owned()));
         }
         if let Some(why) = self.accounts_lack(now()) {
@@ -147,7 +142,7 @@ impl Inner {
 
     pub(super) fn status(&self) -> NodeStatus {
         let mut unknown = Vec::new();
-        for entry in self.entries.values() {
+        for entry in self.registry.entries.values() {
             match entry {
                 Cgroup::Ignored {
                     cgroup,
@@ -162,18 +157,19 @@ impl Inner {
                 _ => {}
             }
         }
-        for shared in &self.shared {
+        for shared in &self.hub.shared {
             unknown.push((shared.cgroup.to_string(), shared.in_words()));
         }
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.config.mode.as_str().to_owned(),
             off: self.off,
-            egress_loaded: self.rules.stand(),
-            cpu_controller: self.cpu_controller,
+            egress_loaded: self.network.rules.stand(),
+            cpu_controller: self.registry.cpu_controller,
             unknown,
             lacks: self.lacks(),
             names: self
+                .network
                 .answers
                 .tally()
                 .named()
@@ -185,7 +181,7 @@ impl Inner {
     pub(super) fn servers(&self) -> Vec<ServerStatus> {
         let mut servers = Vec::new();
         let shared = self.node.accounts().shared_limits();
-        for entry in self.entries.values() {
+        for entry in self.registry.entries.values() {
             let Cgroup::Server(guarded) = entry else {
                 continue;
             };
@@ -219,7 +215,10 @@ impl Inner {
             credits_core_seconds: place.standing().credits.left.0,
             credits_size_core_seconds: place.policy().size.0,
             credits_unlimited: place.policy().unlimited,
-            granted: self.grants.contains_key(guarded.server.user.as_str()),
+            granted: self
+                .limits
+                .grants
+                .contains_key(guarded.server.user.as_str()),
             stage: place.standing().stage.as_str().to_owned(),
             class: guarded.class_in_force().as_str().to_owned(),
             limit_cores: limit.map_or(0.0, |limit| limit.0),

@@ -6,7 +6,7 @@
 
 use super::bridges::Asking;
 use super::cgroups::Cgroup;
-use super::{Daemon, Inner, now};
+use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
 use crate::hub::{ContainerCgroup, ContainerFacts, Units, container_facts, is_other_container};
 use crate::report::{Kind, Level, LogEntry};
@@ -16,7 +16,6 @@ use quantities::{CgroupId, CgroupPath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// Processes of a container that are asked for their network; all are in the same one, but for
@@ -110,77 +109,77 @@ enum Whose {
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Follows interfaces as they come and go, until the daemon ends.
-    pub(super) async fn follow_links(self: Rc<Self>) {
-        let mut events = match LinkEvents::listen() {
-            Ok(events) => events,
-            Err(error) => {
-                self.inner.borrow_mut().network_trouble(&error.to_string());
-                return;
-            }
-        };
-        while events.next().await.is_ok() {
-            self.follow_containers();
-        }
-    }
-
     /// Tells the packet rules who is behind which port now.
-    pub(super) fn follow_containers(self: &Rc<Self>) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.off || !inner.rules.stand() {
+    pub(super) fn follow_containers(&mut self) {
+        let shell = &mut self.shell;
+        if shell.off || !shell.network.rules.stand() {
             return;
         }
-        let followed = inner.rules.follow_uplinks();
-        inner.log_rules(followed.err());
-        inner.look_up_bridges();
-        inner.reconcile_network();
-        let nameless = inner.nameless();
-        drop(inner);
+        let followed = shell.network.rules.follow_uplinks();
+        shell.log_rules(followed.err());
+        shell.look_up_bridges();
+        shell.reconcile_network();
+        let nameless = shell.nameless();
         for cgroup in nameless {
-            self.ask_addresses(cgroup);
+            self.tasks.begin(|tasks| tasks.ask_addresses(cgroup));
         }
         self.ask_for_bridges();
     }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
+    /// Follows interfaces as they come and go, until the daemon ends.
+    pub(super) async fn follow_links(self) {
+        let mut events = match LinkEvents::listen() {
+            Ok(events) => events,
+            Err(error) => {
+                return self.post(move |daemon| daemon.shell.network_trouble(&error.to_string()));
+            }
+        };
+        while events.next().await.is_ok() {
+            self.turn(Daemon::follow_containers).await;
+        }
+    }
 
     /// Engines know a container's addresses only once its network is made.
-    fn ask_addresses(self: &Rc<Self>, cgroup: CgroupPath) {
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            let hub = daemon.inner.borrow().config.hub.clone();
-            let Some(container) = ContainerCgroup::of(&cgroup) else {
-                return;
-            };
-            if let Ok(facts) = container_facts(&container, &hub).await {
-                daemon.inner.borrow_mut().note_container(&cgroup, &facts);
+    async fn ask_addresses(self, cgroup: CgroupPath) {
+        let hub = self.turn(|daemon| daemon.shell.config.hub.clone()).await;
+        let Some(container) = ContainerCgroup::of(&cgroup) else {
+            return;
+        };
+        if let Ok(facts) = container_facts(&container, &hub).await {
+            self.post(move |daemon| {
+                daemon.shell.note_container(&cgroup, &facts);
                 daemon.follow_containers();
-            }
-        });
+            });
+        }
     }
 }
 
-impl Inner {
+impl Shell {
     /// Notes what an engine said of a container.
     pub(super) fn note_container(&mut self, cgroup: &CgroupPath, facts: &ContainerFacts) {
         if let Some(container) = ContainerCgroup::of(cgroup) {
-            self.networks.asking.answers(container.engine);
+            self.network.containers.asking.answers(container.engine);
         }
-        let before = self.networks.notes.get(cgroup);
+        let before = self.network.containers.notes.get(cgroup);
         // What the hub names as anyone's server is none, be it named twice.
         let listed = ContainerCgroup::of(cgroup)
-            .is_some_and(|container| !self.directory.of_container(&container.id).is_empty());
+            .is_some_and(|container| !self.hub.directory.of_container(&container.id).is_empty());
         let note = Note {
             addresses: facts.addresses.clone(),
             first_process: facts.first_process,
             other_container: !listed && is_other_container(facts, &self.config.hub),
             asked_again: before.is_some_and(|note| note.asked_again),
         };
-        self.dirty |= before.is_none_or(|before| before.other_container != note.other_container);
-        self.networks.notes.insert(cgroup.clone(), note);
+        self.storage.dirty |=
+            before.is_none_or(|before| before.other_container != note.other_container);
+        self.network.containers.notes.insert(cgroup.clone(), note);
     }
 
     /// Looks up which containers are behind which ports at this moment.
     pub(super) fn look_up_bridges(&mut self) {
-        self.networks.known = self.bridges_now();
+        self.network.containers.known = self.bridges_now();
     }
 
     /// Containers that are no servers, for the next daemon.
@@ -196,30 +195,30 @@ impl Inner {
     fn bridges_now(&mut self) -> Bridges {
         let containers = self.containers();
         if containers.is_empty() && self.config.hub.container_networks.is_empty() {
-            self.networks.notes.clear();
-            self.networks.asking.nothing_missing();
+            self.network.containers.notes.clear();
+            self.network.containers.asking.nothing_missing();
             return Bridges::default();
         }
         match self.look_up(&containers) {
             Ok(bridges) => bridges,
             Err(error) => {
                 self.network_trouble(&error.to_string());
-                self.networks.known.clone()
+                self.network.containers.known.clone()
             }
         }
     }
 
     fn containers(&self) -> Vec<(CgroupPath, CgroupId, Whose)> {
         let mut found = Vec::new();
-        for (id, entry) in &self.entries {
+        for (id, entry) in &self.registry.entries {
             let (cgroup, whose) = match entry {
                 Cgroup::Server(guarded) => {
                     let (number, class) = (guarded.number, guarded.class_in_force().clone());
                     (&guarded.cgroup, Whose::Server { number, class })
                 }
                 Cgroup::Ignored { cgroup, .. } | Cgroup::Pending { cgroup, .. } => {
-                    let note = self.networks.notes.get(cgroup);
-                    let before = || self.networks.other_containers.contains(id);
+                    let note = self.network.containers.notes.get(cgroup);
+                    let before = || self.network.containers.other_containers.contains(id);
                     if !note.map_or_else(before, |note| note.other_container) {
                         continue;
                     }
@@ -235,7 +234,7 @@ impl Inner {
     }
 
     fn look_up(&mut self, containers: &[(CgroupPath, CgroupId, Whose)]) -> Result<Bridges, Error> {
-        let mut links = match self.networks.links.take() {
+        let mut links = match self.network.containers.links.take() {
             Some(links) => links,
             None => Links::open()?,
         };
@@ -243,7 +242,12 @@ impl Inner {
         let mut bridges = Bridges::default();
         let mut missing = BTreeSet::new();
         for network in &self.config.hub.container_networks {
-            let name = self.networks.bridges.get(network).unwrap_or(network);
+            let name = self
+                .network
+                .containers
+                .bridges
+                .get(network)
+                .unwrap_or(network);
             match all.iter().find(|link| link.bridge && link.name == *name) {
                 Some(bridge) => {
                     bridges.guarded.insert(bridge.index);
@@ -252,7 +256,7 @@ impl Inner {
                 None => drop(missing.insert(network.clone())),
             }
         }
-        self.networks.asking.note(&all, missing, now());
+        self.network.containers.asking.note(&all, missing, now());
         let mut hidden = Vec::new();
         for (cgroup, id, whose) in containers {
             let directory = self.root.join(cgroup.as_str().trim_start_matches('/'));
@@ -261,10 +265,10 @@ impl Inner {
             let mut found = ports(&mut links, &all, pids)?;
             if found.is_empty() {
                 // Those may be in a network that one of them made; or they hide.
-                let first = self.networks.first_process(cgroup);
+                let first = self.network.containers.first_process(cgroup);
                 found = ports(&mut links, &all, first.into_iter().collect())?;
                 if found.is_empty() {
-                    found = self.networks.ports_before(*id, &all);
+                    found = self.network.containers.ports_before(*id, &all);
                     hidden.extend(hides.then_some((cgroup, found.is_empty())));
                 }
             }
@@ -283,7 +287,7 @@ impl Inner {
                         bridges
                             .gateways
                             .extend(master.and_then(|bridge| bridge.address));
-                        let note = self.networks.notes.get(cgroup);
+                        let note = self.network.containers.notes.get(cgroup);
                         let addresses = note.map(|note| note.addresses.clone());
                         let server = ServerPort {
                             cgroup: *id,
@@ -296,27 +300,30 @@ impl Inner {
                 }
             }
         }
-        self.networks.links = Some(links);
+        self.network.containers.links = Some(links);
         for (cgroup, unknown) in hidden {
             let message = hidden_in_cgroups(cgroup, unknown);
             self.log_once(LogEntry::new(Kind::Trouble, Level::Warning, message));
         }
-        let living = |cgroup: &CgroupPath| self.tree.members().contains_key(cgroup);
-        self.networks.notes.retain(|cgroup, _| living(cgroup));
+        let living = |cgroup: &CgroupPath| self.registry.tree.members().contains_key(cgroup);
+        self.network
+            .containers
+            .notes
+            .retain(|cgroup, _| living(cgroup));
         Ok(bridges)
     }
 
     /// Servers with a port whose addresses are not known; each is named once.
     fn nameless(&mut self) -> Vec<CgroupPath> {
         let mut nameless = Vec::new();
-        for server in self.networks.known.servers.values() {
+        for server in self.network.containers.known.servers.values() {
             if !server.addresses.is_empty() {
                 continue;
             }
-            let Some(Cgroup::Server(guarded)) = self.entries.get(&server.cgroup) else {
+            let Some(Cgroup::Server(guarded)) = self.registry.entries.get(&server.cgroup) else {
                 continue;
             };
-            let note = self.networks.notes.entry(guarded.cgroup.clone());
+            let note = self.network.containers.notes.entry(guarded.cgroup.clone());
             let note = note.or_insert_with(|| Note {
                 addresses: BTreeSet::new(),
                 first_process: None,
@@ -331,10 +338,10 @@ impl Inner {
     }
 
     pub(super) fn network_trouble(&mut self, why: &str) {
-        if self.networks.trouble.as_deref() != Some(why) {
+        if self.network.containers.trouble.as_deref() != Some(why) {
             let message = format!("Containers' networks cannot be told apart, or not all: {why}.");
             self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
-            self.networks.trouble = Some(why.to_owned());
+            self.network.containers.trouble = Some(why.to_owned());
         }
     }
 }

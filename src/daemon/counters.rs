@@ -3,7 +3,7 @@
 //! A dump of the counters of thousands of servers takes the kernel milliseconds, so accounts,
 //! metrics, the journal and the look for abuse share one.
 
-use super::Inner;
+use super::Shell;
 use egress::{Refused, Sent, Traffic};
 use quantities::CgroupId;
 use quantities::Time;
@@ -27,21 +27,21 @@ pub(super) struct Counters {
     pub(super) refused: Vec<Refused>,
 }
 
-impl Inner {
+impl Shell {
     /// Reads the counters. What is wrong with the table is the next check's to tell.
     pub(super) fn read_counters(&mut self, now: Time) {
-        self.counters.sent.clear();
-        self.counters.span = None;
-        self.counters.traffic = None;
-        if let Some(sent) = self.rules.sent() {
-            self.counters.book(sent, now);
+        self.network.counters.sent.clear();
+        self.network.counters.span = None;
+        self.network.counters.traffic = None;
+        if let Some(sent) = self.network.rules.sent() {
+            self.network.counters.book(sent, now);
         }
         if self.has_daily_shares() {
-            self.counters.traffic = self.rules.traffic();
+            self.network.counters.traffic = self.network.rules.traffic();
         }
         if self.shows_metrics() {
-            for (id, (packets, bytes)) in &self.counters.sent {
-                self.meter.ledger.sent(*id, *packets, *bytes);
+            for (id, (packets, bytes)) in &self.network.counters.sent {
+                self.report.meter.ledger.sent(*id, *packets, *bytes);
             }
         }
     }

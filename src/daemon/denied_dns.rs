@@ -6,17 +6,16 @@ use crate::act::CpuControl;
 use crate::hub::Units;
 use egress::names::{Asked, DeniedBy};
 use quantities::Time;
-use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Tells of a denied name, once an hour for the same server and name. What a list has is a
     /// fact for the judge too.
-    pub(super) fn asked(self: &Rc<Self>, asked: &Asked, now: Time) {
-        let mut inner = self.inner.borrow_mut();
-        let mode = inner.config.mode;
-        let journal = inner.journal.clone();
-        let id = inner.node.numbers().holder(asked.number);
-        let Some((id, guarded)) = id.and_then(|id| Some((id, inner.guarded(id)?))) else {
+    pub(super) fn asked(&mut self, asked: &Asked, now: Time) {
+        let shell = &mut self.shell;
+        let mode = shell.config.mode;
+        let journal = shell.report.journal.clone();
+        let id = shell.node.numbers().holder(asked.number);
+        let Some((id, guarded)) = id.and_then(|id| Some((id, shell.guarded(id)?))) else {
             return;
         };
         let told = &mut guarded.asked;
@@ -25,7 +24,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             told.insert(asked.name.clone(), now);
             journal.log(guarded.story(mode).asked(asked));
         }
-        drop(inner);
         if matches!(asked.by, DeniedBy::List(_) | DeniedBy::ListPort(..)) {
             self.asked_for_listed(id, now);
         }

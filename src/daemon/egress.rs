@@ -1,6 +1,6 @@
 //! Egress as the daemon drives it: the table loaded, servers in and out of it.
 
-use super::Inner;
+use super::Shell;
 use super::cgroups::{Cgroup, level};
 use super::packet_rules::{DesiredNetwork, RuleTrouble};
 use super::resolvers::resolvers;
@@ -13,12 +13,12 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-impl Inner {
+impl Shell {
     /// Replaces the whole table by what it should be now.
     pub(super) fn load_egress(&mut self) {
         self.look_up_bridges();
         let desired = self.desired_network();
-        let troubles = self.rules.load(desired);
+        let troubles = self.network.rules.load(desired);
         self.log_all_rules(troubles);
     }
 
@@ -29,14 +29,14 @@ impl Inner {
         if self.off {
             return;
         }
-        let troubles = self.rules.reconcile(desired);
+        let troubles = self.network.rules.reconcile(desired);
         self.log_all_rules(troubles);
     }
 
     /// Brings the rules of one sender to what they should be, which cannot wait for all others.
     pub(super) fn reconcile_sender(&mut self, id: CgroupId) {
         let wanted = self.admitted_of(id);
-        let done = self.rules.set(id, wanted.as_ref());
+        let done = self.network.rules.set(id, wanted.as_ref());
         self.log_rules(done.err());
     }
 
@@ -49,7 +49,7 @@ impl Inner {
             policy: self.policy(resolvers, relays),
             slices: self.guarded_slices(),
             admitted: self.admitted(),
-            bridges: self.networks.known.clone(),
+            bridges: self.network.containers.known.clone(),
         }
     }
 
@@ -58,19 +58,19 @@ impl Inner {
         for RuleTrouble { what, error } in troubles {
             let text = format!("{what} failed and is tried again: {error}.");
             self.log_once(LogEntry::new(Kind::Trouble, Level::Error, text.clone()));
-            self.rules_trouble.insert(text);
+            self.network.trouble.insert(text);
         }
     }
 
     /// The same of all of the rules, and what the configuration asks for and this node cannot do: what
     /// was amiss before and is not now is over.
     fn log_all_rules(&mut self, troubles: Vec<RuleTrouble>) {
-        let before = std::mem::take(&mut self.rules_trouble);
+        let before = std::mem::take(&mut self.network.trouble);
         self.log_rules(troubles);
-        for over in before.difference(&self.rules_trouble) {
-            self.troubles.is_over(over);
+        for over in before.difference(&self.network.trouble) {
+            self.report.troubles.is_over(over);
         }
-        if let Some(lack) = self.rules.lack() {
+        if let Some(lack) = self.network.rules.lack() {
             let lack = lack.to_owned();
             self.log_once(LogEntry::new(Kind::Trouble, Level::Error, lack));
         }
@@ -78,8 +78,8 @@ impl Inner {
 
     /// Reads the deny lists; one that cannot be read is told of and left out.
     pub(super) fn read_lists(&mut self) {
-        let (lists, troubles) = Lists::new(self.store.directory()).load();
-        self.lists = Arc::new(lists);
+        let (lists, troubles) = Lists::new(self.storage.store.directory()).load();
+        self.network.lists = Arc::new(lists);
         for trouble in troubles {
             let message = format!("A deny list is not in force: {trouble}.");
             self.log(LogEntry::new(Kind::Trouble, Level::Error, message));
@@ -88,13 +88,13 @@ impl Inner {
 
     /// Everything that is let out, and by which class.
     pub(super) fn admitted(&self) -> BTreeMap<CgroupId, Admitted> {
-        let ids = self.entries.keys();
+        let ids = self.registry.entries.keys();
         ids.filter_map(|id| Some((*id, self.admitted_of(*id)?)))
             .collect()
     }
 
     fn admitted_of(&self, id: CgroupId) -> Option<Admitted> {
-        match self.entries.get(&id)? {
+        match self.registry.entries.get(&id)? {
             Cgroup::Server(guarded) => guarded.admitted(),
             Cgroup::Ignored {
                 cgroup,
@@ -143,10 +143,10 @@ impl Inner {
             resolvers,
             denied: config.egress.denied.clone(),
             private: config.egress.private.clone(),
-            lists: Arc::clone(&self.lists),
+            lists: Arc::clone(&self.network.lists),
             log_group: config.egress.log_group,
             relays,
-            dns_queue: self.dns_queue,
+            dns_queue: self.network.dns_queue,
             abuse: config.egress.abuse,
         }
     }

@@ -1,7 +1,7 @@
 //! Ending servers, and processes that mine: what the daemon does for an actuator that wants it.
 
 use super::cgroups::Cgroup;
-use super::{Daemon, Inner};
+use super::{Shell, Tasks};
 use crate::act::{ActError, CpuControl, Stopper};
 use crate::hub::api::Api;
 use crate::hub::{Listed, Units};
@@ -10,15 +10,14 @@ use hubwarden_core::actuator::Failure;
 use policy::Stop;
 use quantities::{CgroupId, CgroupPath};
 
-impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
     /// Kills all of a server's processes.
     pub(super) async fn kill(&self, id: CgroupId) -> Result<(), ActError> {
-        let cgroup = self
-            .inner
-            .borrow()
-            .acting(id)
-            .map(|guarded| guarded.cgroup.clone());
-        match cgroup {
+        let cgroup = self.turn(move |daemon| {
+            let guarded = daemon.shell.acting(id);
+            guarded.map(|guarded| guarded.cgroup.clone())
+        });
+        match cgroup.await {
             Some(cgroup) => self.stopper.end_all(&cgroup, id).await,
             None => Ok(()),
         }
@@ -26,10 +25,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     /// Ends the processes of a frozen server that mine, where nothing else of it is to be ended; how many.
     pub(super) async fn end_miners(&self, id: CgroupId) -> Result<usize, ActError> {
-        let (places, processes) = {
-            let inner = self.inner.borrow();
-            (inner.places_of(id), inner.mining_processes(id))
-        };
+        let known = self.turn(move |daemon| {
+            let shell = &daemon.shell;
+            (shell.places_of(id), shell.mining_processes(id))
+        });
+        let (places, processes) = known.await;
         let mut count = 0;
         for (cgroup, place) in places {
             match self.stopper.end(&cgroup, place, &processes).await {
@@ -44,16 +44,17 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 
     /// Has the hub stop a server.
     pub(super) async fn ask_hub_to_stop(&self, id: CgroupId) -> Result<(), Failure> {
-        let (listed, hub, root) = {
-            let inner = self.inner.borrow();
-            let Some(guarded) = inner.acting(id) else {
-                return Ok(());
-            };
+        let known = self.turn(move |daemon| {
+            let shell = &daemon.shell;
+            let server = &shell.acting(id)?.server;
             let listed = Listed {
-                user: guarded.server.user.clone(),
-                server: guarded.server.name.clone(),
+                user: server.user.clone(),
+                server: server.name.clone(),
             };
-            (listed, inner.config.hub.clone(), inner.root.clone())
+            Some((listed, shell.config.hub.clone(), shell.root.clone()))
+        });
+        let Some((listed, hub, root)) = known.await else {
+            return Ok(());
         };
         let Some(url) = &hub.api_url else {
             // A reload took it away just now.
@@ -63,7 +64,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             url,
             hub: &hub,
             root: &root,
-            units: &self.units,
+            units: &*self.units,
         };
         let stopped = api.stop(&listed).await;
         stopped
@@ -72,11 +73,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 }
 
-impl Inner {
+impl Shell {
     /// A server's cgroup, and those of what its user runs outside it.
     fn places_of(&self, id: CgroupId) -> Vec<(CgroupPath, CgroupId)> {
         let mut places = Vec::new();
-        for (place, entry) in &self.entries {
+        for (place, entry) in &self.registry.entries {
             if let Cgroup::Server(guarded) = entry
                 && self.node.accounts().account_of(*place) == id
             {
@@ -92,12 +93,13 @@ impl Inner {
             Stop::Server => stopper.try_out_all(),
             Stop::Processes => stopper.try_out_one(),
         };
-        let before = self.cannot_stop.take();
-        self.cannot_stop = tried.err();
+        let before = self.limits.cannot_stop.take();
+        self.limits.cannot_stop = tried.err();
         if let Some(why) = self
+            .limits
             .cannot_stop
             .clone()
-            .filter(|_| self.cannot_stop != before)
+            .filter(|_| self.limits.cannot_stop != before)
         {
             let message = format!("What mines could not be ended here: {why}.");
             self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));

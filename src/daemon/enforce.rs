@@ -2,125 +2,169 @@
 
 use super::ask_cpu::{self, failure};
 use super::cgroups::{Cgroup, Guarded};
-use super::{Daemon, Inner, now};
+use super::{Daemon, Shell, Tasks, now};
 use crate::act::{ActError, CpuControl, Owner, UndoError};
 use crate::config::{Config, StopBy};
 use crate::hub::Units;
 use crate::report::{Kind, Level, LogEntry, Story};
 use hubwarden_core::actuator::{
-    self, Acts, Answer, Event, Failure, LOST_AFTER, Request, Standing, Ticket, Trouble,
+    self, Acts, Answer, Event, LOST_AFTER, Request, Standing, Ticket, Trouble,
 };
 use hubwarden_core::node::{Effect, Input, Settings};
+use hubwarden_core::undo::Start;
 use policy::{Controls, Stage, Warning};
 use quantities::CgroupId;
-use std::rc::Rc;
+use tokio::sync::oneshot;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Brings servers to where they should be and logs their waiting verdicts.
-    pub(super) fn enforce(self: &Rc<Self>, ids: Vec<CgroupId>) {
+    pub(super) fn enforce(&mut self, ids: Vec<CgroupId>) {
         self.drive(Input::Wake(ids));
     }
 
     /// Hands something to the core, and has done what follows.
-    pub(super) fn drive(self: &Rc<Self>, input: Input) {
-        self.inner.borrow_mut().feed(input);
+    pub(super) fn drive(&mut self, input: Input) {
+        self.shell.feed(input);
         self.perform();
     }
 
     /// Has done what the core wants.
-    pub(super) fn perform(self: &Rc<Self>) {
-        let effects = std::mem::take(&mut self.inner.borrow_mut().effects);
+    pub(super) fn perform(&mut self) {
+        let effects = std::mem::take(&mut self.shell.effects);
         for effect in effects {
             match effect {
                 Effect::Unit(id, effect) => self.perform_on_unit(id, effect),
                 Effect::Note(undo) => {
                     // Without room it is put on record with the next change.
-                    let _ = self.inner.borrow_mut().undo.save(&undo);
+                    let _ = self.shell.limits.undo.save(&undo);
                 }
                 Effect::Decided(id, verdict) => {
-                    let mut inner = self.inner.borrow_mut();
-                    inner.dirty = true;
-                    inner.meter.ledger.verdict(id, verdict.to);
+                    let shell = &mut self.shell;
+                    shell.storage.dirty = true;
+                    shell.report.meter.ledger.verdict(id, verdict.to);
                 }
-                Effect::Warned(id, warning) => self.inner.borrow_mut().log_warning(id, &warning),
+                Effect::Warned(id, warning) => self.shell.log_warning(id, &warning),
                 Effect::LetGo(id) => self.let_go(id),
-                Effect::LookAt(suspects) => self.inner.borrow_mut().order_sensors(&suspects),
+                Effect::LookAt(suspects) => self.shell.order_sensors(&suspects),
                 Effect::Attend => self.attend(),
                 Effect::Evidence(id, level, findings) => {
-                    self.inner.borrow().log_evidence(id, level, &findings);
+                    self.shell.log_evidence(id, level, &findings);
                 }
                 Effect::Accused(accused) => self.accused(&accused),
             }
         }
     }
 
-    fn perform_on_unit(self: &Rc<Self>, id: CgroupId, effect: actuator::Effect) {
+    fn perform_on_unit(&mut self, id: CgroupId, effect: actuator::Effect) {
         match effect {
             actuator::Effect::Ask(ticket, request) => {
-                let daemon = Rc::clone(self);
-                tokio::task::spawn_local(async move {
-                    let input = daemon.ask_for(id, ticket, request).await;
-                    daemon.drive(input);
-                    daemon.inner.borrow_mut().forget_departed();
-                    daemon.answered.notify_waiters();
+                let Some(actuator) = self.shell.node.actuator(id) else {
+                    return;
+                };
+                let owner = actuator.owner().clone();
+                self.tasks.begin(|tasks| async move {
+                    let input = tasks.ask_for(id, &owner, ticket, request).await;
+                    tasks.post(|daemon| daemon.answered(input));
                 });
             }
             actuator::Effect::Save => {
-                self.inner.borrow_mut().dirty = true;
-                self.save_wanted.notify_one();
+                self.shell.storage.dirty = true;
+                self.due.save = true;
             }
-            actuator::Effect::Log(event) => self.inner.borrow_mut().log_event(id, &event),
+            actuator::Effect::Log(event) => self.shell.log_event(id, &event),
             // The core has taken these in itself.
             actuator::Effect::InForce(_) | actuator::Effect::Strayed { .. } => {}
         }
     }
 
-    async fn ask_for(&self, id: CgroupId, ticket: Ticket, request: Request) -> Input {
-        let owner = self
-            .inner
-            .borrow()
-            .node
-            .actuator(id)
-            .map(|one| one.owner().clone());
-        let Some(owner) = owner else {
-            return Input::Answer(id, ticket, Answer::Done(Err(Failure::Gone)));
-        };
+    /// What became of a request is taken in.
+    fn answered(&mut self, input: Input) {
+        self.drive(input);
+        self.shell.forget_departed();
+        let node = &self.shell.node;
+        let waiting = std::mem::take(&mut self.due.at_rest).into_iter();
+        let (busy, at_rest): (Vec<_>, Vec<_>) = waiting.partition(|(ids, _)| node.is_busy(ids));
+        self.due.at_rest = busy;
+        for (_, waits) in at_rest {
+            // Whoever hung up waits no more.
+            let _ = waits.send(());
+        }
+    }
+
+    /// Is heard of once nothing is under way with any of these.
+    fn once_at_rest(&mut self, ids: Vec<CgroupId>) -> oneshot::Receiver<()> {
+        let (waits, at_rest) = oneshot::channel();
+        match self.shell.node.is_busy(&ids) {
+            true => self.due.at_rest.push((ids, waits)),
+            // Who asked is there.
+            false => drop(waits.send(())),
+        }
+        at_rest
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
+    /// Has done what the core wants of a place's unit.
+    async fn ask_for(
+        &self,
+        id: CgroupId,
+        owner: &Owner,
+        ticket: Ticket,
+        request: Request,
+    ) -> Input {
         let answer = match request {
-            Request::Read => {
-                let known = self.inner.borrow_mut().know_records(&owner);
-                match known {
-                    Err(error) => Answer::Unread(error.to_string()),
-                    Ok(()) => {
-                        let read = self.cpu.read(&owner).await;
-                        self.inner.borrow_mut().standing(id, &owner, read)
-                    }
-                }
-            }
-            Request::Record(undo) => {
-                let recorded = self.inner.borrow_mut().undo.save(&undo);
-                Answer::Recorded(recorded.map_err(|error| error.to_string()))
-            }
             Request::AskHub => Answer::Done(self.ask_hub_to_stop(id).await),
             Request::Kill => Answer::Done(failure(self.kill(id).await)),
             Request::EndProcesses => {
                 let ended = failure(self.end_miners(id).await);
                 return Input::ProcessesEnded(id, ticket, ended);
             }
-            request => {
-                let done = ask_cpu::ask(&self.cpu, &owner, request).await;
-                done.answer(|| self.inner.borrow().undo.start_of(&owner))
-            }
+            request => self.ask_unit(Some(id), owner, request).await,
         };
         Input::Answer(id, ticket, answer)
     }
 
-    /// Returns when nothing is under way with any of these, or an answer is lost.
-    pub(super) async fn until_at_rest(&self, ids: &[CgroupId]) {
-        let at_rest = async {
-            while self.inner.borrow().node.is_busy(ids) {
-                self.answered.notified().await;
+    /// Has done what an actuator wants of its unit, which is that of a place or not.
+    pub(super) async fn ask_unit(
+        &self,
+        id: Option<CgroupId>,
+        owner: &Owner,
+        request: Request,
+    ) -> Answer {
+        let unit = owner.clone();
+        match request {
+            Request::Read => {
+                let known = self
+                    .turn(move |daemon| daemon.shell.know_records(&unit))
+                    .await;
+                if let Err(error) = known {
+                    return Answer::Unread(error.to_string());
+                }
+                let (read, unit) = (self.cpu.read(owner).await, owner.clone());
+                self.turn(move |daemon| daemon.shell.standing(id, &unit, read))
+                    .await
             }
-        };
+            Request::Record(undo) => {
+                let saved = self.turn(move |daemon| daemon.shell.limits.undo.save(&undo));
+                Answer::Recorded(saved.await.map_err(|error| error.to_string()))
+            }
+            request => {
+                let done = ask_cpu::ask(&*self.cpu, owner, request).await;
+                done.answer(async || self.start_of(&unit).await).await
+            }
+        }
+    }
+
+    /// The present life of a unit.
+    pub(super) async fn start_of(&self, owner: &Owner) -> Start {
+        let owner = owner.clone();
+        self.turn(move |daemon| daemon.shell.limits.undo.start_of(&owner))
+            .await
+    }
+
+    /// Returns when nothing is under way with any of these, or an answer is lost.
+    pub(super) async fn until_at_rest(&self, ids: Vec<CgroupId>) {
+        let at_rest = self.turn(|daemon| daemon.once_at_rest(ids)).await;
         let _ = tokio::time::timeout(LOST_AFTER, at_rest).await;
     }
 }
@@ -138,7 +182,7 @@ pub(super) fn settings(config: &Config, off: bool) -> Settings {
     }
 }
 
-impl Inner {
+impl Shell {
     /// Hands something to the core; what follows is done by [`Daemon::perform`].
     pub(super) fn feed(&mut self, input: Input) {
         let effects = self.node.handle(input, now());
@@ -164,45 +208,47 @@ impl Inner {
 
     /// A server, also one that is gone and whose end goes on.
     pub(super) fn acting(&self, id: CgroupId) -> Option<&Guarded> {
-        match self.entries.get(&id) {
+        match self.registry.entries.get(&id) {
             Some(Cgroup::Server(guarded)) => Some(guarded),
-            _ => self.departed.get(&id).map(AsRef::as_ref),
+            _ => self.registry.departed.get(&id).map(AsRef::as_ref),
         }
     }
 
     fn forget_departed(&mut self) {
         let node = &self.node;
-        self.departed.retain(|id, _| node.actuator(*id).is_some());
+        self.registry
+            .departed
+            .retain(|id, _| node.actuator(*id).is_some());
     }
 
     fn standing(
         &mut self,
-        id: CgroupId,
+        id: Option<CgroupId>,
         owner: &Owner,
         read: Result<Controls, ActError>,
     ) -> Answer {
         Answer::Read(failure(read).map(|controls| {
             Box::new(Standing {
                 controls,
-                start: self.undo.start_of(owner),
-                record: self.undo.claim(owner),
-                kernel_quota: self.sampler.kernel_quota(id),
+                start: self.limits.undo.start_of(owner),
+                record: self.limits.undo.claim(owner),
+                kernel_quota: id.and_then(|id| self.registry.sampler.kernel_quota(id)),
             })
         }))
     }
 
     /// Makes sure that all is known that is on record of a unit.
     pub(super) fn know_records(&mut self, owner: &Owner) -> Result<(), UndoError> {
-        if self.undo.read_again()? {
+        if self.limits.undo.read_again()? {
             let mut found = Vec::new();
             for (id, actuator) in self.node.actuators() {
                 let owner = actuator.owner();
-                let start = self.undo.start_of(owner);
-                found.extend(self.undo.claim(owner).map(|undo| (id, undo, start)));
+                let start = self.limits.undo.start_of(owner);
+                found.extend(self.limits.undo.claim(owner).map(|undo| (id, undo, start)));
             }
             self.feed(Input::Records(found));
         }
-        self.undo.read_missing(owner)
+        self.limits.undo.read_missing(owner)
     }
 
     fn log_warning(&mut self, id: CgroupId, warning: &Warning) {

@@ -11,7 +11,7 @@ mod thread;
 pub(super) use thread::SensorThread;
 
 use super::cgroups::Cgroup;
-use super::{Daemon, Inner, now};
+use super::{Daemon, Shell, now};
 use crate::act::{CpuControl, Named};
 use crate::hub::Units;
 use hubwarden_core::node::{Input, Sighting};
@@ -21,18 +21,12 @@ use quantities::Time;
 use sensors::process::Process;
 use sensors::set::{Found, Suspect};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 use thread::Order;
-
-/// Who comes is listened to at once, or this long after others who came: each order to the sensors
-/// names all servers that there are.
-const LISTENED_TO_WITHIN: Duration = Duration::from_millis(200);
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// A server asked for a host that a deny list names.
-    pub(super) fn asked_for_listed(self: &Rc<Self>, id: CgroupId, now: Time) {
+    pub(super) fn asked_for_listed(&mut self, id: CgroupId, now: Time) {
         let evidence = Evidence {
             fact: Fact::Listed,
             pid: Evidence::NO_PROCESS,
@@ -43,42 +37,34 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// Takes in what the sensors found.
-    pub(super) fn found(self: &Rc<Self>, found: &[Found]) {
-        let sightings = self.inner.borrow().sightings(found);
+    pub(super) fn found(&mut self, found: &[Found]) {
+        let sightings = self.shell.sightings(found);
         self.drive(Input::Sighted(sightings));
     }
 
     /// Has the judge act on evidence at once.
-    pub(super) fn accused(self: &Rc<Self>, accused: &BTreeSet<CgroupId>) {
-        self.inner.borrow_mut().dirty = true;
+    pub(super) fn accused(&mut self, accused: &BTreeSet<CgroupId>) {
+        self.shell.storage.dirty = true;
         self.look_at(Some(accused));
-        let mut inner = self.inner.borrow_mut();
-        inner.reconcile_classes(now());
-        inner.reconcile_network();
+        let shell = &mut self.shell;
+        shell.reconcile_classes(now());
+        shell.reconcile_network();
     }
 
     /// Has it worked out where the sensors look, and sends them there.
-    pub(super) fn attend(self: &Rc<Self>) {
+    pub(super) fn attend(&mut self) {
         let waited = {
-            let inner = self.inner.borrow();
-            let wanted = inner.node.waits_wanted().into_iter();
-            wanted.map(|id| (id, inner.sampler.waited(id))).collect()
+            let shell = &self.shell;
+            let wanted = shell.node.waits_wanted().into_iter();
+            wanted
+                .map(|id| (id, shell.registry.sampler.waited(id)))
+                .collect()
         };
         self.drive(Input::Attend(waited));
     }
-
-    /// Has the sensors listen to who has just come. A miner's name is told once, when it is started, and
-    /// that may be before the next tick.
-    pub(super) async fn listen_to_who_comes(self: Rc<Self>) {
-        loop {
-            self.sensors_due.notified().await;
-            self.attend();
-            tokio::time::sleep(LISTENED_TO_WITHIN).await;
-        }
-    }
 }
 
-impl Inner {
+impl Shell {
     /// Sends the sensors to these.
     pub(super) fn order_sensors(&mut self, looked_at: &BTreeSet<CgroupId>) {
         let mut order = Order {
@@ -86,7 +72,7 @@ impl Inner {
             ..Order::default()
         };
         let (mut everybody, mut owners) = (BTreeMap::new(), BTreeMap::new());
-        for (id, entry) in &self.entries {
+        for (id, entry) in &self.registry.entries {
             let Cgroup::Server(guarded) = entry else {
                 continue;
             };

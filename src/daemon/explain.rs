@@ -1,6 +1,6 @@
 //! Why a server stands where it stands, for `hubwarden explain`.
 
-use super::Inner;
+use super::Shell;
 use super::cgroups::{Cgroup, Guarded};
 use crate::control::{Explanation, Sign};
 use hubwarden_core::accounts::Place;
@@ -12,11 +12,12 @@ use quantities::CgroupId;
 use quantities::{Cores, Time, in_words};
 use std::collections::BTreeMap;
 
-impl Inner {
+impl Shell {
     /// How a hub user's servers stand; of one Unix user's only, where `whose` says so.
     pub(super) fn explain(&self, user: &str, whose: Option<u32>, now: Time) -> Vec<Explanation> {
         let shared = self.node.accounts().shared_limits();
-        self.entries
+        self.registry
+            .entries
             .values()
             .filter_map(|entry| match entry {
                 Cgroup::Server(guarded) => Some(guarded),

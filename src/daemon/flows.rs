@@ -1,7 +1,7 @@
 //! What servers speak with right now, for whoever may see it.
 
 use super::cgroups::Cgroup;
-use super::{Daemon, Inner};
+use super::{Daemon, Shell};
 use crate::control::{FlowList, FlowOrder, FlowStatus};
 use egress::Flows;
 use quantities::CgroupId;
@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::rc::Rc;
 use tokio::sync::oneshot;
 
 /// Flows of one server that are told; the largest.
@@ -27,30 +26,30 @@ struct Place {
     sources: BTreeSet<IpAddr>,
 }
 
-impl<C, U> Daemon<C, U> {
+impl<C: 'static, U: 'static> Daemon<C, U> {
     /// Lists the flows that were asked for beside the loop: it takes as long as the node has
     /// sockets.
     pub(super) fn flows(
-        self: &Rc<Self>,
+        &self,
         order: &FlowOrder,
         reply: oneshot::Sender<Result<FlowList, String>>,
     ) {
-        let places = self.inner.borrow().places(order);
-        tokio::task::spawn_local(async move {
+        let places = self.shell.places(order);
+        self.tasks.begin(async move |_| {
             let listed = tokio::task::spawn_blocking(move || list(&places)).await;
             let _ = reply.send(listed.unwrap_or_else(|_| Err("hubwarden is about to stop".into())));
         });
     }
 }
 
-impl Inner {
+impl Shell {
     fn places(&self, order: &FlowOrder) -> Vec<Place> {
         let wanted = |user: &str, uid: Option<u32>| {
             (order.user.is_empty() || order.user == user)
                 && (order.everybody || uid == Some(order.uid))
         };
         let mut places = Vec::new();
-        for entry in self.entries.values() {
+        for entry in self.registry.entries.values() {
             let Cgroup::Server(guarded) = entry else {
                 continue;
             };
@@ -65,7 +64,7 @@ impl Inner {
                 user: user.to_owned(),
                 server: guarded.server.name.clone(),
                 cgroups,
-                sources: self.networks.addresses(&guarded.cgroup),
+                sources: self.network.containers.addresses(&guarded.cgroup),
             });
         }
         places

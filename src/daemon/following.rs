@@ -5,12 +5,11 @@
 //! beside the loop; while there is no answer the last one stands, and `status` says so.
 
 use super::uid_egress::PROXIES;
-use super::{Daemon, Inner, now};
+use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
-use crate::hub::{AccountFiles, NotNow, UnitName, Units};
+use crate::hub::{Account, AccountFiles, NotNow, UnitName, Units};
 use quantities::Time;
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// All accounts are asked about at least so often.
@@ -45,9 +44,9 @@ impl Following {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Asks about all accounts anew: groups change. What was known stands until there is an answer.
-    pub(super) fn ask_accounts(self: &Rc<Self>) {
-        let mut inner = self.inner.borrow_mut();
-        let following = &mut inner.uid_egress.following;
+    pub(super) fn ask_accounts(&mut self) {
+        let shell = &mut self.shell;
+        let following = &mut shell.network.uid_egress.following;
         if following.asking {
             following.again = true;
             return;
@@ -55,31 +54,19 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         following.asking = true;
         // What the files say from here on is known after the round.
         following.files.changed();
-        drop(inner);
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            loop {
-                daemon.ask_round().await;
-                let mut inner = daemon.inner.borrow_mut();
-                let following = &mut inner.uid_egress.following;
-                if !std::mem::take(&mut following.again) {
-                    following.asking = false;
-                    return;
-                }
-            }
-        });
+        self.tasks.begin(async |tasks| tasks.ask_rounds().await);
     }
 
     /// At each tick: asks where something changed, or it is time.
-    pub(super) fn follow_accounts(self: &Rc<Self>) {
+    pub(super) fn follow_accounts(&mut self) {
         let now = now();
         let due = {
-            let mut inner = self.inner.borrow_mut();
-            let every = match inner.uid_egress.following.silent_since {
+            let shell = &mut self.shell;
+            let every = match shell.network.uid_egress.following.silent_since {
                 Some(_) => TRIED_EVERY,
                 None => ASKED_EVERY,
             };
-            let following = &mut inner.uid_egress.following;
+            let following = &mut shell.network.uid_egress.following;
             let old = following.asked.is_none_or(|at| now.since(at) >= every);
             following.files.changed() || old
         };
@@ -88,30 +75,53 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    async fn ask_round(self: &Rc<Self>) {
-        let uids = {
-            let mut inner = self.inner.borrow_mut();
-            inner.uid_egress.following.asked = Some(now());
-            inner.server_uids()
-        };
-        let services = self.service_uids().await;
+    /// Notes what an account is.
+    fn note_account(&mut self, uid: u32, account: Account) {
+        let uid_egress = &mut self.shell.network.uid_egress;
+        uid_egress.following.silent_since = None;
+        if uid_egress.accounts.get(&uid) != Some(&account) {
+            uid_egress.accounts.insert(uid, account);
+            self.shell.storage.dirty = true;
+            self.due.network(now());
+        }
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
+    /// Asks about all accounts, and again for those who wanted that meanwhile.
+    async fn ask_rounds(&self) {
+        loop {
+            self.ask_round().await;
+            let again = self.turn(|daemon| {
+                let following = &mut daemon.shell.network.uid_egress.following;
+                following.asking = std::mem::take(&mut following.again);
+                following.asking
+            });
+            if !again.await {
+                return;
+            }
+        }
+    }
+
+    async fn ask_round(&self) {
+        let begun = self.turn(|daemon| {
+            let shell = &mut daemon.shell;
+            shell.network.uid_egress.following.asked = Some(now());
+            (shell.server_uids(), shell.config.hub.hub_units.clone())
+        });
+        let (uids, hub_units) = begun.await;
+        let services = self.service_uids(hub_units).await;
         let mut without = 0;
         for uid in uids {
             match self.units.account(uid).await {
                 Ok(mut account) => {
                     account.service |= services.contains(&uid);
-                    let mut inner = self.inner.borrow_mut();
-                    inner.uid_egress.following.silent_since = None;
                     without = 0;
-                    if inner.uid_egress.accounts.get(&uid) != Some(&account) {
-                        inner.uid_egress.accounts.insert(uid, account);
-                        inner.dirty = true;
-                        self.outsiders_due.notify_one();
-                    }
+                    self.turn(move |daemon| daemon.note_account(uid, account))
+                        .await;
                 }
                 Err(NotNow) => {
-                    let mut inner = self.inner.borrow_mut();
-                    inner.uid_egress.following.silent_since.get_or_insert(now());
+                    self.post(|daemon| daemon.shell.network.uid_egress.following.no_answer(now()));
                     without += 1;
                     if without == MOST_WITHOUT {
                         return;
@@ -122,9 +132,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// The uids that the hub and its proxies run as.
-    pub(super) async fn service_uids(&self) -> BTreeSet<u32> {
-        let mut units = self.inner.borrow().config.hub.hub_units.clone();
-        units.extend(PROXIES.map(str::to_owned));
+    async fn service_uids(&self, hub_units: Vec<String>) -> BTreeSet<u32> {
+        let units = hub_units.into_iter().chain(PROXIES.map(str::to_owned));
         let mut uids = BTreeSet::new();
         for unit in units {
             // One that is not there runs as nobody.
@@ -136,10 +145,16 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 }
 
-impl Inner {
+impl Following {
+    fn no_answer(&mut self, now: Time) {
+        self.silent_since.get_or_insert(now);
+    }
+}
+
+impl Shell {
     /// What `status` says where the user database does not answer.
     pub(super) fn accounts_lack(&self, now: Time) -> Option<String> {
-        let since = now.since(self.uid_egress.following.silent_since?);
+        let since = now.since(self.network.uid_egress.following.silent_since?);
         (since >= SHOWN_AFTER).then(|| {
             format!(
                 "the user database (nsswitch.conf) has not answered for {} min: who may become \

@@ -1,6 +1,6 @@
 //! Admins' exceptions: given, listed, revoked, expired.
 
-use super::{Daemon, Inner};
+use super::{Daemon, Shell};
 use crate::act::CpuControl;
 use crate::control::{GrantOrder, GrantStatus};
 use crate::hub::Units;
@@ -9,7 +9,6 @@ use egress::ClassName;
 use policy::{Grant, GrantedCredits};
 use quantities::HubUser;
 use quantities::{CoreSeconds, Cores, in_words};
-use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 /// Longer than any thesis: beyond that it is configuration.
@@ -21,49 +20,48 @@ const LONGEST_TEXT: usize = 1000;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Gives a user an exception; it replaces an earlier one.
-    pub(super) fn grant(self: &Rc<Self>, order: GrantOrder) -> Result<String, String> {
+    pub(super) fn grant(&mut self, order: GrantOrder) -> Result<String, String> {
         let now = SystemTime::now();
-        let mut inner = self.inner.borrow_mut();
-        let grant = inner.understand(&order, now)?;
+        let shell = &mut self.shell;
+        let grant = shell.understand(&order, now)?;
         let words = in_grants_words(&order.user, &grant, now);
         let message = format!("{} gave {words}.", HubUser(order.by.clone()));
-        inner.grants.insert(order.user.clone(), grant);
-        inner.log(
+        shell.limits.grants.insert(order.user.clone(), grant);
+        shell.log(
             LogEntry::new(Kind::Granted, Level::Notice, message.clone())
                 .with("HUB_USER", &order.user)
                 .with("ADMIN", &order.by)
                 .with("REASON", &order.reason),
         );
-        drop(inner);
         self.grants_changed();
         Ok(message)
     }
 
     /// Takes a user's exception back.
-    pub(super) fn revoke(self: &Rc<Self>, who: &str, user: &str) -> Result<String, String> {
-        let mut inner = self.inner.borrow_mut();
+    pub(super) fn revoke(&mut self, who: &str, user: &str) -> Result<String, String> {
+        let shell = &mut self.shell;
         let shown = HubUser(user.to_owned());
-        if inner.grants.remove(user).is_none() {
+        if shell.limits.grants.remove(user).is_none() {
             return Err(format!(
                 "{shown} has no grant; `hubwarden grants` lists them"
             ));
         }
         let message = format!("{who} took back what was granted to {shown}.");
-        inner.log(
+        shell.log(
             LogEntry::new(Kind::Revoked, Level::Notice, message.clone())
                 .with("HUB_USER", user)
                 .with("ADMIN", who),
         );
-        drop(inner);
         self.grants_changed();
         Ok(message)
     }
 
     /// Once a tick: those whose time is over.
-    pub(super) fn expire_grants(self: &Rc<Self>) {
+    pub(super) fn expire_grants(&mut self) {
         let now = SystemTime::now();
-        let mut inner = self.inner.borrow_mut();
-        let over: Vec<String> = inner
+        let shell = &mut self.shell;
+        let over: Vec<String> = shell
+            .limits
             .grants
             .iter()
             .filter(|(_, grant)| !grant.holds(now))
@@ -73,23 +71,22 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             return;
         }
         for user in over {
-            inner.grants.remove(&user);
+            shell.limits.grants.remove(&user);
             let shown = HubUser(user.clone());
             let message = format!("What was granted to {shown} has ended, as agreed.");
-            inner.log(LogEntry::new(Kind::Revoked, Level::Notice, message).with("HUB_USER", &user));
+            shell.log(LogEntry::new(Kind::Revoked, Level::Notice, message).with("HUB_USER", &user));
         }
-        drop(inner);
         self.grants_changed();
     }
 
-    fn grants_changed(self: &Rc<Self>) {
+    fn grants_changed(&mut self) {
         self.policies_changed();
         // On disk at once: an admin who was told "granted" may rely on it.
         self.save();
     }
 }
 
-impl Inner {
+impl Shell {
     /// An order as a grant, or what is wrong with it.
     fn understand(&self, order: &GrantOrder, now: SystemTime) -> Result<Grant, String> {
         let too_long = order.user.len() > LONGEST_TEXT || order.reason.len() > LONGEST_TEXT;
@@ -108,7 +105,7 @@ impl Inner {
                 in_words(lasts)
             ));
         }
-        if self.grants.len() >= MOST && !self.grants.contains_key(&order.user) {
+        if self.limits.grants.len() >= MOST && !self.limits.grants.contains_key(&order.user) {
             return Err(format!(
                 "there are {MOST} grants already; revoke some first"
             ));
@@ -175,7 +172,7 @@ impl Inner {
             },
             words: in_grants_words(user, grant, now),
         };
-        self.grants.iter().map(told).collect()
+        self.limits.grants.iter().map(told).collect()
     }
 }
 

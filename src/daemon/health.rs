@@ -1,7 +1,7 @@
 //! Whether the daemon's own threads are well: what is logged and shown of it, and what systemd's watchdog
 //! is told.
 
-use super::{Daemon, DaemonError, Inner};
+use super::{Daemon, DaemonError, Shell};
 use crate::heartbeats::{Heartbeats, News, State, message};
 use crate::report::{Journal, Kind, Level, LogEntry};
 use std::sync::Mutex;
@@ -52,13 +52,13 @@ impl<C, U> Daemon<C, U> {
     pub(super) fn threads_are_well(&self) -> bool {
         let now = Instant::now();
         for news in self.heartbeats.look(now) {
-            self.inner.borrow().log(entry(&news));
+            self.shell.log(entry(&news));
         }
         self.heartbeats.beyond_repair(now).is_none()
     }
 }
 
-impl Inner {
+impl Shell {
     /// Every thread, and whether it runs and answers.
     pub(super) fn threads_up(heartbeats: &Heartbeats) -> Vec<(&'static str, bool)> {
         let states = heartbeats.states().into_iter();
@@ -127,7 +127,7 @@ mod tests {
         while heartbeats.look(Instant::now()).is_empty() {
             std::thread::yield_now();
         }
-        let threads = Inner::threads_up(&heartbeats);
+        let threads = Shell::threads_up(&heartbeats);
         assert_eq!(threads, [("panics", false), ("rests", true)]);
     }
 

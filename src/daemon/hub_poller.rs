@@ -1,10 +1,11 @@
-//! Hears the hub: a task beside the loop keeps the hub's own word on its servers and people.
+//! Polls the hub: a task beside the loop, which brings the hub's own word on its servers and people.
 //!
 //! A hub that is slow or down changes nothing: the last word stands, and the trouble is told once.
 
 use super::cgroups::{Cgroup, unit_of};
-use super::{Daemon, Inner};
+use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
+use crate::config;
 use crate::hub::api::{Api, ApiError, Polled};
 use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
@@ -12,16 +13,8 @@ use crate::report::{Kind, Level, LogEntry};
 use quantities::{CgroupId, CgroupPath};
 use sensors::workers::Holders;
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
-
-/// People move between groups seldom, and servers that come are news of their own.
-const EVERY: Duration = Duration::from_secs(60);
-/// A spawner tells the hub where its server runs only after it has started it; the hub is asked
-/// after each of these, the first one long enough for a class of students to arrive together.
-const AFTER_NEWS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(13)];
 
 /// What says which processes are single-user servers: a worker for each Unix user, since a process can
 /// hold up whoever reads what it calls itself.
@@ -59,74 +52,41 @@ impl Looker {
     }
 }
 
-impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Asks the hub every minute, and when somebody new has appeared.
-    pub(super) async fn hear_the_hub(self: Rc<Self>) {
-        let mut soon = AFTER_NEWS.iter();
-        loop {
-            self.look_into_the_hub().await;
-            self.poll_hub().await;
-            let wait = match soon.next() {
-                Some(wait) => {
-                    tokio::time::sleep(*wait).await;
-                    continue;
-                }
-                None => EVERY,
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.hub_news.notified() => {
-                    soon = AFTER_NEWS.iter();
-                    tokio::time::sleep(soon.next().copied().unwrap_or(EVERY)).await;
-                }
-            }
-        }
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
+    /// Looks for servers in the hub's own cgroup, and asks the hub.
+    pub(super) async fn hear_the_hub(self) {
+        self.look_into_the_hub().await;
+        self.poll_hub().await;
+        self.post(|daemon| daemon.due.hub.asked(now()));
     }
 
     /// Looks for servers in the hub's own cgroup, and tells of them when there are any at last.
-    pub(super) async fn look_into_the_hub(&self) {
-        let (root, units) = {
-            let inner = self.inner.borrow();
-            (inner.root.clone(), inner.config.hub.hub_units.clone())
-        };
+    async fn look_into_the_hub(&self) {
+        let (hub, root) = self.hub_and_root().await;
         // A /proc of thousands of processes takes its time, and names are asked of LDAP.
         let looker = Arc::clone(&self.hub_looker);
         let look = move || {
             let mut looker = looker.lock().unwrap_or_else(PoisonError::into_inner);
             let which = |by_user| looker.which(by_user);
-            let found = shared::find(&root, Path::new("/proc"), &units, which);
+            let found = shared::find(&root, Path::new("/proc"), &hub.hub_units, which);
             let words: Vec<String> = found.iter().map(Shared::in_words).collect();
             (found, words)
         };
-        let Ok((found, words)) = tokio::task::spawn_blocking(look).await else {
-            return;
-        };
-        let mut inner = self.inner.borrow_mut();
-        for (shared, words) in found.iter().zip(words) {
-            let known = |old: &&Shared| old.cgroup == shared.cgroup;
-            if inner.shared.iter().find(known).is_none() {
-                inner.log(
-                    LogEntry::new(Kind::ServerNotMapped, Level::Warning, format!("{words}."))
-                        .with("UNIT_NAME", shared.cgroup.name())
-                        .with("CGROUP", &shared.cgroup),
-                );
-            }
+        if let Ok((found, words)) = tokio::task::spawn_blocking(look).await {
+            self.post(move |daemon| daemon.shell.found_shared(found, &words));
         }
-        inner.shared = found;
     }
 
-    pub(super) async fn poll_hub(self: &Rc<Self>) {
-        let (hub, root) = {
-            let inner = self.inner.borrow();
-            (inner.config.hub.clone(), inner.root.clone())
-        };
-        let result = match &hub.api_url {
+    /// Asks the hub for its servers and people.
+    pub(super) async fn poll_hub(&self) {
+        let (hub, root) = self.hub_and_root().await;
+        let polled = match &hub.api_url {
             Some(url) => {
                 let api = Api {
                     url,
                     hub: &hub,
                     root: &root,
-                    units: &self.units,
+                    units: &*self.units,
                 };
                 api.directory().await
             }
@@ -135,25 +95,40 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 lacking: Vec::new(),
             }),
         };
-        let mut inner = self.inner.borrow_mut();
+        self.turn(move |daemon| daemon.heard_the_hub(&hub, polled))
+            .await;
+    }
+
+    async fn hub_and_root(&self) -> (config::Hub, PathBuf) {
+        let known = self.turn(|daemon| {
+            let shell = &daemon.shell;
+            (shell.config.hub.clone(), shell.root.clone())
+        });
+        known.await
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+    /// Takes in what the hub says, or that it says nothing.
+    fn heard_the_hub(&mut self, asked: &config::Hub, polled: Result<Polled, ApiError>) {
+        let shell = &mut self.shell;
         // A reload may have named another hub meanwhile; that one is asked next.
-        if inner.config.hub != hub {
-            self.hub_news.notify_one();
-            return;
+        if shell.config.hub != *asked {
+            return self.due.hub.news(now());
         }
-        let heard = match result {
+        let heard = match polled {
             Ok(heard) => heard,
-            Err(error) => return inner.hub_silent(&error),
+            Err(error) => return shell.hub_silent(&error),
         };
-        inner.hub_lacks(&heard.lacking);
-        let old = std::mem::replace(&mut inner.directory, Rc::new(heard.directory));
-        let same_groups = old.same_groups(&inner.directory);
-        let doubtful = inner.doubtful();
-        drop(inner);
+        shell.hub_lacks(&heard.lacking);
+        let old = std::mem::replace(&mut shell.hub.directory, heard.directory);
+        let same_groups = old.same_groups(&shell.hub.directory);
+        let same_servers = old.same_servers(&shell.hub.directory);
+        let doubtful = shell.doubtful();
         if !same_groups {
             self.policies_changed();
         }
-        if old.same_servers(&self.inner.borrow().directory) {
+        if same_servers {
             return;
         }
         for (cgroup, id) in doubtful {
@@ -162,7 +137,22 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 }
 
-impl Inner {
+impl Shell {
+    /// Logs hub's units with servers in them of which nothing was logged yet.
+    fn found_shared(&mut self, found: Vec<Shared>, words: &[String]) {
+        for (shared, words) in found.iter().zip(words) {
+            let known = |old: &&Shared| old.cgroup == shared.cgroup;
+            if self.hub.shared.iter().find(known).is_none() {
+                self.log(
+                    LogEntry::new(Kind::ServerNotMapped, Level::Warning, format!("{words}."))
+                        .with("UNIT_NAME", shared.cgroup.name())
+                        .with("CGROUP", &shared.cgroup),
+                );
+            }
+        }
+        self.hub.shared = found;
+    }
+
     fn hub_silent(&mut self, error: &ApiError) {
         let mut text = error.to_string();
         if !text.ends_with('?') {
@@ -174,7 +164,7 @@ impl Inner {
 
     fn hub_lacks(&mut self, scopes: &[&str]) {
         if scopes.is_empty() {
-            self.hub_trouble = None;
+            self.hub.trouble = None;
             return;
         }
         let text = format!(
@@ -187,24 +177,24 @@ impl Inner {
 
     /// Logs a trouble once while it lasts, however its words change.
     fn hub_trouble(&mut self, kind: String, text: String) {
-        if self.hub_trouble.as_ref() != Some(&kind) {
+        if self.hub.trouble.as_ref() != Some(&kind) {
             self.log(LogEntry::new(Kind::Trouble, Level::Warning, text));
-            self.hub_trouble = Some(kind);
+            self.hub.trouble = Some(kind);
         }
     }
 
     /// The hub's word on a cgroup.
     fn listed(&self, cgroup: &CgroupPath) -> &[Listed] {
         match ContainerCgroup::of(cgroup) {
-            Some(container) => self.directory.of_container(&container.id),
-            None => self.directory.of_unit(&unit_of(cgroup)),
+            Some(container) => self.hub.directory.of_container(&container.id),
+            None => self.hub.directory.of_unit(&unit_of(cgroup)),
         }
     }
 
     /// Those of whom the hub says something else than what they are taken for.
     fn doubtful(&self) -> Vec<(CgroupPath, CgroupId)> {
         let mut doubtful = Vec::new();
-        for (id, entry) in &self.entries {
+        for (id, entry) in &self.registry.entries {
             let (cgroup, is) = match entry {
                 // Being asked, or to be asked at the next tick.
                 Cgroup::Pending { .. }

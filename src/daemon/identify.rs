@@ -2,7 +2,7 @@
 //! before both the hub's own word, as it was last heard.
 
 use super::cgroups::{Cgroup, unit_of};
-use super::{Daemon, Inner};
+use super::{Shell, Tasks};
 use crate::act::CpuControl;
 use crate::hub::{
     ContainerCgroup, EngineError, Finding, Identified, UnitName, Units, container_facts, identify,
@@ -11,7 +11,6 @@ use crate::hub::{
 use crate::report::{Kind, Level, LogEntry};
 use crate::sd_bus::SdBusError;
 use quantities::{CgroupId, CgroupPath};
-use std::rc::Rc;
 
 /// So many containers are remembered as told of; then the telling begins anew.
 const MOST_TOLD: usize = 4096;
@@ -34,40 +33,46 @@ impl FindOutError {
     }
 }
 
-impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
     /// Asks whoever knows what runs in a cgroup.
-    pub(super) async fn find_out(&self, cgroup: &CgroupPath) -> Result<Finding, FindOutError> {
-        let unit = unit_of(cgroup);
-        let Some(container) = ContainerCgroup::of(cgroup) else {
+    pub(super) async fn find_out(&self, cgroup: CgroupPath) -> Result<Finding, FindOutError> {
+        let unit = unit_of(&cgroup);
+        let Some(container) = ContainerCgroup::of(&cgroup) else {
             let facts = self.units.facts(&unit).await?;
-            let mut inner = self.inner.borrow_mut();
-            let listed = inner.directory.of_unit(&unit);
-            let identified = identify(&unit, &facts, &inner.config.hub, listed);
-            return Ok(inner.weigh_the_hubs_word(cgroup, identified));
+            let finding = self.turn(move |daemon| {
+                let shell = &mut daemon.shell;
+                let listed = shell.hub.directory.of_unit(&unit);
+                let identified = identify(&unit, &facts, &shell.config.hub, listed);
+                shell.weigh_the_hubs_word(&cgroup, identified)
+            });
+            return Ok(finding.await);
         };
-        let hub = self.inner.borrow().config.hub.clone();
+        let hub = self.turn(|daemon| daemon.shell.config.hub.clone()).await;
         let facts = container_facts(&container, &hub).await;
-        if let Ok(facts) = &facts {
-            self.inner.borrow_mut().note_container(cgroup, facts);
-        }
-        let known = facts.as_ref().ok();
-        let directory = Rc::clone(&self.inner.borrow().directory);
-        let identified = identify_container(&container, &unit, known, &hub, &directory);
-        let mut inner = self.inner.borrow_mut();
-        match (facts, inner.weigh_the_hubs_word(cgroup, identified)) {
-            // The hub's word is enough where the engine is silent.
-            (Err(error), Finding::Server(server)) if !error.is_gone() => {
-                Ok(Finding::Server(server))
+        self.turn(move |daemon| {
+            let shell = &mut daemon.shell;
+            if let Ok(facts) = &facts {
+                shell.note_container(&cgroup, facts);
             }
-            // Nobody will ever tell.
-            (Err(error @ EngineError::Off(_)), _) => Ok(Finding::Unknown(error.to_string())),
-            (Err(error), _) => Err(error.into()),
-            (Ok(_), finding) => Ok(finding),
-        }
+            let known = facts.as_ref().ok();
+            let directory = &shell.hub.directory;
+            let identified = identify_container(&container, &unit, known, &hub, directory);
+            match (facts, shell.weigh_the_hubs_word(&cgroup, identified)) {
+                // The hub's word is enough where the engine is silent.
+                (Err(error), Finding::Server(server)) if !error.is_gone() => {
+                    Ok(Finding::Server(server))
+                }
+                // Nobody will ever tell.
+                (Err(error @ EngineError::Off(_)), _) => Ok(Finding::Unknown(error.to_string())),
+                (Err(error), _) => Err(error.into()),
+                (Ok(_), finding) => Ok(finding),
+            }
+        })
+        .await
     }
 }
 
-impl Inner {
+impl Shell {
     /// Logs once where the hub says another than what is known, which then stands.
     fn weigh_the_hubs_word(&mut self, cgroup: &CgroupPath, identified: Identified) -> Finding {
         let Identified {
@@ -78,10 +83,14 @@ impl Inner {
             return finding;
         };
         // What the hub called this server before it contradicted.
-        let known = self.entries.values().find_map(|entry| match entry {
-            Cgroup::Server(known) if known.cgroup == *cgroup => Some(&known.server),
-            _ => None,
-        });
+        let known = self
+            .registry
+            .entries
+            .values()
+            .find_map(|entry| match entry {
+                Cgroup::Server(known) if known.cgroup == *cgroup => Some(&known.server),
+                _ => None,
+            });
         if let Some(known) = known.filter(|known| known.user == server.user) {
             server.name.clone_from(&known.name);
         }
@@ -92,10 +101,10 @@ impl Inner {
              container.",
             server.user
         );
-        if self.logged_contradictions.len() >= MOST_TOLD {
-            self.logged_contradictions.clear();
+        if self.hub.logged_contradictions.len() >= MOST_TOLD {
+            self.hub.logged_contradictions.clear();
         }
-        if self.logged_contradictions.insert((unit.clone(), why)) {
+        if self.hub.logged_contradictions.insert((unit.clone(), why)) {
             self.log(
                 LogEntry::new(Kind::Trouble, Level::Warning, message)
                     .with("UNIT_NAME", unit.as_str())
@@ -110,10 +119,10 @@ impl Inner {
         let text = error.to_string();
         // An engine that is down is told of once, not for each of its containers.
         let told = |entry: &Cgroup| matches!(entry, Cgroup::Pending { why: Some(why), .. } if *why == text);
-        let news = !self.entries.values().any(told);
+        let news = !self.registry.entries.values().any(told);
         // Gone is no news: the tree will tell.
         let gone = error.is_gone();
-        match self.entries.get_mut(&id) {
+        match self.registry.entries.get_mut(&id) {
             Some(Cgroup::Pending { asking, why, .. }) => {
                 *asking = false;
                 *why = (!gone).then_some(text);
@@ -132,9 +141,9 @@ impl Inner {
 
     /// Whether nobody was told of this container yet.
     pub(super) fn is_news(&mut self, unit: &UnitName) -> bool {
-        if self.logged_unknown.len() >= MOST_TOLD {
-            self.logged_unknown.clear();
+        if self.registry.logged_unknown.len() >= MOST_TOLD {
+            self.registry.logged_unknown.clear();
         }
-        self.logged_unknown.insert(unit.clone())
+        self.registry.logged_unknown.insert(unit.clone())
     }
 }

@@ -1,7 +1,7 @@
 //! What each user may use: configuration by user and group, and grants on top.
 
 use super::cgroups::Cgroup;
-use super::{Daemon, Inner};
+use super::{Daemon, Shell};
 use crate::act::CpuControl;
 use crate::config::{Limits, ThrottleWhen};
 use crate::hub::{Server, Units};
@@ -9,22 +9,20 @@ use egress::ClassName;
 use hubwarden_core::node::Input;
 use policy::{Consequences, PlainLimits, Policy};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// After a change of grants or groups: works out what everybody may use, and brings it about.
-    pub(super) fn policies_changed(self: &Rc<Self>) {
-        let mut inner = self.inner.borrow_mut();
-        inner.resolve_all();
-        inner.reconcile_network();
-        inner.dirty = true;
-        let ids = inner.guarded_ids();
-        drop(inner);
+    pub(super) fn policies_changed(&mut self) {
+        let shell = &mut self.shell;
+        shell.resolve_all();
+        shell.reconcile_network();
+        shell.storage.dirty = true;
+        let ids = shell.guarded_ids();
         self.enforce(ids);
     }
 }
 
-impl Inner {
+impl Shell {
     /// The policy and egress class of a server's user now.
     pub(super) fn policy_of(&self, server: &Server) -> (Policy, ClassName) {
         self.policy_of_user(server.user.as_str())
@@ -32,7 +30,10 @@ impl Inner {
 
     /// The same, of a user whose server is not there.
     pub(super) fn policy_of_user(&self, user: &str) -> (Policy, ClassName) {
-        let person = self.directory.person(&quantities::HubUser(user.to_owned()));
+        let person = self
+            .hub
+            .directory
+            .person(&quantities::HubUser(user.to_owned()));
         let groups: BTreeSet<String> = person
             .into_iter()
             .flat_map(|person| person.groups.iter().cloned())
@@ -43,7 +44,7 @@ impl Inner {
             ..policy(&limits)
         };
         let mut class = limits.class;
-        if let Some(grant) = self.grants.get(user) {
+        if let Some(grant) = self.limits.grants.get(user) {
             grant.apply(&mut policy);
             class = grant.class.clone().or(class);
         }
@@ -57,7 +58,7 @@ impl Inner {
     /// After a change of configuration, grants or groups: every server's policy and class anew.
     pub(super) fn resolve_all(&mut self) {
         let (mut policies, mut classes) = (BTreeMap::new(), BTreeMap::new());
-        for (id, entry) in &self.entries {
+        for (id, entry) in &self.registry.entries {
             if let Cgroup::Server(guarded) = entry {
                 let (policy, class) = self.policy_of(&guarded.server);
                 policies.insert(*id, policy);

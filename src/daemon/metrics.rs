@@ -1,6 +1,6 @@
 //! Once a tick: what monitoring systems are shown.
 
-use super::Inner;
+use super::Shell;
 use super::cgroups::{Cgroup, Guarded};
 use crate::config::Config;
 use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
@@ -38,49 +38,49 @@ impl Meter {
     }
 }
 
-impl Inner {
+impl Shell {
     /// While supervision is off nobody samples; who watches wants to see all the same.
     pub(super) fn watch_on(&mut self) {
-        if !self.off || !(self.meter.exporter.wanted() || self.trace.wanted()) {
+        if !self.off || !(self.report.meter.exporter.wanted() || self.report.trace.wanted()) {
             return;
         }
-        for (id, entry) in &mut self.entries {
+        for (id, entry) in &mut self.registry.entries {
             if let Cgroup::Server(guarded) = entry {
-                guarded.stat = self.sampler.stat(*id);
+                guarded.stat = self.registry.sampler.stat(*id);
             }
         }
     }
 
     /// Hands a snapshot over, where anybody is to see it; `took` is how long the tick took.
     pub(super) fn show_metrics(&mut self, took: Duration) {
-        self.meter.ledger.ticked(took);
-        if !self.meter.exporter.wanted() {
-            self.meter.gauges.clear();
-            self.meter.ledger.pause();
+        self.report.meter.ledger.ticked(took);
+        if !self.report.meter.exporter.wanted() {
+            self.report.meter.gauges.clear();
+            self.report.meter.ledger.pause();
             return;
         }
         let mut snapshot = self.node_metrics();
         let readings = self.readings();
-        self.meter.ledger.book(readings, &mut snapshot);
-        let trouble = match self.meter.exporter.publish(snapshot) {
+        self.report.meter.ledger.book(readings, &mut snapshot);
+        let trouble = match self.report.meter.exporter.publish(snapshot) {
             Ok(()) => None,
             Err(errors) => {
                 let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 Some(errors.join("; "))
             }
         };
-        if trouble != self.meter.told {
+        if trouble != self.report.meter.told {
             if let Some(text) = &trouble {
                 let message = format!("Metrics are not shown, which is tried again: {text}.");
                 self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
             }
-            self.meter.told = trouble;
+            self.report.meter.told = trouble;
         }
     }
 
     /// Whether anybody is to see them.
     pub(super) fn shows_metrics(&self) -> bool {
-        self.meter.exporter.wanted()
+        self.report.meter.exporter.wanted()
     }
 
     fn node_metrics(&self) -> MetricsSnapshot {
@@ -90,28 +90,29 @@ impl Inner {
             user_names: self.config.metrics.user_names,
             enforcing: self.config.mode == Mode::Enforce && !self.off,
             off: self.off,
-            egress_loaded: self.rules.stand(),
-            unknown_units: self.entries.values().filter(unknown).count() as u64,
-            journal_lost: self.journal.lost(),
+            egress_loaded: self.network.rules.stand(),
+            unknown_units: self.registry.entries.values().filter(unknown).count() as u64,
+            journal_lost: self.report.journal.lost(),
             threads: Self::threads_up(self.sensors.heartbeats()),
             starts_missed: self.sensors.starts_missed(),
-            answers: self.answers.tally(),
+            answers: self.network.answers.tally(),
             ..MetricsSnapshot::default()
         }
     }
 
     fn readings(&mut self) -> Vec<Reading> {
         let shared = self.node.accounts().shared_limits();
-        let Inner {
-            entries,
+        let Shell {
+            registry,
             node,
-            meter,
+            report,
             root,
             ..
         } = self;
+        let (entries, meter) = (&registry.entries, &mut report.meter);
         meter.gauges.retain(|id, _| entries.contains_key(id));
         let mut readings = Vec::new();
-        for (id, entry) in &*entries {
+        for (id, entry) in entries {
             let Cgroup::Server(guarded) = entry else {
                 continue;
             };

@@ -56,7 +56,7 @@ pub async fn lift<C: CpuControl>(
             continue;
         }
         let owner = record.owner.clone();
-        match put_back(cpu, record, || undo.start_of(&owner)).await {
+        match put_back(cpu, record, async || undo.start_of(&owner)).await {
             Ok(()) => {
                 lifted.units += 1;
                 undo.forget(&owner);

@@ -5,13 +5,12 @@
 //! takes its record over.
 
 use super::ask_cpu::put_back;
-use super::{Daemon, Inner, now};
-use crate::act::{CpuControl, Undo};
+use super::{Daemon, Limits, Shell, Tasks, now};
+use crate::act::{CpuControl, Owner, Undo, UndoError};
 use crate::hub::Units;
 use crate::report::{Kind, Level, LogEntry};
 use quantities::Time;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// So long a unit may take to come back, or to be identified.
@@ -27,82 +26,92 @@ pub(super) struct Orphans {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Once a tick: puts back what has been nobody's for a while.
-    pub(super) fn put_back_orphans(self: &Rc<Self>) {
-        let due = self.inner.borrow_mut().orphans_due(now());
+    pub(super) fn put_back_orphans(&mut self) {
+        let due = self.shell.orphans_due(now());
         if due.is_empty() {
             return;
         }
-        self.inner.borrow_mut().orphans.busy = true;
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            daemon.put_back_all(due).await;
-            daemon.inner.borrow_mut().orphans.busy = false;
+        self.shell.limits.orphans.busy = true;
+        self.tasks.begin(async |tasks| {
+            tasks.put_back_all(due).await;
+            tasks.post(|daemon| daemon.shell.limits.orphans.busy = false);
         });
     }
+}
 
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
     /// Puts all of them back at once; what could not be, in words.
     pub(super) async fn put_back_every_orphan(&self) -> Vec<String> {
-        if let Err(error) = self.inner.borrow_mut().undo.read_again() {
-            return vec![format!(
+        let orphans = self.turn(|daemon| daemon.shell.limits.all_orphans());
+        match orphans.await {
+            Ok(orphans) => self.put_back_all(orphans).await,
+            Err(error) => vec![format!(
                 "a record of changed limits cannot be read: {error}"
-            )];
+            )],
         }
-        let orphans = self.inner.borrow().undo.unclaimed().cloned().collect();
-        self.put_back_all(orphans).await
     }
 
     async fn put_back_all(&self, orphans: Vec<Undo>) -> Vec<String> {
         let mut complaints = Vec::new();
         for undo in orphans {
             let owner = undo.owner.clone();
-            let start = || self.inner.borrow().undo.start_of(&owner);
-            let result = put_back(&self.cpu, undo, start).await;
-            let mut inner = self.inner.borrow_mut();
-            // A server that has appeared meanwhile took the record over.
-            if inner.undo.is_claimed(&owner) {
-                continue;
-            }
-            match result {
-                Ok(()) => inner.undo.forget(&owner),
-                Err(why) => {
-                    let message = format!(
-                        "What hubwarden changed on {owner} could not be put back, and is tried again: \
-                         {why}."
-                    );
-                    inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, message));
-                    complaints.push(why);
-                }
-            }
+            let result = put_back(&*self.cpu, undo, async || self.start_of(&owner).await).await;
+            let noted = self.turn(move |daemon| daemon.shell.note_put_back(&owner, result));
+            complaints.extend(noted.await);
         }
         complaints
     }
 }
 
-impl Inner {
+impl Limits {
+    fn all_orphans(&mut self) -> Result<Vec<Undo>, UndoError> {
+        self.undo.read_again()?;
+        Ok(self.undo.unclaimed().cloned().collect())
+    }
+}
+
+impl Shell {
+    /// What became of a record that was nobody's; a complaint, if it is still there.
+    fn note_put_back(&mut self, owner: &Owner, result: Result<(), String>) -> Option<String> {
+        // A server that has appeared meanwhile took the record over.
+        if self.limits.undo.is_claimed(owner) {
+            return None;
+        }
+        let Err(why) = result else {
+            self.limits.undo.forget(owner);
+            return None;
+        };
+        let message = format!(
+            "What hubwarden changed on {owner} could not be put back, and is tried again: {why}."
+        );
+        self.log_once(LogEntry::new(Kind::Trouble, Level::Error, message));
+        Some(why)
+    }
+
     fn orphans_due(&mut self, now: Time) -> Vec<Undo> {
         // A record from the state file may be older than one that cannot be read.
-        if self.orphans.busy || self.undo.read_again().is_err() {
+        if self.limits.orphans.busy || self.limits.undo.read_again().is_err() {
             return Vec::new();
         }
         let mut due = Vec::new();
         let mut since = BTreeMap::new();
-        let unclaimed: Vec<Undo> = self.undo.unclaimed().cloned().collect();
+        let unclaimed: Vec<Undo> = self.limits.undo.unclaimed().cloned().collect();
         for undo in unclaimed {
             if self.node.is_departing(&undo.owner) {
                 continue;
             }
-            if !self.undo.may_stand(&undo) {
-                self.undo.forget(&undo.owner);
+            if !self.limits.undo.may_stand(&undo) {
+                self.limits.undo.forget(&undo.owner);
                 continue;
             }
             let name = undo.owner.to_string();
-            let at = self.orphans.since.get(&name).copied().unwrap_or(now);
+            let at = self.limits.orphans.since.get(&name).copied().unwrap_or(now);
             since.insert(name, at);
             if now.since(at) >= PATIENCE {
                 due.push(undo);
             }
         }
-        self.orphans.since = since;
+        self.limits.orphans.since = since;
         due
     }
 }

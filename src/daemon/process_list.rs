@@ -4,7 +4,7 @@
 //! process can hold up whoever reads it. Whoever asks is told of the other users all the same.
 
 use super::cgroups::{Cgroup, Guarded};
-use super::{Daemon, Inner};
+use super::{Shell, Tasks};
 use crate::act::CpuControl;
 use crate::control::{ProcessGroup, ServerProcesses};
 use crate::heartbeats::{Heartbeats, Pulse};
@@ -113,13 +113,14 @@ fn programs(
     }
 }
 
-impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
     /// What runs in every server, or in those of one Unix user.
     pub(super) async fn processes(
         &self,
         whose: Option<u32>,
     ) -> Result<Vec<ServerProcesses>, String> {
-        let places = self.inner.borrow().places_of_processes(whose);
+        let places = self.turn(move |daemon| daemon.shell.places_of_processes(whose));
+        let places = places.await;
         let asked = places
             .iter()
             .flat_map(|place| place.directories.iter().cloned())
@@ -147,7 +148,7 @@ struct Place {
     directories: Vec<Asked>,
 }
 
-impl Inner {
+impl Shell {
     fn places_of_processes(&self, whose: Option<u32>) -> Vec<Place> {
         let directory = |guarded: &Guarded| {
             let path = guarded.cgroup.as_str().trim_start_matches('/');
@@ -158,10 +159,13 @@ impl Inner {
             }
         };
         let guarded = || {
-            self.entries.values().filter_map(|entry| match entry {
-                Cgroup::Server(guarded) => Some(guarded),
-                _ => None,
-            })
+            self.registry
+                .entries
+                .values()
+                .filter_map(|entry| match entry {
+                    Cgroup::Server(guarded) => Some(guarded),
+                    _ => None,
+                })
         };
         // What a user runs outside the server is shown with it.
         let mut outside: BTreeMap<CgroupId, Vec<Asked>> = BTreeMap::new();

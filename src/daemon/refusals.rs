@@ -2,49 +2,46 @@
 
 use super::cgroups::{Cgroup, Guarded};
 use super::refusal_log::{Refusals, TELL_AGAIN};
-use super::{Daemon, Inner};
+use super::{Daemon, Shell};
 use crate::act::CpuControl;
 use crate::hub::Units;
 use crate::report::{Journal, Kind, Level, LogEntry};
 use egress::{Refusal, RefusedBy};
 use quantities::CgroupId;
 use quantities::{Mode, Time};
-use std::rc::Rc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Tells a refusal, once an hour for the same server and destination.
-    pub(super) fn refused(self: &Rc<Self>, refusal: &Refusal, now: Time) {
-        let mut inner = self.inner.borrow_mut();
-        let mode = inner.config.mode;
-        let id = refusal.number.and_then(|number| inner.sender(number));
-        inner.meter.ledger.told();
-        let journal = inner.journal.clone();
-        if inner.refused_outside(refusal, now) {
-            drop(inner);
+    pub(super) fn refused(&mut self, refusal: &Refusal, now: Time) {
+        let shell = &mut self.shell;
+        let mode = shell.config.mode;
+        let id = refusal.number.and_then(|number| shell.sender(number));
+        shell.report.meter.ledger.told();
+        let journal = shell.report.journal.clone();
+        if shell.refused_outside(refusal, now) {
             return self.refused_of(id, refusal, now);
         }
-        match id.and_then(|id| inner.guarded(id)) {
+        match id.and_then(|id| shell.guarded(id)) {
             Some(guarded) => {
                 if let Some(more) = guarded.refusals.line(refusal, now) {
                     let told = guarded.story(mode).refused(refusal);
                     journal.log(told.and_not_logged(more));
                 }
             }
-            None => inner.refused_unknown(refusal, now),
+            None => shell.refused_unknown(refusal, now),
         }
-        drop(inner);
         self.refused_of(id, refusal, now);
     }
 
     /// What a refusal is evidence of.
-    fn refused_of(self: &Rc<Self>, id: Option<CgroupId>, refusal: &Refusal, now: Time) {
+    fn refused_of(&mut self, id: Option<CgroupId>, refusal: &Refusal, now: Time) {
         if let (Some(id), RefusedBy::List(_)) = (id, &refusal.by) {
             self.asked_for_listed(id, now);
         }
     }
 }
 
-impl Inner {
+impl Shell {
     /// The cgroup whose account something goes to that a number of the packet rules' names.
     pub(super) fn sender(&self, number: u32) -> Option<CgroupId> {
         let known = self.node.numbers().holder(number);
@@ -60,22 +57,22 @@ impl Inner {
     /// Takes in what was refused since the last time. What is wrong with the table is the next
     /// check's to tell, and nothing is lost by it.
     pub(super) fn book_refused(&mut self, now: Time) {
-        let refused = self.rules.refused();
+        let refused = self.network.rules.refused();
         for one in &refused {
             let id = one.number.and_then(|number| self.sender(number));
-            self.meter.ledger.refused(id, one.packets);
+            self.report.meter.ledger.refused(id, one.packets);
             match one.number.and_then(|number| self.refusals_of(number)) {
                 Some(refusals) => refusals.counted(one.packets, now),
-                None => self.unknown_unlogged.counted(one.packets, now),
+                None => self.network.unknown_unlogged.counted(one.packets, now),
             }
         }
-        self.counters.refused.extend(refused);
+        self.network.counters.refused.extend(refused);
     }
 
     /// A server ends: what no line stands for is told before that.
     pub(super) fn log_last_refused(&mut self, id: CgroupId, now: Time) {
         self.book_refused(now);
-        let (mode, journal) = (self.config.mode, self.journal.clone());
+        let (mode, journal) = (self.config.mode, self.report.journal.clone());
         if let Some(guarded) = self.guarded(id) {
             let left = guarded.refusals.rest();
             log_left(&journal, guarded, left, mode);
@@ -90,14 +87,14 @@ impl Inner {
 
     /// Tells of everybody how many packets have no line, as far as they are to have one now.
     fn log_unlogged(&mut self, left: &dyn Fn(&mut Refusals) -> u64) {
-        let (mode, journal) = (self.config.mode, self.journal.clone());
-        for entry in self.entries.values_mut() {
+        let (mode, journal) = (self.config.mode, self.report.journal.clone());
+        for entry in self.registry.entries.values_mut() {
             if let Cgroup::Server(guarded) = entry {
                 let left = left(&mut guarded.refusals);
                 log_left(&journal, guarded, left, mode);
             }
         }
-        for outside_user in self.uid_egress.all() {
+        for outside_user in self.network.uid_egress.all() {
             let left = left(&mut outside_user.refusals);
             outside_user.log_left(&journal, left, mode);
         }
@@ -107,20 +104,21 @@ impl Inner {
     fn refusals_of(&mut self, number: u32) -> Option<&mut Refusals> {
         match self.node.numbers().holder(number) {
             Some(id) => Some(&mut self.guarded(id)?.refusals),
-            None => Some(&mut self.uid_egress.by_number(number)?.refusals),
+            None => Some(&mut self.network.uid_egress.by_number(number)?.refusals),
         }
     }
 
     /// A refusal of a unit in the guarded slice that nobody knows; once an hour for all of them.
     fn refused_unknown(&mut self, refusal: &Refusal, now: Time) {
         if self
-            .unknown_refused
+            .network
+            .unknown_logged
             .is_some_and(|told| now.since(told) < TELL_AGAIN)
         {
             return;
         }
-        self.unknown_refused = Some(now);
-        let more = self.unknown_unlogged.logged();
+        self.network.unknown_logged = Some(now);
+        let more = self.network.unknown_unlogged.logged();
         let (was, mode) = match self.config.mode {
             Mode::Enforce => ("was refused", Mode::Enforce),
             Mode::Observe => ("would have been refused", Mode::Observe),

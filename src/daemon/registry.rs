@@ -2,9 +2,10 @@
 
 use super::cgroup_filter::{filter, slices, within};
 use super::cgroups::{Cgroup, Guarded, unit_of};
+use super::identify::FindOutError;
 use super::state::ServerState;
 use super::user_slices::uid_of_cgroup;
-use super::{Daemon, Inner, now};
+use super::{Daemon, Shell, now};
 use crate::act::CpuControl;
 use crate::hub::{ContainerCgroup, Finding, Server, Spawner, Units};
 use crate::report::{Kind, Level, LogEntry};
@@ -13,7 +14,6 @@ use hubwarden_core::accounts::{Newcomer, PlaceKind};
 use hubwarden_core::node::{self, Input};
 use policy::Standing;
 use quantities::{CgroupId, CgroupPath, ClassName, CoreSeconds};
-use std::rc::Rc;
 use std::time::Duration;
 
 /// A server that was found.
@@ -26,7 +26,7 @@ pub(super) struct Found {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Takes in what the tree told.
-    pub(super) fn take_in(self: &Rc<Self>, changes: Vec<Change>) {
+    pub(super) fn take_in(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Gone(_, id) => self.gone(id),
@@ -35,16 +35,18 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    fn appeared(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.entries.contains_key(&id) {
+    fn appeared(&mut self, cgroup: CgroupPath, id: CgroupId) {
+        let shell = &mut self.shell;
+        if shell.registry.entries.contains_key(&id) {
             return;
         }
         if let Some(uid) = uid_of_cgroup(&cgroup) {
-            inner.entries.insert(id, Cgroup::UserSlice { cgroup, uid });
-            inner.attach_outside();
-            drop(inner);
-            self.outsiders_due.notify_one();
+            shell
+                .registry
+                .entries
+                .insert(id, Cgroup::UserSlice { cgroup, uid });
+            shell.attach_outside();
+            self.due.network(now());
             self.enforce(vec![id]);
             return;
         }
@@ -53,35 +55,42 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             asking: true,
             why: None,
         };
-        inner.entries.insert(id, asked);
-        drop(inner);
-        self.hub_news.notify_one();
+        shell.registry.entries.insert(id, asked);
+        self.due.hub.news(now());
         self.ask(cgroup, id);
     }
 
     /// Asks systemd or a container's engine what it is, without holding up the loop.
-    pub(super) fn ask(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId) {
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move {
-            match daemon.find_out(&cgroup).await {
-                Ok(finding) => {
-                    let container = ContainerCgroup::of(&cgroup).is_some();
-                    daemon.identified(cgroup, id, finding);
-                    if container {
-                        daemon.follow_containers();
-                        // It is nobody's no more, or for certain.
-                        daemon.outsiders_due.notify_one();
-                    }
-                }
-                Err(error) => daemon.inner.borrow_mut().not_told(&cgroup, id, &error),
-            }
+    pub(super) fn ask(&mut self, cgroup: CgroupPath, id: CgroupId) {
+        self.tasks.begin(async move |tasks| {
+            let found = tasks.find_out(cgroup.clone()).await;
+            tasks.post(move |daemon| daemon.found_out(cgroup, id, found));
         });
     }
 
+    fn found_out(
+        &mut self,
+        cgroup: CgroupPath,
+        id: CgroupId,
+        found: Result<Finding, FindOutError>,
+    ) {
+        let finding = match found {
+            Ok(finding) => finding,
+            Err(error) => return self.shell.not_told(&cgroup, id, &error),
+        };
+        let container = ContainerCgroup::of(&cgroup).is_some();
+        self.identified(cgroup, id, finding);
+        if container {
+            self.follow_containers();
+            // It is nobody's no more, or for certain.
+            self.due.network(now());
+        }
+    }
+
     /// Once a tick: those whom systemd could not tell us about.
-    pub(super) fn ask_again(self: &Rc<Self>) {
+    pub(super) fn ask_again(&mut self) {
         let mut again = Vec::new();
-        for (id, entry) in &mut self.inner.borrow_mut().entries {
+        for (id, entry) in &mut self.shell.registry.entries {
             if let Cgroup::Pending { cgroup, asking, .. } = entry
                 && !*asking
             {
@@ -94,9 +103,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    fn identified(self: &Rc<Self>, cgroup: CgroupPath, id: CgroupId, finding: Finding) {
-        let mut inner = self.inner.borrow_mut();
-        match (inner.entries.get_mut(&id), &finding) {
+    fn identified(&mut self, cgroup: CgroupPath, id: CgroupId, finding: Finding) {
+        let shell = &mut self.shell;
+        match (shell.registry.entries.get_mut(&id), &finding) {
             (Some(Cgroup::Pending { .. }), _) => {}
             (Some(Cgroup::Server(guarded)), Finding::Server(server))
                 if guarded.server.user == server.user =>
@@ -106,50 +115,47 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 return;
             }
             (Some(Cgroup::Server(_)), _) => {
-                drop(inner);
                 self.drive(Input::Released(id));
                 return;
             }
             (Some(Cgroup::Ignored { .. }), Finding::Server(_)) => {
                 // What was set aside as exempt has rules to take back.
-                drop(inner);
                 self.gone(id);
-                inner = self.inner.borrow_mut();
             }
             // Set aside it is already, or it has gone while somebody was asked.
             _ => return,
         }
+        let shell = &mut self.shell;
         match finding {
             Finding::Server(server) => {
-                let class = inner.policy_of(&server).1;
+                let class = shell.policy_of(&server).1;
                 let found = Found {
                     class,
                     server,
                     cgroup,
                     id,
                 };
-                inner.guard(found, None, None);
-                inner.attach_outside();
-                let disowned = inner.shared_slices();
-                let uid = inner.guarded(id).and_then(|guarded| guarded.own_uid());
-                drop(inner);
+                shell.guard(found, None, None);
+                shell.attach_outside();
+                let disowned = shell.shared_slices();
+                let uid = shell.guarded(id).and_then(|guarded| guarded.own_uid());
                 for id in disowned {
                     self.drive(Input::Released(id));
                 }
                 if let Some(uid) = uid {
                     self.ask_account(uid);
                 }
-                self.sensors_due.notify_one();
+                self.due.sensors(now());
                 self.enforce(vec![id]);
             }
-            Finding::NotAServer(why) => inner.set_aside(cgroup, id, why, true),
-            Finding::Unknown(why) => inner.set_aside(cgroup, id, why, false),
+            Finding::NotAServer(why) => shell.set_aside(cgroup, id, why, true),
+            Finding::Unknown(why) => shell.set_aside(cgroup, id, why, false),
         }
     }
 
     /// What was changed on a server that is not what it was taken for is put back: it is looked at afresh.
-    pub(super) fn let_go(self: &Rc<Self>, id: CgroupId) {
-        let cgroup = match self.inner.borrow().entries.get(&id) {
+    pub(super) fn let_go(&mut self, id: CgroupId) {
+        let cgroup = match self.shell.registry.entries.get(&id) {
             Some(Cgroup::Server(guarded)) => guarded.cgroup.clone(),
             _ => return,
         };
@@ -158,13 +164,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// After a change of how servers are told: everybody is asked about again.
-    pub(super) fn identify_anew(self: &Rc<Self>) {
-        let mut inner = self.inner.borrow_mut();
-        let hub = inner.config.hub.clone();
-        inner.tree.retarget(&slices(&hub), filter(&hub));
+    pub(super) fn identify_anew(&mut self) {
+        let shell = &mut self.shell;
+        let hub = shell.config.hub.clone();
+        shell.registry.tree.retarget(&slices(&hub), filter(&hub));
         let mut known = Vec::new();
         let mut aside = Vec::new();
-        for (id, entry) in &inner.entries {
+        for (id, entry) in &shell.registry.entries {
             match entry {
                 Cgroup::Server(guarded) if guarded.is_outside() => {}
                 Cgroup::Server(guarded) => known.push((guarded.cgroup.clone(), *id)),
@@ -172,7 +178,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 Cgroup::Ignored { .. } => aside.push(*id),
             }
         }
-        drop(inner);
         for id in aside {
             self.gone(id);
         }
@@ -183,61 +188,60 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     }
 
     /// Reads the whole tree anew: the truth that events only hurry ahead of.
-    pub(super) fn rescan(self: &Rc<Self>) {
-        let result = self.inner.borrow_mut().tree.rescan();
+    pub(super) fn rescan(&mut self) {
+        let result = self.shell.registry.tree.rescan();
         match result {
             Ok(changes) => {
-                self.tree_reads.set(true);
+                self.shell.registry.tree_reads = true;
                 self.take_in(changes);
             }
             Err(error) => {
                 // Once, until it reads again.
-                if self.tree_reads.replace(false) {
+                if std::mem::take(&mut self.shell.registry.tree_reads) {
                     let message = format!("The cgroup tree cannot be read: {error}.");
                     let told = LogEntry::new(Kind::Trouble, Level::Error, message);
-                    self.inner.borrow().log(told);
+                    self.shell.log(told);
                 }
             }
         }
     }
 
-    fn gone(self: &Rc<Self>, id: CgroupId) {
-        let mut inner = self.inner.borrow_mut();
-        let mode = inner.config.mode;
-        inner.log_last_refused(id, now());
-        let owner = inner.node.actuator(id).map(|one| one.owner().clone());
-        inner.feed(Input::Gone(id));
-        drop(inner);
+    fn gone(&mut self, id: CgroupId) {
+        let shell = &mut self.shell;
+        let mode = shell.config.mode;
+        shell.log_last_refused(id, now());
+        let owner = shell.node.actuator(id).map(|one| one.owner().clone());
+        shell.feed(Input::Gone(id));
         // What there is to log of it needs to know whose it was.
         self.perform();
-        let mut inner = self.inner.borrow_mut();
-        match inner.entries.remove(&id) {
+        let shell = &mut self.shell;
+        match shell.registry.entries.remove(&id) {
             Some(Cgroup::Server(guarded)) => {
-                inner.sampler.forget(id);
+                shell.registry.sampler.forget(id);
                 if let Some(owner) = owner {
-                    inner.undo.disclaim(&owner);
+                    shell.limits.undo.disclaim(&owner);
                 }
-                inner.reconcile_sender(id);
+                shell.reconcile_sender(id);
                 if guarded.is_outside() {
                     // Its elements are those of its user.
-                    inner.reconcile_network();
+                    shell.reconcile_network();
                 }
-                inner.log(guarded.story(mode).gone());
-                inner.dirty = true;
-                if inner.node.actuator(id).is_some() {
-                    inner.departed.insert(id, guarded);
+                shell.log(guarded.story(mode).gone());
+                shell.storage.dirty = true;
+                if shell.node.actuator(id).is_some() {
+                    shell.registry.departed.insert(id, guarded);
                 }
             }
             Some(Cgroup::Ignored {
                 exempt: Some(_), ..
-            }) => inner.reconcile_sender(id),
+            }) => shell.reconcile_sender(id),
             _ => {}
         }
-        self.outsiders_due.notify_one();
+        self.due.network(now());
     }
 }
 
-impl Inner {
+impl Shell {
     /// Puts a server under supervision; its egress first, since that is what cannot wait. What an
     /// earlier daemon knew of it is in `known`: its standing, and what its user used elsewhere.
     pub(super) fn guard(
@@ -259,27 +263,29 @@ impl Inner {
             standing: known.map(|(standing, _)| standing),
             used_elsewhere: known.map_or(Duration::ZERO, |(_, used)| used),
         };
-        let record = self.undo.claim(&owner);
+        let record = self.limits.undo.claim(&owner);
         self.feed(Input::Found(Box::new(node::Found {
             id,
             record,
-            start: self.undo.start_of(&owner),
+            start: self.limits.undo.start_of(&owner),
             owner,
             newcomer,
             lead,
         })));
         let guarded = Guarded::new(found, self.node.number_of(id).unwrap_or(0));
         let story = guarded.story(self.config.mode);
-        if let Err(error) = self.sampler.open(&self.root, &guarded.cgroup, id) {
+        if let Err(error) = self.registry.sampler.open(&self.root, &guarded.cgroup, id) {
             self.log(story.trouble("Reading the counters", &error));
         }
         let place = self.node.accounts().place(id);
         let credits = place.map_or(CoreSeconds(0.0), |place| place.standing().credits.left);
         let told = story.found(guarded.class.as_str(), credits, known.is_some());
-        self.entries.insert(id, Cgroup::Server(Box::new(guarded)));
+        self.registry
+            .entries
+            .insert(id, Cgroup::Server(Box::new(guarded)));
         self.reconcile_sender(id);
         self.log(told);
-        self.dirty = true;
+        self.storage.dirty = true;
     }
 
     fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, exempt: bool) {
@@ -315,7 +321,7 @@ impl Inner {
             }
             false => None,
         };
-        self.entries.insert(
+        self.registry.entries.insert(
             id,
             Cgroup::Ignored {
                 cgroup,
@@ -329,7 +335,7 @@ impl Inner {
     /// The servers an earlier daemon knew, of those that still are what they were.
     pub(super) fn resume(&mut self, records: Vec<ServerState>) {
         for record in records {
-            if self.tree.members().get(&record.cgroup) == Some(&record.id) {
+            if self.registry.tree.members().get(&record.cgroup) == Some(&record.id) {
                 let (_, class) = self.policy_of(&record.server);
                 let known = (record.standing, record.used_outside);
                 let found = Found {

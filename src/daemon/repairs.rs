@@ -1,24 +1,19 @@
 //! Whether the packet rules still are what they should be, and what puts them back.
 
-use super::{Daemon, Inner};
+use super::{Daemon, Shell};
 use crate::act::CpuControl;
 use crate::hub::Units;
 use crate::report::{Kind, Level, LogEntry};
 use egress::{Audited, Error, ForeignChange, Repair, Writer};
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use tokio::sync::mpsc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Somebody else wrote to our table, and what that broke is put back already: tells of it, and
     /// sees whether that was all.
-    pub(super) fn on_foreign_write(
-        self: &Rc<Self>,
-        repair: Repair,
-        more: &mut mpsc::Receiver<Repair>,
-    ) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.off {
+    pub(super) fn on_foreign_write(&mut self, repair: Repair, more: &mut mpsc::Receiver<Repair>) {
+        let shell = &mut self.shell;
+        if shell.off {
             return;
         }
         let mut by = BTreeSet::new();
@@ -40,64 +35,63 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         if failed {
             // Whatever it is, the table whole and anew is the last resort.
-            inner.load_egress();
+            shell.load_egress();
         }
-        if !change.is_empty() && (inner.rules.stand() || !failed) {
-            inner.log_repaired(&by, &change.to_string());
+        if !change.is_empty() && (shell.network.rules.stand() || !failed) {
+            shell.log_repaired(&by, &change.to_string());
         }
-        drop(inner);
         // Whether that was all of it takes longer to see, and holds up nobody.
         self.audit_egress();
     }
 
     /// Has what the kernel holds compared with what was installed, beside the loop: to read
     /// thousands of servers' elements takes a while, in which the next repair must not wait.
-    pub(super) fn audit_egress(self: &Rc<Self>) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.off {
+    pub(super) fn audit_egress(&mut self) {
+        let shell = &mut self.shell;
+        if shell.off {
             return;
         }
-        let audit = match inner.rules.begin_audit() {
+        let audit = match shell.network.rules.begin_audit() {
             Ok(Some(audit)) => audit,
             Ok(None) => return,
-            Err(trouble) => return inner.log_rules([trouble]),
+            Err(trouble) => return shell.log_rules([trouble]),
         };
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        self.tasks.begin(async move |tasks| {
             // It fails only when the daemon ends.
             let Ok(audited) = tokio::task::spawn_blocking(audit).await else {
                 return;
             };
-            if daemon.inner.borrow_mut().audited(audited) {
-                daemon.audit_egress();
-            }
+            tasks.post(|daemon| {
+                if daemon.shell.audited(audited) {
+                    daemon.audit_egress();
+                }
+            });
         });
     }
 
     /// Once a tick: follows what the rules depend on, and mends them if somebody changed them.
-    pub(super) fn check_egress(self: &Rc<Self>) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.off {
-            if inner.rules.are_to_be_lifted() {
-                for left in inner.lift_rules() {
-                    inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, left));
+    pub(super) fn check_egress(&mut self) {
+        let shell = &mut self.shell;
+        if shell.off {
+            if shell.network.rules.are_to_be_lifted() {
+                for left in shell.lift_rules() {
+                    shell.log_once(LogEntry::new(Kind::Trouble, Level::Error, left));
                 }
             }
             return;
         }
-        inner.reconcile_network();
-        match inner.rules.were_changed() {
+        shell.reconcile_network();
+        match shell.network.rules.were_changed() {
             Ok(false) => {}
             Ok(true) => {
-                drop(inner);
                 self.audit_egress();
             }
-            Err(trouble) => inner.log_rules([trouble]),
+            Err(trouble) => shell.log_rules([trouble]),
         }
     }
 }
 
-impl Inner {
+impl Shell {
     /// A comparison of the rules ended; true if another is wanted.
     fn audited(&mut self, audited: Result<Audited, Error>) -> bool {
         let failed = match &audited {
@@ -109,7 +103,7 @@ impl Inner {
             let text = format!("Reading the packet rules back failed and is tried again: {error}.");
             self.log_once(LogEntry::new(Kind::Trouble, Level::Error, text));
         }
-        let (differences, again) = self.rules.end_audit(audited);
+        let (differences, again) = self.network.rules.end_audit(audited);
         if self.off || differences.is_empty() {
             return again;
         }
@@ -119,7 +113,7 @@ impl Inner {
             more => format!(", and {more} more"),
         };
         self.load_egress();
-        if self.rules.stand() {
+        if self.network.rules.stand() {
             let what = format!("{}{more}", shown.join(", "));
             self.log_repaired(&BTreeSet::new(), &what);
         }

@@ -1,6 +1,6 @@
 //! The loop: what comes in is taken in, what is due is looked at, and systemd hears that all is well.
 
-use super::{Daemon, DaemonError, Parts};
+use super::{Daemon, DaemonError, Parts, Tasks};
 use crate::act::CpuControl;
 use crate::hub::Units;
 use crate::report::{Kind, Level, LogEntry};
@@ -8,7 +8,6 @@ use hubwarden_core::node::Input;
 use nix::time::{ClockId, clock_gettime};
 use quantities::{Mode, Time};
 use std::future::Future;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Credits are written at least this often, so that a crash loses no more.
@@ -41,20 +40,13 @@ where
     C: CpuControl + 'static,
     U: Units + 'static,
 {
-    let (daemon, mut inlets) = Daemon::new(parts)?;
+    let (mut daemon, mut inlets) = Daemon::new(parts)?;
     daemon.start()?;
-    tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
-    tokio::task::spawn_local(Rc::clone(&daemon).hear_the_hub());
-    tokio::task::spawn_local(Rc::clone(&daemon).follow_links());
-    tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
-    tokio::task::spawn_local(Rc::clone(&daemon).listen_to_who_comes());
-    let mut found = {
-        let inner = daemon.inner.borrow();
-        inner.sensors.start(&inner.journal)
-    };
+    daemon.tasks.begin(Tasks::follow_links);
+    let mut found = daemon.shell.sensors.start(&daemon.shell.report.journal);
 
     let events =
-        crate::readiness::readable(daemon.inner.borrow().tree.as_fd().try_clone_to_owned()?)?;
+        crate::readiness::readable(daemon.shell.registry.tree.as_fd().try_clone_to_owned()?)?;
     let mut tick = ticker(daemon.tick());
     let mut save = ticker(SAVE_EVERY);
     let mut alive = ticker(watchdog_interval());
@@ -66,6 +58,9 @@ where
     notify(&[sd_notify::NotifyState::Ready]);
     loop {
         daemon.is_whole()?;
+        if std::mem::take(&mut daemon.due.tick) {
+            tick = ticker(daemon.tick());
+        }
         tokio::select! {
             biased;
             // These come at their own pace, which no user sets: none of them can hold up another,
@@ -80,13 +75,23 @@ where
                 Some(order) => daemon.command(order),
                 None => return Err(DaemonError::ServiceLost),
             },
-            () = daemon.reloaded.notified() => tick = ticker(daemon.tick()),
             _ = tick.tick() => daemon.tick_once(),
-            () = daemon.until_look() => daemon.look(),
+            () = until(daemon.shell.node.accounts().next_look()) => daemon.look(),
             _ = save.tick() => {
                 daemon.save();
                 crate::memory::trim();
             }
+            Some(turn) = inlets.turns.recv() => {
+                turn(&mut daemon);
+                // What came together is saved once.
+                for _ in 0..inlets.turns.len() {
+                    if let Ok(turn) = inlets.turns.try_recv() {
+                        turn(&mut daemon);
+                    }
+                }
+            }
+            () = until(daemon.due.next()) => daemon.do_what_is_due(now()),
+            () = std::future::ready(()), if daemon.due.save => daemon.save(),
             // Users can fill each of these. They take turns, by chance, one event a turn.
             handled = async { tokio::select! {
                 ready = events.readable() => {
@@ -121,13 +126,21 @@ where
         }
     }
     daemon.save();
-    daemon.inner.borrow_mut().log_all_unlogged(now());
-    daemon.inner.borrow().log(LogEntry::new(
+    daemon.shell.log_all_unlogged(now());
+    daemon.shell.log(LogEntry::new(
         Kind::Stopped,
         Level::Notice,
         "hubwarden stops; limits and packet rules stay as they are (hubwarden off lifts them).",
     ));
     Ok(())
+}
+
+/// Waits until a moment, if there is one.
+async fn until(at: Option<Time>) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(now())).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn ticker(every: Duration) -> tokio::time::Interval {
@@ -160,143 +173,146 @@ pub(super) fn now() -> Time {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Brings back what an earlier daemon left, then the rules, then everybody else.
-    pub(super) fn start(self: &Rc<Self>) -> Result<(), DaemonError> {
-        let changes = self.inner.borrow_mut().tree.rescan()?;
-        let mut inner = self.inner.borrow_mut();
-        let (changes_known, was_off) = self.store.changes();
-        let state = match self.store.load() {
+    pub(super) fn start(&mut self) -> Result<(), DaemonError> {
+        let changes = self.shell.registry.tree.rescan()?;
+        let shell = &mut self.shell;
+        let (changes_known, was_off) = shell.storage.store.changes();
+        let state = match shell.storage.store.load() {
             Ok(state) => state,
             Err(error) => {
-                inner.state_trouble(&error);
-                self.store.empty()
+                shell.state_trouble(&error);
+                shell.storage.store.empty()
             }
         };
-        for error in inner.undo.load() {
+        for error in shell.limits.undo.load() {
             let message = format!(
                 "A record of changed limits cannot be read, and what it tells of may stand: {error}."
             );
-            inner.log(LogEntry::new(Kind::Trouble, Level::Error, message));
+            shell.log(LogEntry::new(Kind::Trouble, Level::Error, message));
         }
         for change in changes_known {
-            inner.undo.add(change);
+            shell.limits.undo.add(change);
         }
-        if was_off && let Err(error) = inner.switch.off() {
-            inner.log(LogEntry::new(Kind::Trouble, Level::Error, error));
+        if was_off && let Err(error) = shell.storage.switch.off() {
+            shell.log(LogEntry::new(Kind::Trouble, Level::Error, error));
         }
-        inner.off = was_off || inner.switch.is_off();
-        inner.grants = state.grants;
-        inner.feed_settings();
-        inner.feed(Input::Resume(state.rested));
-        inner.networks.other_containers = state.other_containers;
-        inner.networks.bridges = state.bridges;
-        inner.traffic = state.traffic;
-        inner.uid_egress.accounts = state.accounts;
-        let mode = inner.config.mode;
-        let how = if inner.off {
+        shell.off = was_off || shell.storage.switch.is_off();
+        shell.limits.grants = state.grants;
+        shell.feed_settings();
+        shell.feed(Input::Resume(state.rested));
+        shell.network.containers.other_containers = state.other_containers;
+        shell.network.containers.bridges = state.bridges;
+        shell.network.traffic = state.traffic;
+        shell.network.uid_egress.accounts = state.accounts;
+        let mode = shell.config.mode;
+        let how = if shell.off {
             ", switched off (hubwarden on resumes)".to_owned()
         } else {
             format!(" in {mode} mode")
         };
         let message = format!("hubwarden {} started{how}.", env!("CARGO_PKG_VERSION"));
-        inner.log(LogEntry::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
-        if !inner.cpu_controller {
-            inner.log(LogEntry::new(
+        shell.log(LogEntry::new(Kind::Started, Level::Notice, message).with("VERDICT_MODE", mode));
+        if !shell.registry.cpu_controller {
+            shell.log(LogEntry::new(
                 Kind::Trouble,
                 Level::Warning,
                 "The cpu controller is not on cgroup v2 here, so CPU limits are set but have no \
                  effect; boot with systemd.unified_cgroup_hierarchy=1 to change that.",
             ));
         }
-        inner.try_out(&self.stopper);
+        shell.try_out(&self.tasks.stopper);
         let mut servers = state.servers;
         if state.mode == Some(Mode::Observe) && mode == Mode::Enforce {
             for record in &mut servers {
                 record.standing.reopen(now());
             }
         }
-        inner.resume(servers);
-        inner.reconcile_classes(now());
-        inner.read_lists();
-        if inner.off {
+        shell.resume(servers);
+        shell.reconcile_classes(now());
+        shell.read_lists();
+        if shell.off {
             // Whoever switched off may have been cut off in the middle of it.
-            for left in inner.lift_rules() {
-                inner.log_once(LogEntry::new(Kind::Trouble, Level::Error, left));
+            for left in shell.lift_rules() {
+                shell.log_once(LogEntry::new(Kind::Trouble, Level::Error, left));
             }
         } else {
-            inner.load_egress();
+            shell.load_egress();
         }
-        drop(inner);
         self.take_in(changes);
         self.ask_accounts();
-        let ids = self.inner.borrow().guarded_ids();
+        let ids = self.shell.guarded_ids();
         self.enforce(ids);
         self.cap_slice();
         Ok(())
     }
 
     fn tick(&self) -> Duration {
-        self.inner.borrow().config.tick
+        self.shell.config.tick
     }
 
-    pub(super) fn poll_tree(self: &Rc<Self>) {
-        let result = self.inner.borrow_mut().tree.poll();
+    pub(super) fn poll_tree(&mut self) {
+        let result = self.shell.registry.tree.poll();
         match result {
             Ok(changes) => self.take_in(changes),
             // The next tick's rescan tells what is wrong.
-            Err(_) => self.tree_reads.set(true),
+            Err(_) => self.shell.registry.tree_reads = true,
         }
     }
 
-    /// Waits until the first of those who are about to spend their last credits is due.
-    async fn until_look(&self) {
-        let at = self.inner.borrow().node.accounts().next_look();
-        match at {
-            Some(at) => tokio::time::sleep(at.since(now())).await,
-            None => std::future::pending().await,
+    /// Does what was put off for a moment.
+    pub(super) fn do_what_is_due(&mut self, now: Time) {
+        let due = self.due.take(now);
+        if due.network {
+            self.shell.reconcile_network();
+        }
+        if due.sensors {
+            self.attend();
+        }
+        if due.hub {
+            self.tasks.begin(Tasks::hear_the_hub);
         }
     }
 
-    fn look(self: &Rc<Self>) {
+    fn look(&mut self) {
         let now = now();
-        let due = self.inner.borrow().node.accounts().looks_due(now);
+        let due = self.shell.node.accounts().looks_due(now);
         self.look_at(Some(&due));
         self.attend();
     }
 
-    pub(super) fn tick_once(self: &Rc<Self>) {
+    pub(super) fn tick_once(&mut self) {
         let (begun, now) = (Instant::now(), now());
         self.rescan();
         self.ask_again();
         self.follow_accounts();
         self.expire_grants();
-        self.inner.borrow_mut().forget_rested();
+        self.shell.forget_rested();
         self.look_at(None);
         self.attend();
         self.drive(Input::Weigh);
         {
-            let mut inner = self.inner.borrow_mut();
-            inner.read_counters(now);
-            inner.reconcile_traffic(now);
-            inner.count_refused(now);
+            let shell = &mut self.shell;
+            shell.read_counters(now);
+            shell.reconcile_traffic(now);
+            shell.count_refused(now);
         }
         self.watch_abuse(now);
         self.check_egress();
         self.follow_containers();
         self.put_back_orphans();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
-        let ticks = self.ticks.get().wrapping_add(1);
-        self.ticks.set(ticks);
-        if ticks % CAP_CHECKED_EVERY == 1 {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks % CAP_CHECKED_EVERY == 1 {
             self.cap_slice();
         }
-        if self.inner.borrow().dirty {
-            self.save_wanted.notify_one();
+        if self.shell.storage.dirty {
+            self.due.save = true;
         }
-        let status = self.inner.borrow().status_line();
+        let status = self.shell.status_line();
         notify(&[sd_notify::NotifyState::Status(&status)]);
-        let mut inner = self.inner.borrow_mut();
-        inner.watch_on();
-        inner.write_trace(now);
-        inner.show_metrics(begun.elapsed());
+        let shell = &mut self.shell;
+        shell.watch_on();
+        shell.write_trace(now);
+        shell.show_metrics(begun.elapsed());
     }
 }

@@ -1,6 +1,6 @@
 //! Looks at servers: reads their counters, has the accounts state them, and has done what is due.
 
-use super::{Daemon, Inner};
+use super::{Daemon, Shell};
 use crate::act::CpuControl;
 use crate::hub::Units;
 use cgroup::stat::CpuStat;
@@ -11,7 +11,6 @@ use policy::Policy;
 use quantities::{CgroupId, CgroupPath, Cores, HubUser};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// Units whose waiting for the CPU counts besides the servers': the hub and its proxy.
@@ -88,17 +87,20 @@ impl Sampler {
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Looks at every server, or at those that are due before the tick, and carries out what
     /// follows.
-    pub(super) fn look_at(self: &Rc<Self>, only: Option<&BTreeSet<CgroupId>>) {
-        let looked = self.inner.borrow_mut().read_for_look(only);
+    pub(super) fn look_at(&mut self, only: Option<&BTreeSet<CgroupId>>) {
+        let looked = self.shell.read_for_look(only);
         self.drive(Input::Looked(Box::new(looked)));
     }
 }
 
-impl Inner {
+impl Shell {
     /// Reads what a look needs.
     fn read_for_look(&mut self, only: Option<&BTreeSet<CgroupId>>) -> Looked {
         let contention = self.contention();
-        let (stats, errors) = self.sampler.read(&self.node.accounts().to_read(only));
+        let (stats, errors) = self
+            .registry
+            .sampler
+            .read(&self.node.accounts().to_read(only));
         let mut readings = Readings::new();
         for (id, stat) in stats {
             readings.insert(
@@ -129,13 +131,13 @@ impl Inner {
         only: Option<&BTreeSet<CgroupId>>,
     ) -> BTreeMap<CgroupId, Option<Cores>> {
         let mut quotas = BTreeMap::new();
-        if !self.cpu_controller {
+        if !self.registry.cpu_controller {
             return quotas;
         }
         for (id, actuator) in self.node.actuators() {
             if only.is_none_or(|only| only.contains(&id))
                 && !actuator.is_busy()
-                && let Some(quota) = self.sampler.kernel_quota(id)
+                && let Some(quota) = self.registry.sampler.kernel_quota(id)
             {
                 quotas.insert(id, quota);
             }
@@ -165,7 +167,7 @@ impl Inner {
             return contention;
         }
         for (id, user) in self.node.accounts().may_wait() {
-            if let Some(pressure) = self.sampler.pressure(id) {
+            if let Some(pressure) = self.registry.sampler.pressure(id) {
                 contention.add(Some(user), pressure);
             }
         }

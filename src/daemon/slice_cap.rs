@@ -4,106 +4,71 @@
 //! It goes the same way as a server's limit: what stood there is on disk first, is never made
 //! looser, and comes back when supervision is off or only observes.
 
-use super::ask_cpu::{self, failure};
-use super::{Daemon, Inner, now};
+use super::{Daemon, Shell, Tasks, now};
 use crate::act::{CpuControl, Owner};
 use crate::hub::{UnitName, Units};
 use crate::report::{Kind, Level, LogEntry};
 use hubwarden_core::actuator::{
-    Acts, Actuator, Answer, Effect, Ends, Event, Goal, Input, Request, Standing, Wants,
+    Acts, Actuator, Effect, Ends, Event, Goal, Input, Request, Ticket, Wants,
 };
 use quantities::Cores;
 use quantities::{CgroupId, CgroupPath};
 use std::os::unix::fs::MetadataExt;
-use std::rc::Rc;
 
 /// However much is reserved, servers keep this share of the node.
 const LEAST_SHARE: f64 = 0.1;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Brings the slice's quota to where it should be, beside the loop.
-    pub(super) fn cap_slice(self: &Rc<Self>) {
-        let daemon = Rc::clone(self);
-        tokio::task::spawn_local(async move { daemon.cap_slice_now().await });
+    pub(super) fn cap_slice(&mut self) {
+        self.tasks.begin(async |tasks| tasks.cap_slice().await);
     }
+}
 
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
     /// As [`Daemon::cap_slice`], to be waited for.
-    pub(super) async fn cap_slice_now(self: &Rc<Self>) {
+    pub(super) async fn cap_slice(&self) {
         let mut input = Input::Wake;
-        loop {
-            let Some((owner, effects)) = self.inner.borrow_mut().actuate_cap(input) else {
-                return;
-            };
-            input = match self.carry_out_cap(&owner, effects).await {
-                Some(answer) => answer,
-                None => return self.inner.borrow_mut().forget_cap(),
-            };
-        }
-    }
-
-    async fn carry_out_cap(&self, owner: &Owner, effects: Vec<Effect>) -> Option<Input> {
-        for effect in effects {
-            match effect {
-                Effect::Ask(ticket, request) => {
-                    return Some(Input::Answer(
-                        ticket,
-                        self.ask_for_cap(owner, request).await,
-                    ));
-                }
-                Effect::Log(event) => self.inner.borrow_mut().log_cap(owner, *event),
-                Effect::Save => self.inner.borrow_mut().dirty = true,
-                // A slice is neither frozen nor made anew under its name.
-                Effect::InForce(_) | Effect::Strayed { .. } => {}
-            }
-        }
-        None
-    }
-
-    async fn ask_for_cap(&self, owner: &Owner, request: Request) -> Answer {
-        match request {
-            Request::Read => {
-                let known = self.inner.borrow_mut().know_records(owner);
-                if let Err(error) = known {
-                    return Answer::Unread(error.to_string());
-                }
-                let read = failure(self.cpu.read(owner).await);
-                let mut inner = self.inner.borrow_mut();
-                Answer::Read(read.map(|controls| {
-                    Box::new(Standing {
-                        controls,
-                        start: inner.undo.start_of(owner),
-                        record: inner.undo.claim(owner),
-                        kernel_quota: None,
-                    })
-                }))
-            }
-            Request::Record(undo) => {
-                let recorded = self.inner.borrow_mut().undo.save(&undo);
-                Answer::Recorded(recorded.map_err(|error| error.to_string()))
-            }
-            request => {
-                let done = ask_cpu::ask(&self.cpu, owner, request).await;
-                done.answer(|| self.inner.borrow().undo.start_of(owner))
-            }
+        while let Some((owner, ticket, request)) =
+            self.turn(|daemon| daemon.shell.actuate_cap(input)).await
+        {
+            input = Input::Answer(ticket, self.ask_unit(None, &owner, request).await);
         }
     }
 }
 
-impl Inner {
+impl Shell {
     /// The cores to keep free, while verdicts are carried out.
     fn reserve(&self) -> Option<Cores> {
         self.config.reserve.filter(|_| self.acts())
     }
 
-    /// Has the actuator of the slice's cap take something in; nothing where there is nothing to cap.
-    fn actuate_cap(&mut self, input: Input) -> Option<(Owner, Vec<Effect>)> {
+    /// Has the actuator of the slice's cap take something in; what is asked for then. The cap is forgotten
+    /// where nothing is, and nothing of it stands.
+    fn actuate_cap(&mut self, input: Input) -> Option<(Owner, Ticket, Request)> {
+        let (owner, effects) = self.handle_cap(input)?;
+        for effect in effects {
+            match effect {
+                Effect::Ask(ticket, request) => return Some((owner, ticket, request)),
+                Effect::Log(event) => self.log_cap(&owner, *event),
+                Effect::Save => self.storage.dirty = true,
+                // A slice is neither frozen nor made anew under its name.
+                Effect::InForce(_) | Effect::Strayed { .. } => {}
+            }
+        }
+        self.forget_cap();
+        None
+    }
+
+    /// Nothing where there is nothing to cap.
+    fn handle_cap(&mut self, input: Input) -> Option<(Owner, Vec<Effect>)> {
         let unit = UnitName(self.config.hub.slice.clone());
         let mut reserve = self.reserve();
         let guarded = CgroupPath::new(&self.config.hub.slice);
         let found = std::fs::metadata(self.root.join(guarded.as_str())).ok();
         let place = found.map(|found| (guarded, CgroupId(found.ino())));
         let owner = Owner::Systemd(unit, place);
-        let cap = match &mut self.slice_cap {
+        let cap = match &mut self.limits.slice_cap {
             Some(cap) => cap,
             none => none.insert(Actuator::new(reserve.map(|_| owner.clone())?)),
         };
@@ -128,8 +93,8 @@ impl Inner {
     fn forget_cap(&mut self) {
         let is_over =
             |cap: &Actuator| !cap.is_busy() && cap.ours().is_none() && cap.trouble().is_none();
-        if let Some(cap) = self.slice_cap.take_if(|cap| is_over(cap)) {
-            self.undo.disclaim(cap.owner());
+        if let Some(cap) = self.limits.slice_cap.take_if(|cap| is_over(cap)) {
+            self.limits.undo.disclaim(cap.owner());
         }
     }
 

@@ -1,21 +1,20 @@
 //! The whole daemon on a made-up node: a cgroup tree in a temporary directory, a systemd that is
 //! a map, packet rules that are a list.
 
+use super::cgroups::Cgroup;
+use super::off::OffSwitch;
+use super::state::Store;
 use super::*;
-use crate::act::{ActError, CpuControl, KernelControls, Owner, Undo};
-use crate::config::Hub;
-use crate::http::{Connection, Stranger};
-use crate::hub::{Account, UnitFacts, Units};
+use crate::control::ServerProcesses;
+use crate::hub::{Account, UnitFacts};
 use crate::report::LogEntry;
-use crate::sd_bus::SdBusError;
-use ::egress::{
-    Audit, Audited, Bridges, Difference, Error, ForeignChange, Policy as EgressPolicy, UidRules,
-};
+use ::egress::{Difference, UidRules};
+use fakes::{Cut, FakeFirewall, FakeSystemd};
 use policy::{Controls, Stage};
-use quantities::{CoreSeconds, Cores, Mode};
+use quantities::{CgroupId, CoreSeconds, Cores, Mode, Time};
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 mod abuse;
@@ -25,6 +24,7 @@ mod classes;
 mod containers;
 mod cut_off;
 mod denied_dns;
+mod fakes;
 mod hub_word;
 mod intruders;
 mod ladder;
@@ -36,266 +36,6 @@ mod shown;
 mod stopping;
 mod uid_egress;
 mod user_slices;
-
-/// systemd as far as the daemon sees it; survives the daemon.
-#[derive(Clone, Default)]
-struct FakeSystemd(Rc<RefCell<Systemd>>);
-
-#[derive(Default)]
-struct Systemd {
-    facts: BTreeMap<String, UnitFacts>,
-    accounts: BTreeMap<u32, Account>,
-    /// The user database does not answer.
-    database_is_away: bool,
-    settings: BTreeMap<String, Controls>,
-    broken: BTreeSet<String>,
-    stopped: Vec<String>,
-    /// Units that are thawed by and by, whatever becomes of the daemon.
-    timers: BTreeMap<String, Duration>,
-    applied: usize,
-    /// Where the next changes are cut off; those after them are not.
-    cuts: std::collections::VecDeque<Cut>,
-    /// Who listens at the hub's address instead of the hub.
-    stranger: Option<Stranger>,
-}
-
-/// Where a change is cut off: by a re-execution of systemd's, say, which loses the reply at least.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Cut {
-    No,
-    Before,
-    Between,
-    After,
-}
-
-impl Units for FakeSystemd {
-    async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
-        let facts = self.0.borrow().facts.get(unit.as_str()).cloned();
-        facts.ok_or_else(|| SdBusError::Gone(unit.clone()))
-    }
-
-    async fn account(&self, uid: u32) -> Result<Account, crate::hub::NotNow> {
-        if self.0.borrow().database_is_away {
-            return Err(crate::hub::NotNow);
-        }
-        let known = self.0.borrow().accounts.get(&uid).cloned();
-        Ok(known.unwrap_or_default())
-    }
-
-    /// A made-up hub is this process, in whatever cgroup the test runs.
-    async fn admit(&self, _: &Connection, _: &Hub, _: &Path) -> Result<(), Stranger> {
-        match &self.0.borrow().stranger {
-            None => Ok(()),
-            Some(stranger) => Err(stranger.clone()),
-        }
-    }
-}
-
-impl CpuControl for FakeSystemd {
-    async fn read(&self, owner: &Owner) -> Result<Controls, ActError> {
-        let settings = self.0.borrow().settings.get(&owner.to_string()).copied();
-        settings.ok_or_else(|| ActError::Gone(owner.clone()))
-    }
-
-    async fn apply(
-        &self,
-        owner: &Owner,
-        _from: Option<&Controls>,
-        to: &Controls,
-    ) -> Result<(), ActError> {
-        // As over a real bus, others get their turn meanwhile.
-        tokio::task::yield_now().await;
-        let mut systemd = self.0.borrow_mut();
-        let unit = owner.to_string();
-        let cut = systemd.cuts.pop_front().unwrap_or(Cut::No);
-        if systemd.broken.contains(&unit) || cut == Cut::Before {
-            return Err(ActError::Bus(SdBusError::NoBus(zbus::Error::InvalidReply)));
-        }
-        systemd.applied += 1;
-        let standing = systemd.settings.entry(unit).or_default();
-        standing.period = to.period;
-        if cut != Cut::Between {
-            *standing = *to;
-        }
-        match cut {
-            Cut::No => Ok(()),
-            _ => Err(ActError::Bus(SdBusError::NoBus(zbus::Error::InvalidReply))),
-        }
-    }
-
-    async fn stop(&self, owner: &Owner) -> Result<(), ActError> {
-        self.0.borrow_mut().stopped.push(owner.to_string());
-        Ok(())
-    }
-
-    fn kernel(&self, _: &Owner) -> Result<KernelControls, ActError> {
-        Ok(KernelControls::default())
-    }
-
-    fn lift(&self, _: &Undo) -> Result<(), ActError> {
-        Ok(())
-    }
-
-    async fn thaw_after(&self, owner: &Owner, delay: Duration) -> Result<(), ActError> {
-        let mut systemd = self.0.borrow_mut();
-        systemd.timers.insert(owner.to_string(), delay);
-        Ok(())
-    }
-
-    async fn thaw_no_more(&self, owner: &Owner) -> Result<(), ActError> {
-        self.0.borrow_mut().timers.remove(&owner.to_string());
-        Ok(())
-    }
-}
-
-#[derive(Clone, Default)]
-struct FakeFirewall(Arc<Mutex<Rules>>);
-
-#[derive(Default)]
-struct Rules {
-    loaded: bool,
-    admitted: BTreeMap<CgroupId, Admitted>,
-    generation: u32,
-    altered: Vec<Difference>,
-    traffic: Vec<::egress::Traffic>,
-    refused: Vec<::egress::Refused>,
-    attempts: Vec<::egress::Attempts>,
-    sent: Vec<::egress::Sent>,
-    bridges: Bridges,
-    uid_rules: UidRules,
-    policy: Option<EgressPolicy>,
-}
-
-impl FakeFirewall {
-    fn rules(&self) -> std::sync::MutexGuard<'_, Rules> {
-        self.0.lock().unwrap()
-    }
-}
-
-impl Firewall for FakeFirewall {
-    fn probe(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn load_with_uid_rules(
-        &mut self,
-        policy: &EgressPolicy,
-        _guarded: &[CgroupId],
-        servers: &[Admitted],
-        uid_rules: &UidRules,
-    ) -> Result<(), Error> {
-        let servers_by_cgroup = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
-        uid_rules.check(policy, &servers_by_cgroup)?;
-        let mut rules = self.rules();
-        rules.policy = Some(policy.clone());
-        rules.uid_rules = uid_rules.clone();
-        rules.loaded = true;
-        rules.altered.clear();
-        rules.admitted = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
-        Ok(())
-    }
-
-    fn set_uid_rules(&mut self, uid_rules: &UidRules) -> Result<(), Error> {
-        let mut rules = self.rules();
-        if let Some(policy) = &rules.policy {
-            uid_rules.check(policy, &rules.admitted)?;
-        }
-        rules.uid_rules = uid_rules.clone();
-        Ok(())
-    }
-
-    fn admit(&mut self, servers: &[Admitted]) -> Result<(), Error> {
-        let mut rules = self.rules();
-        let new = servers.iter().map(|s| (s.cgroup, s.clone()));
-        rules.admitted.extend(new);
-        Ok(())
-    }
-
-    fn forget(&mut self, cgroups: &[CgroupId]) -> Result<(), Error> {
-        let mut rules = self.rules();
-        rules.admitted.retain(|id, _| !cgroups.contains(id));
-        Ok(())
-    }
-
-    fn reclass(&mut self, changes: &[(CgroupId, ::egress::ClassName)]) -> Result<(), Error> {
-        let mut rules = self.rules();
-        for (id, class) in changes {
-            if let Some(admitted) = rules.admitted.get_mut(id) {
-                admitted.class = class.clone();
-            }
-        }
-        Ok(())
-    }
-
-    fn traffic(&mut self) -> Result<Vec<::egress::Traffic>, Error> {
-        Ok(self.rules().traffic.clone())
-    }
-
-    fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
-        self.rules().bridges = bridges.clone();
-        Ok(())
-    }
-
-    fn remove(&mut self) -> Result<(), Error> {
-        *self.rules() = Rules::default();
-        Ok(())
-    }
-
-    fn standing(&mut self) -> Result<Vec<String>, Error> {
-        let loaded = self.rules().loaded;
-        Ok(loaded
-            .then(|| "table inet hubwarden".to_owned())
-            .into_iter()
-            .collect())
-    }
-
-    fn verify(&mut self) -> Result<Vec<Difference>, Error> {
-        Ok(self.rules().altered.clone())
-    }
-
-    fn repair(&mut self, _: &ForeignChange) -> Result<bool, Error> {
-        let mut rules = self.rules();
-        rules.loaded = true;
-        Ok(!std::mem::take(&mut rules.altered).is_empty())
-    }
-
-    fn audit(&mut self) -> Result<Audit, Error> {
-        let rules = self.rules();
-        let audited = Audited {
-            generation: rules.generation,
-            differences: rules.altered.clone(),
-        };
-        Ok(Box::new(|| Ok(audited)))
-    }
-
-    fn sent(&mut self) -> Result<Vec<::egress::Sent>, Error> {
-        Ok(self.rules().sent.clone())
-    }
-
-    fn refused(&mut self) -> Result<Vec<::egress::Refused>, Error> {
-        Ok(std::mem::take(&mut self.rules().refused))
-    }
-
-    fn attempts(
-        &mut self,
-        _least: usize,
-        _since: Duration,
-    ) -> Result<Vec<::egress::Attempts>, Error> {
-        Ok(self.rules().attempts.clone())
-    }
-
-    fn lacks(&mut self) -> Option<String> {
-        None
-    }
-
-    fn generation(&mut self) -> Result<u32, Error> {
-        Ok(self.rules().generation)
-    }
-}
 
 thread_local! {
     /// What the clock of this test's node says; each test has a thread, and its daemon is on that.
@@ -314,11 +54,96 @@ pub(super) fn day() -> String {
     DAY.get().to_owned()
 }
 
-type Running = Rc<Daemon<FakeSystemd, FakeSystemd>>;
+/// A daemon on a made-up node, and its loop as far as these tests need one.
+struct Running {
+    daemon: Daemon<FakeSystemd, FakeSystemd>,
+    turns: mpsc::UnboundedReceiver<Turn<FakeSystemd, FakeSystemd>>,
+}
+
+impl Deref for Running {
+    type Target = Daemon<FakeSystemd, FakeSystemd>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.daemon
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.daemon
+    }
+}
+
+impl Running {
+    /// Gives tasks the turns that they wait for, and writes the state where that is due.
+    fn take_turns(&mut self) {
+        while let Ok(turn) = self.turns.try_recv() {
+            turn(&mut self.daemon);
+        }
+        if self.daemon.due.save {
+            self.daemon.save();
+        }
+    }
+
+    /// Does what was put off for a moment, as if that were over.
+    fn moments_later(&mut self) {
+        self.take_turns();
+        let later = Time(now().0 + Duration::from_secs(1));
+        self.daemon.do_what_is_due(later);
+    }
+
+    /// Lets every task finish what it can.
+    async fn quiet(&mut self) {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            self.take_turns();
+        }
+    }
+
+    /// Lets a task come to its end.
+    async fn run<T: 'static>(
+        &mut self,
+        task: impl AsyncFnOnce(Tasks<FakeSystemd, FakeSystemd>) -> T + 'static,
+    ) -> T {
+        let tasks = self.tasks.clone();
+        let mut task = tokio::task::spawn_local(async { task(tasks).await });
+        loop {
+            self.take_turns();
+            tokio::select! {
+                done = &mut task => return done.unwrap(),
+                Some(turn) = self.turns.recv() => turn(&mut self.daemon),
+            }
+        }
+    }
+
+    async fn switch_off(&mut self, who: &'static str) -> Result<String, String> {
+        self.run(async |tasks| tasks.switch_off(who.to_owned()).await)
+            .await
+    }
+
+    async fn switch_on(&mut self, who: &'static str) -> Result<String, String> {
+        self.run(async |tasks| tasks.switch_on(who.to_owned()).await)
+            .await
+    }
+
+    async fn cap_slice_now(&mut self) {
+        self.run(async |tasks| tasks.cap_slice().await).await;
+    }
+
+    async fn poll_hub(&mut self) {
+        self.run(async |tasks| tasks.poll_hub().await).await;
+    }
+
+    async fn processes(&mut self, whose: Option<u32>) -> Result<Vec<ServerProcesses>, String> {
+        self.run(async move |tasks| tasks.processes(whose).await)
+            .await
+    }
+}
 
 /// Waits until the packet rules are compared with what they should be.
-async fn compared(daemon: &Running) {
-    while daemon.inner.borrow().rules.is_auditing() {
+async fn compared(daemon: &mut Running) {
+    while daemon.shell.network.rules.is_auditing() {
+        daemon.take_turns();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -471,18 +296,20 @@ impl Node {
             repairs,
             commands,
         };
-        let (daemon, _) = Daemon::new(parts).unwrap();
+        let (mut daemon, inlets) = Daemon::new(parts).unwrap();
         daemon.start().unwrap();
-        tokio::task::spawn_local(Rc::clone(&daemon).save_forever());
-        (daemon, entries)
+        // No test wants the hub to be asked by the clock.
+        assert!(daemon.due.take(Time(Duration::ZERO)).hub);
+        let turns = inlets.turns;
+        (Running { daemon, turns }, entries)
     }
 
     /// Lets some time pass and a tick come.
-    async fn tick(&mut self, daemon: &Running, seconds: u64) {
+    async fn tick(&mut self, daemon: &mut Running, seconds: u64) {
         self.clock.0 += Duration::from_secs(seconds);
         CLOCK.set(Some(self.clock));
         daemon.tick_once();
-        quiet().await;
+        daemon.quiet().await;
     }
 
     fn read(&mut self, entries: &std::sync::mpsc::Receiver<LogEntry>) -> String {
@@ -492,21 +319,18 @@ impl Node {
     }
 }
 
-/// Lets every local task finish what it can.
-async fn quiet() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-}
-
-fn stage(daemon: &Running, user: &str) -> Stage {
-    let inner = daemon.inner.borrow();
-    let found = inner.entries.values().find_map(|entry| match entry {
-        Cgroup::Server(guarded) if guarded.server.user.as_str() == user => {
-            inner.stands_on(guarded.id)
-        }
-        _ => None,
-    });
+fn stage(daemon: &mut Running, user: &str) -> Stage {
+    let shell = &daemon.shell;
+    let found = shell
+        .registry
+        .entries
+        .values()
+        .find_map(|entry| match entry {
+            Cgroup::Server(guarded) if guarded.server.user.as_str() == user => {
+                shell.stands_on(guarded.id)
+            }
+            _ => None,
+        });
     found.expect("the server is known")
 }
 
@@ -519,7 +343,7 @@ fn on_a_node(test: impl AsyncFnOnce()) {
 }
 
 /// 100 core-seconds at 1.5 − 0.25 cores last 80 s.
-async fn spin(node: &mut Node, daemon: &Running, user: &str) {
+async fn spin(node: &mut Node, daemon: &mut Running, user: &str) {
     for second in 1..=100u32 {
         node.set_usage(user, f64::from(second) * 1.5);
         node.tick(daemon, 1).await;

@@ -1,6 +1,6 @@
 //! Once a tick: the trace of samples, where it is wanted.
 
-use super::Inner;
+use super::Shell;
 use super::cgroups::Cgroup;
 use crate::config::Config;
 use crate::report::{Kind, Level, LogEntry};
@@ -35,15 +35,15 @@ impl TraceWriter {
     }
 }
 
-impl Inner {
+impl Shell {
     /// Writes down what this tick saw.
     pub(super) fn write_trace(&mut self, now: Time) {
-        if !self.trace.wanted() {
+        if !self.report.trace.wanted() {
             return;
         }
         let acts = self.acts();
         let mut seen = Vec::new();
-        for (id, entry) in &self.entries {
+        for (id, entry) in &self.registry.entries {
             let Cgroup::Server(guarded) = entry else {
                 continue;
             };
@@ -54,14 +54,14 @@ impl Inner {
                 held: acts && self.stands_on(*id) >= Some(Stage::Throttled),
             }));
         }
-        let trouble = self.trace.recorder.write(now, &seen).err();
+        let trouble = self.report.trace.recorder.write(now, &seen).err();
         let trouble = trouble.map(|error| error.to_string());
-        if trouble != self.trace.told {
+        if trouble != self.report.trace.told {
             if let Some(text) = &trouble {
                 let message = format!("Samples are not recorded, which is tried again: {text}.");
                 self.log(LogEntry::new(Kind::Trouble, Level::Warning, message));
             }
-            self.trace.told = trouble;
+            self.report.trace.told = trouble;
         }
     }
 }

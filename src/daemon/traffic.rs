@@ -5,8 +5,8 @@
 //! the daemon adds what is new to the user's sum; so a user can be over by what a tick lets
 //! through, and a crash loses what was not on disk, a minute's at most.
 
-use super::Inner;
 use super::cgroups::Cgroup;
+use super::{Network, Shell};
 use egress::Traffic as Counted;
 use quantities::Time;
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ fn today() -> String {
     jiff::Zoned::now().date().to_string()
 }
 
-impl Inner {
+impl Shell {
     /// Once a tick: books what was sent and received, and has everybody in the class that follows.
     pub(super) fn reconcile_traffic(&mut self, now: Time) {
         self.count_traffic(&today());
@@ -96,19 +96,18 @@ impl Inner {
         if !self.has_daily_shares() {
             return;
         }
-        if self.traffic.turn(today) {
-            self.dirty = true;
+        if self.network.traffic.turn(today) {
+            self.storage.dirty = true;
         }
-        let Some(now) = self.counters.traffic.take() else {
+        let Some(now) = self.network.counters.traffic.take() else {
             return;
         };
-        let Inner {
+        let (node, entries) = (&self.node, &self.registry.entries);
+        let Network {
             traffic,
-            node,
-            entries,
             uid_egress,
             ..
-        } = self;
+        } = &mut self.network;
         let user_of = |number| match entries.get(&match node.numbers().holder(number) {
             Some(id) => id,
             None => return Some(uid_egress.user_of(number)?.as_str().to_owned()),
@@ -117,7 +116,7 @@ impl Inner {
             _ => None,
         };
         if traffic.book(&now, user_of) {
-            self.dirty = true;
+            self.storage.dirty = true;
         }
     }
 }

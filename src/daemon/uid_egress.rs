@@ -7,7 +7,7 @@
 
 use super::cgroups::{Cgroup, Guarded, level};
 use super::refusal_log::Refusals;
-use super::{Daemon, Inner};
+use super::{Daemon, Shell, now};
 use crate::act::CpuControl;
 use crate::config::Outside;
 use crate::hub::{Account, ContainerCgroup, Spawner, Units};
@@ -18,8 +18,6 @@ use quantities::{CgroupId, HubUser};
 use quantities::{Mode, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
-use std::rc::Rc;
-use std::time::Duration;
 
 /// Services that run users' jobs in their own cgroup. Debian's cron and at open no session for
 /// them; Red Hat's do, and the jobs are in users' slices.
@@ -44,8 +42,6 @@ pub(super) const PROXIES: [&str; 3] = [
     "configurable-http-proxy.service",
     "jupyterhub-proxy.service",
 ];
-/// What comes together is told to the kernel together.
-const GATHERED: Duration = Duration::from_millis(50);
 
 /// Who is judged outside the server, and what is known of accounts.
 pub(super) struct UidEgress {
@@ -78,32 +74,23 @@ struct Belongings {
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Asks what the account of a server's uid is, unless that is known and followed.
-    pub(super) fn ask_account(self: &Rc<Self>, uid: u32) {
-        if self.inner.borrow().uid_egress.accounts.contains_key(&uid) {
-            self.outsiders_due.notify_one();
+    pub(super) fn ask_account(&mut self, uid: u32) {
+        if self.shell.network.uid_egress.accounts.contains_key(&uid) {
+            self.due.network(now());
             return;
         }
         self.ask_accounts();
     }
-
-    /// Tells the packet rules of who is judged, soon after it changed.
-    pub(super) async fn follow_outsiders(self: Rc<Self>) {
-        loop {
-            self.outsiders_due.notified().await;
-            tokio::time::sleep(GATHERED).await;
-            self.inner.borrow_mut().reconcile_network();
-        }
-    }
 }
 
-impl Inner {
+impl Shell {
     /// The uids that servers run as.
     pub(super) fn server_uids(&self) -> BTreeSet<u32> {
         let uid = |entry: &Cgroup| match entry {
             Cgroup::Server(guarded) => guarded.own_uid(),
             _ => None,
         };
-        self.entries.values().filter_map(uid).collect()
+        self.registry.entries.values().filter_map(uid).collect()
     }
 
     /// Works out who is judged outside the server, and by what.
@@ -123,11 +110,12 @@ impl Inner {
                 .is_some_and(|(user, ..)| *user == outside_user.user)
         };
         self.log_last_refused_outside(&same);
-        let before = std::mem::take(&mut self.uid_egress.judged);
+        let before = std::mem::take(&mut self.network.uid_egress.judged);
         let (mut kept, ended): (BTreeMap<_, _>, BTreeMap<_, _>) =
             before.into_iter().partition(|(uid, one)| same(uid, one));
         for outside_user in ended.into_values() {
-            self.uid_egress
+            self.network
+                .uid_egress
                 .numbers
                 .take_back(outside_user.uid_rule.number);
         }
@@ -144,7 +132,7 @@ impl Inner {
             let number = match &before {
                 Some(outside_user) => outside_user.uid_rule.number,
                 // There are 2²³ numbers, and uids with a server are far fewer.
-                None => self.uid_egress.numbers.give(uid).unwrap_or(0),
+                None => self.network.uid_egress.numbers.give(uid).unwrap_or(0),
             };
             let uid_rule = UidRule {
                 uid,
@@ -162,7 +150,7 @@ impl Inner {
                 uid_rule,
                 refusals,
             };
-            self.uid_egress.judged.insert(uid, outside_user);
+            self.network.uid_egress.judged.insert(uid, outside_user);
         }
         uid_rules
     }
@@ -170,6 +158,7 @@ impl Inner {
     /// Those who are judged no more: what no line stands for is told before that.
     fn log_last_refused_outside(&mut self, stays: &dyn Fn(&u32, &OutsideUser) -> bool) {
         if self
+            .network
             .uid_egress
             .judged
             .iter()
@@ -177,9 +166,9 @@ impl Inner {
         {
             return;
         }
-        self.book_refused(super::now());
-        let (mode, journal) = (self.config.mode, self.journal.clone());
-        for (uid, outside_user) in &mut self.uid_egress.judged {
+        self.book_refused(now());
+        let (mode, journal) = (self.config.mode, self.report.journal.clone());
+        for (uid, outside_user) in &mut self.network.uid_egress.judged {
             if !stays(uid, outside_user) {
                 let left = outside_user.refusals.rest();
                 outside_user.log_left(&journal, left, mode);
@@ -190,7 +179,7 @@ impl Inner {
     /// What belongs to each uid that a server or a slice has.
     fn belongings(&self) -> BTreeMap<u32, Belongings> {
         let mut all: BTreeMap<u32, Belongings> = BTreeMap::new();
-        for entry in self.entries.values() {
+        for entry in self.registry.entries.values() {
             let Cgroup::Server(guarded) = entry else {
                 continue;
             };
@@ -231,7 +220,7 @@ impl Inner {
         let (Some(user), None) = (users.next(), users.next()) else {
             return None;
         };
-        let account = self.uid_egress.accounts.get(&uid)?;
+        let account = self.network.uid_egress.accounts.get(&uid)?;
         // Who administers the hub is held as its other users are: the hub's word alone exempts
         // nobody. Who may become root on the node is known by the account.
         if !account.is_own_of(uid, user, &self.config.hub) {
@@ -262,7 +251,7 @@ impl Inner {
     /// node's. Whoever may start one may be root in it, so that to judge it by uid would hold
     /// nobody. One that is being asked about for the first time may be a user's.
     fn containers_of_nobody(&self) -> impl Iterator<Item = CgroupId> {
-        self.entries.iter().filter_map(|(id, entry)| {
+        self.registry.entries.iter().filter_map(|(id, entry)| {
             let (Cgroup::Pending {
                 cgroup,
                 why: Some(_),
@@ -278,8 +267,8 @@ impl Inner {
 
     /// The cgroup whose account something goes to that a number outside names.
     pub(super) fn account_outside(&self, number: u32) -> Option<CgroupId> {
-        let uid = self.uid_egress.numbers.holder(number)?;
-        let uid_rule = &self.uid_egress.judged.get(&uid)?.uid_rule;
+        let uid = self.network.uid_egress.numbers.holder(number)?;
+        let uid_rule = &self.network.uid_egress.judged.get(&uid)?.uid_rule;
         let place = uid_rule.servers.first().or(uid_rule.slice.as_ref())?;
         Some(place.cgroup)
     }
@@ -289,8 +278,9 @@ impl Inner {
         let mode = self.config.mode;
         let uid = refusal
             .number
-            .and_then(|number| self.uid_egress.numbers.holder(number));
-        let Some(outside_user) = uid.and_then(|uid| self.uid_egress.judged.get_mut(&uid)) else {
+            .and_then(|number| self.network.uid_egress.numbers.holder(number));
+        let Some(outside_user) = uid.and_then(|uid| self.network.uid_egress.judged.get_mut(&uid))
+        else {
             return false;
         };
         if let Some(more) = outside_user.refusals.line(refusal, now) {

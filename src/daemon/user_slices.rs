@@ -5,7 +5,7 @@
 //! it stands on the same stage. When the server ends, the slice carries the standing on, so that
 //! nobody escapes by stopping the server; the user's next server takes it over again.
 
-use super::Inner;
+use super::Shell;
 use super::cgroups::{Cgroup, unit_of};
 use super::registry::Found;
 use crate::hub::{Control, Server, Spawner};
@@ -31,12 +31,12 @@ pub(super) fn uid_of_cgroup(cgroup: &CgroupPath) -> Option<u32> {
     uid_of(name).filter(|_| slice == USER_SLICE)
 }
 
-impl Inner {
+impl Shell {
     /// Puts the slices of users whose servers are known under supervision, and tells each which
     /// server it follows.
     pub(super) fn attach_outside(&mut self) {
         let mut servers: BTreeMap<u32, (CgroupId, Server)> = BTreeMap::new();
-        for entry in self.entries.values() {
+        for entry in self.registry.entries.values() {
             if let Cgroup::Server(guarded) = entry
                 && !guarded.is_outside()
                 && let Some(uid) = guarded.server.uid
@@ -48,7 +48,7 @@ impl Inner {
         let shared = self.shared_uids();
         servers.retain(|uid, _| !shared.contains(uid));
         let (mut found, mut follows) = (Vec::new(), Vec::new());
-        for (id, entry) in &self.entries {
+        for (id, entry) in &self.registry.entries {
             match entry {
                 Cgroup::UserSlice { cgroup, uid } => {
                     if let Some((lead, server)) = servers.get(uid) {
@@ -93,7 +93,7 @@ impl Inner {
     fn shared_uids(&self) -> BTreeSet<u32> {
         let mut users: BTreeMap<u32, &HubUser> = BTreeMap::new();
         let mut shared = BTreeSet::new();
-        for entry in self.entries.values() {
+        for entry in self.registry.entries.values() {
             if let Cgroup::Server(guarded) = entry
                 && !guarded.is_outside()
                 && let Some(uid) = guarded.server.uid
@@ -109,7 +109,7 @@ impl Inner {
     pub(super) fn shared_slices(&self) -> Vec<CgroupId> {
         let shared = self.shared_uids();
         let mut disowned = Vec::new();
-        for entry in self.entries.values() {
+        for entry in self.registry.entries.values() {
             if let Cgroup::Server(guarded) = entry
                 && guarded.is_outside()
                 && !self.node.is_released(guarded.id)

@@ -27,17 +27,17 @@ fn a_case_is_explained_with_its_readings_and_what_would_have_changed_it() {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
         node.spawn("bob");
-        let (daemon, _journal) = node.start();
+        let (mut daemon, _journal) = node.start();
         let mut used = 0.0;
         for _ in 0..5 {
-            node.busy_second(&daemon, "bob", &mut used).await;
+            node.busy_second(&mut daemon, "bob", &mut used).await;
         }
         let constants = [Fact::Constants { found: 7 }];
-        node.finds(&daemon, "bob", &constants).await;
-        node.busy_second(&daemon, "bob", &mut used).await;
+        node.finds(&mut daemon, "bob", &constants).await;
+        node.busy_second(&mut daemon, "bob", &mut used).await;
 
-        let inner = daemon.inner.borrow();
-        let explained = inner.explain("bob", None, node.clock);
+        let shell = &daemon.shell;
+        let explained = shell.explain("bob", None, node.clock);
         let [bob] = &explained[..] else {
             panic!("{explained:?}");
         };
@@ -54,13 +54,13 @@ fn a_case_is_explained_with_its_readings_and_what_would_have_changed_it() {
         let without = ("Without what constants found".to_owned(), "none".to_owned());
         assert!(bob.counterfactuals.contains(&without), "{bob:?}");
 
-        let alice = &inner.explain("alice", None, node.clock)[0];
+        let alice = &shell.explain("alice", None, node.clock)[0];
         assert_eq!(
             (alice.server.evidence.as_str(), alice.signs.len()),
             ("none", 0)
         );
         assert_eq!(alice.hot_seconds, -1.0);
-        assert!(inner.explain("mallory", None, node.clock).is_empty());
+        assert!(shell.explain("mallory", None, node.clock).is_empty());
     });
 }
 
@@ -69,16 +69,10 @@ fn a_user_is_told_of_their_own_servers_only() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Observe);
         node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        let hers = daemon.inner.borrow().servers()[0].uid;
-        let told = |uid| {
-            daemon
-                .inner
-                .borrow()
-                .explain("alice", uid, node.clock)
-                .len()
-        };
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        let hers = daemon.shell.servers()[0].uid;
+        let told = |uid| daemon.shell.explain("alice", uid, node.clock).len();
         assert_eq!(told(Some(hers)), 1);
         assert_eq!(told(Some(hers + 1)), 0);
         assert_eq!(daemon.processes(Some(hers)).await.unwrap().len(), 1);
@@ -98,8 +92,8 @@ fn processes_are_told_by_server_with_what_its_user_runs_outside() {
             let pid = format!("{}\n", process.0.id());
             std::fs::write(directory.join("cgroup.procs"), pid).unwrap();
         }
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         let told = daemon.processes(None).await.unwrap();
         assert_eq!(told.len(), 1, "{told:?}");
         // Both run the same program.

@@ -16,17 +16,17 @@ fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
-        accuse(&daemon, "alice", Strength::High);
-        node.tick(&daemon, 1).await;
+        accuse(&mut daemon, "alice", Strength::High);
+        node.tick(&mut daemon, 1).await;
         // What may be wrong about the program costs speed only.
-        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Throttled);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
-        accuse(&daemon, "alice", Strength::Certain);
-        node.tick(&daemon, 1).await;
-        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        accuse(&mut daemon, "alice", Strength::Certain);
+        node.tick(&mut daemon, 1).await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Throttled);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
         let told = node.read(&journal);
         assert!(
@@ -35,26 +35,30 @@ fn certain_evidence_puts_a_server_into_quarantine_until_it_is_free() {
         );
         // A restart keeps it there: the tick has written what is new.
         drop(daemon);
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         assert_eq!(class_of(&node, "alice").as_deref(), Some("quarantine"));
         for _ in 0..80 {
-            node.tick(&daemon, 10).await;
+            node.tick(&mut daemon, 10).await;
         }
-        assert_eq!(stage(&daemon, "alice"), Stage::Free);
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Free);
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
         let told = node.read(&journal);
         assert!(told.contains("what held it back is over"), "{told}");
     });
 }
 
-fn accuse(daemon: &Running, user: &str, level: Strength) {
+fn accuse(daemon: &mut Running, user: &str, level: Strength) {
     let found: Vec<CgroupId> = {
-        let inner = daemon.inner.borrow();
-        let servers = inner.entries.values().filter_map(|entry| match entry {
-            Cgroup::Server(guarded) if guarded.server.user.as_str() == user => Some(guarded.id),
-            _ => None,
-        });
+        let shell = &daemon.shell;
+        let servers = shell
+            .registry
+            .entries
+            .values()
+            .filter_map(|entry| match entry {
+                Cgroup::Server(guarded) if guarded.server.user.as_str() == user => Some(guarded.id),
+                _ => None,
+            });
         servers.collect()
     };
     for id in found {
@@ -78,10 +82,10 @@ fn an_admin_names_another_class_for_miners_or_none() {
             let mut node = Node::new(Mode::Enforce);
             node.config.egress = Config::parse(config).unwrap().egress;
             node.spawn("alice");
-            let (daemon, _journal) = node.start();
-            node.tick(&daemon, 1).await;
-            accuse(&daemon, "alice", Strength::Certain);
-            node.tick(&daemon, 1).await;
+            let (mut daemon, _journal) = node.start();
+            node.tick(&mut daemon, 1).await;
+            accuse(&mut daemon, "alice", Strength::Certain);
+            node.tick(&mut daemon, 1).await;
             assert_eq!(class_of(&node, "alice").as_deref(), Some(class));
         }
     });
@@ -95,14 +99,18 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
         node.config.egress = Config::parse(config).unwrap().egress;
         node.spawn("alice");
         node.spawn("bob");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         let number = |user: &str| {
-            let inner = daemon.inner.borrow();
-            inner.entries.values().find_map(|entry| match entry {
-                Cgroup::Server(g) if g.server.user.as_str() == user => Some(g.number),
-                _ => None,
-            })
+            let shell = &daemon.shell;
+            shell
+                .registry
+                .entries
+                .values()
+                .find_map(|entry| match entry {
+                    Cgroup::Server(g) if g.server.user.as_str() == user => Some(g.number),
+                    _ => None,
+                })
         };
         let (alice, bob) = (number("alice").unwrap(), number("bob").unwrap());
         let had = |node: &Node, bytes: &[(u32, u64)]| {
@@ -112,10 +120,10 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
             node.firewall.rules().traffic = traffic.collect();
         };
         had(&node, &[(alice, 999_999_999), (bob, 10)]);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(class_of(&node, "alice").as_deref(), Some("standard"));
         had(&node, &[(alice, 1_000_000_000), (bob, 20)]);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(class_of(&node, "alice").as_deref(), Some("spent"));
         assert_eq!(class_of(&node, "bob").as_deref(), Some("standard"));
         assert!(
@@ -123,16 +131,16 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
                 .contains("it has had its bytes for today")
         );
         drop(daemon);
-        let (daemon, _journal) = node.start();
+        let (mut daemon, _journal) = node.start();
         had(&node, &[]);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(
             class_of(&node, "alice").as_deref(),
             Some("spent"),
             "over a restart"
         );
         DAY.set("2026-11-23");
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(
             class_of(&node, "alice").as_deref(),
             Some("standard"),

@@ -43,10 +43,10 @@ fn use_cpu(node: &Node, cgroup: &str, core_seconds: f64) {
 }
 
 /// Ticks until the container's engine has answered and the answer was acted on.
-async fn until(node: &mut Node, daemon: &Running, holds: impl Fn(&Inner) -> bool) {
+async fn until(node: &mut Node, daemon: &mut Running, holds: impl Fn(&Shell) -> bool) {
     for _ in 0..200 {
         node.tick(daemon, 1).await;
-        if holds(&daemon.inner.borrow()) {
+        if holds(&daemon.shell) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -54,19 +54,23 @@ async fn until(node: &mut Node, daemon: &Running, holds: impl Fn(&Inner) -> bool
     panic!("it never came about");
 }
 
-fn server(inner: &Inner) -> Option<crate::hub::Server> {
-    inner.entries.values().find_map(|entry| match entry {
-        Cgroup::Server(guarded) => Some(guarded.server.clone()),
-        _ => None,
-    })
+fn server(shell: &Shell) -> Option<crate::hub::Server> {
+    shell
+        .registry
+        .entries
+        .values()
+        .find_map(|entry| match entry {
+            Cgroup::Server(guarded) => Some(guarded.server.clone()),
+            _ => None,
+        })
 }
 
-fn set_aside(inner: &Inner) -> bool {
+fn set_aside(shell: &Shell) -> bool {
     let other = |entry: &Cgroup| matches!(entry, Cgroup::Ignored { .. });
-    inner.entries.values().any(other)
+    shell.registry.entries.values().any(other)
 }
 
-async fn spin_container(node: &mut Node, daemon: &Running, cgroup: &str) {
+async fn spin_container(node: &mut Node, daemon: &mut Running, cgroup: &str) {
     for second in 1..=100u32 {
         use_cpu(node, cgroup, f64::from(second) * 2.0);
         node.tick(daemon, 1).await;
@@ -81,12 +85,12 @@ fn a_container_s_scope_is_throttled_through_systemd() {
         let _docker = docker(&mut node, "jupyter-alice--lab", env);
         let cgroup = format!("system.slice/{}", scope());
         start_container(&node, &cgroup, &scope(), Controls::default());
-        let (daemon, _journal) = node.start();
-        until(&mut node, &daemon, |inner| server(inner).is_some()).await;
-        let found = server(&daemon.inner.borrow()).unwrap();
+        let (mut daemon, _journal) = node.start();
+        until(&mut node, &mut daemon, |shell| server(shell).is_some()).await;
+        let found = server(&daemon.shell).unwrap();
         assert_eq!((found.user.as_str(), found.name.as_str()), ("alice", "lab"));
         assert_eq!(found.spawner, Spawner::Docker);
-        spin_container(&mut node, &daemon, &cgroup).await;
+        spin_container(&mut node, &mut daemon, &cgroup).await;
         let settings = node.systemd.0.borrow().settings[&scope()];
         assert_eq!(settings.quota, Some(Cores(0.25)));
     });
@@ -106,16 +110,16 @@ fn a_container_without_a_unit_is_throttled_and_freed_by_its_own_files() {
             ..Controls::default()
         };
         start_container(&node, &cgroup, &owner, before);
-        let (daemon, journal) = node.start();
-        until(&mut node, &daemon, |inner| server(inner).is_some()).await;
-        let found = server(&daemon.inner.borrow()).unwrap();
+        let (mut daemon, journal) = node.start();
+        until(&mut node, &mut daemon, |shell| server(shell).is_some()).await;
+        let found = server(&daemon.shell).unwrap();
         assert_eq!(found.control, Control::Cgroup);
-        spin_container(&mut node, &daemon, &cgroup).await;
+        spin_container(&mut node, &mut daemon, &cgroup).await;
         let throttled = node.systemd.0.borrow().settings[&owner];
         assert_eq!(throttled.quota, Some(Cores(0.25)));
         assert_eq!(throttled.weight, Some(20));
         for _ in 0..100 {
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
         let freed = node.systemd.0.borrow().settings[&owner];
         assert_eq!((freed.quota, freed.weight), (Some(Cores(2.0)), Some(100)));
@@ -134,13 +138,13 @@ fn a_container_that_no_hub_made_is_told_once_and_never_touched() {
         let _docker = docker(&mut node, "nginx", r#""PATH=/bin""#);
         let cgroup = format!("system.slice/{}", scope());
         start_container(&node, &cgroup, &scope(), Controls::default());
-        let (daemon, journal) = node.start();
-        until(&mut node, &daemon, set_aside).await;
+        let (mut daemon, journal) = node.start();
+        until(&mut node, &mut daemon, set_aside).await;
         // Started again, it has the same id and another cgroup.
         std::fs::remove_dir_all(node.root.path().join(&cgroup)).unwrap();
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         start_container(&node, &cgroup, &scope(), Controls::default());
-        until(&mut node, &daemon, set_aside).await;
+        until(&mut node, &mut daemon, set_aside).await;
         assert_eq!(node.systemd.0.borrow().applied, 0);
         let told = node.read(&journal);
         let times = told.matches("no known user's server").count();
@@ -150,8 +154,9 @@ fn a_container_that_no_hub_made_is_told_once_and_never_touched() {
 }
 
 /// Waits for the packet rules, with no tick meanwhile: are these containers known as nobody's?
-async fn nobodys(node: &Node, expected: BTreeSet<CgroupId>) {
+async fn nobodys(node: &Node, daemon: &mut Running, expected: BTreeSet<CgroupId>) {
     for _ in 0..1000 {
+        daemon.moments_later();
         if node.firewall.rules().uid_rules.identity_services == expected {
             return;
         }
@@ -168,13 +173,13 @@ fn a_container_is_nobodys_only_while_nobody_can_tell_whose_it_is() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("docker.sock");
         node.config.hub.docker = Some(socket.clone());
-        let (daemon, _journal) = node.start();
-        tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
+        let (mut daemon, _journal) = node.start();
+
         let cgroup = format!("system.slice/{}", scope());
         start_container(&node, &cgroup, &scope(), Controls::default());
         // Docker is being asked: it may be a user's, with the network of this node.
         daemon.rescan();
-        daemon.inner.borrow_mut().reconcile_network();
+        daemon.shell.reconcile_network();
         assert_eq!(
             node.firewall.rules().uid_rules.identity_services,
             BTreeSet::new()
@@ -182,9 +187,9 @@ fn a_container_is_nobodys_only_while_nobody_can_tell_whose_it_is() {
         // Docker is down.
         let directory = std::fs::metadata(node.root.path().join(&cgroup)).unwrap();
         let id = CgroupId(std::os::unix::fs::MetadataExt::ino(&directory));
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
-        nobodys(&node, BTreeSet::from([id])).await;
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        nobodys(&node, &mut daemon, BTreeSet::from([id])).await;
         // Docker says whose it is.
         let service = docker(&mut node, "jupyter-alice", r#""JUPYTERHUB_USER=alice""#);
         let Endpoint::Unix(real) = service.endpoint() else {
@@ -192,8 +197,8 @@ fn a_container_is_nobodys_only_while_nobody_can_tell_whose_it_is() {
         };
         std::fs::hard_link(real, &socket).unwrap();
         daemon.ask_again();
-        nobodys(&node, BTreeSet::new()).await;
-        assert!(server(&daemon.inner.borrow()).is_some());
+        nobodys(&node, &mut daemon, BTreeSet::new()).await;
+        assert!(server(&daemon.shell).is_some());
     });
 }
 
@@ -209,21 +214,21 @@ fn a_docker_that_is_down_is_told_once_and_asked_again() {
             let cgroup = format!("system.slice/docker-{id}.scope");
             start_container(&node, &cgroup, &scope(), Controls::default());
         }
-        let (daemon, journal) = node.start();
+        let (mut daemon, journal) = node.start();
         for _ in 0..5 {
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let told = node.read(&journal);
         assert_eq!(told.matches("Docker cannot be asked").count(), 1, "{told}");
-        let status = daemon.inner.borrow().status();
+        let status = daemon.shell.status();
         assert_eq!(status.unknown.len(), 2, "{:?}", status.unknown);
         let service = docker(&mut node, "jupyter-alice", r#""JUPYTERHUB_USER=alice""#);
         let Endpoint::Unix(real) = service.endpoint() else {
             unreachable!()
         };
         std::fs::hard_link(real, &socket).unwrap();
-        until(&mut node, &daemon, |inner| server(inner).is_some()).await;
+        until(&mut node, &mut daemon, |shell| server(shell).is_some()).await;
     });
 }
 
@@ -248,8 +253,8 @@ fn an_engine_that_never_answers_keeps_nobody_from_hearing_the_other_s_word_of_a_
             }
         });
         use_socket(&mut node, service.endpoint());
-        let (daemon, _journal) = node.start();
-        let known = |inner: &Inner| inner.networks.bridges.get("hubnet").cloned();
+        let (mut daemon, _journal) = node.start();
+        let known = |shell: &Shell| shell.network.containers.bridges.get("hubnet").cloned();
         daemon.follow_containers();
         for _ in 0..1000 {
             if !service.asked().is_empty() {
@@ -257,18 +262,19 @@ fn an_engine_that_never_answers_keeps_nobody_from_hearing_the_other_s_word_of_a_
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(known(&daemon.inner.borrow()), None);
+        assert_eq!(known(&daemon.shell), None);
         made.store(true, std::sync::atomic::Ordering::Relaxed);
         // Podman's question is given up after twenty seconds only.
         for _ in 0..500 {
             // As when an interface comes.
+            daemon.take_turns();
             daemon.follow_containers();
-            if known(&daemon.inner.borrow()).is_some() {
+            if known(&daemon.shell).is_some() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let bridge = known(&daemon.inner.borrow());
+        let bridge = known(&daemon.shell);
         assert_eq!(bridge.as_deref(), Some("br-0123456789ab"));
     });
 }

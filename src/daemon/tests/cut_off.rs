@@ -102,13 +102,13 @@ impl Schedule {
     }
 
     async fn tick(&mut self, seconds: u64) {
-        let daemon = match self.daemon.take() {
+        let mut daemon = match self.daemon.take() {
             Some(daemon) => daemon,
             None => self.node.start(),
         };
-        self.node.tick(&daemon.0, seconds).await;
+        self.node.tick(&mut daemon.0, seconds).await;
         daemon.0.put_back_orphans();
-        quiet().await;
+        daemon.0.quiet().await;
         self.daemon = Some(daemon);
     }
 
@@ -191,12 +191,12 @@ impl Schedule {
             }
             Step::Off => {
                 self.tick(1).await;
-                if let Some((daemon, _)) = &self.daemon {
+                if let Some((daemon, _)) = &mut self.daemon {
                     let _ = daemon.switch_off("root").await;
                 }
             }
             Step::On => {
-                if let Some((daemon, _)) = &self.daemon {
+                if let Some((daemon, _)) = &mut self.daemon {
                     let _ = daemon.switch_on("root").await;
                 }
             }
@@ -211,8 +211,8 @@ impl Schedule {
         }
     }
 
-    fn adopt(&self) {
-        if let Some((daemon, _)) = &self.daemon {
+    fn adopt(&mut self) {
+        if let Some((daemon, _)) = &mut self.daemon {
             daemon.adopt(self.node.config.clone());
         }
     }
@@ -226,7 +226,7 @@ impl Schedule {
                 let tasks = std::mem::take(&mut self.tasks);
                 let off = async {
                     self.tick(1).await;
-                    let (daemon, _) = self.daemon.as_ref().unwrap();
+                    let (daemon, _) = self.daemon.as_mut().unwrap();
                     daemon.switch_off("root").await.unwrap();
                 };
                 tasks.run_until(off).await;

@@ -8,11 +8,11 @@ fn a_denied_name_is_told_once_and_whose_server_asked_for_it() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         let number = {
-            let inner = daemon.inner.borrow();
-            let mut numbers = inner.node.numbers().iter();
+            let shell = &daemon.shell;
+            let mut numbers = shell.node.numbers().iter();
             numbers.next().unwrap().0
         };
         let asked = |name: &str, by: DeniedBy, refused: bool| Asked {

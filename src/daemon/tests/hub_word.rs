@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::ApiUrl;
+use crate::http::Stranger;
 use crate::http::fake::Service;
 use quantities::HubUser;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,13 +48,18 @@ fn spawn_x(node: &Node, unix_user: &str) {
     facts.user = Some(unix_user.to_owned());
 }
 
-fn users(daemon: &Running) -> Vec<String> {
-    let inner = daemon.inner.borrow();
+fn users(daemon: &mut Running) -> Vec<String> {
+    let shell = &daemon.shell;
     let guarded = |entry: &Cgroup| match entry {
         Cgroup::Server(guarded) => Some(guarded.server.user.to_string()),
         _ => None,
     };
-    inner.entries.values().filter_map(guarded).collect()
+    shell
+        .registry
+        .entries
+        .values()
+        .filter_map(guarded)
+        .collect()
 }
 
 #[test]
@@ -62,14 +68,18 @@ fn who_no_template_knows_is_known_by_the_hubs_word() {
         let mut node = Node::new(Mode::Enforce);
         let _hub = hub(&mut node);
         spawn_x(&node, "u1001");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert!(users(&daemon).is_empty());
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        assert!(users(&mut daemon).is_empty());
         daemon.poll_hub().await;
-        quiet().await;
-        assert_eq!(users(&daemon), ["carol"]);
-        let inner = daemon.inner.borrow();
-        let person = inner.directory.person(&HubUser("carol".into())).unwrap();
+        daemon.quiet().await;
+        assert_eq!(users(&mut daemon), ["carol"]);
+        let shell = &daemon.shell;
+        let person = shell
+            .hub
+            .directory
+            .person(&HubUser("carol".into()))
+            .unwrap();
         assert_eq!(person.groups, ["staff"]);
     });
 }
@@ -80,17 +90,17 @@ fn a_server_that_the_hub_gives_to_somebody_else_stays_its_user_s() {
         let mut node = Node::new(Mode::Enforce);
         let _hub = hub(&mut node);
         spawn_x(&node, "jupyter-x");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(users(&daemon), ["x"]);
-        spin(&mut node, &daemon, "x").await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        assert_eq!(users(&mut daemon), ["x"]);
+        spin(&mut node, &mut daemon, "x").await;
         assert_eq!(node.quota("x"), Some(0.25));
         for _ in 0..3 {
             daemon.poll_hub().await;
-            quiet().await;
-            node.tick(&daemon, 1).await;
+            daemon.quiet().await;
+            node.tick(&mut daemon, 1).await;
         }
-        assert_eq!(users(&daemon), ["x"]);
+        assert_eq!(users(&mut daemon), ["x"]);
         assert_eq!(node.quota("x"), Some(0.25));
         assert!(node.firewall.rules().loaded);
         assert_eq!(
@@ -109,8 +119,8 @@ fn a_stranger_at_the_hub_s_address_is_logged_once_and_changes_nothing() {
         let mut node = Node::new(Mode::Enforce);
         let hub = hub(&mut node);
         spawn_x(&node, "u1001");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         for turn in 0..3 {
             // A user can have another cgroup each time.
             node.systemd.0.borrow_mut().stranger = Some(Stranger {
@@ -119,15 +129,15 @@ fn a_stranger_at_the_hub_s_address_is_logged_once_and_changes_nothing() {
             });
             daemon.poll_hub().await;
         }
-        assert!(users(&daemon).is_empty());
+        assert!(users(&mut daemon).is_empty());
         assert!(hub._service.asked().is_empty(), "no token was sent");
         let told = node.read(&journal);
         assert_eq!(told.matches("listens there").count(), 1, "{told}");
         // It is gone, and the hub is back.
         node.systemd.0.borrow_mut().stranger = None;
         daemon.poll_hub().await;
-        quiet().await;
-        assert_eq!(users(&daemon), ["carol"]);
+        daemon.quiet().await;
+        assert_eq!(users(&mut daemon), ["carol"]);
     });
 }
 
@@ -137,14 +147,14 @@ fn a_hub_that_is_down_is_told_once_and_its_last_word_stands() {
         let mut node = Node::new(Mode::Enforce);
         let hub = hub(&mut node);
         spawn_x(&node, "u1001");
-        let (daemon, journal) = node.start();
+        let (mut daemon, journal) = node.start();
         daemon.poll_hub().await;
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         hub.says_so.store(false, Ordering::Relaxed);
         daemon.poll_hub().await;
         daemon.poll_hub().await;
-        node.tick(&daemon, 1).await;
-        assert_eq!(users(&daemon), ["carol"]);
+        node.tick(&mut daemon, 1).await;
+        assert_eq!(users(&mut daemon), ["carol"]);
         let told = node.read(&journal);
         assert_eq!(told.matches("status 503 (restarting)").count(), 1, "{told}");
         assert!(!told.contains("s3cret"), "{told}");
@@ -160,10 +170,10 @@ fn a_group_s_limits_hold_as_soon_as_the_hub_names_its_members() {
         let _hub = hub(&mut node);
         // Known as carol's by the hub alone: the first word says whose, and which groups.
         spawn_x(&node, "u1001");
-        let (daemon, _journal) = node.start();
+        let (mut daemon, _journal) = node.start();
         daemon.poll_hub().await;
-        quiet().await;
-        assert_eq!(users(&daemon), ["carol"]);
+        daemon.quiet().await;
+        assert_eq!(users(&mut daemon), ["carol"]);
         assert_eq!(node.quota("x"), Some(0.75));
     });
 }

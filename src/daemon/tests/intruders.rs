@@ -1,13 +1,14 @@
 //! Others at the packet rules.
 
 use super::*;
+use ::egress::ForeignChange;
 use ::egress::ForeignWrite;
 
 #[test]
 fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a_name() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        let (daemon, journal) = node.start();
+        let (mut daemon, journal) = node.start();
         let firewall = node.firewall.clone();
         let alter = || {
             let mut rules = firewall.rules();
@@ -47,11 +48,11 @@ fn what_another_does_to_the_rules_is_mended_before_the_next_tick_and_told_with_a
         assert_eq!(node.read(&journal), "");
 
         // Seen by comparing alone, once the loop has a moment.
-        compared(&daemon).await;
+        compared(&mut daemon).await;
         alter();
         daemon.on_foreign_write(repair(ForeignWrite::Unknown), &mut more);
         assert!(!node.firewall.rules().loaded);
-        compared(&daemon).await;
+        compared(&mut daemon).await;
         assert!(node.firewall.rules().loaded);
         let told = node.read(&journal);
         assert!(told.contains("Somebody changed"), "{told}");

@@ -6,10 +6,10 @@ use super::*;
 fn a_server_is_found_let_out_by_its_class_and_forgotten_when_it_stops() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        let (daemon, journal) = node.start();
+        let (mut daemon, journal) = node.start();
         node.spawn("alice");
         daemon.poll_tree();
-        quiet().await;
+        daemon.quiet().await;
         let admitted: Vec<Admitted> = node.firewall.rules().admitted.values().cloned().collect();
         assert_eq!(admitted.len(), 1);
         assert_eq!(
@@ -17,7 +17,7 @@ fn a_server_is_found_let_out_by_its_class_and_forgotten_when_it_stops() {
             ("standard", 2)
         );
         node.stop("alice");
-        node.tick(&daemon, 5).await;
+        node.tick(&mut daemon, 5).await;
         assert!(node.firewall.rules().admitted.is_empty());
         let told = node.read(&journal);
         assert!(
@@ -36,15 +36,15 @@ fn a_spent_server_is_throttled_and_then_has_its_own_limit_back() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         assert_eq!(node.quota("alice"), Some(1.5));
-        spin(&mut node, &daemon, "alice").await;
+        spin(&mut node, &mut daemon, "alice").await;
         assert_eq!(node.quota("alice"), Some(0.25));
         for _ in 0..50 {
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
-        assert_eq!(stage(&daemon, "alice"), Stage::Free);
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Free);
         assert_eq!(node.quota("alice"), Some(1.5));
         assert_eq!(
             node.systemd.0.borrow().settings["jupyter-alice.service"].weight,
@@ -68,14 +68,14 @@ fn a_verdict_that_falls_while_another_is_carried_out_is_told_once_and_after_the_
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         // At 1.5 cores 1.25 core-seconds of 100 go each second.
         for second in 1..=75u32 {
             node.set_usage("alice", f64::from(second) * 1.5);
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
-        let sweep_at = |node: &mut Node, second: u64| {
+        let mut sweep_at = |node: &mut Node, second: u64| {
             node.set_usage("alice", second as f64 * 1.5);
             let already = node.clock.0 - Duration::from_secs(1001);
             node.clock.0 += Duration::from_secs(second) - already;
@@ -86,8 +86,8 @@ fn a_verdict_that_falls_while_another_is_carried_out_is_told_once_and_after_the_
         sweep_at(&mut node, 78);
         tokio::task::yield_now().await;
         sweep_at(&mut node, 82);
-        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
-        quiet().await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Throttled);
+        daemon.quiet().await;
         assert_eq!(node.quota("alice"), Some(0.25));
         let told = node.read(&journal);
         let times = told.matches("alice's server is throttled").count();
@@ -101,10 +101,10 @@ fn observing_changes_nothing_and_tells_what_it_would_do() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Observe);
         node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        spin(&mut node, &mut daemon, "alice").await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Throttled);
         assert_eq!(node.systemd.0.borrow().applied, 0);
         let told = node.read(&journal);
         assert!(told.contains("would be throttled to 0.25 cores"), "{told}");
@@ -117,14 +117,14 @@ fn a_killed_daemon_s_case_is_carried_on() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        spin(&mut node, &mut daemon, "alice").await;
         drop(daemon);
         let applied = node.systemd.0.borrow().applied;
-        let (daemon, journal) = node.start();
-        quiet().await;
-        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        let (mut daemon, journal) = node.start();
+        daemon.quiet().await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Throttled);
         assert_eq!(node.quota("alice"), Some(0.25));
         assert_eq!(
             node.systemd.0.borrow().applied,
@@ -132,7 +132,7 @@ fn a_killed_daemon_s_case_is_carried_on() {
             "nothing had to be done"
         );
         for _ in 0..60 {
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
         assert_eq!(node.quota("alice"), Some(1.5));
         let told = node.read(&journal);
@@ -145,22 +145,22 @@ fn an_intent_that_was_noted_and_not_carried_out_is_carried_out() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, _journal) = node.start();
+        let (mut daemon, _journal) = node.start();
         node.systemd
             .0
             .borrow_mut()
             .broken
             .insert(Node::unit("alice"));
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
+        node.tick(&mut daemon, 1).await;
+        spin(&mut node, &mut daemon, "alice").await;
         assert_eq!(node.quota("alice"), Some(1.5));
         drop(daemon);
         node.systemd.0.borrow_mut().broken.clear();
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         assert_eq!(node.quota("alice"), Some(0.25));
         for _ in 0..60 {
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
         assert_eq!(node.quota("alice"), Some(1.5));
     });
@@ -178,12 +178,12 @@ fn one_server_s_trouble_is_told_once_and_stops_nobody() {
             .borrow_mut()
             .broken
             .insert(Node::unit("alice"));
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         for second in 1..=100u32 {
             node.set_usage("alice", f64::from(second) * 1.5);
             node.set_usage("bob", f64::from(second) * 1.5);
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
         assert_eq!(node.quota("bob"), Some(0.25));
         let told = node.read(&journal);
@@ -196,15 +196,15 @@ fn off_lifts_everything_outlives_a_restart_and_on_resumes() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        spin(&mut node, &mut daemon, "alice").await;
         daemon.switch_off("root").await.unwrap();
         assert_eq!(node.quota("alice"), Some(1.5));
         assert!(!node.firewall.rules().loaded);
         drop(daemon);
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         assert_eq!(node.quota("alice"), Some(1.5));
         assert!(!node.firewall.rules().loaded);
         daemon.switch_on("root").await.unwrap();
@@ -220,9 +220,9 @@ fn off_lifts_everything_without_a_daemon() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        spin(&mut node, &mut daemon, "alice").await;
         drop(daemon);
         let complaints = node.off_without_daemon().await;
         assert!(complaints.is_empty(), "{complaints:?}");
@@ -235,8 +235,8 @@ fn off_lifts_everything_without_a_daemon() {
 fn altered_rules_are_told_and_put_back() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         {
             let mut rules = node.firewall.rules();
             rules.generation += 1;
@@ -246,8 +246,8 @@ fn altered_rules_are_told_and_put_back() {
                 kind: ::egress::DifferenceKind::Missing,
             });
         }
-        node.tick(&daemon, 1).await;
-        compared(&daemon).await;
+        node.tick(&mut daemon, 1).await;
+        compared(&mut daemon).await;
         assert!(node.firewall.rules().loaded);
         let told = node.read(&journal);
         assert!(told.contains("table hubwarden is gone"), "{told}");
@@ -268,8 +268,8 @@ fn an_admin_s_unit_in_the_slice_keeps_its_network() {
                 dynamic_user: false,
             },
         );
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         let classes: Vec<String> = node
             .firewall
             .rules()
@@ -298,9 +298,9 @@ fn a_unit_nobody_can_tell_is_told_once_and_never_acted_on() {
         {
             facts.user = Some("mallory".into());
         }
-        let (daemon, journal) = node.start();
+        let (mut daemon, journal) = node.start();
         for _ in 0..5 {
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
         assert!(node.firewall.rules().admitted.is_empty());
         assert_eq!(node.systemd.0.borrow().applied, 0);
@@ -321,14 +321,14 @@ fn all_servers_together_leave_the_hub_its_cores_and_off_puts_that_back_too() {
             .borrow_mut()
             .settings
             .insert(slice, Controls::default());
-        let (daemon, journal) = node.start();
-        quiet().await;
+        let (mut daemon, journal) = node.start();
+        daemon.quiet().await;
         let cap = node.quota_of("jupyter.slice").unwrap();
         assert!(cap > 0.0 && cap.fract() == 0.5, "{cap}");
         daemon.switch_off("root").await.unwrap();
         assert_eq!(node.quota_of("jupyter.slice"), None);
         daemon.switch_on("root").await.unwrap();
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         daemon.cap_slice_now().await;
         assert_eq!(node.quota_of("jupyter.slice"), Some(cap));
         daemon.save();

@@ -20,23 +20,23 @@ fn a_grant_frees_its_user_outlives_a_restart_and_ends_when_revoked() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        spin(&mut node, &mut daemon, "alice").await;
         assert_eq!(node.quota("alice"), Some(0.25));
         daemon.grant(order("alice")).unwrap();
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(node.quota("alice"), Some(1.5));
         drop(daemon);
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        assert_eq!(daemon.inner.borrow().grants_told().len(), 1);
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        assert_eq!(daemon.shell.grants_told().len(), 1);
         node.set_usage("alice", 1000.0);
-        node.tick(&daemon, 100).await;
-        assert_eq!(stage(&daemon, "alice"), Stage::Free);
+        node.tick(&mut daemon, 100).await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Free);
         daemon.revoke("root", "alice").unwrap();
         node.set_usage("alice", 1100.0);
-        node.tick(&daemon, 60).await;
+        node.tick(&mut daemon, 60).await;
         assert_eq!(node.quota("alice"), Some(0.25));
         assert!(daemon.revoke("root", "alice").is_err());
         let told = node.read(&journal);
@@ -51,8 +51,8 @@ fn a_grant_frees_its_user_outlives_a_restart_and_ends_when_revoked() {
 fn orders_that_cannot_be_are_refused_in_words() {
     on_a_node(async || {
         let node = Node::new(Mode::Enforce);
-        let (daemon, _journal) = node.start();
-        let refused = |change: &dyn Fn(&mut crate::control::GrantOrder)| {
+        let (mut daemon, _journal) = node.start();
+        let mut refused = |change: &dyn Fn(&mut crate::control::GrantOrder)| {
             let mut order = order("alice");
             change(&mut order);
             daemon.grant(order).unwrap_err()
@@ -81,8 +81,8 @@ fn limits_by_user_hold_for_that_user_alone() {
         };
         node.spawn("alice");
         node.spawn("bob");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         assert_eq!(node.quota("alice"), Some(0.5));
         assert_eq!(node.quota("bob"), Some(1.5));
         let systemd = node.systemd.0.borrow();
@@ -102,9 +102,9 @@ fn a_server_whose_time_is_up_is_stopped_once() {
         node.config.limits.time.warn = Duration::from_secs(30);
         node.config.limits.time.then = Stage::Stopped;
         node.spawn("alice");
-        let (daemon, journal) = node.start();
+        let (mut daemon, journal) = node.start();
         for _ in 0..70 {
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
         assert_eq!(node.systemd.0.borrow().stopped, ["jupyter-alice.service"]);
         let told = node.read(&journal);
@@ -127,19 +127,19 @@ fn a_busy_server_is_throttled_only_while_its_neighbour_waits() {
         node.config.limits.cpu.throttle_when = crate::config::ThrottleWhen::Contended;
         node.spawn("alice");
         node.spawn("bob");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        assert_eq!(stage(&daemon, "alice"), Stage::Deprioritised);
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        spin(&mut node, &mut daemon, "alice").await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Deprioritised);
         let pressure = "some avg10=40.00 avg60=3.00 avg300=0.76 total=1\n";
         std::fs::write(node.directory("bob").join("cpu.pressure"), pressure).unwrap();
         for second in 1..=5u32 {
             node.set_usage("alice", 150.0 + f64::from(second) * 1.5);
             node.set_usage("bob", f64::from(second) * 0.2);
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
-        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
-        assert_eq!(stage(&daemon, "bob"), Stage::Free);
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Throttled);
+        assert_eq!(stage(&mut daemon, "bob"), Stage::Free);
     });
 }
 
@@ -152,15 +152,15 @@ async fn a_spender(node: &mut Node) -> (Running, std::sync::mpsc::Receiver<LogEn
     if let Some(facts) = (node.systemd.0.borrow_mut().facts).get_mut(&Node::unit("bob")) {
         facts.uid = Some(1001);
     }
-    let (daemon, journal) = node.start();
+    let (mut daemon, journal) = node.start();
     node.outside(0.0);
-    node.tick(&daemon, 1).await;
+    node.tick(&mut daemon, 1).await;
     for second in 1..=100u32 {
         node.set_usage("alice", f64::from(second));
         node.outside(f64::from(second));
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
     }
-    assert_eq!(stage(&daemon, "alice"), Stage::Deprioritised);
+    assert_eq!(stage(&mut daemon, "alice"), Stage::Deprioritised);
     (daemon, journal)
 }
 
@@ -170,7 +170,7 @@ const WAITS: &str = "some avg10=90.00 avg60=90.00 avg300=50.00 total=1\n";
 fn a_user_s_own_threads_that_wait_for_each_other_are_nobody_else_s_waiting() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        let (daemon, _journal) = a_spender(&mut node).await;
+        let (mut daemon, _journal) = a_spender(&mut node).await;
         let slice = node.root.path().join("user.slice/user-1000.slice");
         for directory in [node.directory("alice"), slice] {
             std::fs::write(directory.join("cpu.pressure"), WAITS).unwrap();
@@ -178,17 +178,17 @@ fn a_user_s_own_threads_that_wait_for_each_other_are_nobody_else_s_waiting() {
         for second in 101..=200u32 {
             node.set_usage("alice", f64::from(second));
             node.outside(f64::from(second));
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
-        assert_eq!(stage(&daemon, "alice"), Stage::Deprioritised);
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Deprioritised);
         // The same from somebody else, who works as much, is.
         std::fs::write(node.directory("bob").join("cpu.pressure"), WAITS).unwrap();
         for second in 1..=2u32 {
             node.set_usage("bob", f64::from(second));
             node.set_usage("alice", 200.0 + f64::from(second));
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
-        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Throttled);
     });
 }
 
@@ -196,7 +196,7 @@ fn a_user_s_own_threads_that_wait_for_each_other_are_nobody_else_s_waiting() {
 fn who_waits_for_their_own_quota_does_not_wait_for_the_cpu() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
-        let (daemon, _journal) = a_spender(&mut node).await;
+        let (mut daemon, _journal) = a_spender(&mut node).await;
         std::fs::write(node.directory("bob").join("cpu.pressure"), WAITS).unwrap();
         // Bob's 64 threads run into his limit of 1.5 cores in every period.
         for second in 1..=50u32 {
@@ -204,9 +204,9 @@ fn who_waits_for_their_own_quota_does_not_wait_for_the_cpu() {
             let stat = format!("usage_usec {usec}\nnr_periods {second}\nnr_throttled {second}\n");
             std::fs::write(node.directory("bob").join("cpu.stat"), stat).unwrap();
             node.set_usage("alice", 100.0 + f64::from(second));
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
-        assert_eq!(stage(&daemon, "alice"), Stage::Deprioritised);
-        assert_eq!(stage(&daemon, "bob"), Stage::Free);
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Deprioritised);
+        assert_eq!(stage(&mut daemon, "bob"), Stage::Free);
     });
 }

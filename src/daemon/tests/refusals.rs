@@ -28,11 +28,11 @@ fn refused(number: Option<u32>, packets: u64) -> Refused {
 }
 
 /// So many packets were refused, and a tick comes.
-fn refuse(node: &Node, daemon: &Running, number: Option<u32>, packets: u64, at: Time) {
+fn refuse(node: &Node, daemon: &mut Running, number: Option<u32>, packets: u64, at: Time) {
     node.firewall.rules().refused = vec![refused(number, packets)];
-    let mut inner = daemon.inner.borrow_mut();
-    inner.read_counters(at);
-    inner.count_refused(at);
+    let shell = &mut daemon.shell;
+    shell.read_counters(at);
+    shell.count_refused(at);
 }
 
 #[test]
@@ -40,16 +40,16 @@ fn packets_without_a_line_are_told_as_a_number_by_the_next_line_an_hour_later_or
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
-        let (daemon, entries) = node.start();
-        quiet().await;
-        node.tick(&daemon, 1).await;
+        let (mut daemon, entries) = node.start();
+        daemon.quiet().await;
+        node.tick(&mut daemon, 1).await;
         let number = {
-            let inner = daemon.inner.borrow();
-            inner.node.numbers().iter().next().map(|(number, _)| number)
+            let shell = &daemon.shell;
+            shell.node.numbers().iter().next().map(|(number, _)| number)
         };
         node.read(&entries);
         daemon.refused(&refusal(number, 22), after(1));
-        refuse(&node, &daemon, number, 38, after(5));
+        refuse(&node, &mut daemon, number, 38, after(5));
         daemon.refused(&refusal(number, 22), after(6));
         daemon.refused(&refusal(number, 23), after(7));
         let told = node.read(&entries);
@@ -58,15 +58,15 @@ fn packets_without_a_line_are_told_as_a_number_by_the_next_line_an_hour_later_or
             told.ends_with("allow it. 36 more packets before it have no line of their own."),
             "{told}"
         );
-        refuse(&node, &daemon, number, 6, after(10));
-        refuse(&node, &daemon, number, 1, after(3609));
+        refuse(&node, &mut daemon, number, 6, after(10));
+        refuse(&node, &mut daemon, number, 1, after(3609));
         assert_eq!(node.read(&entries), "");
-        refuse(&node, &daemon, None, 2, after(3610));
+        refuse(&node, &mut daemon, None, 2, after(3610));
         assert_eq!(
             node.read(&entries),
             "7 packets of alice's server were refused without a line for each."
         );
-        refuse(&node, &daemon, None, 1, after(3701));
+        refuse(&node, &mut daemon, None, 1, after(3701));
         daemon.refused(&refusal(None, 80), after(3702));
         let told = node.read(&entries);
         assert!(
@@ -76,7 +76,7 @@ fn packets_without_a_line_are_told_as_a_number_by_the_next_line_an_hour_later_or
 
         node.firewall.rules().refused = vec![refused(number, 4)];
         node.stop("alice");
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         let told = node.read(&entries);
         let (packets, gone) = told.split_once('\n').unwrap();
         assert_eq!(
@@ -90,11 +90,11 @@ fn packets_without_a_line_are_told_as_a_number_by_the_next_line_an_hour_later_or
 #[test]
 fn what_a_user_is_refused_outside_the_server_is_counted_for_itself_and_told_when_that_ends() {
     on_a_node(async || {
-        let (mut node, daemon, journal) = with_alice(Mode::Enforce).await;
+        let (mut node, mut daemon, journal) = with_alice(Mode::Enforce).await;
         let number = Some(judged(&node)[0].number);
         daemon.refused(&refusal(number, 22), after(1));
         node.read(&journal);
-        refuse(&node, &daemon, number, 10, after(5));
+        refuse(&node, &mut daemon, number, 10, after(5));
         daemon.refused(&refusal(number, 23), after(6));
         let told = node.read(&journal);
         assert!(
@@ -102,10 +102,10 @@ fn what_a_user_is_refused_outside_the_server_is_counted_for_itself_and_told_when
                 && told.ends_with("8 more packets before it have no line of their own."),
             "{told}"
         );
-        refuse(&node, &daemon, number, 5, after(10));
+        refuse(&node, &mut daemon, number, 5, after(10));
         node.firewall.rules().refused = vec![refused(number, 3)];
         node.stop("alice");
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(judged(&node), []);
         let outside = "packets of what alice runs outside the server, as uid 1000, were refused";
         let told = node.read(&journal);
@@ -121,21 +121,14 @@ fn a_daemon_that_ends_tells_what_no_line_stood_for() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Observe);
         node.spawn("alice");
-        let (daemon, journal) = node.start();
-        quiet().await;
-        node.tick(&daemon, 1).await;
-        let number = daemon
-            .inner
-            .borrow()
-            .node
-            .numbers()
-            .iter()
-            .next()
-            .map(|one| one.0);
+        let (mut daemon, journal) = node.start();
+        daemon.quiet().await;
+        node.tick(&mut daemon, 1).await;
+        let number = daemon.shell.node.numbers().iter().next().map(|one| one.0);
         node.read(&journal);
-        refuse(&node, &daemon, number, 5, after(5));
+        refuse(&node, &mut daemon, number, 5, after(5));
         node.firewall.rules().refused = vec![refused(number, 2)];
-        daemon.inner.borrow_mut().log_all_unlogged(after(6));
+        daemon.shell.log_all_unlogged(after(6));
         assert_eq!(
             node.read(&journal),
             "7 packets of alice's server would have been refused without a line for each."

@@ -12,16 +12,13 @@ impl Node {
 
 /// The file once it says something. A thread writes it, and what is handed over while that is busy
 /// waits for the next tick; so metrics are shown again until then, with no time going by.
-async fn text_with(node: &Node, daemon: &Running, line: &str) -> String {
+async fn text_with(node: &Node, daemon: &mut Running, line: &str) -> String {
     for _ in 0..3000 {
         let text = std::fs::read_to_string(node.textfile()).unwrap_or_default();
         if text.contains(line) {
             return text;
         }
-        daemon
-            .inner
-            .borrow_mut()
-            .show_metrics(Duration::from_millis(3));
+        daemon.shell.show_metrics(Duration::from_millis(3));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{} never had `{line}`", node.textfile().display());
@@ -34,12 +31,12 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
         node.config.metrics.textfile = Some(node.textfile());
         node.spawn("alice");
         std::fs::write(node.directory("alice").join("pids.current"), "12\n").unwrap();
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        spin(&mut node, &daemon, "alice").await;
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        spin(&mut node, &mut daemon, "alice").await;
+        node.tick(&mut daemon, 1).await;
         let cpu = "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 150.0\n";
-        let text = text_with(&node, &daemon, cpu).await;
+        let text = text_with(&node, &mut daemon, cpu).await;
         for line in [
             "hubwarden_server_stage{user=\"alice\",server=\"\",stage=\"throttled\"} 1\n",
             "hubwarden_server_pids{user=\"alice\",server=\"\"} 12\n",
@@ -52,9 +49,9 @@ fn metrics_follow_a_server_from_its_verdict_to_its_end() {
             assert!(text.contains(line), "no {line} in\n{text}");
         }
         node.stop("alice");
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         let nobody = "hubwarden_servers{stage=\"throttled\"} 0\n";
-        let text = text_with(&node, &daemon, nobody).await;
+        let text = text_with(&node, &mut daemon, nobody).await;
         assert!(!text.contains("alice"), "{text}");
     });
 }
@@ -71,16 +68,16 @@ fn what_a_user_runs_outside_is_in_the_server_s_metrics_and_the_account_there_onc
             std::fs::write(directory.join("pids.current"), format!("{pids}\n")).unwrap();
             std::fs::write(directory.join("memory.current"), format!("{memory}\n")).unwrap();
         }
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         for second in 1..=100u32 {
             node.set_usage("alice", f64::from(second));
             node.outside(f64::from(second));
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         let cpu = "hubwarden_server_cpu_seconds_total{user=\"alice\",server=\"\"} 200.0\n";
-        let text = text_with(&node, &daemon, cpu).await;
+        let text = text_with(&node, &mut daemon, cpu).await;
         for line in [
             "hubwarden_server_pids{user=\"alice\",server=\"\"} 42\n",
             "hubwarden_server_memory_bytes{user=\"alice\",server=\"\"} 12288\n",
@@ -107,16 +104,16 @@ fn a_trace_of_an_enforced_day_says_who_was_throttled_and_names_nobody() {
         node.config.trace.enabled = true;
         node.config.trace.max_size = Size(1 << 20);
         node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         for second in 1..=100u32 {
             node.set_usage("alice", f64::from(second) * 1.5);
-            node.tick(&daemon, 1).await;
+            node.tick(&mut daemon, 1).await;
         }
         // Switched off it goes on recording: what is used is used.
-        daemon.inner.borrow_mut().off = true;
+        daemon.shell.off = true;
         node.set_usage("alice", 160.0);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         let traces = crate::trace::directory(node.state.path());
         let file = std::fs::read_dir(traces).unwrap().next().unwrap().unwrap();
         let bytes = std::fs::read(file.path()).unwrap();

@@ -44,14 +44,14 @@ fn node_with(mut node: Node, answer: impl Fn() -> (u16, String) + Send + 'static
 }
 
 /// Ticks on; the hub gets real time to answer.
-async fn seconds(node: &mut Node, daemon: &Running, seconds: u32) {
+async fn seconds(node: &mut Node, daemon: &mut Running, seconds: u32) {
     for _ in 0..seconds {
         node.tick(daemon, 1).await;
     }
     for _ in 0..50 {
         tokio::time::sleep(Duration::from_millis(2)).await;
         daemon.rescan();
-        quiet().await;
+        daemon.quiet().await;
     }
 }
 
@@ -68,11 +68,11 @@ fn the_hub_is_asked_once_and_systemd_is_not() {
             std::thread::sleep(Duration::from_millis(30));
             (204, String::new())
         });
-        let (daemon, journal) = node.start();
-        seconds(&mut node, &daemon, 62).await;
+        let (mut daemon, journal) = node.start();
+        seconds(&mut node, &mut daemon, 62).await;
         assert_eq!(hub.deletions(), [DELETE]);
         for _ in 0..20 {
-            seconds(&mut node, &daemon, 5).await;
+            seconds(&mut node, &mut daemon, 5).await;
         }
         assert_eq!(hub.deletions(), [DELETE]);
         assert!(node.systemd.0.borrow().stopped.is_empty());
@@ -87,8 +87,8 @@ fn the_hub_is_asked_once_and_systemd_is_not() {
 fn a_hub_that_refuses_is_told_of_once_and_done_without() {
     on_a_node(async || {
         let (mut node, hub) = node(403, "lacks delete:servers");
-        let (daemon, journal) = node.start();
-        seconds(&mut node, &daemon, 62).await;
+        let (mut daemon, journal) = node.start();
+        seconds(&mut node, &mut daemon, 62).await;
         assert_eq!(hub.deletions(), [DELETE]);
         assert_eq!(node.systemd.0.borrow().stopped, ["jupyter-alice.service"]);
         let told = node.read(&journal);
@@ -103,12 +103,12 @@ fn a_hub_that_refuses_is_told_of_once_and_done_without() {
 fn a_hub_that_does_not_get_it_done_has_a_minute() {
     on_a_node(async || {
         let (mut node, hub) = node(202, "");
-        let (daemon, journal) = node.start();
-        seconds(&mut node, &daemon, 62).await;
+        let (mut daemon, journal) = node.start();
+        seconds(&mut node, &mut daemon, 62).await;
         assert_eq!(hub.deletions(), [DELETE]);
-        seconds(&mut node, &daemon, 50).await;
+        seconds(&mut node, &mut daemon, 50).await;
         assert!(node.systemd.0.borrow().stopped.is_empty());
-        seconds(&mut node, &daemon, 20).await;
+        seconds(&mut node, &mut daemon, 20).await;
         assert_eq!(node.systemd.0.borrow().stopped, ["jupyter-alice.service"]);
         assert_eq!(hub.deletions(), [DELETE]);
         let told = node.read(&journal);
@@ -124,8 +124,8 @@ fn without_the_switch_the_hub_is_not_asked() {
     on_a_node(async || {
         let (mut node, hub) = node(204, "");
         node.config.hub.stop_by = StopBy::Systemd;
-        let (daemon, _journal) = node.start();
-        seconds(&mut node, &daemon, 62).await;
+        let (mut daemon, _journal) = node.start();
+        seconds(&mut node, &mut daemon, 62).await;
         assert_eq!(hub.deletions(), [""; 0]);
         assert_eq!(node.systemd.0.borrow().stopped, ["jupyter-alice.service"]);
     });
@@ -136,9 +136,9 @@ fn observing_stops_nothing_through_the_hub_either() {
     on_a_node(async || {
         let (mut node, hub) = node(204, "");
         node.config.mode = Mode::Observe;
-        let (daemon, _journal) = node.start();
-        seconds(&mut node, &daemon, 70).await;
-        assert_eq!(stage(&daemon, "alice"), Stage::Stopped);
+        let (mut daemon, _journal) = node.start();
+        seconds(&mut node, &mut daemon, 70).await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Stopped);
         assert_eq!(hub.deletions(), [""; 0]);
         assert!(node.systemd.0.borrow().stopped.is_empty());
     });

@@ -47,17 +47,17 @@ fn refusal(number: u32, port: u16) -> Refusal {
 pub(super) async fn with_alice(mode: Mode) -> (Node, Running, std::sync::mpsc::Receiver<LogEntry>) {
     let mut node = Node::new(mode);
     node.spawn("alice");
-    let (daemon, journal) = node.start();
+    let (mut daemon, journal) = node.start();
     node.outside(0.0);
-    node.tick(&daemon, 1).await;
-    node.tick(&daemon, 1).await;
+    node.tick(&mut daemon, 1).await;
+    node.tick(&mut daemon, 1).await;
     (node, daemon, journal)
 }
 
 #[test]
 fn a_server_s_user_is_judged_outside_by_the_same_class_until_the_last_server_ends() {
     on_a_node(async || {
-        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let (mut node, mut daemon, _journal) = with_alice(Mode::Enforce).await;
         let [uid_rule] = &judged(&node)[..] else {
             panic!("{:?}", judged(&node));
         };
@@ -74,21 +74,21 @@ fn a_server_s_user_is_judged_outside_by_the_same_class_until_the_last_server_end
         // Held open, its number is not given to the next one: cgroups' never are.
         let _number = std::fs::File::open(node.root.path().join("user.slice/user-1000.slice"));
         end_session(&node);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(judged(&node)[0].slice, None);
         node.outside(0.0);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(judged(&node)[0].slice.unwrap().cgroup, slice(&node));
         assert_ne!(slice(&node), before);
 
         node.stop("alice");
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(judged(&node), []);
         // Its CPU account goes on all the same.
-        assert!(daemon.inner.borrow_mut().guarded(slice(&node)).is_some());
+        assert!(daemon.shell.guarded(slice(&node)).is_some());
         node.spawn("alice");
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(class(&node).as_deref(), Some("standard"));
     });
 }
@@ -96,14 +96,14 @@ fn a_server_s_user_is_judged_outside_by_the_same_class_until_the_last_server_end
 #[test]
 fn who_shares_an_account_or_administers_the_node_is_left_alone_outside() {
     on_a_node(async || {
-        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let (mut node, mut daemon, _journal) = with_alice(Mode::Enforce).await;
         assert_eq!(judged(&node).len(), 1);
         node.spawn("bob");
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(judged(&node), [], "uid 1000 is both alice's and bob's");
         node.stop("bob");
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(judged(&node).len(), 1);
 
         let admin = Account {
@@ -114,8 +114,8 @@ fn who_shares_an_account_or_administers_the_node_is_left_alone_outside() {
         node.spawn_as("carol", 1002);
         node.spawn_as("dave", 0);
         node.systemd.0.borrow_mut().accounts.insert(1002, admin);
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         let uids: Vec<_> = judged(&node).iter().map(|uid_rule| uid_rule.uid).collect();
         assert_eq!(uids, [1000]);
     });
@@ -124,7 +124,7 @@ fn who_shares_an_account_or_administers_the_node_is_left_alone_outside() {
 #[test]
 fn whoever_the_hub_runs_as_is_left_alone_outside() {
     on_a_node(async || {
-        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let (mut node, mut daemon, _journal) = with_alice(Mode::Enforce).await;
         let hub = UnitFacts {
             transient: false,
             user: Some("jupyter-alice".into()),
@@ -135,8 +135,8 @@ fn whoever_the_hub_runs_as_is_left_alone_outside() {
         node.systemd.0.borrow_mut().facts.insert(unit, hub);
         daemon.ask_accounts();
         assert_eq!(judged(&node).len(), 1, "what was known stands meanwhile");
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(judged(&node), []);
     });
 }
@@ -144,7 +144,7 @@ fn whoever_the_hub_runs_as_is_left_alone_outside() {
 #[test]
 fn a_restart_knows_who_is_judged_before_it_has_asked_anybody() {
     on_a_node(async || {
-        let (node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let (node, mut daemon, _journal) = with_alice(Mode::Enforce).await;
         let before = judged(&node);
         daemon.save();
         drop(daemon);
@@ -165,18 +165,18 @@ fn a_restart_knows_who_is_judged_before_it_has_asked_anybody() {
 #[test]
 fn off_on_and_a_changed_configuration_are_followed() {
     on_a_node(async || {
-        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let (mut node, mut daemon, _journal) = with_alice(Mode::Enforce).await;
         daemon.switch_off("root").await.unwrap();
         assert_eq!(judged(&node), []);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(judged(&node), [], "off is off");
         daemon.switch_on("root").await.unwrap();
         assert_eq!(class(&node).as_deref(), Some("standard"));
 
-        let adopt = |outside| {
-            let mut inner = daemon.inner.borrow_mut();
-            inner.config.egress.outside = outside;
-            inner.reconcile_network();
+        let mut adopt = |outside| {
+            let shell = &mut daemon.shell;
+            shell.config.egress.outside = outside;
+            shell.reconcile_network();
         };
         adopt(Outside::Leave);
         assert_eq!(judged(&node), []);
@@ -184,21 +184,20 @@ fn off_on_and_a_changed_configuration_are_followed() {
         assert_eq!(judged(&node).len(), 1);
         // A class of one's own holds outside too.
         let lab: ClassName = "lab".parse().unwrap();
-        let mut inner = daemon.inner.borrow_mut();
-        let classes = &mut inner.config.egress.classes;
+        let shell = &mut daemon.shell;
+        let classes = &mut shell.config.egress.classes;
         classes.insert(lab.clone(), ::egress::Class::standard());
         let patch = Config::parse("[egress.classes.lab]\n[users.alice]\negress_class = \"lab\"\n");
-        inner.config.users = patch.unwrap().users;
-        inner.resolve_all();
-        inner.load_egress();
-        drop(inner);
+        shell.config.users = patch.unwrap().users;
+        shell.resolve_all();
+        shell.load_egress();
         assert_eq!(class(&node).as_deref(), Some("lab"));
     });
 }
 
 /// Certain evidence against whoever has an account of their own.
-fn accuse(daemon: &Running) {
-    let accounts: Vec<CgroupId> = (daemon.inner.borrow().node.accounts().places())
+fn accuse(daemon: &mut Running) {
+    let accounts: Vec<CgroupId> = (daemon.shell.node.accounts().places())
         .filter_map(|(id, place)| place.lead().is_none().then_some(id))
         .collect();
     for id in accounts {
@@ -210,16 +209,16 @@ fn accuse(daemon: &Running) {
 #[test]
 fn what_stands_in_for_a_server_s_class_holds_outside_and_ending_the_server_is_no_way_out() {
     on_a_node(async || {
-        let (mut node, daemon, _journal) = with_alice(Mode::Enforce).await;
-        accuse(&daemon);
-        node.tick(&daemon, 1).await;
-        assert_eq!(stage(&daemon, "alice"), Stage::Throttled);
+        let (mut node, mut daemon, _journal) = with_alice(Mode::Enforce).await;
+        accuse(&mut daemon);
+        node.tick(&mut daemon, 1).await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Throttled);
         assert_eq!(class(&node).as_deref(), Some("quarantine"));
         node.stop("alice");
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(class(&node).as_deref(), Some("quarantine"));
         for _ in 0..80 {
-            node.tick(&daemon, 10).await;
+            node.tick(&mut daemon, 10).await;
         }
         assert_eq!(judged(&node), [], "it is over");
     });
@@ -228,7 +227,7 @@ fn what_stands_in_for_a_server_s_class_holds_outside_and_ending_the_server_is_no
 #[test]
 fn refusals_outside_are_told_with_the_user_s_name_and_never_with_the_one_before_s() {
     on_a_node(async || {
-        let (mut node, daemon, journal) = with_alice(Mode::Enforce).await;
+        let (mut node, mut daemon, journal) = with_alice(Mode::Enforce).await;
         node.read(&journal);
         let uid_rule = judged(&node)[0].clone();
         let (now, by_uid) = (node.clock, uid_rule.number);
@@ -250,10 +249,10 @@ fn refusals_outside_are_told_with_the_user_s_name_and_never_with_the_one_before_
         // The uid is another's now.
         node.stop("alice");
         end_session(&node);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         node.spawn("erin");
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         let after = judged(&node)[0].clone();
         assert_eq!(after.uid, 1000);
         assert_ne!(after.number, by_uid);
@@ -269,17 +268,17 @@ fn refusals_outside_are_told_with_the_user_s_name_and_never_with_the_one_before_
 #[test]
 fn what_is_sent_outside_counts_for_the_user_s_day() {
     on_a_node(async || {
-        let (node, daemon, _journal) = with_alice(Mode::Enforce).await;
-        let mut inner = daemon.inner.borrow_mut();
-        let classes = &mut inner.config.egress.classes;
+        let (node, mut daemon, _journal) = with_alice(Mode::Enforce).await;
+        let shell = &mut daemon.shell;
+        let classes = &mut shell.config.egress.classes;
         for class in classes.values_mut() {
             class.limits.bytes_per_day = Some(1 << 40);
         }
         let number = judged(&node)[0].number;
         node.firewall.rules().traffic = vec![::egress::Traffic { number, bytes: 700 }];
-        inner.read_counters(node.clock);
-        inner.count_traffic("2026-11-22");
-        assert_eq!(inner.traffic.used("alice"), 700);
+        shell.read_counters(node.clock);
+        shell.count_traffic("2026-11-22");
+        assert_eq!(shell.network.traffic.used("alice"), 700);
     });
 }
 
@@ -292,9 +291,9 @@ fn services_that_run_jobs_and_containers_of_nobody_are_known_to_the_rules() {
             std::fs::create_dir_all(system.join(unit)).unwrap();
         }
         node.spawn("alice");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         let rules = node.firewall.rules();
         let cron = id_of(&node, "system.slice/cron.service");
         assert_eq!(rules.uid_rules.jobs, BTreeSet::from([cron]));
@@ -309,59 +308,59 @@ fn an_account_that_several_share_has_nobody_s_slice() {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
         node.spawn("bob");
-        let (daemon, _journal) = node.start();
-        node.tick(&daemon, 1).await;
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
         node.outside(0.0);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(node.quota_of("user-1000.slice"), None);
-        assert!(daemon.inner.borrow_mut().guarded(slice(&node)).is_none());
+        assert!(daemon.shell.guarded(slice(&node)).is_none());
         // As long as it is one user's it is hers, and what stood there comes back afterwards.
         node.stop("bob");
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         end_session(&node);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         node.outside(0.0);
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(node.quota_of("user-1000.slice"), Some(2.0));
         node.spawn("bob");
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
         assert_eq!(node.quota_of("user-1000.slice"), None);
-        assert!(daemon.inner.borrow_mut().guarded(slice(&node)).is_none());
+        assert!(daemon.shell.guarded(slice(&node)).is_none());
     });
 }
 
 #[test]
 fn who_may_become_root_is_followed_and_stays_known_while_the_user_database_is_away() {
     on_a_node(async || {
-        let (node, daemon, _journal) = with_alice(Mode::Enforce).await;
+        let (node, mut daemon, _journal) = with_alice(Mode::Enforce).await;
         let becomes = |admin| {
             let mut systemd = node.systemd.0.borrow_mut();
             systemd.accounts.get_mut(&1000).unwrap().admin = admin;
         };
         let is_away = |away| node.systemd.0.borrow_mut().database_is_away = away;
-        tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
+
         becomes(true);
-        let later = |daemon: &Running| {
-            let mut inner = daemon.inner.borrow_mut();
-            inner.uid_egress.following.begin_anew();
+        let later = |daemon: &mut Running| {
+            let shell = &mut daemon.shell;
+            shell.network.uid_egress.following.begin_anew();
         };
-        later(&daemon);
+        later(&mut daemon);
         daemon.follow_accounts();
-        assert!(eventually(|| judged(&node).is_empty()).await);
+        assert!(eventually(&mut daemon, || judged(&node).is_empty()).await);
         // Without an answer the last one stands, and the next answer counts.
         becomes(false);
         is_away(true);
         for _ in 0..3 {
-            later(&daemon);
+            later(&mut daemon);
             daemon.follow_accounts();
-            quiet().await;
+            daemon.quiet().await;
         }
         assert!(judged(&node).is_empty());
         is_away(false);
-        later(&daemon);
+        later(&mut daemon);
         daemon.follow_accounts();
-        assert!(eventually(|| judged(&node).len() == 1).await);
+        assert!(eventually(&mut daemon, || judged(&node).len() == 1).await);
     });
 }
 
@@ -371,35 +370,29 @@ fn an_account_that_has_no_answer_yet_is_asked_again_and_not_taken_for_none() {
         let mut node = Node::new(Mode::Enforce);
         node.spawn("alice");
         node.systemd.0.borrow_mut().database_is_away = true;
-        let (daemon, _journal) = node.start();
+        let (mut daemon, _journal) = node.start();
         node.outside(0.0);
-        node.tick(&daemon, 1).await;
-        node.tick(&daemon, 1).await;
-        assert!(daemon.inner.borrow().uid_egress.accounts.is_empty());
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        assert!(daemon.shell.network.uid_egress.accounts.is_empty());
         let now = super::now();
         let minutes = Time(now.0 + Duration::from_secs(180));
-        let lack = daemon.inner.borrow().accounts_lack(minutes);
+        let lack = daemon.shell.accounts_lack(minutes);
         assert!(lack.unwrap().contains("has not answered for 3 min"));
         node.systemd.0.borrow_mut().database_is_away = false;
-        daemon.inner.borrow_mut().uid_egress.following.begin_anew();
+        daemon.shell.network.uid_egress.following.begin_anew();
         daemon.follow_accounts();
-        tokio::task::spawn_local(Rc::clone(&daemon).follow_outsiders());
-        quiet().await;
-        assert!(
-            daemon
-                .inner
-                .borrow()
-                .uid_egress
-                .accounts
-                .contains_key(&1000)
-        );
-        assert_eq!(daemon.inner.borrow().accounts_lack(minutes), None);
+
+        daemon.quiet().await;
+        assert!(daemon.shell.network.uid_egress.accounts.contains_key(&1000));
+        assert_eq!(daemon.shell.accounts_lack(minutes), None);
     });
 }
 
 /// Gives what goes on beside the loop its time, for as long as it takes within reason.
-async fn eventually(holds: impl Fn() -> bool) -> bool {
+async fn eventually(daemon: &mut Running, holds: impl Fn() -> bool) -> bool {
     for _ in 0..10_000 {
+        daemon.moments_later();
         if holds() {
             return true;
         }
