@@ -6,7 +6,7 @@ use crate::figure;
 use egress::{Kernel, RepairThread};
 use hubwarden::act::{ActError, CpuControl, KernelControls, Owner, Undo, UndoStore};
 use hubwarden::config::Config;
-use hubwarden::daemon::{OffSwitch, Parts, Store, run as run_daemon};
+use hubwarden::daemon::{Inlets, OffSwitch, Parts, Store, run as run_daemon};
 use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
 use hubwarden::report::Journal;
 use hubwarden::sd_bus::SdBusError;
@@ -134,11 +134,13 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
         units: systemd,
         firewall: Box::new(Kernel::open().expect("nftables")),
         journal,
-        refusals,
-        asked,
         answers: Default::default(),
-        repairs,
-        commands,
+        inlets: Inlets {
+            refusals,
+            asked,
+            repairs,
+            commands,
+        },
     }
 }
 
@@ -149,11 +151,10 @@ pub fn told_of_intrusions(root: &Path, state: &Path) -> Parts<Map, Map> {
     let repair_thread = RepairThread::open(Arc::clone(&nft)).expect("a repair thread");
     let (tell, repairs) = mpsc::channel(64);
     std::thread::spawn(move || repair_thread.run(&tell).expect("all changes heard"));
-    Parts {
-        firewall: Box::new(nft),
-        repairs,
-        ..parts(root, state)
-    }
+    let mut parts = parts(root, state);
+    parts.firewall = Box::new(nft);
+    parts.inlets.repairs = repairs;
+    parts
 }
 
 /// What the daemon and its workers used.

@@ -6,7 +6,7 @@ use super::{Failure, runtime};
 use crate::act::{ByOwner, CgroupCpu, SystemdCpu, UndoStore};
 use crate::config::Config;
 use crate::control::{Members, Outbox, SOCKET, ServeError};
-use crate::daemon::{self, DaemonLock, OffSwitch, Parts, Store};
+use crate::daemon::{self, DaemonLock, Inlets, OffSwitch, Parts, Store};
 use crate::heartbeats::{Heartbeats, Pulse};
 use crate::hub::Units;
 use crate::report::{Journal, Kind, Level, LogEntry};
@@ -55,19 +55,21 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
             undo: UndoStore::new(&undo_directory()),
             switch: OffSwitch::new(runtime_directory, state),
             units: bus,
-            asked: names(
-                &firewall,
-                config.egress.dns_queue,
-                &answers,
-                &journal,
-                &heartbeats,
-            ),
+            inlets: Inlets {
+                asked: names(
+                    &firewall,
+                    config.egress.dns_queue,
+                    &answers,
+                    &journal,
+                    &heartbeats,
+                ),
+                repairs: repairs(&firewall, &journal, &heartbeats),
+                refusals: refusals(config.egress.log_group, &journal),
+                commands,
+            },
             answers,
-            repairs: repairs(&firewall, &journal, &heartbeats),
             firewall: Box::new(firewall),
-            refusals: refusals(config.egress.log_group, &journal),
             journal,
-            commands,
             config,
             config_path,
             heartbeats: heartbeats.clone(),

@@ -102,6 +102,19 @@ impl Default for Limits {
 /// The keys that stand at one level; `Some(None)` is `"none"`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Patch {
+    cpu: CpuPatch,
+    sustained: SustainedPatch,
+    time: TimePatch,
+    memory_high: Option<Option<Bytes>>,
+    memory_max: Option<Option<Bytes>>,
+    tasks_max: Option<Option<u64>>,
+    io_weight: Option<Option<u64>>,
+    class: Option<ClassName>,
+}
+
+/// `[cpu]`, but for the next.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct CpuPatch {
     limit: Option<Option<Cores>>,
     baseline: Option<Cores>,
     credits: Option<CoreSeconds>,
@@ -112,20 +125,25 @@ pub struct Patch {
     weight: Option<u64>,
     period: Option<Duration>,
     min_stay: Option<Duration>,
+}
+
+/// What `[cpu]` says of use that goes on.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct SustainedPatch {
     freeze_after: Option<Option<Duration>>,
     freeze_for: Option<Duration>,
     after_freeze: Option<AfterFreeze>,
     repeat_window: Option<Option<Duration>>,
     repeat_faster: Option<Share>,
-    time_cpu: Option<Option<CoreSeconds>>,
-    time_wall: Option<Option<Duration>>,
-    time_warn: Option<Duration>,
-    time_then: Option<Then>,
-    memory_high: Option<Option<Bytes>>,
-    memory_max: Option<Option<Bytes>>,
-    tasks_max: Option<Option<u64>>,
-    io_weight: Option<Option<u64>>,
-    class: Option<ClassName>,
+}
+
+/// `[time]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct TimePatch {
+    cpu: Option<Option<CoreSeconds>>,
+    wall: Option<Option<Duration>>,
+    warn: Option<Duration>,
+    then: Option<Then>,
 }
 
 impl Patch {
@@ -133,16 +151,16 @@ impl Patch {
     /// together are brought into order here; each by itself was checked when it was read.
     pub fn apply(&self, limits: &mut Limits) {
         let cpu = &mut limits.cpu;
-        set(&mut cpu.limit, &self.limit);
-        set(&mut cpu.baseline, &self.baseline);
-        set(&mut cpu.credits, &self.credits);
-        set(&mut cpu.throttle_when, &self.throttle_when);
-        set(&mut cpu.contended_above, &self.contended_above);
-        set(&mut cpu.deprioritise_below, &self.deprioritise_below);
-        set(&mut cpu.free_above, &self.free_above);
-        set(&mut cpu.weight, &self.weight);
-        set(&mut cpu.period, &self.period);
-        set(&mut cpu.min_stay, &self.min_stay);
+        set(&mut cpu.limit, &self.cpu.limit);
+        set(&mut cpu.baseline, &self.cpu.baseline);
+        set(&mut cpu.credits, &self.cpu.credits);
+        set(&mut cpu.throttle_when, &self.cpu.throttle_when);
+        set(&mut cpu.contended_above, &self.cpu.contended_above);
+        set(&mut cpu.deprioritise_below, &self.cpu.deprioritise_below);
+        set(&mut cpu.free_above, &self.cpu.free_above);
+        set(&mut cpu.weight, &self.cpu.weight);
+        set(&mut cpu.period, &self.cpu.period);
+        set(&mut cpu.min_stay, &self.cpu.min_stay);
         cpu.limit = cpu.limit.map(|limit| {
             if limit < cpu.baseline {
                 cpu.baseline
@@ -153,22 +171,25 @@ impl Patch {
         if cpu.deprioritise_below >= cpu.free_above {
             cpu.deprioritise_below = Share(cpu.free_above.0 / 2.0);
         }
-        set(&mut limits.sustained.freeze_after, &self.freeze_after);
-        set(&mut limits.sustained.freeze_for, &self.freeze_for);
-        if let Some(AfterFreeze(stop)) = self.after_freeze {
+        set(
+            &mut limits.sustained.freeze_after,
+            &self.sustained.freeze_after,
+        );
+        set(&mut limits.sustained.freeze_for, &self.sustained.freeze_for);
+        if let Some(AfterFreeze(stop)) = self.sustained.after_freeze {
             limits.sustained.stop = stop;
         }
-        if let Some(window) = self.repeat_window {
+        if let Some(window) = self.sustained.repeat_window {
             let faster = limits.repeat.map_or(FASTER, |repeat| repeat.faster);
             limits.repeat = window.map(|window| Repeat { window, faster });
         }
-        if let (Some(repeat), Some(faster)) = (&mut limits.repeat, self.repeat_faster) {
+        if let (Some(repeat), Some(faster)) = (&mut limits.repeat, self.sustained.repeat_faster) {
             repeat.faster = faster.0;
         }
-        set(&mut limits.time.cpu, &self.time_cpu);
-        set(&mut limits.time.wall, &self.time_wall);
-        set(&mut limits.time.warn, &self.time_warn);
-        if let Some(Then(then)) = self.time_then {
+        set(&mut limits.time.cpu, &self.time.cpu);
+        set(&mut limits.time.wall, &self.time.wall);
+        set(&mut limits.time.warn, &self.time.warn);
+        if let Some(Then(then)) = self.time.then {
             limits.time.then = then;
         }
         set(&mut limits.memory_high, &self.memory_high);
@@ -201,7 +222,7 @@ impl Patch {
 pub(super) fn read(section: &mut Section<'_, '_>, below: &Limits) -> Patch {
     let mut patch = Patch::default();
     read_cpu(section.section("cpu"), below, &mut patch);
-    read_time(section.section("time"), &mut patch);
+    read_time(section.section("time"), &mut patch.time);
     let mut memory = section.section("memory");
     patch.memory_high = memory.optional::<OrNone<Bytes>>("high").map(OrNone::get);
     patch.memory_max = memory.optional::<OrNone<Bytes>>("max").map(OrNone::get);
@@ -222,9 +243,10 @@ pub(super) fn read(section: &mut Section<'_, '_>, below: &Limits) -> Patch {
     patch
 }
 
-fn read_cpu(mut section: Section<'_, '_>, below: &Limits, patch: &mut Patch) {
+fn read_cpu(mut section: Section<'_, '_>, below: &Limits, all: &mut Patch) {
     let ms = Duration::from_millis;
     let cores = Cores(0.01)..=Cores(4096.0);
+    let patch = &mut all.cpu;
     patch.limit = section.optional::<OrNone<Cores>>("limit").map(OrNone::get);
     patch.baseline = section.optional_ranged("baseline", cores.clone());
     let credits = CoreSeconds(1.0)..=CoreSeconds(3.6e6);
@@ -237,7 +259,7 @@ fn read_cpu(mut section: Section<'_, '_>, below: &Limits, patch: &mut Patch) {
     patch.weight = section.optional_ranged("weight", 1..=100);
     patch.period = section.optional_ranged("period", ms(10)..=ms(100));
     patch.min_stay = section.optional_ranged("min_stay", ms(0)..=ms(3_600_000));
-    read_sustained(&mut section, patch);
+    read_sustained(&mut section, &mut all.sustained);
     if let Some(Some(limit)) = patch.limit {
         if !cores.contains(&limit) {
             section.complain("limit", "must be from 0.01 to 4096 cores, or \"none\"");
@@ -259,7 +281,7 @@ fn read_cpu(mut section: Section<'_, '_>, below: &Limits, patch: &mut Patch) {
     section.finish();
 }
 
-fn read_sustained(section: &mut Section<'_, '_>, patch: &mut Patch) {
+fn read_sustained(section: &mut Section<'_, '_>, patch: &mut SustainedPatch) {
     let minute = Duration::from_secs(60);
     patch.freeze_after = section
         .optional::<OrNone<Duration>>("freeze_after")
@@ -272,16 +294,16 @@ fn read_sustained(section: &mut Section<'_, '_>, patch: &mut Patch) {
     patch.repeat_faster = section.optional_ranged("repeat_faster", Share(0.0)..=Share(10.0));
 }
 
-fn read_time(mut section: Section<'_, '_>, patch: &mut Patch) {
+fn read_time(mut section: Section<'_, '_>, patch: &mut TimePatch) {
     let day = Duration::from_secs(86_400);
-    patch.time_cpu = section
+    patch.cpu = section
         .optional::<OrNone<CoreSeconds>>("cpu")
         .map(OrNone::get);
-    patch.time_wall = section
+    patch.wall = section
         .optional::<OrNone<Duration>>("wall")
         .map(OrNone::get);
-    patch.time_warn = section.optional_ranged("warn", Duration::ZERO..=7 * day);
-    patch.time_then = section.optional("then");
+    patch.warn = section.optional_ranged("warn", Duration::ZERO..=7 * day);
+    patch.then = section.optional("then");
     section.finish();
 }
 

@@ -79,7 +79,7 @@ use shell::{Limits, Network, Registry, Reports, Shell, Storage};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use tasks::{Tasks, Turn};
+use tasks::{Tasks, Turns};
 use tokio::sync::mpsc;
 
 /// Everything the daemon is made of, so that tests and benches can exchange any part.
@@ -106,12 +106,18 @@ pub struct Parts<C, U> {
     pub journal: Journal,
     /// The daemon's threads, which its loop watches.
     pub heartbeats: Heartbeats,
+    /// What became of resolvers' answers.
+    pub answers: Arc<Counts>,
+    /// What others say.
+    pub inlets: Inlets,
+}
+
+/// What the loop hears of others, at their own pace.
+pub struct Inlets {
     /// What packets were refused.
     pub refusals: mpsc::Receiver<Refusal>,
     /// Who asked for denied names.
     pub asked: mpsc::Receiver<Asked>,
-    /// What became of resolvers' answers.
-    pub answers: Arc<Counts>,
     /// Who else changed the packet rules, and what was put back.
     pub repairs: mpsc::Receiver<Repair>,
     /// What people ask and order.
@@ -150,19 +156,9 @@ struct Daemon<C, U> {
     ticks: u32,
 }
 
-/// What the loop is told by others.
-struct Inlets<C, U> {
-    /// What tasks have the loop do.
-    turns: mpsc::UnboundedReceiver<Turn<C, U>>,
-    refusals: mpsc::Receiver<Refusal>,
-    asked: mpsc::Receiver<Asked>,
-    repairs: mpsc::Receiver<Repair>,
-    commands: Inbox,
-}
-
 impl<C, U> Daemon<C, U> {
     /// Puts the parts together; nothing is read or changed yet.
-    fn new(parts: Parts<C, U>) -> Result<(Self, Inlets<C, U>), DaemonError> {
+    fn new(parts: Parts<C, U>) -> Result<(Self, Turns<C, U>, Inlets), DaemonError> {
         let holders = sensors::workers::Holders::default();
         let (turns_in, turns) = mpsc::unbounded_channel();
         let tasks = Tasks {
@@ -198,14 +194,7 @@ impl<C, U> Daemon<C, U> {
             due: Due::default(),
             ticks: 0,
         };
-        let inlets = Inlets {
-            turns,
-            refusals: parts.refusals,
-            asked: parts.asked,
-            repairs: parts.repairs,
-            commands: parts.commands,
-        };
-        Ok((daemon, inlets))
+        Ok((daemon, turns, parts.inlets))
     }
 }
 

@@ -40,7 +40,7 @@ where
     C: CpuControl + 'static,
     U: Units + 'static,
 {
-    let (mut daemon, mut inlets) = Daemon::new(parts)?;
+    let (mut daemon, mut turns, mut inlets) = Daemon::new(parts)?;
     daemon.start()?;
     daemon.tasks.begin(Tasks::follow_links);
     let mut found = daemon.shell.sensors.start(&daemon.shell.report.journal);
@@ -81,11 +81,11 @@ where
                 daemon.save();
                 crate::memory::trim();
             }
-            Some(turn) = inlets.turns.recv() => {
+            Some(turn) = turns.recv() => {
                 turn(&mut daemon);
                 // What came together is saved once.
-                for _ in 0..inlets.turns.len() {
-                    if let Ok(turn) = inlets.turns.try_recv() {
+                for _ in 0..turns.len() {
+                    if let Ok(turn) = turns.try_recv() {
                         turn(&mut daemon);
                     }
                 }

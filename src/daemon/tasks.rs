@@ -12,6 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 /// What a task has the loop do.
 pub(super) type Turn<C, U> = Box<dyn FnOnce(&mut Daemon<C, U>)>;
 
+/// What tasks have the loop do, in order.
+pub(super) type Turns<C, U> = mpsc::UnboundedReceiver<Turn<C, U>>;
+
 /// What a task needs: the powers that wait, and turns in the loop.
 pub(super) struct Tasks<C, U> {
     /// The power over CPU.

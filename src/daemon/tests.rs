@@ -57,7 +57,7 @@ pub(super) fn day() -> String {
 /// A daemon on a made-up node, and its loop as far as these tests need one.
 struct Running {
     daemon: Daemon<FakeSystemd, FakeSystemd>,
-    turns: mpsc::UnboundedReceiver<Turn<FakeSystemd, FakeSystemd>>,
+    turns: tasks::Turns<FakeSystemd, FakeSystemd>,
 }
 
 impl Deref for Running {
@@ -290,17 +290,18 @@ impl Node {
             units: self.systemd.clone(),
             firewall: Box::new(self.firewall.clone()),
             journal,
-            refusals,
-            asked,
             answers: Arc::default(),
-            repairs,
-            commands,
+            inlets: Inlets {
+                refusals,
+                asked,
+                repairs,
+                commands,
+            },
         };
-        let (mut daemon, inlets) = Daemon::new(parts).unwrap();
+        let (mut daemon, turns, _) = Daemon::new(parts).unwrap();
         daemon.start().unwrap();
         // No test wants the hub to be asked by the clock.
         assert!(daemon.due.take(Time(Duration::ZERO)).hub);
-        let turns = inlets.turns;
         (Running { daemon, turns }, entries)
     }
 

@@ -5,7 +5,7 @@
 //! the node's sums add up what each cgroup used since the tick before. A server that is more than
 //! one cgroup keeps what a part of it had used, for as long as another part lives.
 
-use super::snapshot::{Durations, MetricsSnapshot, ServerMetrics, Tally};
+use super::snapshot::{MetricsSnapshot, ServerMetrics, Tally, Totals};
 use policy::Stage;
 use quantities::CgroupId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,24 +60,19 @@ pub struct Ledger {
     carried: BTreeMap<Key, Counters>,
     /// Whether a first look was taken: what was used before it is not the daemon's to count.
     begun: bool,
-    cpu: Duration,
-    throttled: Duration,
-    verdicts: Tally,
-    refusals: u64,
-    told: u64,
-    ticks: Durations,
+    totals: Totals,
 }
 
 impl Ledger {
     /// A verdict was reached on a server.
     pub fn verdict(&mut self, id: CgroupId, stage: Stage) {
-        self.verdicts.add(stage);
+        self.totals.verdicts.add(stage);
         self.living.entry(id).or_default().1.verdicts.add(stage);
     }
 
     /// So many more packets were refused; whose, where that is known.
     pub fn refused(&mut self, id: Option<CgroupId>, packets: u64) {
-        self.refusals = self.refusals.saturating_add(packets);
+        self.totals.refusals = self.totals.refusals.saturating_add(packets);
         if let Some(id) = id {
             self.living.entry(id).or_default().1.refusals += packets;
         }
@@ -85,7 +80,7 @@ impl Ledger {
 
     /// The kernel told of one of them.
     pub fn told(&mut self) {
-        self.told += 1;
+        self.totals.refusals_told += 1;
     }
 
     /// A server sent so much more.
@@ -97,7 +92,7 @@ impl Ledger {
 
     /// A tick took so long.
     pub fn ticked(&mut self, took: Duration) {
-        self.ticks.observe(took);
+        self.totals.ticks.observe(took);
     }
 
     /// Nobody looks for now: forgets all that is kept by server.
@@ -132,12 +127,7 @@ impl Ledger {
             }
             snapshot.stages.add(server.stage);
         }
-        snapshot.cpu = self.cpu;
-        snapshot.throttled = self.throttled;
-        snapshot.verdicts = self.verdicts;
-        snapshot.refusals = self.refusals;
-        snapshot.refusals_told = self.told;
-        snapshot.ticks = self.ticks;
+        snapshot.totals = self.totals;
         if snapshot.user_names {
             snapshot.servers = servers.into_values().collect();
         }
@@ -148,9 +138,10 @@ impl Ledger {
         let begun = self.begun;
         let (known, counters) = self.living.entry(id).or_default();
         if known.is_some() || begun {
-            self.cpu += server.cpu.saturating_sub(counters.cpu);
+            self.totals.cpu += server.cpu.saturating_sub(counters.cpu);
             let throttled = server.throttled.unwrap_or_default();
-            self.throttled += throttled.saturating_sub(counters.throttled.unwrap_or_default());
+            self.totals.throttled +=
+                throttled.saturating_sub(counters.throttled.unwrap_or_default());
         }
         counters.cpu = server.cpu;
         counters.throttled = server.throttled;

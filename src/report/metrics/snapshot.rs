@@ -118,6 +118,23 @@ pub struct ServerMetrics {
     pub sent_bytes: u64,
 }
 
+/// What has been counted since the daemon started, of servers that are gone too.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Totals {
+    /// Packets refused, as the packet rules counted them.
+    pub refusals: u64,
+    /// Those of them that the kernel told of one by one.
+    pub refusals_told: u64,
+    /// Verdicts, by the stage they led to.
+    pub verdicts: Tally,
+    /// How long the ticks took.
+    pub ticks: Durations,
+    /// CPU time all servers used.
+    pub cpu: Duration,
+    /// Time all servers stood throttled.
+    pub throttled: Duration,
+}
+
 /// Everything that is shown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetricsSnapshot {
@@ -139,22 +156,12 @@ pub struct MetricsSnapshot {
     pub threads: Vec<(&'static str, bool)>,
     /// Starts of programs that the sensors could not read, since the daemon started.
     pub starts_missed: Missed,
-    /// Packets refused since the daemon started, as the packet rules counted them.
-    pub refusals: u64,
-    /// Those of them that the kernel told of one by one.
-    pub refusals_told: u64,
     /// What became of resolvers' answers since the daemon started.
     pub answers: Answers,
-    /// Verdicts since the daemon started, by the stage they led to.
-    pub verdicts: Tally,
-    /// How long the ticks took.
-    pub ticks: Durations,
+    /// What was counted since the daemon started.
+    pub totals: Totals,
     /// Servers now, by stage.
     pub stages: Tally,
-    /// CPU time all servers used since the daemon started, those included that are gone.
-    pub cpu: Duration,
-    /// Time all servers stood throttled since the daemon started, those included that are gone.
-    pub throttled: Duration,
     /// Memory of all servers now, in bytes.
     pub memory: u64,
     /// Processes and threads of all servers now.

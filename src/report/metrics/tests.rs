@@ -225,9 +225,9 @@ fn series_of_a_server_that_stopped_are_gone_and_sums_never_fall() {
         &mut ledger,
         vec![reading(1, "alice", 110), reading(2, "bob", 5)],
     );
-    assert_eq!(before.cpu, 10 * SECOND);
+    assert_eq!(before.totals.cpu, 10 * SECOND);
     let after = book(&mut ledger, vec![reading(2, "bob", 6)]);
-    assert_eq!(after.cpu, 11 * SECOND);
+    assert_eq!(after.totals.cpu, 11 * SECOND);
     assert_eq!(after.servers.len(), 1);
     assert!(!text(after, Format::Prometheus).contains("alice"));
 }

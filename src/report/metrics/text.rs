@@ -120,14 +120,19 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     out.gauges("servers", help, None, stages)?;
     let help = "Verdicts since the daemon started, by the stage they led to; in observe mode those \
                 that would have been carried out.";
-    let verdicts = snapshot.verdicts.iter();
+    let verdicts = snapshot.totals.verdicts.iter();
     let verdicts = verdicts.map(|(stage, count)| ([("stage", stage.as_str())], count));
     out.counters("verdicts", help, None, verdicts)?;
     let help = "Packets refused since the daemon started; in observe mode those that would have \
                 been refused.";
-    out.counter("egress_refusals", help, None, snapshot.refusals)?;
+    out.counter("egress_refusals", help, None, snapshot.totals.refusals)?;
     let help = "Those of them that the kernel told of one by one, ten a minute and server at most.";
-    out.counter("egress_refusals_told", help, None, snapshot.refusals_told)?;
+    out.counter(
+        "egress_refusals_told",
+        help,
+        None,
+        snapshot.totals.refusals_told,
+    )?;
     names(out, &snapshot.answers)?;
     let help = "Journal entries lost since the daemon started.";
     out.counter("journal_entries_lost", help, None, snapshot.journal_lost)?;
@@ -149,9 +154,14 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     out.counters("starts_missed", help, None, missed)?;
     let help = "CPU time of all servers since the daemon started.";
     let seconds = Some(&Unit::Seconds);
-    out.counter("servers_cpu", help, seconds, snapshot.cpu.as_secs_f64())?;
+    out.counter(
+        "servers_cpu",
+        help,
+        seconds,
+        snapshot.totals.cpu.as_secs_f64(),
+    )?;
     let help = "Time for which servers stood throttled since the daemon started, added up.";
-    let throttled = snapshot.throttled.as_secs_f64();
+    let throttled = snapshot.totals.throttled.as_secs_f64();
     out.counter("servers_throttled", help, seconds, throttled)?;
     let help = "Memory of all servers now.";
     out.gauge("servers_memory", help, Some(&Unit::Bytes), snapshot.memory)?;
@@ -159,7 +169,7 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     out.gauge("servers_pids", help, None, snapshot.pids)?;
     let help = "How long a tick kept the daemon busy.";
     let kind = MetricType::Histogram;
-    let ticks = &snapshot.ticks;
+    let ticks = &snapshot.totals.ticks;
     let sum = ticks.sum().as_secs_f64();
     out.0
         .encode_descriptor("tick_duration", help, seconds, kind)?
