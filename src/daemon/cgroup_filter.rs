@@ -2,53 +2,31 @@
 
 use super::user_slices::{USER_SLICE, uid_of};
 use crate::config::Hub;
-use crate::hub::{ContainerCgroup, Control};
+use crate::hub::{ContainerCgroup, UnitName};
 use cgroup::Interest;
 use quantities::CgroupPath;
+use std::collections::BTreeSet;
 
-/// Where Docker and root's Podman put containers when they make cgroups themselves.
-const CGROUPFS_PARENTS: [&str; 2] = ["docker", "libpod_parent"];
-
-/// The cgroups in which this hub's servers may be. One that does not exist costs nothing.
-pub(super) fn slices(hub: &Hub) -> Vec<CgroupPath> {
-    let mut slices = vec![
-        CgroupPath::new("system.slice"),
-        CgroupPath::new(USER_SLICE),
-        CgroupPath::new(&hub.slice),
-    ];
-    if hub.podman.is_some() {
-        slices.push(CgroupPath::new("machine.slice"));
-    }
-    slices.extend(parents(hub));
-    slices
+/// Where servers may be: anywhere in the tree, since an admin may have a spawner or an engine use any slice.
+/// What is worth a look there is sorted by [`filter`].
+pub(super) fn slices() -> Vec<CgroupPath> {
+    vec![CgroupPath::new("")]
 }
 
-/// The cgroups of which every child named as a container is one.
-fn parents(hub: &Hub) -> Vec<CgroupPath> {
-    if hub.docker.is_none() && hub.podman.is_none() {
-        return Vec::new();
-    }
-    let configured = hub.container_parents.iter().map(String::as_str);
-    CGROUPFS_PARENTS
-        .into_iter()
-        .chain(configured)
-        .map(CgroupPath::new)
-        .collect()
-}
-
-/// What this hub's spawners may have made: units by its templates anywhere, every unit in the
+/// What this hub's spawners may have made: units by its templates or by the hub's own word, every unit in the
 /// guarded slice, and containers.
-pub(super) fn filter(hub: &Hub) -> impl Fn(&CgroupPath, &str) -> Interest + 'static {
+pub(super) fn filter(
+    hub: &Hub,
+    listed: BTreeSet<UnitName>,
+) -> impl Fn(&CgroupPath, &str) -> Interest + 'static {
     let hub = hub.clone();
-    let parents = parents(&hub);
-    // An instance unit's own slice carries the template's name, dashes escaped.
-    let instance_slices: Vec<String> = hub
-        .unit_names
+    let parents = hub
+        .container_parents
         .iter()
-        .map(|name| format!("system-{}", name.prefix().replace('-', "\\x2d")))
-        .collect();
+        .map(|path| CgroupPath::new(path));
+    let parents: Vec<CgroupPath> = parents.collect();
+    let engines = hub.docker.is_some() || hub.podman.is_some();
     move |slice, name| {
-        let in_guarded = within(slice, &hub.slice);
         if slice.as_str() == USER_SLICE {
             return match uid_of(name) {
                 Some(_) => Interest::Member,
@@ -56,40 +34,37 @@ pub(super) fn filter(hub: &Hub) -> impl Fn(&CgroupPath, &str) -> Interest + 'sta
             };
         }
         if name.ends_with(".slice") {
-            // A pod of Podman's has a slice of its own.
-            let pod = hub.podman.is_some()
-                && within(slice, "machine.slice")
-                && name.starts_with("machine-libpod_pod_");
-            let may_hold_servers = in_guarded
-                || pod
-                || instance_slices
-                    .iter()
-                    .any(|prefix| name.starts_with(prefix));
-            return if may_hold_servers {
-                Interest::Slice
-            } else {
-                Interest::None
+            // One below another cgroup is that of a system in a container.
+            let is_ours = slice.level() == 0 || slice.name().ends_with(".slice");
+            return match is_ours {
+                true => Interest::Slice,
+                false => Interest::None,
             };
         }
-        let is_container = || {
-            ContainerCgroup::of_name(name).is_some_and(|container| {
-                container.engine.socket(&hub).is_some()
-                    && (container.control == Control::Systemd || parents.contains(slice))
-            })
-        };
         let is_unit = name.ends_with(".service") || name.ends_with(".scope");
+        let is_container = || {
+            ContainerCgroup::of_name(name)
+                .is_some_and(|container| container.engine.socket(&hub).is_some())
+        };
         let fits = || {
-            name.strip_suffix(".service").is_some_and(|stem| {
+            let stem = name.strip_suffix(".service");
+            let by_template = |stem| {
                 hub.unit_names
                     .iter()
                     .any(|name| name.extract(stem).is_some())
-            })
+            };
+            stem.is_some_and(by_template) || listed.contains(&UnitName(name.to_owned()))
         };
-        if is_unit && (in_guarded || fits()) || is_container() {
-            Interest::Member
-        } else {
-            Interest::None
+        if is_unit && (within(slice, &hub.slice) || fits()) || is_container() {
+            return Interest::Member;
         }
+        // Where an engine makes cgroups itself: `docker`, or another name that it is configured to use.
+        let path = slice.join(name);
+        let leads = |parent: &CgroupPath| parent.is_within(&path);
+        if engines && !is_unit && (slice.level() == 0 || parents.iter().any(leads)) {
+            return Interest::Slice;
+        }
+        Interest::None
     }
 }
 
@@ -107,14 +82,26 @@ mod tests {
         Config::parse(&format!("[hub]\n{text}")).unwrap().hub
     }
 
-    fn members(hub: &Hub, names: &[&str]) -> Vec<String> {
-        let filter = filter(hub);
+    /// Which of these paths a tree finds as members, going from the root through what may hold servers.
+    fn members(hub: &Hub, paths: &[&str]) -> Vec<String> {
+        members_listed(hub, &[], paths)
+    }
+
+    fn members_listed(hub: &Hub, listed: &[&str], paths: &[&str]) -> Vec<String> {
+        let listed = listed.iter().map(|name| UnitName((*name).to_owned()));
+        let filter = filter(hub, listed.collect());
         let is_member = |path: &&&str| {
-            let (slice, name) = path.rsplit_once('/').unwrap();
-            let slice = CgroupPath::new(slice);
-            slices(hub).contains(&slice) && filter(&slice, name) == Interest::Member
+            let (mut at, mut interest) = (CgroupPath::new(""), Interest::Slice);
+            for name in path.split('/') {
+                if interest != Interest::Slice {
+                    return false;
+                }
+                interest = filter(&at, name);
+                at = at.join(name);
+            }
+            interest == Interest::Member
         };
-        names
+        paths
             .iter()
             .filter(is_member)
             .map(|s| s.to_string())
@@ -126,9 +113,11 @@ mod tests {
         vec![
             format!("system.slice/docker-{id}.scope"),
             format!("docker/{id}"),
-            format!("machine.slice/libpod-{id}.scope"),
-            format!("libpod_parent/libpod-{id}"),
             format!("a.slice/a-b.slice/docker-{id}.scope"),
+            format!("users/{id}"),
+            format!("machine.slice/libpod-{id}.scope"),
+            format!("machine.slice/machine-libpod_pod_0123.slice/libpod-{id}.scope"),
+            format!("libpod_parent/libpod-{id}"),
             format!("hub/users/{id}"),
         ]
     }
@@ -139,17 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn containers_of_both_engines_and_drivers_are_looked_at() {
-        assert_eq!(found(&hub("")), everywhere()[..4]);
-        let parents = hub("container_parents = [\"a-b.slice\", \"/hub/users\"]");
+    fn containers_are_found_wherever_an_engine_puts_them() {
+        assert_eq!(found(&hub("")), everywhere()[..7]);
+        let parents = hub("container_parents = [\"/hub/users\"]");
         assert_eq!(found(&parents), everywhere());
     }
 
     #[test]
     fn an_engine_that_is_switched_off_is_not_looked_at() {
         let all = everywhere();
-        assert_eq!(found(&hub("docker = \"none\"")), all[2..4]);
-        assert_eq!(found(&hub("podman = \"none\"")), all[..2]);
+        assert_eq!(found(&hub("docker = \"none\"")), all[4..7]);
+        assert_eq!(found(&hub("podman = \"none\"")), all[..4]);
         assert!(found(&hub("docker = \"none\"\npodman = \"none\"")).is_empty());
     }
 
@@ -158,28 +147,27 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         let others = [
             format!("machine.slice/libpod-conmon-{id}.scope"),
-            format!("system.slice/{id}"),
             "docker/buildkit".to_owned(),
             "system.slice/cron.service".to_owned(),
+            "lxc.payload.guest/system.slice/jupyter-a.service".to_owned(),
+            format!("user.slice/user-1000.slice/user@1000.service/docker-{id}.scope"),
         ];
         let others: Vec<&str> = others.iter().map(String::as_str).collect();
         assert!(members(&hub(""), &others).is_empty());
     }
 
     #[test]
-    fn containers_of_a_pod_are_found_in_its_slice() {
-        let pod = "machine-libpod_pod_0123.slice";
-        let filter = filter(&hub(""));
-        let machine = CgroupPath::new("machine.slice");
-        assert_eq!(filter(&machine, pod), Interest::Slice);
-        let id = "0123456789abcdef".repeat(4);
-        let name = format!("libpod-{id}.scope");
-        assert_eq!(filter(&machine.join(pod), &name), Interest::Member);
-    }
-
-    #[test]
-    fn servers_of_systemdspawner_are_looked_at_as_ever() {
-        let names = ["system.slice/jupyter-a.service", "jupyter.slice/x.scope"];
-        assert_eq!(members(&hub("docker = \"none\""), &names), names);
+    fn units_by_a_template_or_by_the_hub_s_word_are_found_in_any_slice() {
+        let names = [
+            "system.slice/jupyter-a.service",
+            "jupyter.slice/x.scope",
+            "jupyter.slice/jupyter-users.slice/jupyter-a.service",
+            "jhub.slice/jhub-host.slice/jupyter-a.service",
+            "system.slice/system-jupyter\\x2d.slice/jupyter-a.service",
+            "jhub.slice/jhub-host.slice/jsu-a.service",
+        ];
+        let hub = hub("docker = \"none\"");
+        assert_eq!(members(&hub, &names), names[..5]);
+        assert_eq!(members_listed(&hub, &["jsu-a.service"], &names), names);
     }
 }

@@ -131,6 +131,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if same_servers {
             return;
         }
+        // A unit that the hub names is looked at wherever it is.
+        self.shell.look_for_servers();
+        self.rescan();
         for (cgroup, id) in doubtful {
             self.ask(cgroup, id);
         }

@@ -7,13 +7,14 @@ use super::state::ServerState;
 use super::user_slices::uid_of_cgroup;
 use super::{Daemon, Shell, now};
 use crate::act::CpuControl;
-use crate::hub::{ContainerCgroup, Finding, Server, Spawner, Units};
+use crate::hub::{ContainerCgroup, Finding, Server, Spawner, UnitName, Units};
 use crate::report::{Kind, Level, LogEntry};
 use cgroup::Change;
 use hubwarden_core::accounts::{Newcomer, PlaceKind};
 use hubwarden_core::node::{self, Input};
 use policy::Standing;
 use quantities::{CgroupId, CgroupPath, ClassName, CoreSeconds};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A server that was found.
@@ -166,8 +167,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// After a change of how servers are told: everybody is asked about again.
     pub(super) fn identify_anew(&mut self) {
         let shell = &mut self.shell;
-        let hub = shell.config.hub.clone();
-        shell.registry.tree.retarget(&slices(&hub), filter(&hub));
+        shell.look_for_servers();
         let mut known = Vec::new();
         let mut aside = Vec::new();
         for (id, entry) in &shell.registry.entries {
@@ -242,6 +242,19 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Shell {
+    /// Has the tree sort names by the configuration and by what the hub lists.
+    pub(super) fn look_for_servers(&mut self) {
+        let mut listed: BTreeSet<UnitName> = self.hub.directory.units().cloned().collect();
+        // A hub that forgets a server which runs lets nobody go.
+        for entry in self.registry.entries.values() {
+            if let Cgroup::Server(guarded) = entry {
+                listed.insert(guarded.server.unit.clone());
+            }
+        }
+        let filter = filter(&self.config.hub, listed);
+        self.registry.tree.retarget(&slices(), filter);
+    }
+
     /// Puts a server under supervision; its egress first, since that is what cannot wait. What an
     /// earlier daemon knew of it is in `known`: its standing, and what its user used elsewhere.
     pub(super) fn guard(

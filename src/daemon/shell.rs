@@ -150,7 +150,7 @@ impl Registry {
     pub fn new(root: &Path, config: &Config) -> Result<Registry, CgroupError> {
         Ok(Registry {
             cpu_controller: cgroup::has_cpu_controller(root),
-            tree: Tree::new(root, &slices(&config.hub), filter(&config.hub))?,
+            tree: Tree::new(root, &slices(), filter(&config.hub, BTreeSet::new()))?,
             tree_reads: true,
             entries: BTreeMap::new(),
             departed: BTreeMap::new(),

@@ -93,7 +93,7 @@ impl Tree {
         let mut found = BTreeMap::new();
         let mut alive = BTreeSet::new();
         let mut queue = self.roots.clone();
-        // The root itself is watched so that a slice that appears is seen at once.
+        // The top is watched so that a slice that appears is seen at once.
         self.watch(&CgroupPath::new(""))?;
         alive.insert(CgroupPath::new(""));
         while let Some(slice) = queue.pop() {
@@ -150,7 +150,7 @@ impl Tree {
                     continue;
                 };
                 let path = slice.join(name);
-                let within = self.roots.contains(slice) || slice.level() > 1;
+                let within = slice.level() > 0 || self.roots.contains(slice);
                 match (self.interesting)(slice, name) {
                     Interest::Member if within => {
                         if let Some(id) = self.members.remove(&path) {

@@ -44,6 +44,12 @@ impl CgroupPath {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
+    /// Whether it is this cgroup or one below it.
+    pub fn is_within(&self, other: &CgroupPath) -> bool {
+        let below = self.0.strip_prefix(other.0.as_str());
+        below.is_some_and(|below| below.is_empty() || other.0.is_empty() || below.starts_with('/'))
+    }
+
     /// Depth below the root, as `socket cgroupv2 level` counts it; the root is 0.
     pub fn level(&self) -> usize {
         match self.0.as_str() {

@@ -165,12 +165,24 @@ impl<'de> Deserialize<'de> for Servers {
 }
 
 /// What is looked at in a spawner's state: SystemdSpawner's `unit_name`, DockerSpawner's
-/// `object_id` (before 0.10 `container_id`).
+/// `object_id` (before 0.10 `container_id`); of a spawner that has another do it (wrapspawner's), what that
+/// one's says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     pub unit_name: Option<String>,
     pub object_id: Option<String>,
     pub container_id: Option<String>,
+}
+
+impl State {
+    /// This one, and what it does not say of another.
+    fn or(self, other: State) -> State {
+        State {
+            unit_name: self.unit_name.or(other.unit_name),
+            object_id: self.object_id.or(other.object_id),
+            container_id: self.container_id.or(other.container_id),
+        }
+    }
 }
 
 /// Whatever is no text counts as absent.
@@ -233,9 +245,13 @@ impl<'de> Deserialize<'de> for State {
                 Ok(State::default())
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<State, A::Error> {
-                let mut state = State::default();
+                let (mut state, mut child) = (State::default(), State::default());
                 while let Some(Word(key)) = map.next_key()? {
                     let place = match key.as_deref() {
+                        Some("child_state") => {
+                            child = map.next_value()?;
+                            continue;
+                        }
                         Some("unit_name") => &mut state.unit_name,
                         Some("object_id") => &mut state.object_id,
                         Some("container_id") => &mut state.container_id,
@@ -247,7 +263,7 @@ impl<'de> Deserialize<'de> for State {
                     let Word(word) = map.next_value()?;
                     *place = word;
                 }
-                Ok(state)
+                Ok(state.or(child))
             }
         }
         from.deserialize_any(Any)
@@ -305,8 +321,14 @@ mod tests {
         let unit = state(r#"{"x":{"unit_name":"no"},"unit_name":"a","object_id":["b"]}"#);
         assert_eq!(unit.unit_name.as_deref(), Some("a"));
         assert_eq!((unit.object_id, unit.container_id), (None, None));
+        let wrapped = r#"{"profile":"a","child_conf":{"unit_name":"no"},
+            "child_state":{"pid":7,"child_state":{"unit_name":"b"},"object_id":"c"}}"#;
+        let wrapped = state(wrapped);
+        assert_eq!(wrapped.unit_name.as_deref(), Some("b"));
+        assert_eq!(wrapped.object_id.as_deref(), Some("c"));
         let long = format!(r#"{{"unit_name":"{}"}}"#, "a".repeat(LONGEST_WORD + 1));
         for json in [
+            r#"{"child_state":[{"unit_name":"a"}]}"#,
             "true",
             "-7",
             "7",
