@@ -4,11 +4,12 @@
 //! each tick. The kernel is asked each time, for nothing else is the truth; it takes some
 //! microseconds a container.
 
+use super::addresses::Asked;
 use super::bridges::Asking;
 use super::cgroups::Cgroup;
 use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
-use crate::hub::{ContainerCgroup, ContainerFacts, Units, container_facts, is_other_container};
+use crate::hub::{ContainerCgroup, ContainerFacts, Units, is_other_container};
 use crate::report::{Kind, Level, LogEntry};
 use cgroup::walk::Budget;
 use egress::{Bridges, ClassName, Error, Link, LinkEvents, Links, ServerPort};
@@ -47,6 +48,15 @@ impl Networks {
     pub fn addresses(&self, cgroup: &CgroupPath) -> BTreeSet<IpAddr> {
         let note = self.notes.get(cgroup);
         note.map(|note| note.addresses.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn note_of(&mut self, cgroup: &CgroupPath) -> Option<&mut Note> {
+        self.notes.get_mut(cgroup)
+    }
+
+    /// The same; of one of which nothing was said, that.
+    pub(super) fn note_or_none(&mut self, cgroup: &CgroupPath) -> &mut Note {
+        self.notes.entry(cgroup.clone()).or_default()
     }
 
     /// The process that a container was started as, if that is in it still. It is there when its user hides
@@ -94,12 +104,12 @@ fn hidden_in_cgroups(cgroup: &CgroupPath, unknown: bool) -> String {
 }
 
 /// What an engine said of a container.
-struct Note {
-    addresses: BTreeSet<IpAddr>,
+#[derive(Default)]
+pub(super) struct Note {
+    pub(super) addresses: BTreeSet<IpAddr>,
     first_process: Option<u32>,
     other_container: bool,
-    /// It was asked again since its port was there.
-    asked_again: bool,
+    pub(super) asked: Asked,
 }
 
 /// What a container is to the packet rules.
@@ -119,10 +129,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         shell.log_rules(followed.err());
         shell.look_up_bridges();
         shell.reconcile_network();
-        let nameless = shell.nameless();
-        for cgroup in nameless {
-            self.tasks.begin(|tasks| tasks.ask_addresses(cgroup));
-        }
+        self.ask_for_addresses();
         self.ask_for_bridges();
     }
 }
@@ -138,20 +145,6 @@ impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
         };
         while events.next().await.is_ok() {
             self.turn(Daemon::follow_containers).await;
-        }
-    }
-
-    /// Engines know a container's addresses only once its network is made.
-    async fn ask_addresses(self, cgroup: CgroupPath) {
-        let hub = self.turn(|daemon| daemon.shell.config.hub.clone()).await;
-        let Some(container) = ContainerCgroup::of(&cgroup) else {
-            return;
-        };
-        if let Ok(facts) = container_facts(&container, &hub).await {
-            self.post(move |daemon| {
-                daemon.shell.note_container(&cgroup, &facts);
-                daemon.follow_containers();
-            });
         }
     }
 }
@@ -170,7 +163,7 @@ impl Shell {
             addresses: facts.addresses.clone(),
             first_process: facts.first_process,
             other_container: !listed && is_other_container(facts, &self.config.hub),
-            asked_again: before.is_some_and(|note| note.asked_again),
+            asked: before.map(|note| note.asked.clone()).unwrap_or_default(),
         };
         self.storage.dirty |=
             before.is_none_or(|before| before.other_container != note.other_container);
@@ -311,30 +304,6 @@ impl Shell {
             .notes
             .retain(|cgroup, _| living(cgroup));
         Ok(bridges)
-    }
-
-    /// Servers with a port whose addresses are not known; each is named once.
-    fn nameless(&mut self) -> Vec<CgroupPath> {
-        let mut nameless = Vec::new();
-        for server in self.network.containers.known.servers.values() {
-            if !server.addresses.is_empty() {
-                continue;
-            }
-            let Some(Cgroup::Server(guarded)) = self.registry.entries.get(&server.cgroup) else {
-                continue;
-            };
-            let note = self.network.containers.notes.entry(guarded.cgroup.clone());
-            let note = note.or_insert_with(|| Note {
-                addresses: BTreeSet::new(),
-                first_process: None,
-                other_container: false,
-                asked_again: false,
-            });
-            if !std::mem::replace(&mut note.asked_again, true) {
-                nameless.push(guarded.cgroup.clone());
-            }
-        }
-        nameless
     }
 
     pub(super) fn network_trouble(&mut self, why: &str) {

@@ -5,6 +5,7 @@
 //! so that a slow answer holds up nobody; it reaches what the daemon knows by turns in the loop.
 
 mod abuse;
+mod addresses;
 mod ask_cpu;
 mod bridges;
 mod cgroup_filter;

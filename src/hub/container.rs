@@ -4,8 +4,8 @@
 //! `JUPYTERHUB_USER` in the container's configuration, which DockerSpawner sets and only a holder
 //! of the engine's socket can, then the container's name, and that only for somebody whom the hub
 //! knows: a container called `jupyter-lab` may be anybody's. What a process in the container says
-//! of itself counts for nothing. Where the hub says another than the engine, the engine's word
-//! stands; other words that differ are nobody's.
+//! of itself counts for nothing. Where the hub or the name says another than the engine, the engine's word
+//! stands.
 
 use super::identify::{Identified, one_user, two};
 use super::{Control, Finding, HubDirectory, Listed, Server, Spawner, UnitName, escapism};
@@ -108,12 +108,21 @@ pub struct ContainerFacts {
     pub addresses: BTreeSet<IpAddr>,
     /// The process it was started as, while it runs; pid as the host has it.
     pub first_process: Option<u32>,
+    /// It was made to run a hub or its proxy.
+    pub runs_hub: bool,
+}
+
+impl ContainerFacts {
+    /// Whether it is the hub or its proxy, whatever its name: what DockerSpawner configures is not there.
+    fn is_hubs(&self) -> bool {
+        self.runs_hub && self.users.iter().all(String::is_empty)
+    }
 }
 
 /// Whether a container is surely no server: it has neither what DockerSpawner configures nor a
-/// name of a server's form. The hub and its proxy are such.
+/// name of a server's form, or it is the hub or its proxy.
 pub fn is_other_container(facts: &ContainerFacts, hub: &Hub) -> bool {
-    facts.users.iter().all(String::is_empty) && named(facts, hub).is_none()
+    facts.is_hubs() || facts.users.iter().all(String::is_empty) && named(facts, hub).is_none()
 }
 
 /// Tells whose container it is; pure. Without `facts` (the engine does not answer) the hub's word
@@ -125,6 +134,11 @@ pub fn identify_container(
     hub: &Hub,
     directory: &HubDirectory,
 ) -> Identified {
+    // What the hub calls a server is none of its own.
+    let listed = !directory.of_container(&container.id).is_empty();
+    if !listed && facts.is_some_and(ContainerFacts::is_hubs) {
+        return Finding::NotAServer("it runs a hub or a hub's proxy".to_owned()).into();
+    }
     let (whose, contradiction) = whose(container, facts, hub, directory);
     let finding = match whose {
         Ok(Listed { user, server }) => Finding::Server(Server {
@@ -174,13 +188,13 @@ fn whose(
         },
         (_, Err(why)) => (Err(why), None),
         ([], Ok(Some(configured))) => match facts.and_then(|facts| named(facts, hub)) {
+            // A template may have in it what users choose, so that the name proves nothing.
             Some(named) if !fits(&named, &configured) => {
                 let why = format!(
-                    "its JUPYTERHUB_USER is {}, but by its name it is {}'s; correct \
-                     hub.container_names, or set hub.api_url to have the hub's own word",
-                    configured.user, named.user
+                    "by its name it is {}'s, but its JUPYTERHUB_USER is {}",
+                    named.user, configured.user
                 );
-                (Err(why), None)
+                (Ok(configured), Some(why))
             }
             _ => (Ok(configured), None),
         },

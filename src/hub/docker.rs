@@ -112,7 +112,34 @@ struct Configured {
     /// `null` where there is none.
     #[serde(default)]
     env: Option<Vec<String>>,
+    #[serde(default)]
+    cmd: Option<Words>,
+    #[serde(default)]
+    entrypoint: Option<Words>,
 }
+
+/// A command line, as Docker and Podman write it; older Podman writes an entrypoint as one text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Words {
+    List(Vec<String>),
+    One(String),
+}
+
+impl Words {
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let (list, one) = match self {
+            Words::List(list) => (&list[..], ""),
+            Words::One(one) => (&[][..], one.as_str()),
+        };
+        list.iter()
+            .map(String::as_str)
+            .chain(one.split_whitespace())
+    }
+}
+
+/// Programs that are a hub or its proxy, by their file name.
+const HUBS: [&str; 3] = ["jupyterhub", "configurable-http-proxy", "traefik"];
 
 /// Asks a container's engine about it.
 ///
@@ -230,12 +257,19 @@ fn facts(inspected: Inspected) -> ContainerFacts {
             .map(str::to_owned)
             .collect()
     };
+    let command = [&inspected.config.entrypoint, &inspected.config.cmd];
+    let mut words = command.into_iter().flatten().flat_map(Words::iter);
+    let runs_hub = words.any(|word| {
+        let name = word.rsplit('/').next();
+        name.is_some_and(|name| HUBS.contains(&name))
+    });
     let networks = inspected.network_settings.networks.unwrap_or_default();
     let addresses = networks
         .values()
         .flat_map(|ends| [&ends.v4, &ends.v6])
         .filter_map(|address| address.parse().ok());
     ContainerFacts {
+        runs_hub,
         addresses: addresses.collect(),
         first_process: Some(inspected.state.pid).filter(|pid| *pid != 0),
         users: values("JUPYTERHUB_USER"),
@@ -284,6 +318,31 @@ mod tests {
         assert_eq!(facts.servers, BTreeSet::from([String::new()]));
         let target = format!("GET /containers/{}/json", "ab".repeat(32));
         assert_eq!(service.asked()[0].target, target);
+    }
+
+    #[test]
+    fn a_hub_and_its_proxy_are_known_by_what_they_were_made_to_run() {
+        let runs_hub = |command: &'static str| {
+            let body = body(&"ab".repeat(32), "null");
+            let (facts, _service) =
+                asked(move || (200, body.replacen(r#""Env":null"#, command, 1)));
+            facts.unwrap().runs_hub
+        };
+        for command in [
+            r#""Cmd":["jupyterhub","--config","/srv/x.py"],"Entrypoint":null"#,
+            r#""Cmd":["-f","x"],"Entrypoint":["tini","-g","--","/usr/local/bin/jupyterhub"]"#,
+            r#""Cmd":null,"Entrypoint":"/entry configurable-http-proxy --port 80""#,
+            r#""Cmd":["traefik"]"#,
+        ] {
+            assert!(runs_hub(command), "{command}");
+        }
+        for command in [
+            r#""Cmd":["jupyterhub-singleuser"]"#,
+            r#""Cmd":["start-notebook.sh","--hub=jupyterhub"],"Entrypoint":[]"#,
+            r#""Cmd":null"#,
+        ] {
+            assert!(!runs_hub(command), "{command}");
+        }
     }
 
     #[test]

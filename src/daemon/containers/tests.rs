@@ -78,10 +78,8 @@ fn the_first_process_counts_while_it_is_in_its_container() {
     let own = CgroupPath::new(own);
     let mut networks = Networks::default();
     let note = Note {
-        addresses: BTreeSet::new(),
         first_process: Some(std::process::id()),
-        other_container: false,
-        asked_again: false,
+        ..Note::default()
     };
     networks.notes.insert(own.clone(), note);
     assert_eq!(networks.first_process(&own), Some(std::process::id()));

@@ -17,6 +17,7 @@ fn facts(name: &str, user: Option<&str>, server: Option<&str>) -> ContainerFacts
         servers: server.map(str::to_owned).into_iter().collect(),
         addresses: BTreeSet::new(),
         first_process: None,
+        runs_hub: false,
     }
 }
 
@@ -89,13 +90,36 @@ fn odd_names_map_to_their_user() {
 }
 
 #[test]
-fn a_name_and_an_environment_that_differ_are_nobodys() {
+fn a_name_that_a_user_chose_lets_nobody_go() {
     let facts = facts("jupyter-bob", Some("alice"), None);
-    let why = found(Some(&facts), &nobody()).unwrap_err();
+    assert_eq!(found(Some(&facts), &nobody()), Ok(listed("alice", "")));
+    let why = contradiction(Some(&facts), &nobody()).unwrap();
     assert!(
-        why.contains("JUPYTERHUB_USER is alice, but by its name it is bob's"),
+        why.contains("by its name it is bob's, but its JUPYTERHUB_USER is alice"),
         "{why}"
     );
+}
+
+#[test]
+fn the_hub_is_no_server_whatever_its_container_is_called() {
+    let hub = &Config::default().hub;
+    let identify = |facts: &ContainerFacts, directory: &HubDirectory| {
+        let unit = UnitName("x".into());
+        identify_container(&docker(), &unit, Some(facts), hub, directory).finding
+    };
+    let mut facts = facts("jupyter-hub", None, None);
+    facts.runs_hub = true;
+    let mut directory = nobody();
+    directory.add_person(HubUser("hub".into()), Person::default());
+    assert!(matches!(
+        identify(&facts, &directory),
+        Finding::NotAServer(_)
+    ));
+    assert!(is_other_container(&facts, hub));
+    // A user who may choose the program is still the user.
+    facts.users.insert("alice".into());
+    assert!(matches!(identify(&facts, &nobody()), Finding::Server(_)));
+    assert!(!is_other_container(&facts, hub));
 }
 
 #[test]
@@ -179,5 +203,5 @@ fn a_template_of_ones_own_is_followed() {
     let mut hub = Config::default().hub;
     hub.container_names = vec![Template::new("hub1-", "-nb")];
     let facts = facts("hub1-bob-nb", Some("alice"), None);
-    assert!(whose(&docker(), Some(&facts), &hub, &nobody()).0.is_err());
+    assert!(whose(&docker(), Some(&facts), &hub, &nobody()).1.is_some());
 }
