@@ -180,6 +180,17 @@ impl SdBus {
         Ok(UnitObject { path })
     }
 
+    /// Begins to start a unit; one that is active stays so.
+    ///
+    /// # Errors
+    /// systemd refused.
+    pub async fn start(&self, unit: &UnitName) -> Result<(), SdBusError> {
+        self.change("StartUnit", unit, async |manager| {
+            manager.start_unit(unit.as_str(), "fail").await
+        })
+        .await
+    }
+
     /// Ends a service's main process at once; systemd goes on as `Restart=` says.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use crate::bed::Bed;
 use crate::figure;
 use egress::{Kernel, RepairThread};
-use hubwarden::act::{ActError, CpuControl, KernelControls, Owner, Undo, UndoStore};
+use hubwarden::act::{ActError, CpuControl, KernelControls, Owner, Placement, Undo, UndoStore};
 use hubwarden::config::Config;
 use hubwarden::daemon::{Inlets, OffSwitch, Parts, Store, run as run_daemon};
 use hubwarden::hub::{Account, UnitFacts, UnitName, Units};
@@ -129,6 +129,7 @@ pub fn parts(root: &Path, state: &Path) -> Parts<Map, Map> {
         root: root.to_owned(),
         store: Store::new(state).expect("a store"),
         undo: UndoStore::new(&state.join("undo")),
+        placement: Placement::below(&state.join("system"), root),
         switch: OffSwitch::new(&state.join("run"), state),
         cpu: systemd.clone(),
         units: systemd,
@@ -227,6 +228,10 @@ fn rss_of(pid: &str) -> f64 {
 pub struct Map(Rc<RefCell<BTreeMap<String, Controls>>>);
 
 impl Units for Map {
+    async fn start_slice(&self, _: &UnitName) -> Result<(), SdBusError> {
+        Ok(())
+    }
+
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
         Ok(UnitFacts {
             transient: true,

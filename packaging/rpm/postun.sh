@@ -6,7 +6,7 @@ if [ "$1" -eq 0 ]; then
     rm -rf /var/lib/hubwarden
     # Directories that the package made and no file list names. One that still
     # holds something, such as an admin's config.toml.rpmsave, stays.
-    rmdir /etc/hubwarden /usr/lib/systemd/system/jupyter-.service.d \
+    rmdir /etc/hubwarden \
         /usr/share/doc/hubwarden /usr/share/licenses/hubwarden 2>/dev/null || :
     if [ -d /run/systemd/system ]; then
         rm -rf /run/hubwarden

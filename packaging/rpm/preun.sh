@@ -11,6 +11,18 @@ if [ "$1" -eq 0 ]; then
             echo "hubwarden:   nft delete table netdev hubwarden; ip link delete hwshapeN" >&2
             echo "hubwarden:   systemctl set-property --runtime UNIT CPUQuota= CPUWeight=" >&2
         fi
+        # A server that runs in a slice where hubwarden had it started keeps a drop-in that says so, or it
+        # would lose its memory limit at the next daemon-reload. It goes with the server.
+        for file in /run/systemd/system/*.service.d/10-hubwarden.conf; do
+            grep -qs '^# Made by hubwarden' "$file" || continue
+            directory=${file%/*}
+            server=$(basename "$directory" .d)
+            path=$(printf '%s' "$directory" | sed 's/\\/\\\\/g; s/%/%%/g')
+            systemd-run --quiet --collect --unit="hubwarden-left-$server" --property=Type=oneshot \
+                --property=RemainAfterExit=yes --property=BindsTo="$server" --property=After="$server" \
+                --property="ExecStop=/bin/rm -f '$path/10-hubwarden.conf'" \
+                --property="ExecStop=-/bin/rmdir '$path'" /bin/true || :
+        done
     fi
     systemctl --no-reload disable hubwarden.service >/dev/null 2>&1 || :
 fi

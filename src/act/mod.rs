@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod owner;
+mod placement;
 mod stopper;
 mod systemd;
 mod thaw;
@@ -10,6 +11,7 @@ mod undo_store;
 pub use cgroup::CgroupCpu;
 pub use hubwarden_core::undo::{KernelControls, Owner, Undo};
 pub use owner::ByOwner;
+pub use placement::{NewServers, Placement, PlacementError, is_fit};
 pub use stopper::{Named, Stopper};
 pub use systemd::SystemdCpu;
 pub use undo_store::{UndoError, UndoStore};

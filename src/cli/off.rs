@@ -3,7 +3,7 @@
 use super::answer::{complain, connect, say};
 use super::run::RUNTIME_DIRECTORY;
 use super::{Failure, runtime};
-use crate::act::{ByOwner, CgroupCpu, SystemdCpu, UndoStore};
+use crate::act::{ByOwner, CgroupCpu, Placement, SystemdCpu, UndoStore};
 use crate::control::{Client, ClientError};
 use crate::daemon::{DaemonLock, OffSwitch, Store, lift};
 use crate::sd_bus::SdBus;
@@ -140,7 +140,16 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
     let mut undo = UndoStore::new(&undo_directory());
     let store = Store::new(state).ok();
     let mut firewall = Kernel::open().map_err(Failure::new)?;
-    let lifted = lift(switch, &mut undo, store.as_ref(), &cpu, &mut firewall).await;
+    let placement = Placement::new(&root);
+    let lifted = lift(
+        switch,
+        &mut undo,
+        store.as_ref(),
+        &cpu,
+        &mut firewall,
+        &placement,
+    )
+    .await;
     if lifted.complaints.is_empty() {
         return say(&format!(
             "hubwarden was switched off without its daemon: the packet rules are removed, and the \

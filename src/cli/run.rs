@@ -3,7 +3,7 @@
 use super::answer::complain;
 use super::off::undo_directory;
 use super::{Failure, runtime};
-use crate::act::{ByOwner, CgroupCpu, SystemdCpu, UndoStore};
+use crate::act::{ByOwner, CgroupCpu, Placement, SystemdCpu, UndoStore};
 use crate::config::Config;
 use crate::control::{Members, Outbox, SOCKET, ServeError};
 use crate::daemon::{self, DaemonLock, Inlets, OffSwitch, Parts, Store};
@@ -49,6 +49,7 @@ pub(super) fn run(config_path: PathBuf, state: &Path) -> Result<(), Failure> {
         let firewall = Arc::new(Mutex::new(firewall));
         let answers = Arc::default();
         let parts = Parts {
+            placement: Placement::new(&root),
             cpu: ByOwner::new(SystemdCpu::new(bus.clone()), CgroupCpu::new(&root)),
             root,
             store,

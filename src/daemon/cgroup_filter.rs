@@ -13,10 +13,11 @@ pub(super) fn slices() -> Vec<CgroupPath> {
     vec![CgroupPath::new("")]
 }
 
-/// What this hub's spawners may have made: units by its templates or by the hub's own word, every unit in the
+/// What this hub's spawners may have made: units by its templates or by the hub's own word, every unit in a
 /// guarded slice, and containers.
 pub(super) fn filter(
     hub: &Hub,
+    guarded: BTreeSet<String>,
     listed: BTreeSet<UnitName>,
 ) -> impl Fn(&CgroupPath, &str) -> Interest + 'static {
     let hub = hub.clone();
@@ -55,7 +56,8 @@ pub(super) fn filter(
             };
             stem.is_some_and(by_template) || listed.contains(&UnitName(name.to_owned()))
         };
-        if is_unit && (within(slice, &hub.slice) || fits()) || is_container() {
+        let in_guarded = || guarded.contains(top(slice));
+        if is_unit && (in_guarded() || fits()) || is_container() {
             return Interest::Member;
         }
         // Where an engine makes cgroups itself: `docker`, or another name that it is configured to use.
@@ -68,9 +70,9 @@ pub(super) fn filter(
     }
 }
 
-/// Whether a cgroup is a top-level slice or lies in it.
-pub(super) fn within(cgroup: &CgroupPath, slice: &str) -> bool {
-    cgroup.as_str().split('/').next() == Some(slice)
+/// The topmost cgroup that another is or lies in.
+pub(super) fn top(cgroup: &CgroupPath) -> &str {
+    cgroup.as_str().split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -89,7 +91,7 @@ mod tests {
 
     fn members_listed(hub: &Hub, listed: &[&str], paths: &[&str]) -> Vec<String> {
         let listed = listed.iter().map(|name| UnitName((*name).to_owned()));
-        let filter = filter(hub, listed.collect());
+        let filter = filter(hub, [hub.slice.clone()].into(), listed.collect());
         let is_member = |path: &&&str| {
             let (mut at, mut interest) = (CgroupPath::new(""), Interest::Slice);
             for name in path.split('/') {

@@ -84,6 +84,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         shell.try_out(&self.tasks.stopper);
         shell.resolve_all();
         shell.drop_stand_ins();
+        if hub_changed {
+            shell.registry.spawner_slices.clear();
+            shell.registry.shared_slices.clear();
+        }
         shell.read_lists();
         if !shell.off {
             shell.load_egress();
@@ -98,6 +102,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             self.due.hub.news(super::now());
             self.identify_anew();
         }
+        self.place_new_servers();
         self.ask_accounts();
         let ids = self.shell.guarded_ids();
         self.enforce(ids);
@@ -130,6 +135,9 @@ impl Shell {
         if let Some(why) = &self.limits.cannot_stop {
             let why = format!("{why}; miners are throttled, and not ended");
             lacks.push(("stopping".to_owned(), why));
+        }
+        if let Some(why) = self.placement_lack() {
+            lacks.push(("new servers".to_owned(), why));
         }
         if let Some(why) = self.network.rules.lack() {
             lacks.push(("egress".to_owned(), why.to_owned()));

@@ -8,9 +8,8 @@ use crate::report::{Kind, Level, LogEntry};
 use egress::lists::Lists;
 use egress::{Admitted, Policy};
 use quantities::{CgroupId, ClassName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 impl Shell {
@@ -122,13 +121,11 @@ impl Shell {
             .collect()
     }
 
-    /// The slices whose unknown members reach nothing, of those that exist.
-    pub(super) fn guarded_slices(&self) -> Vec<CgroupId> {
-        let path = self.root.join(&self.config.hub.slice);
-        std::fs::metadata(path)
-            .map(|metadata| CgroupId(metadata.ino()))
-            .into_iter()
-            .collect()
+    /// Ports of the hub's on this node: its API, and what is open to everybody.
+    fn hub_ports(&self) -> Vec<u16> {
+        let api = self.config.hub.api_ports.iter();
+        let ports: BTreeSet<u16> = api.chain(&self.hub.fronts).copied().collect();
+        ports.into_iter().collect()
     }
 
     fn policy(&self, resolvers: Vec<IpAddr>, relays: Vec<CgroupId>) -> Policy {
@@ -138,7 +135,7 @@ impl Shell {
         Policy {
             mode: config.mode,
             classes,
-            hub_ports: config.hub.api_ports.clone(),
+            hub_ports: self.hub_ports(),
             proxies: config.hub.proxies.clone(),
             resolvers,
             denied: config.egress.denied.clone(),

@@ -4,9 +4,9 @@
 //! The user database may be a directory that is slow or away. One look-up is under way at a time,
 //! beside the loop; while there is no answer the last one stands, and `status` says so.
 
-use super::uid_egress::PROXIES;
 use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
+use crate::hub::fronts::PROXIES;
 use crate::hub::{Account, AccountFiles, NotNow, UnitName, Units};
 use quantities::Time;
 use std::collections::BTreeSet;

@@ -7,6 +7,7 @@ use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
 use crate::config;
 use crate::hub::api::{Api, ApiError, Polled};
+use crate::hub::fronts;
 use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
 use crate::report::{Kind, Level, LogEntry};
@@ -70,10 +71,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
             let which = |by_user| looker.which(by_user);
             let found = shared::find(&root, Path::new("/proc"), &hub.hub_units, which);
             let words: Vec<String> = found.iter().map(Shared::in_words).collect();
-            (found, words)
+            (found, words, fronts::find(&root, &hub))
         };
-        if let Ok((found, words)) = tokio::task::spawn_blocking(look).await {
-            self.post(move |daemon| daemon.shell.found_shared(found, &words));
+        if let Ok((found, words, fronts)) = tokio::task::spawn_blocking(look).await {
+            self.post(move |daemon| {
+                daemon.shell.found_shared(found, &words);
+                daemon.shell.found_fronts(fronts);
+            });
         }
     }
 
@@ -141,6 +145,24 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 }
 
 impl Shell {
+    /// Opens the ports by which the hub is open to everybody.
+    fn found_fronts(&mut self, fronts: Result<BTreeSet<u16>, nft::Error>) {
+        match fronts {
+            Ok(fronts) if fronts == self.hub.fronts => {}
+            Ok(fronts) => {
+                self.hub.fronts = fronts;
+                self.storage.dirty = true;
+                self.reconcile_network();
+            }
+            Err(error) => {
+                let text = format!(
+                    "Where the hub listens cannot be seen, and what was known stands: {error}."
+                );
+                self.log_once(LogEntry::new(Kind::Trouble, Level::Warning, text));
+            }
+        }
+    }
+
     /// Logs hub's units with servers in them of which nothing was logged yet.
     fn found_shared(&mut self, found: Vec<Shared>, words: &[String]) {
         for (shared, words) in found.iter().zip(words) {

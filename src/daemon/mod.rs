@@ -24,6 +24,7 @@ mod explain;
 mod flows;
 mod following;
 mod grants;
+mod guarded_slices;
 mod health;
 mod hub_poller;
 mod identify;
@@ -65,7 +66,7 @@ pub use offline_off::{Lifted, lift};
 pub use run::run;
 pub use state::{State, StateError, Store};
 
-use crate::act::{Stopper, UndoStore};
+use crate::act::{Placement, Stopper, UndoStore};
 use crate::config::Config;
 use crate::control::Inbox;
 use crate::heartbeats::Heartbeats;
@@ -95,6 +96,8 @@ pub struct Parts<C, U> {
     pub store: Store,
     /// Where records of what was changed are kept.
     pub undo: UndoStore,
+    /// Where new servers are started.
+    pub placement: Placement,
     /// Whether supervision is off.
     pub switch: OffSwitch,
     /// The power over CPU.
@@ -181,7 +184,7 @@ impl<C, U> Daemon<C, U> {
                 effects: Vec::new(),
                 registry: Registry::new(&parts.root, &parts.config)?,
                 hub: shell::Hub::default(),
-                limits: Limits::new(parts.undo),
+                limits: Limits::new(parts.undo, parts.placement),
                 network: Network::new(parts.firewall, parts.answers, parts.config.egress.dns_queue),
                 report: Reports::new(parts.journal, &parts.config, parts.store.directory()),
                 storage: Storage::new(parts.store, parts.switch),

@@ -7,7 +7,7 @@
 use super::OffSwitch;
 use super::ask_cpu::put_back;
 use super::state::Store;
-use crate::act::{CpuControl, UndoStore};
+use crate::act::{CpuControl, Placement, UndoStore};
 use egress::Firewall;
 
 /// What became of it.
@@ -27,6 +27,7 @@ pub async fn lift<C: CpuControl>(
     store: Option<&Store>,
     cpu: &C,
     firewall: &mut dyn Firewall,
+    placement: &Placement,
 ) -> Lifted {
     let mut lifted = Lifted::default();
     let complaints = &mut lifted.complaints;
@@ -39,6 +40,11 @@ pub async fn lift<C: CpuControl>(
         Ok(standing) if standing.is_empty() => {}
         Ok(standing) => complaints.push(format!("still there: {}", standing.join(", "))),
         Err(error) => complaints.push(format!("the packet rules could not be read: {error}")),
+    }
+    if let Err(error) = placement.bring_about(None) {
+        complaints.push(format!(
+            "new servers are still placed by hubwarden: {error}"
+        ));
     }
     for error in undo.load() {
         complaints.push(format!(

@@ -133,8 +133,8 @@ impl Shell {
                  server."
             ),
             _ => format!(
-                "A process {uid} in {} {was} its network: its unit is not known as a user's server.",
-                self.config.hub.slice
+                "A process {uid} in a guarded slice {was} its network: its unit is not known as a \
+                 user's server."
             ),
         };
         let told = LogEntry::new(Kind::EgressRefused, Level::Notice, message)

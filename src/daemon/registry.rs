@@ -1,6 +1,6 @@
 //! Who appeared, who they are, who is gone.
 
-use super::cgroup_filter::{filter, slices, within};
+use super::cgroup_filter::{filter, slices, top};
 use super::cgroups::{Cgroup, Guarded, unit_of};
 use super::identify::FindOutError;
 use super::state::ServerState;
@@ -126,6 +126,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             // Set aside it is already, or it has gone while somebody was asked.
             _ => return,
         }
+        // It may be in a slice that is to be guarded from now on, or not any more.
+        self.due.network(now());
         let shell = &mut self.shell;
         match finding {
             Finding::Server(server) => {
@@ -251,7 +253,7 @@ impl Shell {
                 listed.insert(guarded.server.unit.clone());
             }
         }
-        let filter = filter(&self.config.hub, listed);
+        let filter = filter(&self.config.hub, self.guarded_tops(), listed);
         self.registry.tree.retarget(&slices(), filter);
     }
 
@@ -290,6 +292,7 @@ impl Shell {
         if let Err(error) = self.registry.sampler.open(&self.root, &guarded.cgroup, id) {
             self.log(story.trouble("Reading the counters", &error));
         }
+        self.note_slice(&guarded.server);
         let place = self.node.accounts().place(id);
         let credits = place.map_or(CoreSeconds(0.0), |place| place.standing().credits.left);
         let told = story.found(guarded.class.as_str(), credits, known.is_some());
@@ -302,7 +305,10 @@ impl Shell {
     }
 
     fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, exempt: bool) {
-        let in_slice = within(&cgroup, &self.config.hub.slice);
+        let in_slice = self.guarded_tops().contains(top(&cgroup));
+        if exempt {
+            self.note_admins_unit(&cgroup);
+        }
         let unit = unit_of(&cgroup);
         // A container keeps its id when it is started again.
         let news = ContainerCgroup::of(&cgroup).is_none() || self.is_news(&unit);

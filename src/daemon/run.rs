@@ -202,6 +202,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         shell.feed(Input::Resume(state.rested));
         shell.network.containers.other_containers = state.other_containers;
         shell.network.containers.bridges = state.bridges;
+        shell.registry.spawner_slices = state.spawner_slices;
+        shell.registry.shared_slices = state.shared_slices;
+        shell.hub.fronts = state.fronts;
+        shell.look_for_servers();
         shell.network.traffic = state.traffic;
         shell.network.uid_egress.accounts = state.accounts;
         let mode = shell.config.mode;
@@ -239,6 +243,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             shell.load_egress();
         }
         self.take_in(changes);
+        self.place_new_servers();
         self.ask_accounts();
         let ids = self.shell.guarded_ids();
         self.enforce(ids);
@@ -304,6 +309,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks % CAP_CHECKED_EVERY == 1 {
             self.cap_slice();
+            self.place_new_servers();
         }
         if self.shell.storage.dirty {
             self.due.save = true;

@@ -18,7 +18,7 @@ use super::trace::TraceWriter;
 use super::traffic::Traffic;
 use super::troubles::Troubles;
 use super::uid_egress::UidEgress;
-use crate::act::UndoStore;
+use crate::act::{Placement, UndoStore};
 use crate::config::Config;
 use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName};
@@ -67,6 +67,10 @@ pub(super) struct Registry {
     pub sampler: Sampler,
     /// Quotas have an effect, and the kernel can be asked which stands.
     pub cpu_controller: bool,
+    /// Other slices than the configured one that spawners themselves asked for.
+    pub spawner_slices: BTreeSet<String>,
+    /// Topmost slices in which an admin's units were seen too.
+    pub shared_slices: BTreeSet<String>,
     /// Containers logged as nobody's.
     pub logged_unknown: BTreeSet<UnitName>,
 }
@@ -78,6 +82,8 @@ pub(super) struct Hub {
     pub directory: HubDirectory,
     /// The kind of trouble for which the hub was not heard, as last logged.
     pub trouble: Option<String>,
+    /// Ports by which the hub is open to everybody, servers included.
+    pub fronts: BTreeSet<u16>,
     /// Servers in the hub's own cgroup, which are never acted on.
     pub shared: Vec<Shared>,
     /// Units and containers of which the hub said another than what is known, and what.
@@ -94,6 +100,8 @@ pub(super) struct Limits {
     pub orphans: Orphans,
     /// What is done with the guarded slice.
     pub slice_cap: Option<Actuator>,
+    /// Where new servers are started.
+    pub placement: Placement,
     /// Why processes cannot be ended here.
     pub cannot_stop: Option<String>,
 }
@@ -150,7 +158,17 @@ impl Registry {
     pub fn new(root: &Path, config: &Config) -> Result<Registry, CgroupError> {
         Ok(Registry {
             cpu_controller: cgroup::has_cpu_controller(root),
-            tree: Tree::new(root, &slices(), filter(&config.hub, BTreeSet::new()))?,
+            tree: Tree::new(
+                root,
+                &slices(),
+                filter(
+                    &config.hub,
+                    [config.hub.slice.clone()].into(),
+                    BTreeSet::new(),
+                ),
+            )?,
+            spawner_slices: BTreeSet::new(),
+            shared_slices: BTreeSet::new(),
             tree_reads: true,
             entries: BTreeMap::new(),
             departed: BTreeMap::new(),
@@ -161,8 +179,9 @@ impl Registry {
 }
 
 impl Limits {
-    pub fn new(undo: UndoStore) -> Limits {
+    pub fn new(undo: UndoStore, placement: Placement) -> Limits {
         Limits {
+            placement,
             grants: BTreeMap::new(),
             undo,
             orphans: Orphans::default(),
@@ -232,6 +251,9 @@ impl Shell {
         state.rested = self.node.accounts().rested().clone();
         state.changes = self.limits.undo.records().cloned().collect();
         state.other_containers = self.other_containers();
+        state.fronts = self.hub.fronts.clone();
+        state.shared_slices = self.registry.shared_slices.clone();
+        state.spawner_slices = self.registry.spawner_slices.clone();
         state.bridges = self.network.containers.bridges.clone();
         state.traffic = self.network.traffic.clone();
         let uids = self.server_uids();

@@ -53,6 +53,16 @@ pub struct State {
     /// From a configured network to its bridge: the next daemon guards it before it has asked.
     #[serde(default)]
     pub bridges: BTreeMap<String, String>,
+    /// Slices that spawners themselves asked for: the next daemon, or boot, guards them before anybody is
+    /// there.
+    #[serde(default)]
+    pub spawner_slices: BTreeSet<String>,
+    /// Topmost slices in which an admin's units were seen: these are not guarded.
+    #[serde(default)]
+    pub shared_slices: BTreeSet<String>,
+    /// Ports by which the hub is open to everybody: the next daemon opens them before it has looked.
+    #[serde(default)]
+    pub fronts: BTreeSet<u16>,
     /// The servers known.
     #[serde(alias = "cases")]
     pub servers: Vec<ServerState>,
@@ -137,6 +147,9 @@ impl Store {
         Ok(State {
             grants: state.grants,
             traffic: state.traffic,
+            spawner_slices: state.spawner_slices,
+            shared_slices: state.shared_slices,
+            fronts: state.fronts,
             ..self.empty()
         })
     }
@@ -194,6 +207,9 @@ impl Store {
             accounts: BTreeMap::new(),
             other_containers: BTreeSet::new(),
             bridges: BTreeMap::new(),
+            spawner_slices: BTreeSet::new(),
+            shared_slices: BTreeSet::new(),
+            fronts: BTreeSet::new(),
             servers: Vec::new(),
         }
     }

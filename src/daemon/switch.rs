@@ -79,7 +79,8 @@ impl Shell {
         // First: a daemon that systemd starts in this one's place finds it.
         let until_reboot = self.storage.switch.off_until_reboot();
         // The packet rules are what locks people out.
-        let left = self.lift_rules();
+        let mut left = self.lift_rules();
+        left.extend(self.place_new_servers());
         (self.guarded_ids(), until_reboot, left)
     }
 
@@ -123,6 +124,8 @@ impl Shell {
         self.off = false;
         self.feed_settings();
         self.load_egress();
+        // Why not is logged.
+        let _ = self.place_new_servers();
         Ok(self.guarded_ids())
     }
 

@@ -25,6 +25,7 @@ mod containers;
 mod cut_off;
 mod denied_dns;
 mod fakes;
+mod guarded_slices;
 mod hub_word;
 mod intruders;
 mod ladder;
@@ -190,6 +191,13 @@ impl Node {
         UndoStore::with_units_in(&directory.join("undo"), &directory.join("transient"))
     }
 
+    /// systemd's directories, beside the state.
+    fn placement(&self) -> Placement {
+        let system = self.state.path().join("system");
+        std::fs::create_dir_all(system.join("run/systemd/system")).unwrap();
+        Placement::below(&system, self.root.path())
+    }
+
     fn switch(&self) -> OffSwitch {
         OffSwitch::new(&self.state.path().join("run"), self.state.path())
     }
@@ -205,6 +213,7 @@ impl Node {
             Some(&store),
             &self.systemd,
             &mut firewall,
+            &self.placement(),
         )
         .await;
         lifted.complaints
@@ -285,6 +294,7 @@ impl Node {
             root: self.root.path().to_owned(),
             store: Store::new(self.state.path()).unwrap(),
             undo: self.records(),
+            placement: self.placement(),
             switch: self.switch(),
             cpu: self.systemd.clone(),
             units: self.systemd.clone(),

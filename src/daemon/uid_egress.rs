@@ -36,12 +36,6 @@ const IDENTITY_SERVICES: [&str; 5] = [
     "gssproxy.service",
     "autofs.service",
 ];
-/// Services of a hub that are not in `hub.hub_units`: proxies.
-pub(super) const PROXIES: [&str; 3] = [
-    "traefik.service",
-    "configurable-http-proxy.service",
-    "jupyterhub-proxy.service",
-];
 
 /// Who is judged outside the server, and what is known of accounts.
 pub(super) struct UidEgress {

@@ -7,6 +7,7 @@ mod container;
 mod directory;
 mod docker;
 mod escapism;
+pub mod fronts;
 mod identify;
 mod networks;
 mod peer;

@@ -22,6 +22,12 @@ pub trait Units {
     /// The unit is gone, or systemd does not answer.
     fn facts(&self, unit: &UnitName) -> impl Future<Output = Result<UnitFacts, SdBusError>>;
 
+    /// Starts a slice, so that it is there while nobody is in it.
+    ///
+    /// # Errors
+    /// systemd refused, or does not answer.
+    fn start_slice(&self, slice: &UnitName) -> impl Future<Output = Result<(), SdBusError>>;
+
     /// What is known of a uid's account; nothing where it has none.
     ///
     /// # Errors
@@ -53,6 +59,10 @@ pub trait Units {
 impl Units for SdBus {
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
         unit_facts(self, unit).await
+    }
+
+    async fn start_slice(&self, slice: &UnitName) -> Result<(), SdBusError> {
+        self.start(slice).await
     }
 
     async fn account(&self, uid: u32) -> Result<Account, NotNow> {

@@ -14,6 +14,8 @@ pub trait Manager {
     async fn freeze_unit(&self, name: &str) -> zbus::Result<()>;
     async fn thaw_unit(&self, name: &str) -> zbus::Result<()>;
     /// The path is that of the job.
+    async fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// The path is that of the job.
     async fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// The path is that of the job.
     async fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;

@@ -5,6 +5,7 @@ from hubapi import Hub
 from product import (TLJH_UNIT, eventually, expect, expect_reach, install, quota, stage, spin, table, wait_guarded)
 
 UNIT = TLJH_UNIT.format("alice")
+WITH_THE_SERVER = {f"/run/systemd/system/{UNIT}.d/10-hubwarden.conf", f"/run/systemd/transient/hubwarden-left-{UNIT}"}
 
 
 def files(machine):
@@ -38,17 +39,20 @@ def scenario(machine):
     expect_reach(machine.probe([f"tcp,{testhost.V4},22"], unit=UNIT), [f"tcp,{testhost.V4},22"], [], "alice after removal")
     expect("7" in alice.execute("print(7)"), "alice's server does not answer after removal")
     left = files(machine)
-    allowed = {"/etc/hubwarden", "/etc/hubwarden/config.toml"}
-    expect(set(left) <= allowed and "/etc/hubwarden" in left, f"after removal there are {left}")
+    expect(set(left) <= {"/etc/hubwarden", "/etc/hubwarden/config.toml", *WITH_THE_SERVER} and "/etc/hubwarden" in left,
+           f"after removal there are {left}")
     failed = machine.run("systemctl --failed --plain --no-legend", check=False).out
     expect("hubwarden" not in failed, f"failed units after removal: {failed}")
 
     machine.run("DEBIAN_FRONTEND=noninteractive apt-get purge -y -o Dpkg::Use-Pty=0 hubwarden", timeout=120)
-    expect(files(machine) == [], f"after purging there are {files(machine)}")
+    expect(set(files(machine)) <= WITH_THE_SERVER, f"after purging there are {files(machine)}")
     known = machine.run("dpkg-query -W -f '${db:Status-Status}' hubwarden", check=False).out
     expect(known in ("", "not-installed"), f"dpkg still knows the package: {known}")
     expect("hubwarden" not in machine.run("cat /etc/group /etc/passwd").out, "a group or user is left")
 
+    # Her server was started where hubwarden had it started. What has systemd remember that, or the server would lose its
+    # memory limit, goes with the server.
     alice.stop()
+    eventually(lambda: files(machine) == [], f"once her server has ended, nothing is left of {files(machine)}")
     alice.spawn()
     expect(machine.unit_cgroup(UNIT) == f"/system.slice/{UNIT}", f"a new server runs in {machine.unit_cgroup(UNIT)}")

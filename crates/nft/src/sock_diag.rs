@@ -137,14 +137,27 @@ impl Sockets {
     /// # Errors
     /// As for [`Sockets::other_end`].
     pub fn listeners(&mut self, port: u16) -> Result<Vec<Listening>, Error> {
+        let mut found = self.listening(port, format!("list listening sockets of port {port}"))?;
+        found.retain(|listening| listening.at.port() == port);
+        Ok(found)
+    }
+
+    /// Everything that listens on any TCP port.
+    ///
+    /// # Errors
+    /// As for [`Sockets::other_end`].
+    pub fn all_listeners(&mut self) -> Result<Vec<Listening>, Error> {
+        self.listening(0, "list listening sockets".to_owned())
+    }
+
+    fn listening(&mut self, port: u16, says: String) -> Result<Vec<Listening>, Error> {
         let mut found = Vec::new();
         for any in ANY {
             let header = request(TCP, 1 << LISTEN, SocketAddr::new(any, port), None);
-            let says = format!("list listening sockets of port {port}");
-            let sockets = self.dump("list listening sockets", says, &header)?;
+            let sockets = self.dump("list listening sockets", says.clone(), &header)?;
             let listening = sockets
                 .into_iter()
-                .filter(|socket| (socket.state, socket.local.port()) == (LISTEN, port))
+                .filter(|socket| socket.state == LISTEN)
                 .map(|socket| Listening {
                     at: socket.local,
                     owner: socket.owner,

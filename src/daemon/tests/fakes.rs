@@ -54,6 +54,10 @@ impl Units for FakeSystemd {
         facts.ok_or_else(|| SdBusError::Gone(unit.clone()))
     }
 
+    async fn start_slice(&self, _: &UnitName) -> Result<(), crate::sd_bus::SdBusError> {
+        Ok(())
+    }
+
     async fn account(&self, uid: u32) -> Result<Account, crate::hub::NotNow> {
         if self.0.borrow().database_is_away {
             return Err(crate::hub::NotNow);
@@ -134,6 +138,7 @@ pub struct FakeFirewall(Arc<Mutex<Rules>>);
 #[derive(Default)]
 pub struct Rules {
     pub loaded: bool,
+    pub guarded: Vec<CgroupId>,
     pub admitted: BTreeMap<CgroupId, Admitted>,
     pub generation: u32,
     pub altered: Vec<Difference>,
@@ -160,13 +165,14 @@ impl Firewall for FakeFirewall {
     fn load_with_uid_rules(
         &mut self,
         policy: &Policy,
-        _guarded: &[CgroupId],
+        guarded: &[CgroupId],
         servers: &[Admitted],
         uid_rules: &UidRules,
     ) -> Result<(), Error> {
         let servers_by_cgroup = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
         uid_rules.check(policy, &servers_by_cgroup)?;
         let mut rules = self.rules();
+        rules.guarded = guarded.to_vec();
         rules.policy = Some(policy.clone());
         rules.uid_rules = uid_rules.clone();
         rules.loaded = true;
@@ -211,7 +217,8 @@ impl Firewall for FakeFirewall {
         Ok(self.rules().traffic.clone())
     }
 
-    fn set_guarded(&mut self, _: &[CgroupId]) -> Result<(), Error> {
+    fn set_guarded(&mut self, guarded: &[CgroupId]) -> Result<(), Error> {
+        self.rules().guarded = guarded.to_vec();
         Ok(())
     }
 
