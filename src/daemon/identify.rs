@@ -22,6 +22,8 @@ pub(super) enum FindOutError {
     Unit(#[from] SdBusError),
     #[error(transparent)]
     Container(#[from] EngineError),
+    #[error("{0}")]
+    Account(String),
 }
 
 impl FindOutError {
@@ -29,6 +31,7 @@ impl FindOutError {
         match self {
             FindOutError::Unit(error) => error.is_gone(),
             FindOutError::Container(error) => error.is_gone(),
+            FindOutError::Account(_) => false,
         }
     }
 }
@@ -43,9 +46,18 @@ impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
                 let shell = &mut daemon.shell;
                 let listed = shell.hub.directory.of_unit(&unit);
                 let identified = identify(&unit, &facts, &shell.config.hub, listed);
-                shell.weigh_the_hubs_word(&cgroup, identified)
+                match (identified.finding, facts.not_yet) {
+                    (Finding::Unknown(_), Some(why)) => Err(FindOutError::Account(why)),
+                    (finding, _) => Ok(shell.weigh_the_hubs_word(
+                        &cgroup,
+                        Identified {
+                            finding,
+                            ..identified
+                        },
+                    )),
+                }
             });
-            return Ok(finding.await);
+            return finding.await;
         };
         let hub = self.turn(|daemon| daemon.shell.config.hub.clone()).await;
         let facts = container_facts(&container, &hub).await;

@@ -13,7 +13,7 @@ use quantities::HubUser;
 use std::collections::BTreeSet;
 
 /// What systemd knows of a unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnitFacts {
     /// Made by `systemd-run` or its like, as every spawned server is.
     pub transient: bool,
@@ -23,6 +23,8 @@ pub struct UnitFacts {
     pub uid: Option<u32>,
     /// Runs as a user made up for it: the name proves nothing then.
     pub dynamic_user: bool,
+    /// Why it is not known yet who that is, though a spawner knew: the user database does not answer.
+    pub not_yet: Option<String>,
 }
 
 /// What a unit is.

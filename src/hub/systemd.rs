@@ -1,9 +1,12 @@
 //! Asks systemd what it knows of a unit.
 
-use super::{Account, NotNow, UnitFacts, UnitName, name_of, peer};
+use super::unix_user::{name_by, uid_by};
+use super::{Account, NotNow, UnitFacts, UnitName, peer};
 use crate::config::Hub;
 use crate::http::{Connection, Stranger};
 use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT, Way};
+use nix::errno::Errno;
+use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -96,31 +99,66 @@ async fn unit_facts(bus: &SdBus, unit: &UnitName) -> Result<UnitFacts, SdBusErro
     if !unit.as_str().ends_with(".service") {
         return Ok(UnitFacts {
             transient,
-            user: None,
-            uid: None,
-            dynamic_user: false,
+            ..UnitFacts::default()
         });
     }
-    let dynamic_user = bus.property(unit, &object, SERVICE, "DynamicUser").await?;
+    let dynamic_user: bool = bus.property(unit, &object, SERVICE, "DynamicUser").await?;
     let user: String = bus.property(unit, &object, SERVICE, "User").await?;
     // SystemdSpawner gives `--uid` as a number; without any a service runs as root.
     let uid = match user.as_str() {
         "" => Some(0),
         digits => digits.parse::<u32>().ok(),
     };
-    let (name, uid) = tokio::task::spawn_blocking(move || match uid {
-        Some(uid) => (name_of(uid), Some(uid)),
+    let look = move || match uid {
+        Some(uid) => (look_up(format_args!("uid {uid}"), name_by(uid)), Ok(uid)),
         None => {
-            let uid = super::unix_user::uid_of(&user);
-            (Some(user), uid)
+            let uid = look_up(format_args!("user {user}"), uid_by(&user));
+            (Ok(user), uid)
         }
-    })
-    .await
-    .unwrap_or((None, None));
+    };
+    let ends = |_| {
+        (
+            Err("hubwarden is about to stop".to_owned()),
+            Err(String::new()),
+        )
+    };
+    let looked_up = tokio::task::spawn_blocking(look).await;
+    let (name, uid) = looked_up.unwrap_or_else(ends);
+    let not_yet = name.as_ref().err().or(uid.as_ref().err()).cloned();
     Ok(UnitFacts {
         transient,
-        user: name,
-        uid,
+        user: name.ok(),
+        uid: uid.ok(),
+        // A user made up for the unit is in no database.
+        not_yet: not_yet.filter(|_| !dynamic_user),
         dynamic_user,
     })
+}
+
+/// An absence counts as no answer: systemd has started the unit as somebody that it found there.
+fn look_up<T>(whom: impl Display, found: Result<Option<T>, Errno>) -> Result<T, String> {
+    match found {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(format!("the user database (nsswitch.conf) knows no {whom}")),
+        Err(error) => Err(format!(
+            "the user database (nsswitch.conf) does not answer for {whom}: {error}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_of_the_user_database_is_not_taken_for_an_absence() {
+        let facts = |found| look_up("uid 7", found);
+        assert_eq!(facts(Ok(Some("alice"))), Ok("alice"));
+        let silent = facts(Err(Errno::EAGAIN)).unwrap_err();
+        assert!(
+            silent.contains("does not answer for uid 7: EAGAIN"),
+            "{silent}"
+        );
+        assert!(facts(Ok(None)).unwrap_err().contains("knows no uid 7"));
+    }
 }

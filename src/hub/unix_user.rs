@@ -1,6 +1,7 @@
 //! The Unix user behind a hub user.
 
 use crate::config::Template;
+use nix::errno::Errno;
 use nix::unistd::{Uid, User};
 use sha2::{Digest, Sha256};
 
@@ -24,20 +25,28 @@ fn shortened(name: &str) -> String {
     format!("{head}-{a:02x}{b:02x}{:x}", c >> 4)
 }
 
-/// The account of a uid. May ask LDAP and the like: not to be called on the loop's thread.
+/// The account of a uid, where it is known and the user database answers, to show it. May ask LDAP and the
+/// like: not to be called on the loop's thread.
 pub fn name_of(uid: u32) -> Option<String> {
-    User::from_uid(Uid::from_raw(uid))
-        .ok()
-        .flatten()
-        .map(|user| user.name)
+    name_by(uid).ok().flatten()
+}
+
+/// The same, with the database's silence told from an absence.
+///
+/// # Errors
+/// It does not answer.
+pub(super) fn name_by(uid: u32) -> Result<Option<String>, Errno> {
+    let user = User::from_uid(Uid::from_raw(uid))?;
+    Ok(user.map(|user| user.name))
 }
 
 /// The uid of an account. The same caution holds.
-pub(super) fn uid_of(name: &str) -> Option<u32> {
-    User::from_name(name)
-        .ok()
-        .flatten()
-        .map(|user| user.uid.as_raw())
+///
+/// # Errors
+/// The user database does not answer.
+pub(super) fn uid_by(name: &str) -> Result<Option<u32>, Errno> {
+    let user = User::from_name(name)?;
+    Ok(user.map(|user| user.uid.as_raw()))
 }
 
 #[cfg(test)]

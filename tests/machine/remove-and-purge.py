@@ -5,7 +5,9 @@ from hubapi import Hub
 from product import (TLJH_UNIT, eventually, expect, expect_reach, install, quota, stage, spin, table, wait_guarded)
 
 UNIT = TLJH_UNIT.format("alice")
-WITH_THE_SERVER = {f"/run/systemd/system/{UNIT}.d/10-hubwarden.conf", f"/run/systemd/transient/hubwarden-left-{UNIT}"}
+LEFT = f"hubwarden-left-{UNIT}"
+WITH_THE_SERVER = {f"/run/systemd/system/{UNIT}.d/10-hubwarden.conf", f"/run/systemd/transient/{LEFT}",
+                   f"/run/systemd/units/invocation:{LEFT}"}
 
 
 def files(machine):

@@ -93,6 +93,7 @@ fn a_server_that_is_started_beside_a_spent_one_is_spent_too() {
             user: Some("alice".to_owned()),
             uid: Some(1000),
             dynamic_user: false,
+            not_yet: None,
         };
         (node.systemd.0.borrow_mut().facts).insert(Node::unit(SECOND), facts);
         node.tick(&mut daemon, 1).await;
@@ -144,5 +145,40 @@ fn a_session_outlives_one_server_with_the_other() {
             let all = sum(&node, left);
             assert!((all - 0.25).abs() < 0.001, "{all}");
         }
+    });
+}
+
+#[test]
+fn a_server_whose_account_nobody_can_look_up_yet_is_asked_about_again() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let change = |user: Option<&str>, not_yet: Option<&str>| {
+            let mut systemd = node.systemd.0.borrow_mut();
+            let facts = systemd.facts.get_mut(&Node::unit("alice")).unwrap();
+            facts.user = user.map(str::to_owned);
+            facts.not_yet = not_yet.map(str::to_owned);
+        };
+        change(
+            None,
+            Some("the user database does not answer for uid 1000: EAGAIN"),
+        );
+        let (mut daemon, journal) = node.start();
+        daemon.quiet().await;
+        assert!(daemon.shell.servers().is_empty());
+        let unknown = daemon.shell.status().unknown;
+        assert!(
+            unknown[0].1.contains("does not answer for uid 1000"),
+            "{unknown:?}"
+        );
+        change(Some("jupyter-alice"), None);
+        node.tick(&mut daemon, 1).await;
+        node.tick(&mut daemon, 1).await;
+        assert_eq!(daemon.shell.servers()[0].user, "alice");
+        let told = node.read(&journal);
+        assert!(
+            told.contains("Cannot tell whose jupyter-alice.service is, and try again"),
+            "{told}"
+        );
     });
 }

@@ -35,6 +35,7 @@ impl Node {
             user: None,
             uid: Some(0),
             dynamic_user: false,
+            not_yet: None,
         };
         self.systemd
             .0
@@ -105,6 +106,7 @@ fn a_spawners_own_slice_stays_and_is_guarded_as_it_is() {
             user: Some("somebody".into()),
             uid: Some(1234),
             dynamic_user: false,
+            not_yet: None,
         };
         node.systemd
             .0

@@ -7,6 +7,7 @@ fn facts(user: &str) -> UnitFacts {
         user: Some(user.to_owned()),
         uid: Some(1001),
         dynamic_user: false,
+        not_yet: None,
     }
 }
 
