@@ -238,7 +238,7 @@ impl Units for Map {
             user: unit.as_str().strip_suffix(".service").map(str::to_owned),
             uid: Some(1000),
             dynamic_user: false,
-            not_yet: None,
+            ..UnitFacts::default()
         })
     }
 

@@ -231,14 +231,19 @@ impl<'a, 's> Section<'a, 's> {
     /// To be called last: every key nobody asked for is a problem.
     pub(super) fn finish(self) {
         let Some(table) = self.table else { return };
-        for (key, _) in table {
+        for (key, value) in table {
             let name = key.get_ref().as_ref();
             if self.known.contains(name) {
                 continue;
             }
-            let hint = match nearest(name, &self.known) {
-                Some(near) => format!("; did you mean `{near}`?"),
-                None => format!(
+            let full = self.full(name);
+            let hint = match (quoted(&full), nearest(name, &self.known)) {
+                // A dot in a name made a section of it.
+                (Some(quoted), _) if value.get_ref().as_table().is_some() => {
+                    format!("; a name with a dot in it is written in quotes: [{quoted}]")
+                }
+                (_, Some(near)) => format!("; did you mean `{near}`?"),
+                (_, None) => format!(
                     "; known here: {}",
                     self.known
                         .iter()
@@ -247,11 +252,18 @@ impl<'a, 's> Section<'a, 's> {
                         .join(", ")
                 ),
             };
-            let full = printable(&self.full(name));
+            let full = printable(&full);
             self.document
                 .report(key.span(), format!("unknown key `{full}`{hint}"));
         }
     }
+}
+
+/// A user's or group's section as it is written where the name has a dot in it.
+fn quoted(full: &str) -> Option<String> {
+    let (whose, name) = full.split_once('.')?;
+    let is_name = ["users", "groups"].contains(&whose) && name.contains('.');
+    is_name.then(|| format!("{whose}.'{}'", printable(name)))
 }
 
 /// Shows a value as the admin would write it.

@@ -88,6 +88,15 @@ fn every_problem_is_named_with_its_place() {
 }
 
 #[test]
+fn a_name_with_a_dot_is_explained() {
+    let found = problems("[users.alice.smith]\ncpu.limit = \"2 cores\"\n");
+    let quoted = "a name with a dot in it is written in quotes: [users.'alice.smith']";
+    assert!(found[0].ends_with(quoted), "{found:?}");
+    let config = Config::parse("[users.'alice.smith'.cpu]\nlimit = \"2 cores\"\n").unwrap();
+    assert!(config.users.contains_key("alice.smith"));
+}
+
+#[test]
 fn broken_syntax_is_named_with_its_place() {
     let found = problems("mode = \n[cpu\nlimit = \"2 cores\"\n");
     assert!(found.len() >= 2, "{found:?}");

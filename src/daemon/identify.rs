@@ -5,12 +5,13 @@ use super::cgroups::{Cgroup, unit_of};
 use super::{Shell, Tasks};
 use crate::act::CpuControl;
 use crate::hub::{
-    ContainerCgroup, EngineError, Finding, Identified, UnitName, Units, container_facts, identify,
-    identify_container,
+    ContainerCgroup, EngineError, Finding, Identified, UnitFacts, UnitName, Units, container_facts,
+    expected_accounts, identify, identify_container, with_uid,
 };
 use crate::report::{Kind, Level, LogEntry};
 use crate::sd_bus::SdBusError;
 use quantities::{CgroupId, CgroupPath};
+use std::collections::BTreeSet;
 
 /// So many containers are remembered as told of; then the telling begins anew.
 const MOST_TOLD: usize = 4096;
@@ -41,7 +42,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
     pub(super) async fn find_out(&self, cgroup: CgroupPath) -> Result<Finding, FindOutError> {
         let unit = unit_of(&cgroup);
         let Some(container) = ContainerCgroup::of(&cgroup) else {
-            let facts = self.units.facts(&unit).await?;
+            let mut facts = self.units.facts(&unit).await?;
+            facts.other_names = self.other_names(&unit, &facts).await;
             let finding = self.turn(move |daemon| {
                 let shell = &mut daemon.shell;
                 let listed = shell.hub.directory.of_unit(&unit);
@@ -81,6 +83,23 @@ impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
             }
         })
         .await
+    }
+}
+
+impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
+    /// The names under which a unit's account may be expected, where the user database writes it otherwise.
+    async fn other_names(&self, unit: &UnitName, facts: &UnitFacts) -> BTreeSet<String> {
+        let (Some(user), Some(uid), false) = (&facts.user, facts.uid, facts.dynamic_user) else {
+            return BTreeSet::new();
+        };
+        let unit = unit.clone();
+        let expected = self.turn(move |daemon| expected_accounts(&unit, &daemon.shell.config.hub));
+        let expected = expected.await;
+        if !facts.transient || expected.contains(user) {
+            return BTreeSet::new();
+        }
+        let looked_up = tokio::task::spawn_blocking(move || with_uid(expected, uid));
+        looked_up.await.unwrap_or_default()
     }
 }
 

@@ -242,7 +242,7 @@ impl Node {
             user: Some(format!("jupyter-{user}")),
             uid: Some(uid),
             dynamic_user: false,
-            not_yet: None,
+            ..UnitFacts::default()
         };
         systemd.facts.insert(unit.clone(), facts);
         let settings = Controls {

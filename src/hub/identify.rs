@@ -7,6 +7,7 @@
 //! nothing that name and Unix user prove, so that a false word neither takes a server from its user
 //! nor makes it unknown, which in the guarded slice would cut it off the network.
 
+use super::unix_user::unix_users;
 use super::{Control, Listed, Server, Spawner, UnitName, matches_unix_user, unescape};
 use crate::config::Hub;
 use quantities::HubUser;
@@ -23,6 +24,9 @@ pub struct UnitFacts {
     pub uid: Option<u32>,
     /// Runs as a user made up for it: the name proves nothing then.
     pub dynamic_user: bool,
+    /// Names under which the user database knows the same uid, of those that were looked up: it may write an
+    /// account otherwise than the spawner (`Otto`, `otto@ad.example.org`).
+    pub other_names: BTreeSet<String>,
     /// Why it is not known yet who that is, though a spawner knew: the user database does not answer.
     pub not_yet: Option<String>,
 }
@@ -84,7 +88,8 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]
         })
     };
     let runs_as = |name: &str| {
-        facts.user.as_ref().is_some_and(|unix_user| {
+        let mut unix_users = facts.user.iter().chain(&facts.other_names);
+        unix_users.any(|unix_user| {
             hub.unix_users
                 .iter()
                 .any(|template| matches_unix_user(template, name, unix_user))
@@ -155,6 +160,17 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]
         )),
     };
     finding.into()
+}
+
+/// The accounts as which a unit of this name may run, if it is a server.
+pub fn expected_accounts(unit: &UnitName, hub: &Hub) -> BTreeSet<String> {
+    let stem = unit.as_str().strip_suffix(".service").unwrap_or_default();
+    let names = candidates(stem, hub).0;
+    let accounts = names.iter().flat_map(|name| {
+        let templates = hub.unix_users.iter();
+        templates.flat_map(|template| unix_users(template, name))
+    });
+    accounts.collect()
 }
 
 /// The hub says another than whom name and Unix user prove.

@@ -23,11 +23,11 @@ pub use container::{
 };
 pub use directory::{HubDirectory, Listed, Person};
 pub use docker::{EngineError, HubContainer, container_facts, hub_container};
-pub use identify::{Finding, Identified, UnitFacts, identify};
+pub use identify::{Finding, Identified, UnitFacts, expected_accounts, identify};
 pub use networks::{network_bridge, with_networks};
 pub use systemd::Units;
 pub use unit_name::{escape, unescape};
-pub use unix_user::{matches_unix_user, name_of};
+pub use unix_user::{matches_unix_user, name_of, with_uid};
 
 pub use hubwarden_core::undo::Control;
 pub use quantities::UnitName;

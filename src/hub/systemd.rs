@@ -132,6 +132,7 @@ async fn unit_facts(bus: &SdBus, unit: &UnitName) -> Result<UnitFacts, SdBusErro
         // A user made up for the unit is in no database.
         not_yet: not_yet.filter(|_| !dynamic_user),
         dynamic_user,
+        ..UnitFacts::default()
     })
 }
 

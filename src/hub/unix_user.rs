@@ -4,11 +4,27 @@ use crate::config::Template;
 use nix::errno::Errno;
 use nix::unistd::{Uid, User};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 
 /// Whether `unix_user` is what a template makes of a hub name, in full or as TLJH shortens it.
 pub fn matches_unix_user(template: &Template, hub_name: &str, unix_user: &str) -> bool {
+    unix_users(template, hub_name)
+        .iter()
+        .any(|name| name == unix_user)
+}
+
+/// What a template makes of a hub name, in full and as TLJH shortens it.
+pub(super) fn unix_users(template: &Template, hub_name: &str) -> [String; 2] {
     let full = template.expand(hub_name);
-    unix_user == full || unix_user == shortened(&full)
+    let short = shortened(&full);
+    [full, short]
+}
+
+/// Those of these accounts that have this uid. May ask LDAP and the like: not to be called on the loop's
+/// thread.
+pub fn with_uid(names: BTreeSet<String>, uid: u32) -> BTreeSet<String> {
+    let has_it = |name: &String| matches!(uid_by(name), Ok(Some(found)) if found == uid);
+    names.into_iter().filter(has_it).collect()
 }
 
 /// TLJH's `generate_system_username`: from 26 characters on, the first 26, a dash and the first
@@ -61,6 +77,12 @@ mod tests {
         assert_eq!(shortened("jupyter-alice"), "jupyter-alice");
         assert_eq!(shortened(&"b".repeat(25)), "b".repeat(25));
         assert_ne!(shortened(&"b".repeat(26)), "b".repeat(26));
+    }
+
+    #[test]
+    fn accounts_are_compared_by_their_uid() {
+        let names = ["root", "nobody-at-all"].map(str::to_owned);
+        assert_eq!(with_uid(names.into(), 0), ["root".to_owned()].into());
     }
 
     #[test]

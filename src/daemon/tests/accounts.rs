@@ -93,7 +93,7 @@ fn a_server_that_is_started_beside_a_spent_one_is_spent_too() {
             user: Some("alice".to_owned()),
             uid: Some(1000),
             dynamic_user: false,
-            not_yet: None,
+            ..UnitFacts::default()
         };
         (node.systemd.0.borrow_mut().facts).insert(Node::unit(SECOND), facts);
         node.tick(&mut daemon, 1).await;

@@ -35,7 +35,7 @@ impl Node {
             user: None,
             uid: Some(0),
             dynamic_user: false,
-            not_yet: None,
+            ..UnitFacts::default()
         };
         self.systemd
             .0
@@ -106,7 +106,7 @@ fn a_spawners_own_slice_stays_and_is_guarded_as_it_is() {
             user: Some("somebody".into()),
             uid: Some(1234),
             dynamic_user: false,
-            not_yet: None,
+            ..UnitFacts::default()
         };
         node.systemd
             .0

@@ -266,7 +266,7 @@ fn an_admin_s_unit_in_the_slice_keeps_its_network() {
                 user: Some("root".into()),
                 uid: Some(0),
                 dynamic_user: false,
-                not_yet: None,
+                ..UnitFacts::default()
             },
         );
         let (mut daemon, journal) = node.start();

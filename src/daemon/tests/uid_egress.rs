@@ -130,7 +130,7 @@ fn whoever_the_hub_runs_as_is_left_alone_outside() {
             user: Some("jupyter-alice".into()),
             uid: Some(1000),
             dynamic_user: false,
-            not_yet: None,
+            ..UnitFacts::default()
         };
         let unit = "jupyterhub.service".to_owned();
         node.systemd.0.borrow_mut().facts.insert(unit, hub);

@@ -7,7 +7,7 @@ fn facts(user: &str) -> UnitFacts {
         user: Some(user.to_owned()),
         uid: Some(1001),
         dynamic_user: false,
-        not_yet: None,
+        ..UnitFacts::default()
     }
 }
 
@@ -19,6 +19,23 @@ fn found(unit: &str, facts: &UnitFacts) -> Finding {
         &[],
     )
     .finding
+}
+
+#[test]
+fn an_account_that_is_written_otherwise_is_the_same_by_its_uid() {
+    let unit = "jupyter-otto.service";
+    let hub = Config::default().hub;
+    let expected = expected_accounts(&UnitName(unit.into()), &hub);
+    assert_eq!(
+        expected,
+        ["otto".to_owned(), "jupyter-otto".to_owned()].into()
+    );
+    let mut facts = facts("Otto@ad.example.org");
+    assert!(matches!(found(unit, &facts), Finding::Unknown(_)));
+    facts.other_names.insert("otto".into());
+    assert!(
+        matches!(found(unit, &facts), Finding::Server(server) if server.user.as_str() == "otto")
+    );
 }
 
 fn listed(user: &str) -> Listed {

@@ -34,7 +34,7 @@ fn facts(uid: Option<u32>) -> UnitFacts {
         user: None,
         uid,
         dynamic_user: false,
-        not_yet: None,
+        ..UnitFacts::default()
     }
 }
 
