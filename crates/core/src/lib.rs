@@ -10,4 +10,6 @@ pub mod evidence;
 pub mod faults;
 pub mod node;
 pub mod numbers;
+#[cfg(any(test, feature = "test-support"))]
+pub mod test_support;
 pub mod undo;

@@ -1,33 +1,11 @@
 //! Records on file, and what becomes of them when writing and reading them fails.
 
 use super::*;
+use hubwarden_core::test_support::{quota, record, throttled, unit};
 use policy::Controls;
 use proptest::prelude::*;
 use quantities::{CgroupId, CgroupPath, Cores};
 use std::time::Duration;
-
-fn unit(name: &str) -> Owner {
-    Owner::Systemd(UnitName(name.to_owned()), None)
-}
-
-fn quota(cores: f64) -> Controls {
-    Controls {
-        quota: Some(Cores(cores)),
-        ..Controls::default()
-    }
-}
-
-fn throttled() -> Controls {
-    Controls {
-        period: Some(Duration::from_millis(20)),
-        weight: Some(20),
-        ..quota(0.25)
-    }
-}
-
-fn record(found: Controls) -> Undo {
-    Undo::new(unit("jupyter-alice.service"), Start::default(), found)
-}
 
 #[test]
 fn records_outlive_the_daemon_and_end_with_the_life_of_their_unit() {

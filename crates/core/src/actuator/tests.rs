@@ -7,28 +7,12 @@ mod kernel;
 mod lives;
 
 use super::*;
-use crate::undo::{Control, KernelControls};
+use crate::test_support::{life, quota, unit};
+use crate::undo::KernelControls;
 use policy::{Policy, Reason};
-use quantities::{CgroupId, CgroupPath, Cores, UnitName};
+use quantities::Cores;
 
 const NOW: Time = Time(Duration::from_secs(1000));
-
-fn owner(name: &str) -> Owner {
-    let cgroup = CgroupPath::new(&format!("jupyter.slice/{name}"));
-    Owner::of(
-        Control::Systemd,
-        &UnitName(name.to_owned()),
-        &cgroup,
-        CgroupId(7),
-    )
-}
-
-fn quota(cores: f64) -> Controls {
-    Controls {
-        quota: Some(Cores(cores)),
-        ..Controls::default()
-    }
-}
 
 fn policy() -> Policy {
     let mut policy = Policy::default();
@@ -84,7 +68,7 @@ struct Tried {
 
 impl Tried {
     fn new(stage: Stage) -> Tried {
-        Tried::of(owner("jupyter-alice.service"), goal(stage))
+        Tried::of(unit("jupyter-alice.service"), goal(stage))
     }
 
     fn of(owner: Owner, goal: Goal) -> Tried {

@@ -3,7 +3,8 @@
 use super::*;
 use crate::accounts::{Newcomer, Reading};
 use crate::actuator::{Change, Failure, Request, Standing as Stands, Ticket};
-use crate::undo::{Control, Fragment, Start};
+use crate::test_support::life;
+use crate::undo::{Control, Start};
 use policy::{Controls, FindingKind, Policy, Stage, finding::Strength};
 use quantities::{CgroupPath, CoreSeconds, Cores, HubUser, UnitName};
 use std::collections::VecDeque;
@@ -31,14 +32,6 @@ fn policy() -> Policy {
     };
     policy.evidence.stop_after = Some(Duration::from_secs(10));
     policy
-}
-
-fn life(number: u64) -> Start {
-    Start(Some(Fragment {
-        inode: number,
-        seconds: 0,
-        nanoseconds: 0,
-    }))
 }
 
 fn found(id: u64, unit: &str, user: &str, kind: PlaceKind) -> Input {

@@ -1,30 +1,7 @@
 //! Records of changes: what stands is told apart by what was ever set.
 
 use super::*;
-use quantities::UnitName;
-
-fn unit(name: &str) -> Owner {
-    Owner::Systemd(UnitName(name.to_owned()), None)
-}
-
-fn quota(cores: f64) -> Controls {
-    Controls {
-        quota: Some(Cores(cores)),
-        ..Controls::default()
-    }
-}
-
-fn throttled() -> Controls {
-    Controls {
-        period: Some(Duration::from_millis(20)),
-        weight: Some(20),
-        ..quota(0.25)
-    }
-}
-
-fn record(found: Controls) -> Undo {
-    Undo::new(unit("jupyter-alice.service"), Start::default(), found)
-}
+use crate::test_support::{quota, record, throttled};
 
 #[test]
 fn a_change_that_was_cut_off_is_never_taken_for_the_owners() {

@@ -160,7 +160,7 @@ fn a_cap_is_never_looser_than_what_stood_and_goes_again() {
             quota: stood.map(Cores),
             ..Controls::default()
         };
-        let mut tried = Tried::of(owner("jupyter.slice"), cap(Some(3.0)));
+        let mut tried = Tried::of(unit("jupyter.slice"), cap(Some(3.0)));
         tried.goes_well(stands);
         assert_eq!(tried.in_force.and_then(|set| set.quota), wanted.map(Cores));
         tried.goal = cap(None);
@@ -172,7 +172,7 @@ fn a_cap_is_never_looser_than_what_stood_and_goes_again() {
 
 #[test]
 fn a_failure_says_why() {
-    let owner = owner("jupyter-alice.service");
+    let owner = unit("jupyter-alice.service");
     for (trouble, said) in [
         (Trouble::World("x".to_owned()), "x"),
         (

@@ -23,15 +23,8 @@ fn a_late_answer_does_nothing_and_a_lost_one_is_not_waited_for_for_ever() {
 
 #[test]
 fn a_unit_of_another_life_is_left_alone_and_one_that_is_gone_is_no_trouble() {
-    let life = |number| {
-        Start(Some(crate::undo::Fragment {
-            inode: number,
-            seconds: 0,
-            nanoseconds: 0,
-        }))
-    };
     let mut tried = Tried::new(Stage::Throttled);
-    let mut undo = Undo::new(owner("jupyter-alice.service"), life(1), quota(1.5));
+    let mut undo = Undo::new(unit("jupyter-alice.service"), life(1), quota(1.5));
     undo.intend(on(Stage::Throttled));
     tried.actuator.take_over(undo.clone(), life(1));
     assert!(tried.actuator.ours().is_some());
@@ -47,11 +40,11 @@ fn a_unit_of_another_life_is_left_alone_and_one_that_is_gone_is_no_trouble() {
     tried.answer(Answer::Read(Err(Failure::Gone)));
     assert!(tried.logged.is_empty() && !tried.actuator.is_due(NOW));
     // What was under way may have come to the next one; what was not has not.
-    let mut next = Actuator::new(owner("jupyter-alice.service"));
+    let mut next = Actuator::new(unit("jupyter-alice.service"));
     next.take_over(undo.clone(), life(2));
     assert_eq!(next.ours(), Some(&on(Stage::Throttled)));
     undo.confirm(on(Stage::Throttled));
-    let mut next = Actuator::new(owner("jupyter-alice.service"));
+    let mut next = Actuator::new(unit("jupyter-alice.service"));
     next.take_over(undo, life(2));
     assert_eq!(next.ours(), None);
 }
@@ -59,13 +52,13 @@ fn a_unit_of_another_life_is_left_alone_and_one_that_is_gone_is_no_trouble() {
 #[test]
 fn a_slice_that_is_gone_has_every_property_taken_back() {
     let mut undo = Undo::new(
-        owner("user-1000.slice"),
+        unit("user-1000.slice"),
         Start::default(),
         Controls::default(),
     );
     undo.intend(on(Stage::Throttled));
     undo.intend(quota(2.0));
-    let mut tried = Tried::of(owner("user-1000.slice"), Goal::nothing());
+    let mut tried = Tried::of(unit("user-1000.slice"), Goal::nothing());
     tried.actuator.take_over(undo, Start::default());
     tried.wake();
     let Request::Apply(change) = tried.then(Answer::Read(Err(Failure::Gone))) else {
