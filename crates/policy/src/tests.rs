@@ -87,8 +87,26 @@ impl Server {
     }
 }
 
+const SECOND: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(5);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Credits that only count while others wait for the CPU, and no minimum stay.
+fn while_others_wait() -> Policy {
+    Policy {
+        contended_above: Some(0.1),
+        min_stay: Duration::ZERO,
+        ..policy()
+    }
+}
+
+/// A server that has spun for an hour while others waited.
+fn spinner_beside_others() -> Server {
+    let mut server = Server::new(while_others_wait());
+    server.run_for(2.0, HOUR, SECOND);
+    server
+}
 
 #[test]
 fn spinner_bursts_for_as_long_as_promised_then_yields_then_is_throttled() {

@@ -2,8 +2,6 @@
 
 use super::*;
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 /// A server that computes a little, of which this is found.
 fn accused(level: Strength, of: FindingKind, policy: Policy) -> Server {
     let mut server = Server::new(policy);

@@ -33,17 +33,11 @@ fn without_a_measure_it_is_all_one_whether_others_wait() {
 /// Two who spin side by side: each time the one is let up, the other waits again.
 #[test]
 fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
-    let mut server = Server::new(Policy {
-        contended_above: Some(0.1),
-        min_stay: Duration::ZERO,
-        ..policy()
-    });
-    let second = Duration::from_secs(1);
-    server.run_for(2.0, HOUR, second);
+    let mut server = spinner_beside_others();
     let begun = server.verdicts.len();
     for _ in 0..2 * 3600 {
         server.contended = server.standing.stage < Stage::Throttled;
-        server.run(2.0, second);
+        server.run(2.0, SECOND);
     }
     let verdicts = &server.verdicts[begun..];
     let let_up = |verdict: &&(Time, Verdict)| verdict.1.to < Stage::Throttled;
@@ -58,31 +52,26 @@ fn whose_neighbour_waits_again_is_let_up_ever_more_seldom() {
     assert!(gaps[4..].iter().all(|gap| *gap == 482), "{gaps:?}");
     // Once nobody minds for as long, all is as at first.
     server.contended = false;
-    server.run_for(2.0, 2 * HOUR, second);
+    server.run_for(2.0, 2 * HOUR, SECOND);
     assert_eq!(server.standing.stage, Stage::Deprioritised);
     server.contended = true;
-    server.run(2.0, second);
+    server.run(2.0, SECOND);
     assert_eq!(server.standing.stage, Stage::Throttled);
     server.contended = false;
-    server.run_for(2.0, Duration::from_secs(31), second);
+    server.run_for(2.0, Duration::from_secs(31), SECOND);
     assert_eq!(server.standing.stage, Stage::Deprioritised);
 }
 
 #[test]
 fn one_throttled_again_sooner_than_others_were_calm_has_relapsed() {
-    let second = Duration::from_secs(1);
     for (calm, relapsed) in [(29, true), (30, false)] {
-        let mut server = Server::new(Policy {
-            contended_above: Some(0.1),
-            min_stay: Duration::ZERO,
-            ..policy()
-        });
+        let mut server = Server::new(while_others_wait());
         server.run_until(Stage::Throttled, 2.0);
         server.contended = false;
         server.run_until(Stage::Deprioritised, 2.0);
-        server.run_for(2.0, Duration::from_secs(calm - 1), second);
+        server.run_for(2.0, Duration::from_secs(calm - 1), SECOND);
         server.contended = true;
-        server.run(2.0, second);
+        server.run(2.0, SECOND);
         assert_eq!(server.standing.stage, Stage::Throttled);
         let expected = if relapsed { 60 } else { 30 };
         let next = server.standing.calm(&server.policy);
@@ -125,23 +114,17 @@ fn that_others_are_calm_counts_while_a_server_stands_still() {
 
 #[test]
 fn a_moment_without_waiting_is_no_calm() {
-    let mut server = Server::new(Policy {
-        contended_above: Some(0.1),
-        min_stay: Duration::ZERO,
-        ..policy()
-    });
-    let second = Duration::from_secs(1);
-    server.run_for(2.0, HOUR, second);
+    let mut server = spinner_beside_others();
     assert_eq!(server.standing.stage, Stage::Throttled);
     for _ in 0..20 {
         server.contended = false;
-        server.run_for(2.0, Duration::from_secs(29), second);
+        server.run_for(2.0, Duration::from_secs(29), SECOND);
         server.contended = true;
-        server.run(2.0, second);
+        server.run(2.0, SECOND);
         assert_eq!(server.standing.stage, Stage::Throttled);
     }
     server.contended = false;
-    server.run_for(2.0, Duration::from_secs(31), second);
+    server.run_for(2.0, Duration::from_secs(31), SECOND);
     assert_eq!(server.standing.stage, Stage::Deprioritised);
 }
 
@@ -153,9 +136,8 @@ proptest! {
         stay in 0u64..5,
     ) {
         let mut server = Server::new(Policy {
-            contended_above: Some(0.1),
             min_stay: Duration::from_secs(stay),
-            ..policy()
+            ..while_others_wait()
         });
         server.run(2.0, HOUR);
         for (contended, seconds) in contention {

@@ -3,8 +3,6 @@
 use super::*;
 use crate::finding::{Evidence, Fact, Modes, Sensor, Word};
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 #[test]
 fn words_are_those_of_the_journal() {
     let stages = Stage::ALL.map(|stage| stage.to_string());

@@ -70,17 +70,11 @@ fn a_new_server_begins_where_the_user_s_last_one_stood() {
 
 #[test]
 fn a_new_server_of_a_user_whose_neighbours_wait_is_let_up_as_seldom() {
-    let mut server = Server::new(Policy {
-        contended_above: Some(0.1),
-        min_stay: Duration::ZERO,
-        ..policy()
-    });
-    let second = Duration::from_secs(1);
-    server.run_for(2.0, HOUR, second);
+    let mut server = spinner_beside_others();
     server.contended = false;
-    server.run_for(2.0, Duration::from_secs(31), second);
+    server.run_for(2.0, Duration::from_secs(31), SECOND);
     server.contended = true;
-    server.run(2.0, second);
+    server.run(2.0, SECOND);
     let relapsed = Duration::from_secs(60);
     assert_eq!(server.standing.calm(&server.policy), relapsed);
     let next = Standing::after_rest(&server.standing, Duration::ZERO, &server.policy);
