@@ -10,7 +10,7 @@ use super::*;
 use crate::test_support::{life, quota, unit};
 use crate::undo::KernelControls;
 use policy::{Policy, Reason};
-use quantities::Cores;
+use quantities::{CgroupId, CgroupPath, Cores, UnitName};
 
 const NOW: Time = Time(Duration::from_secs(1000));
 
@@ -64,6 +64,8 @@ struct Tried {
     asked: Option<(Ticket, Request)>,
     logged: Vec<Event>,
     in_force: Option<Controls>,
+    /// What went to another unit of that name.
+    strayed: Vec<(Start, Controls)>,
 }
 
 impl Tried {
@@ -79,6 +81,7 @@ impl Tried {
             asked: None,
             logged: Vec::new(),
             in_force: None,
+            strayed: Vec::new(),
         }
     }
 
@@ -88,7 +91,8 @@ impl Tried {
                 Effect::Ask(ticket, request) => self.asked = Some((ticket, request)),
                 Effect::Log(event) => self.logged.push(*event),
                 Effect::InForce(controls) => self.in_force = Some(controls),
-                Effect::Save | Effect::Strayed { .. } => {}
+                Effect::Strayed { start, set } => self.strayed.push((start, set)),
+                Effect::Save => {}
             }
         }
     }
@@ -128,7 +132,10 @@ impl Tried {
         if !self.actuator.is_busy() {
             self.wake();
         }
-        while let Some((_, request)) = self.asked.clone() {
+        for _ in 0..100 {
+            let Some((_, request)) = self.asked.clone() else {
+                break;
+            };
             let answer = match request {
                 Request::Read => standing(found),
                 Request::Record(_) => Answer::Recorded(Ok(())),

@@ -33,8 +33,10 @@ fn a_limit_is_on_record_before_it_is_set_and_read_back_before_it_is_logged() {
     );
     assert_eq!(tried.in_force, Some(on(Stage::Throttled)));
     assert_eq!(tried.actuator.ours(), Some(&on(Stage::Throttled)));
-    assert!(tried.actuator.reason().is_some() && !tried.actuator.is_busy());
-    assert!(!tried.actuator.is_due(NOW));
+    let reason = verdict.reason.to_string();
+    assert_eq!(tried.actuator.reason(), Some(&*reason));
+    assert!(!tried.actuator.is_busy() && !tried.actuator.is_due(NOW));
+    assert!(tried.strayed.is_empty());
 }
 
 #[test]
@@ -78,6 +80,118 @@ fn without_a_record_nothing_is_set_unless_an_earlier_one_tells_enough() {
     tried.then(standing(Controls::default()));
     let asked = tried.then(Answer::Recorded(Err("no space".to_owned())));
     assert!(matches!(asked, Request::Apply(_)), "{asked:?}");
+    tried.goes_well(on(Stage::Throttled));
+    // What was never set there is not.
+    tried.goal = goal(Stage::Frozen);
+    tried.wake();
+    tried.then(standing(on(Stage::Throttled)));
+    tried.answer(Answer::Recorded(Err("no space".to_owned())));
+    assert!(tried.asked.is_none() && tried.actuator.is_due(NOW));
+}
+
+#[test]
+fn on_record_is_what_may_be_ours_and_nothing_where_nothing_was_set() {
+    let mut tried = Tried::new(Stage::Throttled);
+    tried.goal.acts = Acts::Observes;
+    tried.wake();
+    assert_eq!(tried.then(standing(quota(1.5))), Request::ReadKernel);
+    tried.answer(Answer::Kernel(Ok(KernelControls::default())));
+    assert!(tried.asked.is_none(), "{:?}", tried.asked);
+    // Put back: so says the record.
+    tried.goal = goal(Stage::Throttled);
+    tried.goes_well(quota(1.5));
+    tried.goal.acts = Acts::Off;
+    tried.wake();
+    assert_eq!(tried.then(standing(quota(1.5))), Request::ReadKernel);
+    let kernel = Answer::Kernel(Ok(KernelControls::default()));
+    let Request::Record(record) = tried.then(kernel) else {
+        panic!("{:?}", tried.request());
+    };
+    assert!(!record.stands());
+    // What an earlier life of the unit had under way stands in this one.
+    let mut earlier = Undo::new(unit("jupyter-alice.service"), life(1), quota(1.5));
+    earlier.intend(on(Stage::Throttled));
+    let mut tried = Tried::new(Stage::Throttled);
+    tried.actuator.take_over(earlier, life(2));
+    tried.wake();
+    let Request::Record(record) = tried.then(Answer::Read(Ok(Box::new(Standing {
+        controls: on(Stage::Throttled),
+        start: life(2),
+        record: None,
+        kernel_quota: None,
+    })))) else {
+        panic!("{:?}", tried.request());
+    };
+    assert!(record.stands() && record.start.is_same(life(2)));
+}
+
+#[test]
+fn a_change_that_no_verdict_asked_for_is_logged_as_what_it_is() {
+    let mut limits = policy();
+    limits.plain.tasks_max = Some(100);
+    let limited = Goal {
+        wants: Wants::Stage(Stage::Free, Box::new(limits)),
+        ..goal(Stage::Free)
+    };
+    let cap = |quota: Option<f64>| Goal {
+        wants: Wants::Cap(quota.map(Cores)),
+        ..goal(Stage::Free)
+    };
+    let off = Goal {
+        acts: Acts::Off,
+        ..goal(Stage::Throttled)
+    };
+    let mut tried = Tried::new(Stage::Free);
+    let mut logged = |goal: Goal| {
+        tried.goal = goal;
+        tried.logged.clear();
+        tried.goes_well(tried.in_force.unwrap_or_default());
+        assert_eq!(tried.logged.len(), 1, "{:?}", tried.goal);
+        (tried.logged.remove(0), tried.in_force.unwrap_or_default())
+    };
+    let before = Controls::default();
+    let verdict = Verdict {
+        from: Stage::Throttled,
+        to: Stage::Throttled,
+        reason: Reason::DecidedBefore,
+    };
+    let (event, now) = logged(goal(Stage::Throttled));
+    let expected = Event::Verdict {
+        verdict,
+        now,
+        before,
+    };
+    assert_eq!(event, expected);
+    for goal in [limited, cap(Some(3.0))] {
+        let (event, now) = logged(goal);
+        assert_eq!(event, Event::Limited { now, before });
+    }
+    let restored = |why| Event::Restored { now: before, why };
+    assert_eq!(logged(cap(None)).0, restored(Acts::Yes));
+    logged(goal(Stage::Throttled));
+    assert_eq!(logged(off).0, restored(Acts::Off));
+    // A part of the baseline is no news.
+    tried.goal = goal(Stage::Throttled);
+    tried.goal.quietly = true;
+    tried.logged.clear();
+    tried.goes_well(before);
+    assert!(tried.logged.is_empty());
+}
+
+#[test]
+fn a_cgroup_of_its_own_is_set_to_what_the_kernel_will_hold() {
+    let owner = Owner::Cgroup(CgroupPath::new("docker/0123"), CgroupId(7));
+    let (goal, before) = (goal(Stage::Throttled), quota(0.2));
+    let held = Controls {
+        period: Some(Duration::from_millis(100)),
+        ..goal.target(&unit("jupyter-alice.service"), &before)
+    };
+    assert_eq!(goal.target(&owner, &before), held);
+    let nothing = Goal {
+        wants: Wants::Cap(None),
+        ..goal
+    };
+    assert_eq!(nothing.target(&owner, &before), before);
 }
 
 #[test]

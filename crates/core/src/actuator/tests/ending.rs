@@ -31,6 +31,9 @@ fn the_hub_is_asked_once_and_has_a_minute() {
     tried.now = Time(NOW.0 + Duration::from_secs(59));
     assert!(!tried.actuator.is_due(tried.now));
     tried.now = Time(NOW.0 + Duration::from_secs(60));
+    let mut put_off = tried.actuator.clone();
+    put_off.put_off();
+    assert!(put_off.is_due(tried.now), "whatever else is due");
     assert!(tried.actuator.is_due(tried.now));
     assert!(asked(&mut tried).contains(&Request::Stop));
     let told = Event::HubDidNotStop("it was asked 60 s ago".to_owned());
@@ -59,13 +62,23 @@ fn a_hub_that_refuses_is_done_without() {
     assert!(!tried.actuator.is_busy());
 }
 
-#[test]
-fn one_that_mines_is_killed_told_of_at_once_and_only_thawed() {
+/// One that is to be killed is read.
+fn to_be_killed() -> Tried {
     let mut tried = Tried::new(Stage::Stopped);
     tried.goal.ends = Ends::Kill;
     tried.actuator.decide(verdict(Stage::Stopped));
     tried.wake();
-    tried.then(standing(Controls::default()));
+    tried
+}
+
+#[test]
+fn one_that_mines_is_killed_told_of_at_once_and_only_thawed() {
+    let mut tried = to_be_killed();
+    // Its owner had frozen it.
+    tried.then(standing(Controls {
+        frozen: true,
+        ..Controls::default()
+    }));
     assert_eq!(tried.recorded(), Request::Kill);
     assert!(tried.actuator.is_killing() && tried.logged.is_empty());
     let Request::Apply(change) = tried.then(Answer::Done(Err(Failure::Gone))) else {
@@ -92,10 +105,7 @@ fn one_that_mines_is_killed_told_of_at_once_and_only_thawed() {
 
 #[test]
 fn what_cannot_be_killed_keeps_its_verdict() {
-    let mut tried = Tried::new(Stage::Stopped);
-    tried.goal.ends = Ends::Kill;
-    tried.actuator.decide(verdict(Stage::Stopped));
-    tried.wake();
+    let mut tried = to_be_killed();
     tried.then(standing(Controls::default()));
     tried.recorded();
     tried.answer(Answer::Done(Err(refused())));

@@ -17,14 +17,15 @@ fn nothing_stands_still_without_a_timer() {
     );
     tried.goes_well(Controls::default());
     assert_eq!(tried.in_force.map(|set| set.frozen), Some(true));
-    // Renewed when half of the grace is left, and not before.
+    // Renewed once less than half of the grace is left, and not before.
     let at = |seconds| Time(NOW.0 + lease - THAW_GRACE / 2 + Duration::from_secs(seconds));
-    assert!(
-        !tried
-            .actuator
-            .is_due(Time(at(0).0 - Duration::from_secs(1)))
-    );
-    assert!(tried.actuator.is_due(at(1)));
+    tried.wake();
+    let asked = tried.then(standing(on(Stage::Frozen)));
+    assert!(matches!(asked, Request::Record(_)), "{asked:?}");
+    tried.answer(Answer::Recorded(Ok(())));
+    assert!(!tried.actuator.is_due(at(0)) && tried.actuator.is_due(at(1)));
+    tried.actuator.put_off();
+    assert!(tried.actuator.is_due(at(1)), "whatever else is due");
     tried.now = at(1);
     tried.wake();
     let asked = tried.then(standing(on(Stage::Frozen)));

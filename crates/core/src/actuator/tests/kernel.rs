@@ -66,8 +66,8 @@ fn a_quota_written_past_the_owner_is_written_over_where_ours_stands() {
     tried.goes_well(Controls::default());
     for (held, forced) in [
         (Some(0.25), false),
-        (Some(0.254), false),
-        (Some(0.3), true),
+        (Some(0.2555), false),
+        (Some(0.2565), true),
         (None, true),
     ] {
         tried.wake();
@@ -76,6 +76,7 @@ fn a_quota_written_past_the_owner_is_written_over_where_ours_stands() {
             true => assert_eq!(tried.recorded(), Request::apply(None, on(Stage::Throttled))),
             false => tried.answer(Answer::Recorded(Ok(()))),
         }
+        assert_eq!(tried.asked.is_some(), forced, "{held:?}");
         tried.goes_well(on(Stage::Throttled));
     }
 }
