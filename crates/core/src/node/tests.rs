@@ -2,14 +2,16 @@
 
 mod astray;
 mod ending;
+mod looking;
 mod places;
+mod sighting;
 mod taking_turns;
 mod verdicts;
 
 use super::*;
 use crate::accounts::{Newcomer, Reading};
 use crate::actuator::{Change, Failure, Request, Standing as Stands, Ticket};
-use crate::test_support::life;
+use crate::test_support::{life, unit};
 use crate::undo::{Control, Start};
 use policy::{Controls, FindingKind, Policy, Stage, finding::Strength};
 use quantities::{CgroupPath, CoreSeconds, Cores, HubUser, UnitName};
@@ -69,6 +71,8 @@ struct Tried {
     node: Node,
     now: Time,
     asked: VecDeque<(CgroupId, Ticket, Request)>,
+    /// What was asked for and answered.
+    answered: Vec<(CgroupId, Request)>,
     effects: Vec<Effect>,
     /// What was set on each unit.
     set: BTreeMap<CgroupId, Controls>,
@@ -80,6 +84,7 @@ impl Tried {
             node: Node::new(settings(mode), 1..=1000),
             now: NOW,
             asked: VecDeque::new(),
+            answered: Vec::new(),
             effects: Vec::new(),
             set: BTreeMap::new(),
         }
@@ -107,8 +112,25 @@ impl Tried {
 
     fn answer(&mut self, answer: Answer) -> Request {
         let (id, ticket, request) = self.asked.pop_front().expect("something is asked for");
+        self.answered.push((id, request.clone()));
         self.handle(Input::Answer(id, ticket, answer));
         request
+    }
+
+    /// Of whom something is asked.
+    fn asked(&self) -> Vec<u64> {
+        self.asked.iter().map(|(id, ..)| id.0).collect()
+    }
+
+    /// Who ended, by which requests.
+    fn ended(&self) -> Vec<(u64, Request)> {
+        let ends = |request: &Request| {
+            use Request::{AskHub, EndProcesses, Kill, Stop};
+            matches!(request, AskHub | EndProcesses | Kill | Stop)
+        };
+        let answered = self.answered.iter();
+        let ended = answered.filter(|(_, request)| ends(request));
+        ended.map(|(id, request)| (id.0, request.clone())).collect()
     }
 
     fn reads(&mut self, controls: Controls, start: Start) {
@@ -123,13 +145,22 @@ impl Tried {
 
     /// Answers all that is asked for as it should be.
     fn goes_well(&mut self) {
-        while !self.asked.is_empty() {
+        for _ in 0..1000 {
+            if self.asked.is_empty() {
+                return;
+            }
             self.goes_well_once();
         }
+        panic!("it goes on and on: {:?}", self.asked);
     }
 
     fn goes_well_once(&mut self) {
-        if let Some((id, _, request)) = self.asked.front().cloned() {
+        if let Some((id, ticket, request)) = self.asked.front().cloned() {
+            if request == Request::EndProcesses {
+                self.asked.pop_front();
+                self.answered.push((id, request));
+                return self.handle(Input::ProcessesEnded(id, ticket, Ok(1)));
+            }
             let answer = match request {
                 Request::Read => Answer::Read(Ok(Box::new(Stands {
                     controls: self.set.get(&id).copied().unwrap_or_default(),
@@ -150,9 +181,13 @@ impl Tried {
         }
     }
 
+    /// A tick after so many seconds, by when each of these has used so many of CPU time.
     fn tick(&mut self, seconds: u64, used: &[(u64, f64)]) {
         self.now.0 += Duration::from_secs(seconds);
-        let mut looked = Looked::default();
+        self.look(Looked::default(), used);
+    }
+
+    fn look(&mut self, mut looked: Looked, used: &[(u64, f64)]) {
         for (id, seconds) in used {
             let reading = Reading {
                 usage: Duration::from_secs_f64(*seconds),
@@ -175,5 +210,20 @@ impl Tried {
     fn logs(&self) -> usize {
         let logged = |effect: &&Effect| matches!(effect, Effect::Unit(_, actuator::Effect::Log(_)));
         self.effects.iter().filter(logged).count()
+    }
+}
+
+/// Mining was found in a place, and the time passes that it is left.
+fn accused(tried: &mut Tried, id: u64) {
+    tried.handle(Input::Accused(
+        CgroupId(id),
+        Strength::Certain,
+        FindingKind::Mining,
+    ));
+    for _ in 0..5 {
+        tried.tick(11, &[(id, 0.0)]);
+        if tried.stage(id) < Stage::Stopped {
+            tried.goes_well();
+        }
     }
 }

@@ -2,13 +2,19 @@
 
 use super::*;
 
-/// Alice's server is being limited, and another one has its unit's name by then.
-fn astray(read_before: bool) -> (Tried, Controls) {
+/// Alice's server is being limited.
+fn being_limited() -> Tried {
     let mut tried = Tried::new(Mode::Enforce);
     tried.server(1, "alice");
     tried.handle(Input::Wake(vec![CgroupId(1)]));
     tried.reads(Controls::default(), life(1));
     tried.answer(Answer::Recorded(Ok(())));
+    tried
+}
+
+/// The same, and another one has its unit's name by then.
+fn astray(read_before: bool) -> (Tried, Controls) {
+    let mut tried = being_limited();
     let Some((.., Request::Apply(change))) = tried.asked.front().cloned() else {
         panic!("{:?}", tried.asked);
     };
@@ -21,6 +27,9 @@ fn astray(read_before: bool) -> (Tried, Controls) {
         .owner()
         .clone();
     assert!(tried.node.is_departing(&owner));
+    let bobs = unit("jupyter-bob.service");
+    assert!(!tried.node.is_departing(&bobs));
+    tried.server(0, "bob");
     tried.server(2, "alice");
     tried.handle(Input::Wake(vec![CgroupId(2)]));
     assert_eq!(
@@ -57,11 +66,7 @@ fn what_went_to_the_next_server_of_that_name_is_ours_there() {
 
 #[test]
 fn what_went_to_a_unit_that_nobody_knows_yet_is_on_record_for_it() {
-    let mut tried = Tried::new(Mode::Enforce);
-    tried.server(1, "alice");
-    tried.handle(Input::Wake(vec![CgroupId(1)]));
-    tried.reads(Controls::default(), life(1));
-    tried.answer(Answer::Recorded(Ok(())));
+    let mut tried = being_limited();
     tried.handle(Input::Gone(CgroupId(1)));
     tried.answer(Answer::Applied(Ok(()), life(2)));
     let noted =
@@ -70,12 +75,8 @@ fn what_went_to_a_unit_that_nobody_knows_yet_is_on_record_for_it() {
 }
 
 #[test]
-fn an_answer_that_never_comes_for_one_that_is_gone_holds_nobody_up_for_ever() {
-    let mut tried = Tried::new(Mode::Enforce);
-    tried.server(1, "alice");
-    tried.handle(Input::Wake(vec![CgroupId(1)]));
-    tried.reads(Controls::default(), life(1));
-    tried.answer(Answer::Recorded(Ok(())));
+fn an_answer_that_never_comes_for_one_that_is_gone_delays_no_other() {
+    let mut tried = being_limited();
     tried.asked.clear();
     tried.handle(Input::Gone(CgroupId(1)));
     tried.server(2, "alice");

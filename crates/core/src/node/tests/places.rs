@@ -9,6 +9,8 @@ fn numbers_are_the_node_s_and_come_back() {
     tried.handle(Input::SetAside(CgroupId(2)));
     let numbers = [1, 2].map(|id| tried.node.number_of(CgroupId(id)).expect("a number"));
     assert_ne!(numbers[0], numbers[1]);
+    let places: Vec<CgroupId> = tried.node.actuators().map(|(id, _)| id).collect();
+    assert_eq!(places, [CgroupId(1)], "what is set aside is none");
     for (id, number) in [1, 2].into_iter().zip(numbers) {
         assert_eq!(tried.node.numbers().holder(number), Some(CgroupId(id)));
         tried.handle(Input::Gone(CgroupId(id)));

@@ -2,11 +2,6 @@
 
 use super::*;
 
-/// What is asked for of whom.
-fn asked(tried: &Tried) -> Vec<u64> {
-    tried.asked.iter().map(|(id, ..)| id.0).collect()
-}
-
 #[test]
 fn parts_of_a_baseline_are_set_one_after_the_other_and_no_user_waits_for_another() {
     let mut tried = Tried::new(Mode::Enforce);
@@ -19,22 +14,22 @@ fn parts_of_a_baseline_are_set_one_after_the_other_and_no_user_waits_for_another
         tried.handle(found(id, unit, user, PlaceKind::Server));
     }
     tried.handle(Input::Divide);
-    assert_eq!(asked(&tried), [1, 3]);
+    assert_eq!(tried.asked(), [1, 3]);
     // Alice's first is done, and hers that is next begins; bob's is not answered.
     let bobs = tried.asked.split_off(1);
     while tried.node.is_busy(&[CgroupId(1)]) {
-        assert_eq!(asked(&tried), [1]);
+        assert_eq!(tried.asked(), [1]);
         let rest = tried.asked.split_off(1);
         tried.goes_well_once();
         tried.asked.extend(rest);
     }
-    assert_eq!(asked(&tried), [2]);
+    assert_eq!(tried.asked(), [2]);
     tried.goes_well();
     assert!(!tried.node.is_busy(&[CgroupId(1), CgroupId(2)]));
     assert!(tried.node.is_busy(&[CgroupId(3)]) && !tried.node.is_busy(&[CgroupId(4)]));
     // One whose turn it is goes: the next has its.
     tried.handle(Input::Gone(CgroupId(3)));
-    assert_eq!(asked(&tried), [4]);
+    assert_eq!(tried.asked(), [4]);
     tried.asked.extend(bobs);
     tried.goes_well();
     assert!(!tried.node.is_busy(&[CgroupId(4)]));
