@@ -48,7 +48,7 @@ fn who_ends_rested_is_not_remembered() {
 }
 
 #[test]
-fn the_end_of_one_place_of_several_leaves_nothing_to_remember() {
+fn what_a_user_is_left_with_is_remembered_after_the_last_place() {
     let mut node = Node::new();
     let (first, second) = (node.server("alice"), node.server("alice"));
     let slice = node.slice_of(first);
@@ -59,17 +59,6 @@ fn the_end_of_one_place_of_several_leaves_nothing_to_remember() {
     assert!(node.accounts.rested().is_empty());
     // One that was never admitted is none of the user's.
     node.accounts.forget(CgroupId(99), node.now);
-    node.ends(second);
-    assert!(node.accounts.rested().contains_key(&user("alice")));
-}
-
-#[test]
-fn what_a_user_is_left_with_is_remembered_after_the_last_server() {
-    let mut node = Node::new();
-    let (first, second) = (node.server("alice"), node.server("alice"));
-    node.ticks(30, &|_| 1.0);
-    node.ends(first);
-    assert!(node.accounts.rested().is_empty());
     node.ends(second);
     assert!(node.accounts.rested().contains_key(&user("alice")));
 }
