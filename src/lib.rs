@@ -9,6 +9,7 @@ mod bus_socket;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod coverage;
 pub mod daemon;
 pub mod heartbeats;
 pub mod http;

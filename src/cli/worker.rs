@@ -1,6 +1,7 @@
 //! `hubwarden worker`: a process that hubwarden starts for what it could not wait for itself.
 
 use super::Failure;
+use crate::coverage;
 use crate::hub::shared;
 use sensors::workers;
 use sensors::{connector, process_list, set};
@@ -11,6 +12,7 @@ pub(super) fn worker(work: &str) -> Result<(), Failure> {
         set::WORK => set::work(),
         process_list::WORK => process_list::work(),
         connector::WORK => connector::work(),
+        coverage::WORK => coverage::work(),
         shared::WORK => workers::serve(|pids: Vec<u32>| shared::servers(Path::new("/proc"), &pids)),
         _ => {
             return Err(Failure::input(format!(

@@ -75,6 +75,22 @@ pub(super) fn top(cgroup: &CgroupPath) -> &str {
     cgroup.as_str().split('/').next().unwrap_or_default()
 }
 
+/// The cgroup at or above this one that the configuration has looked at: what `coverage` compares with
+/// where no daemon can be asked.
+pub(crate) fn watched_cgroup(hub: &Hub, cgroup: &CgroupPath) -> Option<CgroupPath> {
+    let interest = filter(hub, [hub.slice.clone()].into(), BTreeSet::new());
+    let mut at = CgroupPath::new("");
+    for name in cgroup.as_str().split('/') {
+        let inner = at.join(name);
+        match interest(&at, name) {
+            Interest::Member => return Some(inner),
+            Interest::Slice => at = inner,
+            Interest::None => return None,
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +158,30 @@ mod tests {
         assert_eq!(found(&hub("docker = \"none\"")), all[4..7]);
         assert_eq!(found(&hub("podman = \"none\"")), all[..4]);
         assert!(found(&hub("docker = \"none\"\npodman = \"none\"")).is_empty());
+    }
+
+    #[test]
+    fn a_process_deep_in_a_server_is_in_the_cgroup_that_is_looked_at() {
+        let id = "0123456789abcdef".repeat(4);
+        let podman = format!("machine.slice/libpod-{id}.scope");
+        let watched = |path: &str| {
+            let found = watched_cgroup(&hub(""), &CgroupPath::new(path));
+            found.map(|cgroup| cgroup.as_str().to_owned())
+        };
+        for (path, expected) in [
+            (format!("{podman}/container/x"), Some(podman.clone())),
+            (podman.clone(), Some(podman)),
+            (
+                "user.slice/user-7.slice/session-1.scope".into(),
+                Some("user.slice/user-7.slice".into()),
+            ),
+            ("system.slice/ssh.service".into(), None),
+            ("system.slice".into(), None),
+            ("jupyter.slicex/x.service".into(), None),
+            ("other.slice/jupyter-a.service".into(), None),
+        ] {
+            assert_eq!(watched(&path), expected, "{path}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ mod orphans;
 mod packet_rules;
 mod process_list;
 #[cfg(not(test))]
-mod readers;
+pub(crate) mod readers;
 mod refusal_log;
 mod refusals;
 mod registry;
@@ -57,6 +57,7 @@ mod troubles;
 mod uid_egress;
 mod user_slices;
 
+pub(crate) use cgroup_filter::watched_cgroup;
 pub use health::log_panics;
 pub(crate) use hub_poller::Looker;
 pub use limits::policy;

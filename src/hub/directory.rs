@@ -86,6 +86,18 @@ impl HubDirectory {
         self.containers.get(id).map_or(&[], Vec::as_slice)
     }
 
+    /// Every unit that the hub names, with the servers in it.
+    pub fn units(&self) -> impl Iterator<Item = (&UnitName, &Listed)> {
+        let units = self.units.iter();
+        units.flat_map(|(unit, all)| all.iter().map(move |one| (unit, one)))
+    }
+
+    /// Every container that the hub names, by its full id, with the servers in it.
+    pub fn containers(&self) -> impl Iterator<Item = (&str, &Listed)> {
+        let containers = self.containers.iter();
+        containers.flat_map(|(id, all)| all.iter().map(move |one| (id.as_str(), one)))
+    }
+
     /// What is known of a person; only those with a running server are listed.
     pub fn person(&self, user: &HubUser) -> Option<&Person> {
         self.people.get(user)

@@ -4,8 +4,12 @@
 //! the hub's unit. A limit there would slow the hub, its proxy and everybody else's server, so such
 //! servers are told of and never acted on. What a process calls itself is a user's to choose; here
 //! it leads to a line of text and to nothing else.
+//!
+//! [`crate::coverage`] finds these among all other places that are not covered. This room is what the
+//! daemon's poll still asks; it goes once the daemon asks for a survey instead.
 
 use super::unix_user::name_of;
+use hubwarden_core::coverage::Looks;
 use quantities::CgroupPath;
 use quantities::HubUser;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,27 +18,10 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// So many processes of a unit are looked at, and so much of each one's command line.
+/// So many processes of a unit are looked at.
 const MOST_PROCESSES: usize = 10_000;
-const MOST_BYTES: u64 = 4096;
 /// So many users are named.
 const MOST_NAMED: usize = 5;
-
-/// Programs that are a single-user server, by their file name.
-const SERVERS: [&str; 5] = [
-    "jupyterhub-singleuser",
-    "jupyter-labhub",
-    "jupyter-lab",
-    "jupyter-notebook",
-    "jupyter-server",
-];
-/// The same started as `python -m`.
-const MODULES: [&str; 4] = [
-    "jupyterhub.singleuser",
-    "jupyterhub_singleuser",
-    "jupyterlab",
-    "jupyter_server",
-];
 
 /// A hub's unit with users' servers in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,64 +123,14 @@ fn members(root: &Path, cgroup: &CgroupPath) -> Option<Vec<u32>> {
 
 /// Which of these processes are single-user servers. A process can hold this up for good.
 pub fn servers(proc: &Path, pids: &[u32]) -> Vec<u32> {
-    let is_one = |pid: &&u32| is_server_process(&proc.join(pid.to_string()));
-    pids.iter().filter(is_one).copied().collect()
-}
-
-/// None is one that has ended.
-fn is_server_process(process: &Path) -> bool {
-    let mut line = Vec::new();
-    let read = File::open(process.join("cmdline"))
-        .and_then(|file| file.take(MOST_BYTES).read_to_end(&mut line));
-    read.is_ok() && is_server(&line)
-}
-
-/// Whether a command line, its words ended by NUL, is a single-user server's: the program itself,
-/// a script that an interpreter runs, or a module of Python's.
-fn is_server(line: &[u8]) -> bool {
-    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).take(8).collect();
-    let file_name = |word: &&[u8]| {
-        let name = word.rsplit(|byte| *byte == b'/').next().unwrap_or(word);
-        SERVERS.iter().any(|server| server.as_bytes() == name)
-    };
-    // The interpreter's own options stand between it and the script.
-    let script = words
-        .iter()
-        .enumerate()
-        .find(|(at, word)| *at > 0 && !word.starts_with(b"-"))
-        .map(|(_, word)| word);
-    let module = words
-        .windows(2)
-        .any(|pair| pair[0] == b"-m" && MODULES.iter().any(|module| module.as_bytes() == pair[1]));
-    words.first().is_some_and(file_name) || script.is_some_and(file_name) || module
+    let said = crate::coverage::said(proc, pids).into_iter();
+    let servers = said.filter(|(_, said)| said.looks == Some(Looks::Server));
+    servers.map(|(pid, _)| pid).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn servers_are_told_from_the_hub_and_its_proxy() {
-        for line in [
-            "/opt/tljh/user/bin/python3\0/opt/tljh/user/bin/jupyterhub-singleuser\0--port=1\0",
-            "/usr/bin/jupyter-labhub\0",
-            "python3\0-E\0/usr/local/bin/jupyterhub-singleuser\0",
-            "python3\0-m\0jupyterhub.singleuser\0",
-        ] {
-            assert!(is_server(line.as_bytes()), "{line}");
-        }
-        for line in [
-            "",
-            "\0",
-            "/opt/tljh/hub/bin/python3\0-m\0jupyterhub.app\0-f\0x\0",
-            "/usr/bin/python3\0/usr/bin/jupyterhub\0",
-            "node\0/usr/bin/configurable-http-proxy\0",
-            "vim\0notes on\0/usr/bin/jupyterhub-singleuser\0",
-            "sudospawner\0",
-        ] {
-            assert!(!is_server(line.as_bytes()), "{line}");
-        }
-    }
 
     struct Bed(tempfile::TempDir);
 

@@ -16,6 +16,10 @@ pub enum Kind {
     ServerGone,
     /// A unit might be a server, but whose cannot be told.
     ServerNotMapped,
+    /// A place where users run is not covered.
+    NotCovered,
+    /// It is covered now, or gone.
+    CoveredAgain,
     /// A server got the limit that everybody has.
     Limited,
     /// Verdict: it yields to others.
@@ -66,6 +70,8 @@ impl Kind {
         Kind::ServerFound,
         Kind::ServerGone,
         Kind::ServerNotMapped,
+        Kind::NotCovered,
+        Kind::CoveredAgain,
         Kind::Limited,
         Kind::Deprioritised,
         Kind::Throttled,
@@ -96,6 +102,8 @@ impl Kind {
             Kind::ServerFound => "59dd047fb37b4d6591eb2cad76a9021c",
             Kind::ServerGone => "45d20c4567ca4bd4963a8aba6ae5c31d",
             Kind::ServerNotMapped => "5575c4a71e2a411d91328cc5bd7759b1",
+            Kind::NotCovered => "f9b8e630c44e4e9cbf525856906a2fbc",
+            Kind::CoveredAgain => "e644d021d26a4f0cbe0f396f17001663",
             Kind::Limited => "915d1bd1fa084a45a2af720e390e5d53",
             Kind::Deprioritised => "bc0a55ea44ea4253b43e0ad4bea7e121",
             Kind::Throttled => "9295960c33d74fc8b371d65822c8af25",
