@@ -1,5 +1,7 @@
 //! `hubwarden check`: what this node gives hubwarden, and where users are out of its reach.
 
+mod coverage;
+
 use super::answer::{connect, say};
 use super::{Failure, runtime};
 use crate::config::{Config, ThrottleWhen};
@@ -10,7 +12,6 @@ use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
 use nix::unistd::Group;
 use quantities::HubUser;
-use sensors::workers::Holders;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
@@ -155,7 +156,7 @@ fn kernel(report: &mut Report, config: &Config) {
                 "cgroups: the cpu controller is not on cgroup v2, so CPU limits have no effect; \
                  boot with systemd.unified_cgroup_hierarchy=1",
             );
-            shared(report, config, &root);
+            coverage::report(report, config);
         }
         Err(error) => report.add(Weight::Bad, format!("cgroups: {error}")),
     }
@@ -221,23 +222,6 @@ fn shaping(report: &mut Report, config: &Config, nft: &mut Kernel) {
             Weight::Bad,
             format!("shape: bandwidth is held by dropping, not by delaying: {error}"),
         ),
-    }
-}
-
-/// Servers that no limit can be set on without harming the hub.
-fn shared(report: &mut Report, config: &Config, root: &Path) {
-    let units = &config.hub.hub_units;
-    let mut looker = crate::daemon::Looker::new(&Holders::default());
-    let which = |by_user| looker.which(by_user);
-    let shared = crate::hub::shared::find(root, Path::new("/proc"), units, which);
-    for found in &shared {
-        report.add(Weight::Bad, format!("spawner: {}", found.in_words()));
-    }
-    if shared.is_empty() {
-        report.add(
-            Weight::Good,
-            "spawner: no server shares the hub's own cgroup",
-        );
     }
 }
 

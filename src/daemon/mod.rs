@@ -59,7 +59,6 @@ mod user_slices;
 
 pub(crate) use cgroup_filter::watched_cgroup;
 pub use health::log_panics;
-pub(crate) use hub_poller::Looker;
 pub use limits::policy;
 pub use lock::{DaemonLock, LockError};
 pub use off::OffSwitch;
