@@ -41,6 +41,7 @@ pub fn work(work: &str) {
         set::WORK => set::work(),
         process_list::WORK => process_list::work(),
         connector::WORK => connector::work(),
+        hubwarden::coverage::WORK => hubwarden::coverage::work(),
         other => panic!("no worker helps with {other:?}"),
     };
     done.expect("a job, and somebody to answer");

@@ -8,6 +8,7 @@
 mod bed;
 mod cgroup;
 mod contained;
+mod coverage;
 mod daemon;
 mod egress;
 mod evidence;
@@ -40,6 +41,7 @@ fn main() {
         }
         Some("unguarded-sender") => unguarded::sender(),
         Some("cgroup") => cgroup::run(),
+        Some("coverage") => coverage::run(),
         Some("daemon") => daemon::run(),
         Some("judge") => {
             judge::run();
@@ -49,6 +51,7 @@ fn main() {
         Some("evidence") => evidence::run(),
         None => {
             cgroup::run();
+            coverage::run();
             daemon::run();
             egress::run();
             evidence::run();
@@ -57,7 +60,7 @@ fn main() {
         }
         Some(other) => {
             eprintln!(
-                "unknown group `{other}`; there are: cgroup, daemon, egress, evidence, judge"
+                "unknown group `{other}`; there are: cgroup, coverage, daemon, egress, evidence, judge"
             );
             std::process::exit(2);
         }
