@@ -94,7 +94,7 @@ fn facts() -> Facts {
         cgroup: Membership::Unified(unit(number / 10)),
         network: Network::Host,
         said: Some(Said {
-            looks: (number % 10 == 0).then_some(Looks::Server),
+            looks: number.is_multiple_of(10).then_some(Looks::Server),
             environment: true,
             user: Some(format!("user{}", number / 10)),
         }),

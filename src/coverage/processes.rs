@@ -10,8 +10,6 @@ use quantities::CgroupPath;
 use rustix::fs::{CWD, Dir, Mode, OFlags, fstat, openat, readlinkat};
 use sensors::workers::{self, Owner, ServeError};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,10 +17,10 @@ use std::time::{Duration, Instant};
 /// The pass ends after this; processes that are left are counted.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of a file of the kernel's that are read: a cgroup's path has 4096 at most.
-const MOST_KERNEL: u64 = 8 * 1024;
+const MOST_KERNEL: usize = 8 * 1024;
 /// Bytes of a process's arguments and of its environment.
-const MOST_ARGUMENTS: u64 = 4 * 1024;
-const MOST_ENVIRONMENT: u64 = 64 * 1024;
+const MOST_ARGUMENTS: usize = 4 * 1024;
+const MOST_ENVIRONMENT: usize = 64 * 1024;
 /// Namespaces that are looked into.
 const MOST_NAMESPACES: usize = 4096;
 /// Of the flags in `stat`: a thread of the kernel's (include/linux/sched.h).
@@ -44,20 +42,26 @@ pub fn work() -> Result<(), ServeError> {
 
 /// Which of these processes say something of a hub. A process can hold this up for good.
 pub(crate) fn said(proc: &Path, pids: &[u32]) -> Asked {
-    let read = |pid: u32, name: &str, most: u64| {
-        let mut bytes = Vec::new();
-        let file = File::open(proc.join(pid.to_string()).join(name));
+    let mut arguments = vec![0; MOST_ARGUMENTS];
+    let mut environment = vec![0; MOST_ENVIRONMENT];
+    let mut of = |pid: u32| {
+        let path = |name: &str| proc.join(format!("{pid}/{name}"));
         // One that has ended, or that is not ours to read, says nothing.
-        let _ = file.and_then(|file| file.take(most).read_to_end(&mut bytes));
-        bytes
+        let arguments = read_once(CWD, path("cmdline"), &mut arguments).unwrap_or_default();
+        let environment = read_once(CWD, path("environ"), &mut environment).unwrap_or_default();
+        (pid, Said::read(arguments, environment))
     };
-    let of = |pid: &u32| {
-        let arguments = read(*pid, "cmdline", MOST_ARGUMENTS);
-        let environment = read(*pid, "environ", MOST_ENVIRONMENT);
-        (*pid, Said::read(&arguments, &environment))
-    };
-    let all = pids.iter().map(of);
+    let all = pids.iter().map(|pid| of(*pid));
     all.filter(|(_, said)| !said.is_nothing()).collect()
+}
+
+/// The beginning of a file of procfs, which gives all that there is room for at the first read
+/// (fs/seq_file.c, `single_open`; fs/proc/base.c, `environ_read`).
+fn read_once(directory: impl AsFd, name: impl AsRef<Path>, buffer: &mut [u8]) -> Option<&[u8]> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(directory, name.as_ref(), flags, Mode::empty()).ok()?;
+    let read = rustix::io::read(&file, &mut *buffer).ok()?;
+    buffer.get(..read)
 }
 
 /// What can be read without waiting for any process.
@@ -95,6 +99,7 @@ pub(super) fn scan_within(proc: &Path, most: usize, patience: Duration) -> Scan 
     };
     let host = network_of(&directory, "self");
     let until = Instant::now() + patience;
+    let mut buffer = vec![0; MOST_KERNEL];
     for entry in entries.flatten() {
         let name = entry.file_name().to_str().unwrap_or_default();
         let Ok(pid) = name.parse() else {
@@ -103,7 +108,8 @@ pub(super) fn scan_within(proc: &Path, most: usize, patience: Duration) -> Scan 
         if scan.processes.len() >= most || Instant::now() >= until {
             scan.unseen += 1;
         } else {
-            scan.processes.extend(process(&directory, name, pid, host));
+            scan.processes
+                .extend(process(&directory, name, pid, host, &mut buffer));
         }
     }
     scan
@@ -111,10 +117,16 @@ pub(super) fn scan_within(proc: &Path, most: usize, patience: Duration) -> Scan 
 
 /// A process; `None` where it has ended or is a thread of the kernel's. What is opened below its directory
 /// is of the same process, or of none (fs/proc/base.c).
-fn process(proc: &OwnedFd, name: &str, pid: u32, host: Option<u64>) -> Option<Process> {
+fn process(
+    proc: &OwnedFd,
+    name: &str,
+    pid: u32,
+    host: Option<u64>,
+    buffer: &mut [u8],
+) -> Option<Process> {
     let directory = openat(proc, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let uid = fstat(&directory).ok()?.st_uid;
-    let cgroup = Membership::read(&text_of(&directory, "cgroup")?)?;
+    let cgroup = membership(read_once(&directory, "cgroup", buffer)?)?;
     let mut process = Process {
         pid,
         parent: None,
@@ -126,7 +138,7 @@ fn process(proc: &OwnedFd, name: &str, pid: u32, host: Option<u64>) -> Option<Pr
     };
     // The kernel's threads are in the root cgroup.
     if process.cgroup.path().as_str().is_empty() {
-        let (parent, flags) = stat(&text_of(&directory, "stat")?)?;
+        let (parent, flags) = stat(read_once(&directory, "stat", buffer)?)?;
         if flags & PF_KTHREAD != 0 {
             return None;
         }
@@ -140,20 +152,8 @@ fn process(proc: &OwnedFd, name: &str, pid: u32, host: Option<u64>) -> Option<Pr
     Some(process)
 }
 
-fn text_of(directory: impl AsFd, name: &str) -> Option<String> {
-    let file = openat(
-        directory,
-        name,
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()?;
-    let mut bytes = Vec::with_capacity(256);
-    File::from(file)
-        .take(MOST_KERNEL)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+fn membership(bytes: &[u8]) -> Option<Membership> {
+    Membership::read(&String::from_utf8_lossy(bytes))
 }
 
 /// The inode number of a process's network namespace: `net:[4026531840]` (namespaces(7)).
@@ -164,7 +164,8 @@ fn network_of(directory: impl AsFd, process: &str) -> Option<u64> {
 }
 
 /// Parent and flags, fields 4 and 9 of `stat`; the name before them may hold anything (proc(5)).
-fn stat(text: &str) -> Option<(u32, u32)> {
+fn stat(bytes: &[u8]) -> Option<(u32, u32)> {
+    let text = String::from_utf8_lossy(bytes);
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
     Some((parent, fields.nth(4)?.parse().ok()?))
@@ -190,6 +191,7 @@ pub(super) fn complete(
     let mut places: HashMap<CgroupPath, (Place, bool)> = HashMap::new();
     let mut jobs: BTreeMap<Owner, Vec<u32>> = BTreeMap::new();
     let mut owners: HashMap<u32, Owner> = HashMap::new();
+    let mut buffer = vec![0; MOST_KERNEL];
     for process in &mut facts.processes {
         let cgroup = process.cgroup.path();
         let (place, mapped) = places
@@ -204,8 +206,8 @@ pub(super) fn complete(
         jobs.entry(owner).or_default().push(process.pid);
         if process.parent.is_none() {
             let file = proc.join(format!("{}/stat", process.pid));
-            let text = std::fs::read(file).unwrap_or_default();
-            process.parent = stat(&String::from_utf8_lossy(&text)).map(|(parent, _)| parent);
+            let parent = read_once(CWD, file, &mut buffer).and_then(stat);
+            process.parent = parent.map(|(parent, _)| parent);
         }
     }
     let (wanted, asked) = (jobs.len(), owners.len());
@@ -229,7 +231,7 @@ pub(super) fn complete(
         }
         let found = said.remove(&process.pid);
         // The number may be another process's by now.
-        let found = found.filter(|_| is_still(proc, process));
+        let found = found.filter(|_| is_still(proc, process, &mut buffer));
         if found.is_some() {
             uids.insert(process.uid);
             let place = places.get(process.cgroup.path()).map(|(place, _)| place);
@@ -261,8 +263,8 @@ pub(super) fn complete(
     facts
 }
 
-fn is_still(proc: &Path, process: &Process) -> bool {
-    let text = std::fs::read(proc.join(format!("{}/cgroup", process.pid)));
-    let text = text.unwrap_or_default();
-    Membership::read(&String::from_utf8_lossy(&text)).as_ref() == Some(&process.cgroup)
+fn is_still(proc: &Path, process: &Process, buffer: &mut [u8]) -> bool {
+    let file = proc.join(format!("{}/cgroup", process.pid));
+    let now = read_once(CWD, file, buffer).and_then(membership);
+    now.as_ref() == Some(&process.cgroup)
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod generated;
+mod survey;
 
 use std::io::Read;
 use std::path::Path;

@@ -106,15 +106,23 @@ fn what_is_read_without_a_helper_cannot_be_held() {
     // A thread that may be left behind, so that a reader that is held fails this and does not hang it.
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        for file in ["stat", "status", "comm", "cgroup"] {
+        for file in ["stat", "status", "comm", "cgroup", "net/dev"] {
             held.read(file, 1 << 16).unwrap();
             tell.send(file).unwrap();
         }
         std::fs::read_link(held.directory().join("exe")).unwrap();
+        std::fs::read_link(held.directory().join("ns/net")).unwrap();
         held.running_on(16);
         tell.send("exe and threads").unwrap();
     });
-    for file in ["stat", "status", "comm", "cgroup", "exe and threads"] {
+    for file in [
+        "stat",
+        "status",
+        "comm",
+        "cgroup",
+        "net/dev",
+        "exe and threads",
+    ] {
         assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(file));
     }
     // And it is held: what needs its memory is not answered.

@@ -28,7 +28,9 @@ fn check_has_a_line_for_each_reason() {
                     jhub.slice is not watched";
     assert!(lines[0].1.contains(expected), "{}", lines[0].1);
     assert!(
-        lines[0].1.ends_with("slice = \"jhub.slice\""),
+        lines[0].1.ends_with(
+            "slice = \"jhub.slice\"  # units there that are no known server then reach no network"
+        ),
         "{}",
         lines[0].1
     );
@@ -41,7 +43,10 @@ fn json_has_every_row_with_the_line_that_mends_it() {
     let json = serde_json::to_value(&rows[0]).unwrap();
     assert_eq!(json["kind"], "slice-not-watched");
     assert_eq!(json["cgroup"], "/jhub.slice/a.service");
-    assert_eq!(json["config"], "slice = \"jhub.slice\"");
+    assert_eq!(
+        json["config"],
+        "slice = \"jhub.slice\"  # units there that are no known server then reach no network"
+    );
     assert_eq!(
         (json["cpu"].as_bool(), json["packets"].as_bool()),
         (Some(false), Some(false))

@@ -58,6 +58,9 @@ pub(super) enum Proposal {
 const SPAWNERS: &str =
     "Use SystemdSpawner or DockerSpawner, which give each server a cgroup of its own.";
 
+/// What else a slice's name in the configuration does.
+const SLICE_HOLDS: &str = "  # units there that are no known server then reach no network";
+
 /// What covers a place that lacks this.
 pub(super) fn propose(missing: &Missing, place: &Place, watch: &Watch) -> Proposal {
     let advice = |text: &str| Proposal::Final(Remedy::Advice(text.to_owned()));
@@ -178,7 +181,7 @@ pub(super) fn remedies(proposals: Vec<Proposal>, watch: &Watch) -> Vec<Remedy> {
         Proposal::Final(remedy) => remedy,
         Proposal::Add(key, _) => Remedy::Config(list(key, added.get(&key), &watch.naming)),
         Proposal::Slice(_) => match &only {
-            Some(slice) => Remedy::Config(format!("slice = {}", quoted(slice))),
+            Some(slice) => Remedy::Config(format!("slice = {}{}", quoted(slice), SLICE_HOLDS)),
             None => Remedy::Spawner(format!(
                 "c.SystemdSpawner.slice = {}",
                 quoted(&watch.naming.slice)

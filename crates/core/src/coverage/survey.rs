@@ -59,16 +59,11 @@ pub struct Survey {
 }
 
 /// What tells one row from another, however its words change.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(&'static str, Option<CgroupPath>, Option<Who>);
+pub(super) type Key = (&'static str, Option<CgroupPath>);
 
 impl Uncovered {
     pub(super) fn key(&self) -> Key {
-        let who = match self.place {
-            Some(_) => None,
-            None => self.who.first().cloned(),
-        };
-        Key(self.missing.kind(), self.place.clone(), who)
+        (self.missing.kind(), self.place.clone())
     }
 }
 
@@ -102,7 +97,7 @@ pub fn survey(facts: &Facts, watch: &Watch) -> Survey {
         let group = group.or_insert_with(|| Group::new(place.clone(), *known));
         group.add(process, ancestor(process, &by_pid), watch);
     }
-    let mut rows = not_found(&mut groups, facts, watch);
+    let mut rows: Vec<Row> = not_found(&mut groups, facts, watch).into_iter().collect();
     let configured = |group: &Group<'_>| !group.hubs.is_empty() && watch.is_hubs(&group.place);
     let other_hub = groups.values().any(configured);
     for group in groups.values() {
@@ -144,8 +139,12 @@ pub fn survey(facts: &Facts, watch: &Watch) -> Survey {
 
 type Row = (Place, usize, Vec<Who>, usize, Missing);
 
-/// Notes the hub's words with the places that they name; rows for those of which nothing is found.
-fn not_found(groups: &mut BTreeMap<&Place, Group<'_>>, facts: &Facts, watch: &Watch) -> Vec<Row> {
+/// Notes the hub's words with the places that they name; one row for all of which nothing is found.
+fn not_found(
+    groups: &mut BTreeMap<&Place, Group<'_>>,
+    facts: &Facts,
+    watch: &Watch,
+) -> Option<Row> {
     let mut listed: BTreeMap<&ListedPlace, BTreeSet<&HubUser>> = BTreeMap::new();
     for one in &watch.listed {
         listed.entry(&one.place).or_default().insert(&one.user);
@@ -175,15 +174,14 @@ fn not_found(groups: &mut BTreeMap<&Place, Group<'_>>, facts: &Facts, watch: &Wa
         let users = users.iter().filter(|user| !is_found(user, place));
         users.map(|user| (**user).clone())
     });
-    let row = |user| {
-        let place = Place::of(&CgroupPath::new(""));
-        (place, 0, vec![Who::User(user)], 0, Missing::NotFound)
-    };
-    missing
-        .collect::<BTreeSet<HubUser>>()
-        .into_iter()
-        .map(row)
-        .collect()
+    let missing: BTreeSet<HubUser> = missing.collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let more_users = missing.len().saturating_sub(MOST_USERS);
+    let who = missing.into_iter().take(MOST_USERS).map(Who::User);
+    let nowhere = Place::of(&CgroupPath::new(""));
+    Some((nowhere, 0, who.collect(), more_users, Missing::NotFound))
 }
 
 /// The server in another place, or the server process in this one, that a process descends from; its user

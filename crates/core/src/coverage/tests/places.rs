@@ -25,7 +25,7 @@ fn a_slice_that_is_not_watched_is_named_and_becomes_the_configured_one() {
         node.line(),
         "alice (uid 1001): not covered in /jhub.slice/jhub-host.slice/jupyter-alice.service: \
          jhub.slice is not watched, so neither CPU limits nor packet rules hold there. Set in [hub] of \
-         /etc/hubwarden/config.toml: slice = \"jhub.slice\""
+         /etc/hubwarden/config.toml: slice = \"jhub.slice\"  # units there that are no known server then reach no network"
     );
 }
 
