@@ -4,7 +4,7 @@ use super::accounts::Accounts;
 use super::network::{self, Bridges};
 use super::{Ask, Directories};
 use hubwarden_core::coverage::{
-    Facts, Known, MOST_PROCESSES, Membership, Network, Place, PlaceKind, Process, Said, Watch,
+    Facts, Known, Location, LocationKind, MOST_PROCESSES, Membership, Network, Process, Said, Watch,
 };
 use quantities::CgroupPath;
 use rustix::fs::{CWD, Dir, Mode, OFlags, fstat, openat, readlinkat};
@@ -188,7 +188,7 @@ pub(super) fn complete(
         ..Facts::default()
     };
     // Many processes share a cgroup.
-    let mut places: HashMap<CgroupPath, (Place, bool)> = HashMap::new();
+    let mut places: HashMap<CgroupPath, (Location, bool)> = HashMap::new();
     let mut jobs: BTreeMap<Owner, Vec<u32>> = BTreeMap::new();
     let mut owners: HashMap<u32, Owner> = HashMap::new();
     let mut buffer = vec![0; MOST_KERNEL];
@@ -196,7 +196,7 @@ pub(super) fn complete(
         let cgroup = process.cgroup.path();
         let (place, mapped) = places
             .entry(cgroup.clone())
-            .or_insert_with(|| (Place::of(cgroup), watch.is_mapped(cgroup)));
+            .or_insert_with(|| (Location::of(cgroup), watch.is_mapped(cgroup)));
         if *mapped {
             continue;
         }
@@ -235,7 +235,7 @@ pub(super) fn complete(
         if found.is_some() {
             uids.insert(process.uid);
             let place = places.get(process.cgroup.path()).map(|(place, _)| place);
-            let unit = place.and_then(Place::unit);
+            let unit = place.and_then(Location::unit);
             if let Some(unit) = unit.filter(|unit| unit.ends_with(".service"))
                 && !directories.transient.join(unit).exists()
             {
@@ -251,7 +251,8 @@ pub(super) fn complete(
             continue;
         };
         let is_login = places.get(process.cgroup.path());
-        let is_login = is_login.is_some_and(|(one, _)| matches!(one.kind, PlaceKind::Login { .. }));
+        let is_login =
+            is_login.is_some_and(|(one, _)| matches!(one.kind, LocationKind::Login { .. }));
         let known = watch.known_of(process.cgroup.path());
         let watched = matches!(known, Some(Known::Server { .. } | Known::Expected));
         let room = facts.namespaces.len() < MOST_NAMESPACES;

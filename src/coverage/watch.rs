@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::config::Outside;
 use crate::hub::HubDirectory;
 use egress::Admitted;
-use hubwarden_core::coverage::{Listed, ListedPlace, Naming};
+use hubwarden_core::coverage::{Listed, ListedAt, Naming};
 
 /// The configuration, as far as it says where servers are.
 pub fn naming(config: &Config) -> Naming {
@@ -31,13 +31,13 @@ pub fn listed(directory: &HubDirectory) -> Vec<Listed> {
     for (unit, one) in directory.units() {
         all.push(Listed {
             user: one.user.clone(),
-            place: ListedPlace::Unit(unit.as_str().to_owned()),
+            place: ListedAt::Unit(unit.as_str().to_owned()),
         });
     }
     for (id, one) in directory.containers() {
         all.push(Listed {
             user: one.user.clone(),
-            place: ListedPlace::Container(id.to_owned()),
+            place: ListedAt::Container(id.to_owned()),
         });
     }
     let placed: std::collections::BTreeSet<_> = all.iter().map(|one| one.user.clone()).collect();
@@ -47,7 +47,7 @@ pub fn listed(directory: &HubDirectory) -> Vec<Listed> {
         .filter(|user| !placed.contains(*user));
     all.extend(unsaid.map(|user| Listed {
         user: user.clone(),
-        place: ListedPlace::Unsaid,
+        place: ListedAt::Unsaid,
     }));
     all
 }

@@ -67,7 +67,7 @@ fn where_no_worker_can_be_started_no_user_is_at_fault() {
 }
 
 #[test]
-fn an_answer_on_a_number_that_is_another_process_by_now_counts_for_nothing() {
+fn an_answer_on_a_pid_that_was_given_anew_counts_for_nothing() {
     let bed = Bed::new();
     bed.runs(10, "jhub.slice/a.service", &["jupyter-lab"]);
     let proc = bed.path("proc");

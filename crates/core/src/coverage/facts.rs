@@ -94,12 +94,12 @@ pub struct Listed {
     /// Its user, in the hub's words.
     pub user: HubUser,
     /// Where it is said to run.
-    pub place: ListedPlace,
+    pub place: ListedAt,
 }
 
 /// Where a server is said to run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ListedPlace {
+pub enum ListedAt {
     /// A unit, with its suffix.
     Unit(String),
     /// A container, by its full id.

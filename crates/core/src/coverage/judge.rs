@@ -1,10 +1,10 @@
 //! From the processes of one place to what it lacks.
 
-use super::place::{USER_SLICE, container_of};
+use super::location::{USER_SLICE, container_of};
 use super::remedy::{is_service, template};
 use super::{
-    Engine, Facts, Known, ListedPlace, Looks, Manager, Membership, Missing, Network, Place,
-    PlaceKind, Process, Watch, Who, network,
+    Engine, Facts, Known, ListedAt, Location, LocationKind, Looks, Manager, Membership, Missing,
+    Network, Process, Watch, Who, network,
 };
 use quantities::HubUser;
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ const TIMED: [&str; 3] = ["cron.service", "crond.service", "atd.service"];
 
 /// What is known of the processes of one place.
 pub(super) struct Group<'a> {
-    pub place: Place,
+    pub place: Location,
     pub known: Option<&'a Known>,
     pub layout: Layout,
     /// Processes that make it count, and those that are a server by their arguments.
@@ -47,7 +47,7 @@ pub(super) enum Layout {
 }
 
 impl<'a> Group<'a> {
-    pub fn new(place: Place, known: Option<&'a Known>) -> Group<'a> {
+    pub fn new(place: Location, known: Option<&'a Known>) -> Group<'a> {
         Group {
             place,
             known,
@@ -129,7 +129,7 @@ impl<'a> Group<'a> {
     }
 
     fn is_container(&self) -> bool {
-        matches!(self.place.kind, PlaceKind::Container(..))
+        matches!(self.place.kind, LocationKind::Container(..))
     }
 
     fn unreadable(&self) -> Option<Missing> {
@@ -157,7 +157,7 @@ impl<'a> Group<'a> {
             }) => (*port, cpu.clone(), packets.clone()),
             // The configuration alone does not say whether the login's user has a server. With a hub in
             // it, its servers are not in cgroups of their own.
-            _ if matches!(self.place.kind, PlaceKind::Login { .. }) => {
+            _ if matches!(self.place.kind, LocationKind::Login { .. }) => {
                 return (hub && self.looks_like_one).then(|| self.of_login());
             }
             _ if hub && self.looks_like_one => return Some(Missing::HubsCgroup),
@@ -187,16 +187,16 @@ impl<'a> Group<'a> {
         }
         if self.looks_like_one && (watch.is_hubs(&self.place) || !self.hubs.is_empty()) {
             match self.place.kind {
-                PlaceKind::Login { .. } => {}
+                LocationKind::Login { .. } => {}
                 _ => return Missing::HubsCgroup,
             }
         }
         match &self.place.kind {
-            PlaceKind::Login { .. } => self.of_login(),
-            PlaceKind::Container(engine, _) => self.container(*engine, watch),
-            PlaceKind::Unit => self.unit(facts, watch),
-            PlaceKind::Other => Missing::OtherManager(manager(&self.place)),
-            PlaceKind::Bare => Missing::NoUnit,
+            LocationKind::Login { .. } => self.of_login(),
+            LocationKind::Container(engine, _) => self.container(*engine, watch),
+            LocationKind::Unit => self.unit(facts, watch),
+            LocationKind::Other => Missing::OtherManager(manager(&self.place)),
+            LocationKind::Bare => Missing::NoUnit,
         }
     }
 
@@ -298,17 +298,17 @@ impl<'a> Group<'a> {
     }
 
     /// As the hub or an engine would list a server that runs here.
-    pub fn listed_as(&self) -> Option<ListedPlace> {
+    pub fn listed_as(&self) -> Option<ListedAt> {
         match &self.place.kind {
-            PlaceKind::Unit => Some(ListedPlace::Unit(self.place.cgroup.name().to_owned())),
-            PlaceKind::Container(_, id) => Some(ListedPlace::Container(id.clone())),
+            LocationKind::Unit => Some(ListedAt::Unit(self.place.cgroup.name().to_owned())),
+            LocationKind::Container(_, id) => Some(ListedAt::Container(id.clone())),
             _ => None,
         }
     }
 }
 
 /// The program that made a cgroup that neither systemd nor an engine did.
-fn manager(place: &Place) -> Manager {
+fn manager(place: &Location) -> Manager {
     let path = place.cgroup.as_str();
     let name = place.cgroup.name();
     let top = path.split('/').next().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Which users on this node are covered, computed: facts of processes and of what the daemon watches
 //! in, rows of what is not covered out.
 //!
-//! A place (a unit, a container, a login slice) counts if something in it is, or comes from, a
+//! A place (a unit, a container, a login slice: [`Location`]) counts if something in it is, or comes from, a
 //! single-user server, or runs as a hub user's uid, or the hub lists it. It is covered if its cgroup is
 //! watched, mapped to a user, and held by CPU limits and packet rules. All else becomes a row with the
 //! reason and the line that mends it ([`survey`]). A place of which nothing can be read is a row too.
@@ -12,9 +12,9 @@
 mod changes;
 mod facts;
 mod judge;
+mod location;
 mod missing;
 mod network;
-mod place;
 mod remedy;
 mod said;
 mod survey;
@@ -22,9 +22,9 @@ mod watch;
 mod words;
 
 pub use changes::{Changes, Difference};
-pub use facts::{Facts, Listed, ListedPlace, Membership, Namespace, Network, Process};
+pub use facts::{Facts, Listed, ListedAt, Membership, Namespace, Network, Process};
+pub use location::{Engine, Location, LocationKind};
 pub use missing::{Lacks, Manager, Missing, Weight};
-pub use place::{Engine, Place, PlaceKind};
 pub use remedy::{ListKey, Remedy};
 pub use said::{Looks, Said};
 pub use survey::{Survey, Uncovered, Who, survey};

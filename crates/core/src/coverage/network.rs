@@ -5,7 +5,7 @@
 //! which there is nothing but `lo` sends nothing.
 
 use super::judge::Group;
-use super::{Facts, Missing, Namespace, PlaceKind, Watch};
+use super::{Facts, LocationKind, Missing, Namespace, Watch};
 
 /// Interfaces that a row names.
 const MOST_DEVICES: usize = 4;
@@ -18,7 +18,7 @@ pub(super) fn missing(
     watch: &Watch,
 ) -> Option<Missing> {
     // A login slice's packets are judged by uid, and its users make namespaces as they like.
-    if matches!(group.place.kind, PlaceKind::Login { .. }) {
+    if matches!(group.place.kind, LocationKind::Login { .. }) {
         return None;
     }
     if group.on_host {
@@ -42,7 +42,7 @@ pub(super) fn missing(
         return None;
     }
     Some(match group.place.kind {
-        PlaceKind::Container(..) => Missing::ContainerNetwork { devices },
+        LocationKind::Container(..) => Missing::ContainerNetwork { devices },
         _ => Missing::UnitNetwork { devices },
     })
 }

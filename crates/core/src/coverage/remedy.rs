@@ -1,6 +1,6 @@
 //! What covers a place: a line of configuration, or why there is none.
 
-use super::{Engine, Manager, Missing, Naming, Place, Watch};
+use super::{Engine, Location, Manager, Missing, Naming, Watch};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Values that are proposed for one list of the configuration.
@@ -62,7 +62,7 @@ const SPAWNERS: &str =
 const SLICE_HOLDS: &str = "  # units there that are no known server then reach no network";
 
 /// What covers a place that lacks this.
-pub(super) fn propose(missing: &Missing, place: &Place, watch: &Watch) -> Proposal {
+pub(super) fn propose(missing: &Missing, place: &Location, watch: &Watch) -> Proposal {
     let advice = |text: &str| Proposal::Final(Remedy::Advice(text.to_owned()));
     let config = |line: &str| Proposal::Final(Remedy::Config(line.to_owned()));
     match missing {

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_servers_environment_is_told_from_a_services_and_the_token_is_not_kept() {
+    fn a_servers_environment_is_known_and_its_token_is_not_kept() {
         let server = b"A=1\0JUPYTERHUB_API_TOKEN=secret\0JUPYTERHUB_USER=al\xffice\0";
         let said = Said::read(b"streamlit\0", server);
         assert!(said.environment && said.looks.is_none());

@@ -3,7 +3,7 @@
 use super::judge::Group;
 use super::remedy::{propose, remedies};
 use super::{
-    Facts, Known, ListedPlace, Looks, MOST_PROCESSES, MOST_ROWS, MOST_USERS, Missing, Place,
+    Facts, Known, ListedAt, Location, Looks, MOST_PROCESSES, MOST_ROWS, MOST_USERS, Missing,
     Process, Remedy, Watch,
 };
 use quantities::{CgroupPath, HubUser};
@@ -75,11 +75,11 @@ pub fn survey(facts: &Facts, watch: &Watch) -> Survey {
     let beyond = processes.len().saturating_sub(MOST_PROCESSES);
     processes.truncate(MOST_PROCESSES);
     // Many processes share a cgroup.
-    let mut places: BTreeMap<&CgroupPath, (Place, Option<&Known>)> = BTreeMap::new();
+    let mut places: BTreeMap<&CgroupPath, (Location, Option<&Known>)> = BTreeMap::new();
     for process in &processes {
         let cgroup = process.cgroup.path();
         let entry = places.entry(cgroup);
-        entry.or_insert_with(|| (Place::of(cgroup), watch.known_of(cgroup)));
+        entry.or_insert_with(|| (Location::of(cgroup), watch.known_of(cgroup)));
     }
     let known = |process: &Process| {
         places
@@ -88,7 +88,7 @@ pub fn survey(facts: &Facts, watch: &Watch) -> Survey {
     };
     let by_pid = processes.iter().map(|one| (one.pid, (*one, known(one))));
     let by_pid: BTreeMap<u32, (&Process, Option<&Known>)> = by_pid.collect();
-    let mut groups: BTreeMap<&Place, Group<'_>> = BTreeMap::new();
+    let mut groups: BTreeMap<&Location, Group<'_>> = BTreeMap::new();
     for process in &processes {
         let Some((place, known)) = places.get(process.cgroup.path()) else {
             continue;
@@ -137,15 +137,15 @@ pub fn survey(facts: &Facts, watch: &Watch) -> Survey {
     }
 }
 
-type Row = (Place, usize, Vec<Who>, usize, Missing);
+type Row = (Location, usize, Vec<Who>, usize, Missing);
 
 /// Notes the hub's words with the places that they name; one row for all of which nothing is found.
 fn not_found(
-    groups: &mut BTreeMap<&Place, Group<'_>>,
+    groups: &mut BTreeMap<&Location, Group<'_>>,
     facts: &Facts,
     watch: &Watch,
 ) -> Option<Row> {
-    let mut listed: BTreeMap<&ListedPlace, BTreeSet<&HubUser>> = BTreeMap::new();
+    let mut listed: BTreeMap<&ListedAt, BTreeSet<&HubUser>> = BTreeMap::new();
     for one in &watch.listed {
         listed.entry(&one.place).or_default().insert(&one.user);
     }
@@ -166,8 +166,8 @@ fn not_found(
         _ => None,
     });
     users.extend(mapped);
-    let is_found = |user: &HubUser, place: &ListedPlace| {
-        let unsaid = *place == ListedPlace::Unsaid;
+    let is_found = |user: &HubUser, place: &ListedAt| {
+        let unsaid = *place == ListedAt::Unsaid;
         unsaid && users.contains(user.as_str())
     };
     let missing = listed.iter().flat_map(|(place, users)| {
@@ -180,7 +180,7 @@ fn not_found(
     }
     let more_users = missing.len().saturating_sub(MOST_USERS);
     let who = missing.into_iter().take(MOST_USERS).map(Who::User);
-    let nowhere = Place::of(&CgroupPath::new(""));
+    let nowhere = Location::of(&CgroupPath::new(""));
     Some((nowhere, 0, who.collect(), more_users, Missing::NotFound))
 }
 

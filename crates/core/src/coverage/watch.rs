@@ -1,6 +1,6 @@
 //! What the daemon watches, whom it maps, and what the configuration can express.
 
-use super::{Listed, Place};
+use super::{Listed, Location};
 use quantities::{CgroupPath, HubUser};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -93,7 +93,7 @@ impl Watch {
     }
 
     /// Whether the hub's own unit is there.
-    pub(super) fn is_hubs(&self, place: &Place) -> bool {
+    pub(super) fn is_hubs(&self, place: &Location) -> bool {
         let is = |unit: &str| self.naming.hub_units.iter().any(|name| name == unit);
         place.unit().is_some_and(is)
     }
@@ -101,7 +101,7 @@ impl Watch {
     /// Whether a server is known in the configured slice, so that another one cannot be named instead.
     pub(super) fn slice_is_used(&self) -> bool {
         let in_slice = |(cgroup, known): (&CgroupPath, &Known)| {
-            let place = Place::of(cgroup);
+            let place = Location::of(cgroup);
             matches!(known, Known::Server { .. } | Known::Expected)
                 && place.top_slice() == Some(&self.naming.slice)
         };

@@ -79,7 +79,7 @@ fn node() -> impl Strategy<Value = Node> {
             node = node.known(&cgroup, known);
         }
         for (user, unit) in listed {
-            node = node.listed(&user, ListedPlace::Unit(unit));
+            node = node.listed(&user, ListedAt::Unit(unit));
         }
         node.facts.processes = processes;
         node.facts.accounts = accounts;

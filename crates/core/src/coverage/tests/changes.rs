@@ -49,7 +49,7 @@ fn a_row_is_new_once_and_over_once_it_stays_away() {
 
 #[test]
 fn what_may_pass_by_itself_is_new_only_once_it_lasts() {
-    let node = Node::new().listed("alice", ListedPlace::Unsaid);
+    let node = Node::new().listed("alice", ListedAt::Unsaid);
     let mut changes = Changes::default();
     assert_eq!(changes.update(&node.survey(), at(0)), Difference::default());
     assert_eq!(

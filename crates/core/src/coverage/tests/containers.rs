@@ -54,7 +54,7 @@ fn a_container_that_nobody_knows_is_a_row_only_if_a_server_is_in_it() {
         unmapped(Node::new().server(&docker())).kinds(),
         ["not-mapped"]
     );
-    let listed = Node::new().listed("alice", ListedPlace::Container(ID.into()));
+    let listed = Node::new().listed("alice", ListedAt::Container(ID.into()));
     assert_eq!(unmapped(listed.process(&docker())).kinds(), ["not-mapped"]);
     let engine = Known::Pending {
         why: Some("Docker cannot be asked".into()),

@@ -76,7 +76,7 @@ impl Node {
         self
     }
 
-    pub fn listed(mut self, user: &str, place: ListedPlace) -> Node {
+    pub fn listed(mut self, user: &str, place: ListedAt) -> Node {
         let user = HubUser(user.into());
         self.watch.listed.push(Listed { user, place });
         self

@@ -12,8 +12,8 @@ fn a_node_on_which_all_servers_are_mapped_has_no_row() {
         .server(ALICE)
         .known(ALICE, of("alice"))
         .process("system.slice/ssh.service")
-        .listed("alice", ListedPlace::Unit("jupyter-alice.service".into()))
-        .listed("alice", ListedPlace::Unsaid);
+        .listed("alice", ListedAt::Unit("jupyter-alice.service".into()))
+        .listed("alice", ListedAt::Unsaid);
     assert_eq!(node.survey().rows, []);
 }
 
@@ -51,7 +51,7 @@ fn a_unit_name_that_no_template_fits_yields_the_template() {
     let by_account = Node::new().server(jsu).account(1001, "jupyter-alice");
     let by_hub = Node::new()
         .process(jsu)
-        .listed("alice", ListedPlace::Unit("jsu-alice.service".into()));
+        .listed("alice", ListedAt::Unit("jsu-alice.service".into()));
     for node in [by_account, by_hub] {
         let line = node.line();
         let remedy = "Set in [hub] of /etc/hubwarden/config.toml: \
@@ -187,7 +187,7 @@ fn a_hub_users_job_in_cron_is_a_row_by_its_uid_alone() {
 }
 
 #[test]
-fn a_server_whose_user_cannot_be_told_has_the_reason_and_the_hubs_api_as_remedy() {
+fn a_server_without_a_known_user_has_the_reason_and_the_hubs_api() {
     let why = || "it runs as a uid without an account".to_owned();
     let node = Node::new()
         .process(ALICE)
@@ -296,9 +296,9 @@ fn a_user_who_holds_up_readers_is_a_row_and_root_is_none() {
 #[test]
 fn a_listed_server_of_which_nothing_is_here_is_a_note() {
     let node = Node::new()
-        .listed("alice", ListedPlace::Unit("jupyter-alice.service".into()))
-        .listed("bob", ListedPlace::Container(ID.into()))
-        .listed("carol", ListedPlace::Unsaid);
+        .listed("alice", ListedAt::Unit("jupyter-alice.service".into()))
+        .listed("bob", ListedAt::Container(ID.into()))
+        .listed("carol", ListedAt::Unsaid);
     let line = node.line();
     assert!(
         line.starts_with("alice, bob, carol: not found on this node: the hub lists"),
@@ -309,13 +309,13 @@ fn a_listed_server_of_which_nothing_is_here_is_a_note() {
     let local = Node::new()
         .server(HUB)
         .account(1001, "carol")
-        .listed("carol", ListedPlace::Unsaid);
+        .listed("carol", ListedAt::Unsaid);
     assert_eq!(local.kinds(), ["hub-cgroup"]);
 }
 
 #[test]
 fn rows_are_ordered_by_weight_kind_and_place_and_bounded() {
-    let mut node = Node::new().listed("zoe", ListedPlace::Unsaid);
+    let mut node = Node::new().listed("zoe", ListedAt::Unsaid);
     for number in 0..MOST_ROWS {
         node = node.server(&format!("system.slice/jsu-{number:04}.service"));
     }

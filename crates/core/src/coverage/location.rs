@@ -25,7 +25,7 @@ impl Engine {
 
 /// What a place is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PlaceKind {
+pub enum LocationKind {
     /// A service or scope of systemd's.
     Unit,
     /// A container of an engine that runs as root; its id.
@@ -43,38 +43,38 @@ pub enum PlaceKind {
 
 /// A cgroup that systemd, an engine or another manager made, and that limits are set on as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Location {
     /// Its cgroup, in which processes may have made further ones.
     pub cgroup: CgroupPath,
     /// What it is.
-    pub kind: PlaceKind,
+    pub kind: LocationKind,
 }
 
-impl Place {
+impl Location {
     /// The place that a process's cgroup lies in. Users make cgroups only below a place of their own, so
     /// the outermost one decides.
-    pub fn of(cgroup: &CgroupPath) -> Place {
+    pub fn of(cgroup: &CgroupPath) -> Location {
         let parts: Vec<&str> = cgroup.as_str().split('/').collect();
         let up_to = |count: usize| CgroupPath::new(&parts.get(..count).unwrap_or(&parts).join("/"));
         if let [USER_SLICE, login, ..] = parts[..]
             && let Some(uid) = uid_of(login)
         {
-            return Place {
+            return Location {
                 cgroup: up_to(2),
-                kind: PlaceKind::Login { uid },
+                kind: LocationKind::Login { uid },
             };
         }
         if parts.first().is_some_and(|first| is_foreign(first)) {
             let in_slice = parts.first().is_some_and(|first| first.ends_with(".slice"));
             let count = if in_slice { parts.len().min(2) } else { 1 };
-            return Place {
+            return Location {
                 cgroup: up_to(count),
-                kind: PlaceKind::Other,
+                kind: LocationKind::Other,
             };
         }
         let container = parts.iter().enumerate().find_map(|(at, name)| {
             let (engine, id) = container_of(name)?;
-            Some((at + 1, PlaceKind::Container(engine, id.to_owned())))
+            Some((at + 1, LocationKind::Container(engine, id.to_owned())))
         });
         let slices = parts.iter().take_while(|name| name.ends_with(".slice"));
         let slices = slices.count();
@@ -83,17 +83,17 @@ impl Place {
         if let Some((count, kind)) = container
             && (count <= slices + 1 || unit.is_none())
         {
-            return Place {
+            return Location {
                 cgroup: up_to(count),
                 kind,
             };
         }
         let (count, kind) = match (unit, parts.get(slices)) {
-            (Some(_), _) => (slices + 1, PlaceKind::Unit),
-            (None, Some(name)) if !name.is_empty() => (slices + 1, PlaceKind::Other),
-            _ => (slices, PlaceKind::Bare),
+            (Some(_), _) => (slices + 1, LocationKind::Unit),
+            (None, Some(name)) if !name.is_empty() => (slices + 1, LocationKind::Other),
+            _ => (slices, LocationKind::Bare),
         };
-        Place {
+        Location {
             cgroup: up_to(count),
             kind,
         }
@@ -101,7 +101,7 @@ impl Place {
 
     /// The unit's name, where it is one.
     pub fn unit(&self) -> Option<&str> {
-        (self.kind == PlaceKind::Unit).then(|| self.cgroup.name())
+        (self.kind == LocationKind::Unit).then(|| self.cgroup.name())
     }
 
     /// The cgroup that it lies in.
@@ -154,43 +154,43 @@ pub(super) fn container_of(name: &str) -> Option<(Engine, &str)> {
 mod tests {
     use super::*;
 
-    fn place(path: &str) -> Place {
-        Place::of(&CgroupPath::new(path))
+    fn place(path: &str) -> Location {
+        Location::of(&CgroupPath::new(path))
     }
 
     #[test]
     fn a_path_says_who_made_the_place() {
         let id = "0123456789abcdef".repeat(4);
-        let docker = || PlaceKind::Container(Engine::Docker, id.clone());
-        let podman = || PlaceKind::Container(Engine::Podman, id.clone());
+        let docker = || LocationKind::Container(Engine::Docker, id.clone());
+        let podman = || LocationKind::Container(Engine::Podman, id.clone());
         for (path, cgroup, kind) in [
-            ("", String::new(), PlaceKind::Bare),
-            ("system.slice", "system.slice".into(), PlaceKind::Bare),
-            ("init.scope", "init.scope".into(), PlaceKind::Unit),
+            ("", String::new(), LocationKind::Bare),
+            ("system.slice", "system.slice".into(), LocationKind::Bare),
+            ("init.scope", "init.scope".into(), LocationKind::Unit),
             (
                 "system.slice/x.service/payload",
                 "system.slice/x.service".into(),
-                PlaceKind::Unit,
+                LocationKind::Unit,
             ),
             (
                 "a.slice/a-b.slice/x.service",
                 "a.slice/a-b.slice/x.service".into(),
-                PlaceKind::Unit,
+                LocationKind::Unit,
             ),
             (
                 "user.slice/user-1001.slice/user@1001.service/app.slice/x.service",
                 "user.slice/user-1001.slice".into(),
-                PlaceKind::Login { uid: 1001 },
+                LocationKind::Login { uid: 1001 },
             ),
             (
                 "lxc.payload.c1/system.slice/x.service",
                 "lxc.payload.c1".into(),
-                PlaceKind::Other,
+                LocationKind::Other,
             ),
             (
                 "kubepods.slice/pod7",
                 "kubepods.slice/pod7".into(),
-                PlaceKind::Other,
+                LocationKind::Other,
             ),
             (
                 &format!("docker/{id}/docker/{id}"),
@@ -216,7 +216,7 @@ mod tests {
             (
                 &format!("system.slice/jupyter-a.service/docker/{id}"),
                 "system.slice/jupyter-a.service".into(),
-                PlaceKind::Unit,
+                LocationKind::Unit,
             ),
         ] {
             let found = place(path);
@@ -244,9 +244,9 @@ mod tests {
         #[test]
         fn a_place_is_an_ancestor_of_every_path_in_it(path in "([a-z@é.-]{0,6}(\\.slice|\\.service)?/){0,6}") {
             let path = CgroupPath::new(path.trim_end_matches('/'));
-            let place = Place::of(&path);
+            let place = Location::of(&path);
             proptest::prop_assert!(path.as_str().starts_with(place.cgroup.as_str()));
-            proptest::prop_assert_eq!(Place::of(&place.cgroup).cgroup, place.cgroup);
+            proptest::prop_assert_eq!(Location::of(&place.cgroup).cgroup, place.cgroup);
         }
     }
 }
