@@ -246,7 +246,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Shell {
     /// Has the tree sort names by the configuration and by what the hub lists.
     pub(super) fn look_for_servers(&mut self) {
-        let mut listed: BTreeSet<UnitName> = self.hub.directory.units().cloned().collect();
+        let listed = self.hub.directory.units().map(|(unit, _)| unit.clone());
+        let mut listed: BTreeSet<UnitName> = listed.collect();
         // A hub that forgets a server which runs lets nobody go.
         for entry in self.registry.entries.values() {
             if let Cgroup::Server(guarded) = entry {

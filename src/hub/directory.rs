@@ -76,11 +76,6 @@ impl HubDirectory {
         self.units.get(unit).map_or(&[], Vec::as_slice)
     }
 
-    /// Every unit that the hub names.
-    pub fn units(&self) -> impl Iterator<Item = &UnitName> {
-        self.units.keys()
-    }
-
     /// Whose a container is, by its full id; more than one is a contradiction.
     pub fn of_container(&self, id: &str) -> &[Listed] {
         self.containers.get(id).map_or(&[], Vec::as_slice)

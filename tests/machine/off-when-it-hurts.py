@@ -83,7 +83,7 @@ def kernel(machine):
     """In one command, as this is asked often."""
     found = {"tables": "hubwarden" in machine.run("nft list tables").out}
     # What this host's kernel does not have ends grep with an error, after all the others.
-    out = machine.run(f"for unit in {' '.join(UNITS)}; do cd /sys/fs/cgroup$(systemctl show -p ControlGroup --value $unit) && "
+    out = machine.run(f"for unit in {' '.join(UNITS)}; do cd /sys/fs/cgroup/*.slice/$unit && "
                       f"grep -s '' {' '.join(FILES)} | sed \"s|^|$unit/|\"; done", check=False).out
     found.update(line.replace("/", " ", 1).split(":", 1) for line in out.splitlines())
     return found
@@ -96,7 +96,7 @@ def difference(theirs, now):
 def wait_ours(machine, theirs):
     """Until both are frozen, so that all that can be set is."""
     wait_active(machine, 60)
-    groups = [f"/sys/fs/cgroup{machine.unit_cgroup(unit)}/cgroup.events" for unit in UNITS]
+    groups = [f"/sys/fs/cgroup/*.slice/{unit}/cgroup.events" for unit in UNITS]
     eventually(lambda: all("frozen 1" in machine.run(f"cat {group}").out for group in groups), "both are frozen", PATIENCE, every=0.3)
     eventually(lambda: len(difference(theirs, standing(machine))) >= 8, "limits of ours stand", PATIENCE, every=0.3)
 
