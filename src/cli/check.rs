@@ -5,6 +5,7 @@ mod coverage;
 use super::answer::{connect, say};
 use super::{Failure, runtime};
 use crate::config::{Config, ThrottleWhen};
+use crate::control::NodeStatus;
 use cgroup::{find_root, has_cpu_controller};
 use egress::names::Queueing;
 use egress::{Class, Firewall, Kernel, lies_in};
@@ -77,7 +78,11 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
     }
     near(&mut report, &config, &own_networks());
     kernel(&mut report, &config);
-    runtime()?.block_on(daemon(&mut report));
+    let supervises = runtime()?.block_on(daemon(&mut report));
+    match supervises {
+        Some(status) => coverage::by_the_daemon(&mut report, &status),
+        None => coverage::by_the_configuration(&mut report, &config),
+    }
     ways_out(&mut report, &config);
     say(&report.text())?;
     match report
@@ -156,7 +161,6 @@ fn kernel(report: &mut Report, config: &Config) {
                 "cgroups: the cpu controller is not on cgroup v2, so CPU limits have no effect; \
                  boot with systemd.unified_cgroup_hierarchy=1",
             );
-            coverage::report(report, config);
         }
         Err(error) => report.add(Weight::Bad, format!("cgroups: {error}")),
     }
@@ -225,15 +229,20 @@ fn shaping(report: &mut Report, config: &Config, nft: &mut Kernel) {
     }
 }
 
-async fn daemon(report: &mut Report) {
+/// What the daemon says, while it supervises.
+async fn daemon(report: &mut Report) -> Option<NodeStatus> {
     let status = async {
         let client = connect().await?;
         client.status().await.map_err(Failure::new)
     };
     match status.await {
-        Err(failure) => report.add(Weight::Bad, format!("daemon: {}", failure.message)),
+        Err(failure) => {
+            report.add(Weight::Bad, format!("daemon: {}", failure.message));
+            None
+        }
         Ok(status) if status.off => {
             report.add(Weight::Note, "daemon: switched off; `hubwarden on` resumes");
+            None
         }
         Ok(status) => {
             report.add(
@@ -249,17 +258,14 @@ async fn daemon(report: &mut Report) {
             if status.lacks.is_empty() {
                 report.add(Weight::Good, "miners: every sensor for them works here");
             }
-            for (sensor, why) in status.lacks {
+            for (sensor, why) in &status.lacks {
                 let why = why.escape_debug();
                 report.add(
                     Weight::Note,
                     format!("miners: {sensor} is down or impaired: {why}"),
                 );
             }
-            for (cgroup, why) in status.unknown {
-                let cgroup = cgroup.escape_debug();
-                report.add(Weight::Note, format!("server: {cgroup} is nobody's: {why}"));
-            }
+            Some(status)
         }
     }
 }

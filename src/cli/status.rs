@@ -65,7 +65,11 @@ fn in_words(report: &Report) -> String {
         text.push('\n');
         text.push_str(&table(&report.servers));
     }
-    for (cgroup, why) in &node.unknown {
+    for row in &node.uncovered {
+        let _ = writeln!(text, "\nNOT COVERED: {}", row.text);
+    }
+    let said = |cgroup: &&(String, String)| node.uncovered.iter().any(|row| row.cgroup == cgroup.0);
+    for (cgroup, why) in node.unknown.iter().filter(|one| !said(one)) {
         let cgroup = Plain(cgroup);
         let _ = writeln!(text, "\nNot known as a server: {cgroup}: {why}.");
     }
@@ -105,7 +109,10 @@ fn table(servers: &[ServerStatus]) -> String {
                 false => server.stage.clone(),
             },
             mining(server).to_owned(),
-            Plain(&server.class).to_string(),
+            match server.rules_hold {
+                true => Plain(&server.class).to_string(),
+                false => "NOT HELD".to_owned(),
+            },
             Plain(&server.unit).to_string(),
         ]);
     }
@@ -115,6 +122,7 @@ fn table(servers: &[ServerStatus]) -> String {
 /// The limit in force, in cores.
 pub(super) fn limit(server: &ServerStatus) -> String {
     match server.limit_cores {
+        _ if !server.limits_hold => "NOT HELD".to_owned(),
         0.0 => "-".to_owned(),
         limit => format!("{limit:.2}"),
     }
@@ -148,6 +156,7 @@ pub(super) mod tests {
             off: false,
             egress_loaded: true,
             cpu_controller: true,
+            uncovered: Vec::new(),
             unknown: vec![("/jupyter.slice/x.service".into(), "no template fits".into())],
             lacks: vec![("rounding".into(), "no types\u{1b}".into())],
             names: vec![("answers_read".into(), 0), ("packets_dropped".into(), 0)],
@@ -169,6 +178,8 @@ pub(super) mod tests {
             credits_unlimited: false,
             granted: false,
             stage: "throttled".into(),
+            limits_hold: true,
+            rules_hold: true,
             class: "standard".into(),
             limit_cores: 0.25,
             evidence: "none".into(),

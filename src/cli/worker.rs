@@ -2,10 +2,7 @@
 
 use super::Failure;
 use crate::coverage;
-use crate::hub::shared;
-use sensors::workers;
 use sensors::{connector, process_list, set};
-use std::path::Path;
 
 pub(super) fn worker(work: &str) -> Result<(), Failure> {
     match work {
@@ -13,7 +10,6 @@ pub(super) fn worker(work: &str) -> Result<(), Failure> {
         process_list::WORK => process_list::work(),
         connector::WORK => connector::work(),
         coverage::WORK => coverage::work(),
-        shared::WORK => workers::serve(|pids: Vec<u32>| shared::servers(Path::new("/proc"), &pids)),
         _ => {
             return Err(Failure::input(format!(
                 "there is no worker for {work:?}; hubwarden starts its workers itself"

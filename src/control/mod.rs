@@ -19,6 +19,7 @@ pub use mailbox::{Inbox, Outbox, Questions, mailbox};
 pub use members::Members;
 pub use socket::{SOCKET, listen};
 
+use crate::coverage::UncoveredStatus;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -77,6 +78,8 @@ pub struct NodeStatus {
     pub cpu_controller: bool,
     /// Units that may be servers and are not known, with the reason.
     pub unknown: Vec<(String, String)>,
+    /// Places where users run whom limits or packet rules do not hold, with the remedy.
+    pub uncovered: Vec<UncoveredStatus>,
     /// Sensors for miners that do not work here, with the reason and what remains.
     pub lacks: Vec<(String, String)>,
     /// What became of resolvers' answers since the daemon started: a word for each, and how many.
@@ -112,6 +115,10 @@ pub struct ServerStatus {
     pub stage: String,
     /// Its egress class.
     pub class: String,
+    /// Whether CPU limits hold it; else `NodeStatus::uncovered` says why not.
+    pub limits_hold: bool,
+    /// Whether packet rules do; likewise.
+    pub rules_hold: bool,
     /// The limit in force, ours or the admin's, in cores; 0 where there is none.
     pub limit_cores: f64,
     /// What evidence of mining amounts to: `none`, `exonerates`, `suspicious`, `high` or `certain`.

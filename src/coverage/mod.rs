@@ -16,7 +16,6 @@ mod processes;
 mod shown;
 mod watch;
 
-pub(crate) use processes::said;
 pub use processes::{WORK, work};
 pub use shown::{UncoveredStatus, check_lines, entries, statuses};
 pub use watch::{listed, naming};

@@ -178,7 +178,7 @@ mod tests {
             ("system.slice/ssh.service".into(), None),
             ("system.slice".into(), None),
             ("jupyter.slicex/x.service".into(), None),
-            ("other.slice/jupyter-a.service".into(), None),
+            ("other.slice/ssh.service".into(), None),
         ] {
             assert_eq!(watched(&path), expected, "{path}");
         }

@@ -24,7 +24,9 @@ pub(super) enum Cgroup {
     Ignored {
         cgroup: CgroupPath,
         why: String,
-        /// The number by which it is let out, if it is left alone.
+        /// It is known to be no server.
+        is_admins: bool,
+        /// The number by which it is let out, if that is needed.
         exempt: Option<u32>,
     },
     /// The slice of a Unix user of whom no server is known.

@@ -5,6 +5,7 @@ use super::{Daemon, Shell, now};
 use crate::act::CpuControl;
 use crate::config::Config;
 use crate::control::{Command, NodeStatus, ServerStatus};
+use crate::coverage::statuses;
 use crate::hub::Units;
 use crate::report::{Kind, Level, LogEntry};
 use hubwarden_core::accounts::Place;
@@ -155,7 +156,8 @@ impl Shell {
                 Cgroup::Ignored {
                     cgroup,
                     why,
-                    exempt: None,
+                    is_admins: false,
+                    ..
                 }
                 | Cgroup::Pending {
                     cgroup,
@@ -165,15 +167,16 @@ impl Shell {
                 _ => {}
             }
         }
-        for shared in &self.hub.shared {
-            unknown.push((shared.cgroup.to_string(), shared.in_words()));
-        }
         NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: self.config.mode.as_str().to_owned(),
             off: self.off,
             egress_loaded: self.network.rules.stand(),
             cpu_controller: self.registry.cpu_controller,
+            uncovered: match self.off {
+                true => Vec::new(),
+                false => statuses(&self.hub.coverage.survey),
+            },
             unknown,
             lacks: self.lacks(),
             names: self
@@ -212,6 +215,7 @@ impl Shell {
         shared: &BTreeMap<CgroupId, Cores>,
     ) -> ServerStatus {
         let limit = shared.get(&guarded.id).copied().or(place.limit());
+        let lacks = self.lacks_of(guarded);
         ServerStatus {
             user: guarded.server.user.as_str().to_owned(),
             server: guarded.server.name.clone(),
@@ -229,6 +233,8 @@ impl Shell {
                 .contains_key(guarded.server.user.as_str()),
             stage: place.standing().stage.as_str().to_owned(),
             class: guarded.class_in_force().as_str().to_owned(),
+            limits_hold: !lacks.cpu,
+            rules_hold: !lacks.packets,
             limit_cores: limit.map_or(0.0, |limit| limit.0),
             evidence: self.level_of_mining(guarded.id).to_owned(),
         }

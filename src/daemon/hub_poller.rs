@@ -8,76 +8,27 @@ use crate::act::CpuControl;
 use crate::config;
 use crate::hub::api::{Api, ApiError, Polled};
 use crate::hub::fronts;
-use crate::hub::shared::{self, Shared};
 use crate::hub::{ContainerCgroup, HubDirectory, Listed, Units};
 use crate::report::{Kind, Level, LogEntry};
 use quantities::{CgroupId, CgroupPath};
-use sensors::workers::Holders;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
-
-/// What says which processes are single-user servers: a worker for each Unix user, since a process can
-/// hold up whoever reads what it calls itself.
-pub(crate) struct Looker {
-    #[cfg(not(test))]
-    readers: super::readers::Readers<Vec<u32>>,
-}
-
-impl Looker {
-    /// Beside others who read users' processes.
-    pub fn new(holders: &Holders) -> Looker {
-        #[cfg(test)]
-        let _ = holders;
-        Looker {
-            #[cfg(not(test))]
-            readers: super::readers::Readers::new(holders, shared::WORK),
-        }
-    }
-
-    /// Which of these are; a user's are none while one of the user's processes holds whoever reads it.
-    #[cfg(not(test))]
-    pub fn which(&mut self, by_user: shared::ByUser) -> BTreeSet<u32> {
-        let owner = |(uid, pids): (u32, Vec<u32>)| (format!("uid {uid}").into(), pids);
-        let answers = self.readers.read(by_user.into_iter().map(owner).collect());
-        answers.into_values().flatten().collect()
-    }
-
-    /// These tests are no hubwarden that could be started as a worker.
-    #[cfg(test)]
-    pub fn which(&mut self, by_user: shared::ByUser) -> BTreeSet<u32> {
-        let pids: Vec<u32> = by_user.into_values().flatten().collect();
-        shared::servers(Path::new("/proc"), &pids)
-            .into_iter()
-            .collect()
-    }
-}
+use std::path::PathBuf;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
-    /// Looks for servers in the hub's own cgroup, and asks the hub.
+    /// Asks the hub, and looks at what is there besides.
     pub(super) async fn hear_the_hub(self) {
-        self.look_into_the_hub().await;
+        self.look_for_fronts().await;
         self.poll_hub().await;
+        self.survey().await;
         self.post(|daemon| daemon.due.hub.asked(now()));
     }
 
-    /// Looks for servers in the hub's own cgroup, and tells of them when there are any at last.
-    async fn look_into_the_hub(&self) {
+    /// Looks where the hub is open to everybody.
+    async fn look_for_fronts(&self) {
         let (hub, root) = self.hub_and_root().await;
-        // A /proc of thousands of processes takes its time, and names are asked of LDAP.
-        let looker = Arc::clone(&self.hub_looker);
-        let look = move || {
-            let mut looker = looker.lock().unwrap_or_else(PoisonError::into_inner);
-            let which = |by_user| looker.which(by_user);
-            let found = shared::find(&root, Path::new("/proc"), &hub.hub_units, which);
-            let words: Vec<String> = found.iter().map(Shared::in_words).collect();
-            (found, words, fronts::find(&root, &hub))
-        };
-        if let Ok((found, words, fronts)) = tokio::task::spawn_blocking(look).await {
-            self.post(move |daemon| {
-                daemon.shell.found_shared(found, &words);
-                daemon.shell.found_fronts(fronts);
-            });
+        let look = move || fronts::find(&root, &hub);
+        if let Ok(found) = tokio::task::spawn_blocking(look).await {
+            self.post(|daemon| daemon.shell.found_fronts(found));
         }
     }
 
@@ -161,21 +112,6 @@ impl Shell {
                 self.log_once(LogEntry::new(Kind::Trouble, Level::Warning, text));
             }
         }
-    }
-
-    /// Logs hub's units with servers in them of which nothing was logged yet.
-    fn found_shared(&mut self, found: Vec<Shared>, words: &[String]) {
-        for (shared, words) in found.iter().zip(words) {
-            let known = |old: &&Shared| old.cgroup == shared.cgroup;
-            if self.hub.shared.iter().find(known).is_none() {
-                self.log(
-                    LogEntry::new(Kind::ServerNotMapped, Level::Warning, format!("{words}."))
-                        .with("UNIT_NAME", shared.cgroup.name())
-                        .with("CGROUP", &shared.cgroup),
-                );
-            }
-        }
-        self.hub.shared = found;
     }
 
     fn hub_silent(&mut self, error: &ApiError) {

@@ -6,7 +6,7 @@ use super::{Shell, Tasks};
 use crate::act::CpuControl;
 use crate::hub::{
     ContainerCgroup, EngineError, Finding, Identified, UnitFacts, UnitName, Units, container_facts,
-    expected_accounts, identify, identify_container, with_uid,
+    expected_accounts, identify, identify_container,
 };
 use crate::report::{Kind, Level, LogEntry};
 use crate::sd_bus::SdBusError;
@@ -98,8 +98,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Tasks<C, U> {
         if !facts.transient || expected.contains(user) {
             return BTreeSet::new();
         }
-        let looked_up = tokio::task::spawn_blocking(move || with_uid(expected, uid));
-        looked_up.await.unwrap_or_default()
+        self.units.with_uid(expected, uid).await
     }
 }
 

@@ -14,6 +14,7 @@ mod classes;
 mod commands;
 mod containers;
 mod counters;
+mod coverage;
 mod denied_dns;
 mod due;
 mod egress;
@@ -69,6 +70,7 @@ pub use state::{State, StateError, Store};
 use crate::act::{Placement, Stopper, UndoStore};
 use crate::config::Config;
 use crate::control::Inbox;
+use crate::coverage::Surveyor;
 use crate::heartbeats::Heartbeats;
 use crate::report::Journal;
 use ::egress::names::{Asked, Counts};
@@ -170,7 +172,7 @@ impl<C, U> Daemon<C, U> {
             units: Rc::new(parts.units),
             stopper: Rc::new(Stopper::new(&parts.root)),
             observer: Rc::new(process_list::Observer::new(&holders, &parts.heartbeats)),
-            hub_looker: Arc::new(std::sync::Mutex::new(hub_poller::Looker::new(&holders))),
+            surveyor: Arc::new(std::sync::Mutex::new(Surveyor::new(&holders))),
             turns: turns_in,
         };
         let sensors = evidence::SensorThread::new(&holders, &parts.heartbeats);

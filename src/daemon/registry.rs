@@ -305,7 +305,8 @@ impl Shell {
         self.storage.dirty = true;
     }
 
-    fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, exempt: bool) {
+    fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, is_admins: bool) {
+        let exempt = is_admins;
         let in_slice = self.guarded_tops().contains(top(&cgroup));
         if exempt {
             self.note_admins_unit(&cgroup);
@@ -346,6 +347,7 @@ impl Shell {
             Cgroup::Ignored {
                 cgroup,
                 why,
+                is_admins,
                 exempt,
             },
         );

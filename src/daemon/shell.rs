@@ -5,6 +5,7 @@ use super::cgroup_filter::{filter, slices};
 use super::cgroups::{Cgroup, Guarded};
 use super::containers::Networks;
 use super::counters::Counters;
+use super::coverage::Coverage;
 use super::evidence::SensorThread;
 use super::metrics::Meter;
 use super::off::OffSwitch;
@@ -20,7 +21,6 @@ use super::troubles::Troubles;
 use super::uid_egress::UidEgress;
 use crate::act::{Placement, UndoStore};
 use crate::config::Config;
-use crate::hub::shared::Shared;
 use crate::hub::{HubDirectory, UnitName};
 use crate::report::{Journal, Kind, Level, LogEntry};
 use cgroup::{CgroupError, Tree};
@@ -84,8 +84,8 @@ pub(super) struct Hub {
     pub trouble: Option<String>,
     /// Ports by which the hub is open to everybody, servers included.
     pub fronts: BTreeSet<u16>,
-    /// Servers in the hub's own cgroup, which are never acted on.
-    pub shared: Vec<Shared>,
+    /// Who is covered by nothing.
+    pub coverage: Coverage,
     /// Units and containers of which the hub said another than what is known, and what.
     pub logged_contradictions: BTreeSet<(UnitName, String)>,
 }

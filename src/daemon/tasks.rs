@@ -1,9 +1,9 @@
 //! What waits: tasks beside the loop, and how they reach what it knows.
 
 use super::Daemon;
-use super::hub_poller::Looker;
 use super::process_list::Observer;
 use crate::act::Stopper;
+use crate::coverage::Surveyor;
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -24,8 +24,8 @@ pub(super) struct Tasks<C, U> {
     pub stopper: Rc<Stopper>,
     /// Who looks at processes when people ask.
     pub observer: Rc<Observer>,
-    /// What looks for servers in the hub's own cgroup; one look at a time.
-    pub hub_looker: Arc<Mutex<Looker>>,
+    /// What looks at every process of the node; one look at a time.
+    pub surveyor: Arc<Mutex<Surveyor>>,
     pub turns: mpsc::UnboundedSender<Turn<C, U>>,
 }
 
@@ -36,7 +36,7 @@ impl<C, U> Clone for Tasks<C, U> {
             units: Rc::clone(&self.units),
             stopper: Rc::clone(&self.stopper),
             observer: Rc::clone(&self.observer),
-            hub_looker: Arc::clone(&self.hub_looker),
+            surveyor: Arc::clone(&self.surveyor),
             turns: self.turns.clone(),
         }
     }

@@ -292,6 +292,12 @@ impl UidEgress {
         self.judged.get_mut(&self.numbers.holder(number)?)
     }
 
+    /// The uids that are one user's own.
+    pub(super) fn users(&self) -> impl Iterator<Item = (u32, HubUser)> {
+        let judged = self.judged.iter();
+        judged.map(|(uid, one)| (*uid, one.user.clone()))
+    }
+
     /// Everybody who is judged.
     pub(super) fn all(&mut self) -> impl Iterator<Item = &mut OutsideUser> {
         self.judged.values_mut()

@@ -11,7 +11,6 @@ pub mod fronts;
 mod identify;
 mod networks;
 mod peer;
-pub mod shared;
 mod systemd;
 mod unit_name;
 mod unix_user;
@@ -27,7 +26,7 @@ pub use identify::{Finding, Identified, UnitFacts, expected_accounts, identify};
 pub use networks::{network_bridge, with_networks};
 pub use systemd::Units;
 pub use unit_name::{escape, unescape};
-pub use unix_user::{matches_unix_user, name_of, with_uid};
+pub use unix_user::{matches_unix_user, name_of};
 
 pub use hubwarden_core::undo::Control;
 pub use quantities::UnitName;

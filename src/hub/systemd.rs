@@ -1,11 +1,12 @@
 //! Asks systemd what it knows of a unit.
 
-use super::unix_user::{name_by, uid_by};
+use super::unix_user::{name_by, uid_by, with_uid};
 use super::{Account, NotNow, UnitFacts, UnitName, peer};
 use crate::config::Hub;
 use crate::http::{Connection, Stranger};
 use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT, Way};
 use nix::errno::Errno;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +31,10 @@ pub trait Units {
     /// # Errors
     /// systemd refused, or does not answer.
     fn start_slice(&self, slice: &UnitName) -> impl Future<Output = Result<(), SdBusError>>;
+
+    /// Those of these accounts that have this uid; none while the user database does not answer.
+    fn with_uid(&self, names: BTreeSet<String>, uid: u32)
+    -> impl Future<Output = BTreeSet<String>>;
 
     /// What is known of a uid's account; nothing where it has none.
     ///
@@ -66,6 +71,11 @@ impl Units for SdBus {
 
     async fn start_slice(&self, slice: &UnitName) -> Result<(), SdBusError> {
         self.start(slice).await
+    }
+
+    async fn with_uid(&self, names: BTreeSet<String>, uid: u32) -> BTreeSet<String> {
+        let looked_up = tokio::task::spawn_blocking(move || with_uid(names, uid));
+        looked_up.await.unwrap_or_default()
     }
 
     async fn account(&self, uid: u32) -> Result<Account, NotNow> {

@@ -22,7 +22,7 @@ pub(super) fn unix_users(template: &Template, hub_name: &str) -> [String; 2] {
 
 /// Those of these accounts that have this uid. May ask LDAP and the like: not to be called on the loop's
 /// thread.
-pub fn with_uid(names: BTreeSet<String>, uid: u32) -> BTreeSet<String> {
+pub(super) fn with_uid(names: BTreeSet<String>, uid: u32) -> BTreeSet<String> {
     let has_it = |name: &String| matches!(uid_by(name), Ok(Some(found)) if found == uid);
     names.into_iter().filter(has_it).collect()
 }

@@ -41,12 +41,9 @@ fn a_tidy_node_is_covered_by_its_configuration() {
 
 #[test]
 fn each_set_up_that_no_configuration_covers_yet_is_named() {
-    let docker = format!("hub.slice/docker-{ID}.scope");
+    let docker = format!("hub/users/{ID}");
     for (cgroup, kind) in [
-        (
-            "jhub.slice/jhub-host.slice/jsu-alice.service",
-            "slice-not-watched",
-        ),
+        ("jhub.slice/jhub-host.slice/jsu-alice.service", "unit-name"),
         ("system.slice/jsu-alice.service", "unit-name"),
         ("system.slice/jupyterhub.service", "hub-cgroup"),
         (&docker, "container-parent"),
@@ -61,14 +58,13 @@ fn each_set_up_that_no_configuration_covers_yet_is_named() {
 
 #[test]
 fn the_line_that_is_proposed_is_good_and_mends_the_row() {
-    let docker = format!("hub.slice/hub-users.slice/docker-{ID}.scope");
+    let docker = format!("hub/users/{ID}");
     let off = "[hub]\ndocker = \"none\"\npodman = \"none\"\n";
     let of_docker = format!("system.slice/docker-{ID}.scope");
     let of_podman = format!("machine.slice/libpod-{ID}.scope");
     for (cgroup, before) in [
-        ("jhub.slice/jhub-host.slice/jsu-alice.service", "[hub]\n"),
         (&docker, "[hub]\n"),
-        (&format!("hub \"x\"\\y/{ID}"), "[hub]\n"),
+        (&format!("hub \"x\"\\y/z/{ID}"), "[hub]\n"),
         (&of_docker, off),
         (&of_podman, off),
     ] {
@@ -144,7 +140,7 @@ fn an_environment_and_a_parent_are_enough() {
     };
     bed.process(12, &environment);
     let survey = bed.by("");
-    assert_eq!(kinds(&survey), ["slice-not-watched"; 3]);
+    assert_eq!(kinds(&survey), ["unit-name"; 3]);
     let text = format!("{:?}", crate::coverage::check_lines(&survey));
     assert!(text.contains("u{1b}") && !text.contains('\u{1b}'), "{text}");
     assert!(!text.contains("secret"), "{text}");

@@ -25,12 +25,10 @@ fn check_has_a_line_for_each_reason() {
     let weights: Vec<Weight> = lines.iter().map(|(weight, _)| *weight).collect();
     assert_eq!(weights, [Weight::Bad, Weight::Note]);
     let expected = "in /jhub.slice/a.service, /jhub.slice/b.service, /jhub.slice/c.service, 1 more: \
-                    jhub.slice is not watched";
+                    the unit's name fits no template in unit_names";
     assert!(lines[0].1.contains(expected), "{}", lines[0].1);
     assert!(
-        lines[0].1.ends_with(
-            "slice = \"jhub.slice\"  # units there that are no known server then reach no network"
-        ),
+        lines[0].1.ends_with("to unit_names in [hub]"),
         "{}",
         lines[0].1
     );
@@ -41,17 +39,19 @@ fn json_has_every_row_with_the_line_that_mends_it() {
     let rows = statuses(&survey());
     assert_eq!(rows.len(), 5);
     let json = serde_json::to_value(&rows[0]).unwrap();
-    assert_eq!(json["kind"], "slice-not-watched");
+    assert_eq!(json["kind"], "unit-name");
     assert_eq!(json["cgroup"], "/jhub.slice/a.service");
-    assert_eq!(
-        json["config"],
-        "slice = \"jhub.slice\"  # units there that are no known server then reach no network"
-    );
+    assert_eq!(json["config"], "");
     assert_eq!(
         (json["cpu"].as_bool(), json["packets"].as_bool()),
         (Some(false), Some(false))
     );
     assert_eq!(rows[4].weight, "note");
+    let mut bed = Bed::new();
+    let container = format!("system.slice/docker-{}.scope", "ab".repeat(32));
+    bed.runs(10, &container, &["jupyter-labhub"]);
+    let rows = statuses(&bed.by("[hub]\ndocker = \"none\"\n"));
+    assert_eq!(rows[0].config, "docker = \"/run/docker.sock\"");
 }
 
 #[test]
@@ -71,15 +71,15 @@ fn the_journal_has_an_entry_for_each_reason_once_and_one_when_it_is_over() {
         ]
     );
     let (text, _) = (&check_lines(&survey())[0].1, ());
-    assert_eq!(&first[0].message, text);
+    assert_eq!(first[0].message, format!("{text}."));
     let cgroups = first[0].fields.iter().filter(|(key, _)| *key == "CGROUP");
     assert_eq!(cgroups.count(), 4);
     assert!(entries(&changes.update(&survey(), at(60)), true).is_empty());
     let over = entries(&changes.update(&Survey::default(), at(1000)), true);
-    assert_eq!(over[0].kind, Kind::CoveredAgain);
+    assert!(over.iter().all(|entry| entry.kind == Kind::CoveredAgain));
     assert_eq!(
-        over[0].message,
-        "Covered now, or gone (slice-not-watched): /jhub.slice/a.service, /jhub.slice/b.service, \
+        over[1].message,
+        "Covered now, or gone (unit-name): /jhub.slice/a.service, /jhub.slice/b.service, \
          /jhub.slice/c.service, /jhub.slice/d.service."
     );
 }

@@ -48,11 +48,12 @@ fn who_holds_up_readers_is_a_row_and_the_others_are_judged() {
     let proc = bed.path("proc");
     let survey = survey_with(&bed, &mut |jobs| {
         assert_eq!(jobs.len(), 2, "one for each place: {jobs:?}");
-        let read = |(owner, pids): (Owner, Vec<u32>)| (owner, crate::coverage::said(&proc, &pids));
+        let read =
+            |(owner, pids): (Owner, Vec<u32>)| (owner, super::super::processes::said(&proc, &pids));
         let held = |(owner, _): &(Owner, Vec<u32>)| !owner.contains("docker");
         jobs.into_iter().filter(held).map(read).collect()
     });
-    assert_eq!(kinds(&survey), ["slice-not-watched", "not-readable"]);
+    assert_eq!(kinds(&survey), ["unit-name", "not-readable"]);
     assert_eq!(survey.unseen, 0);
 }
 
@@ -72,7 +73,8 @@ fn an_answer_on_a_pid_that_was_given_anew_counts_for_nothing() {
     bed.runs(10, "jhub.slice/a.service", &["jupyter-lab"]);
     let proc = bed.path("proc");
     let survey = survey_with(&bed, &mut |jobs| {
-        let read = |(owner, pids): (Owner, Vec<u32>)| (owner, crate::coverage::said(&proc, &pids));
+        let read =
+            |(owner, pids): (Owner, Vec<u32>)| (owner, super::super::processes::said(&proc, &pids));
         let answers = jobs.into_iter().map(read).collect();
         std::fs::write(proc.join("10/cgroup"), "0::/system.slice/cron.service\n").unwrap();
         answers

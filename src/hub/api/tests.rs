@@ -13,6 +13,14 @@ impl Units for Anyone {
         Err(SdBusError::Gone(unit.clone()))
     }
 
+    async fn with_uid(
+        &self,
+        _: std::collections::BTreeSet<String>,
+        _: u32,
+    ) -> std::collections::BTreeSet<String> {
+        Default::default()
+    }
+
     async fn start_slice(&self, _: &UnitName) -> Result<(), crate::sd_bus::SdBusError> {
         Ok(())
     }

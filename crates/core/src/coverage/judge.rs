@@ -242,13 +242,10 @@ impl<'a> Group<'a> {
             Some(slice) if slice == watch.naming.slice => Missing::Pending {
                 why: "the daemon has not looked at it yet".to_owned(),
             },
-            Some("system.slice") if is_service(unit) => self.unit_name(unit, facts, watch),
-            Some("system.slice" | USER_SLICE | "machine.slice") | None => {
-                Missing::OtherManager(Manager::Unknown)
+            Some(slice) if slice != USER_SLICE && is_service(unit) => {
+                self.unit_name(unit, facts, watch)
             }
-            Some(slice) => Missing::Slice {
-                slice: slice.to_owned(),
-            },
+            _ => Missing::OtherManager(Manager::Unknown),
         }
     }
 

@@ -12,11 +12,6 @@ pub enum Missing {
         /// Whether a unit of `hub_units` has a hub as well.
         second: bool,
     },
-    /// It is in a slice that is not watched.
-    Slice {
-        /// The topmost slice.
-        slice: String,
-    },
     /// A unit whose name fits no template.
     UnitName {
         /// The template that it would fit, where a name proves one.
@@ -114,7 +109,7 @@ pub enum Weight {
 }
 
 /// What does not hold a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lacks {
     /// CPU limits.
     pub cpu: bool,
@@ -128,7 +123,6 @@ impl Missing {
         match self {
             Missing::HubsCgroup => "hub-cgroup",
             Missing::OtherHub { .. } => "other-hub",
-            Missing::Slice { .. } => "slice-not-watched",
             Missing::UnitName { .. } => "unit-name",
             Missing::UnitFile => "unit-file",
             Missing::EngineOff(_) => "engine-off",

@@ -51,15 +51,11 @@ impl ListKey {
 /// A remedy before all rows are known: two rows may add to one list, or name two slices.
 pub(super) enum Proposal {
     Add(ListKey, String),
-    Slice(String),
     Final(Remedy),
 }
 
 const SPAWNERS: &str =
     "Use SystemdSpawner or DockerSpawner, which give each server a cgroup of its own.";
-
-/// What else a slice's name in the configuration does.
-const SLICE_HOLDS: &str = "  # units there that are no known server then reach no network";
 
 /// What covers a place that lacks this.
 pub(super) fn propose(missing: &Missing, place: &Location, watch: &Watch) -> Proposal {
@@ -71,7 +67,6 @@ pub(super) fn propose(missing: &Missing, place: &Location, watch: &Watch) -> Pro
             Some(unit) if is_service(unit) => Proposal::Add(ListKey::HubUnits, unit.to_owned()),
             _ => advice("Run the hub as a system service, and name that in hub_units."),
         },
-        Missing::Slice { slice } => Proposal::Slice(slice.clone()),
         Missing::UnitName {
             template: Some(template),
         } => Proposal::Add(ListKey::UnitNames, template.clone()),
@@ -165,28 +160,17 @@ pub(super) fn propose(missing: &Missing, place: &Location, watch: &Watch) -> Pro
 /// and one slice at most is named.
 pub(super) fn remedies(proposals: Vec<Proposal>, watch: &Watch) -> Vec<Remedy> {
     let mut added: BTreeMap<ListKey, BTreeSet<String>> = BTreeMap::new();
-    let mut slices = BTreeSet::new();
     for proposal in &proposals {
         match proposal {
             Proposal::Add(key, value) => {
                 added.entry(*key).or_default().insert(value.clone());
             }
-            Proposal::Slice(slice) => drop(slices.insert(slice.clone())),
             Proposal::Final(_) => {}
         }
     }
-    let only = (slices.len() == 1 && !watch.slice_is_used()).then(|| slices.pop_first());
-    let only = only.flatten().filter(|slice| is_plain_slice(slice));
     let of = |proposal| match proposal {
         Proposal::Final(remedy) => remedy,
         Proposal::Add(key, _) => Remedy::Config(list(key, added.get(&key), &watch.naming)),
-        Proposal::Slice(_) => match &only {
-            Some(slice) => Remedy::Config(format!("slice = {}{}", quoted(slice), SLICE_HOLDS)),
-            None => Remedy::Spawner(format!(
-                "c.SystemdSpawner.slice = {}",
-                quoted(&watch.naming.slice)
-            )),
-        },
     };
     proposals.into_iter().map(of).collect()
 }
@@ -217,14 +201,6 @@ fn quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-/// A slice that `slice` can name: at the top level, and not one of systemd's own.
-pub(super) fn is_plain_slice(slice: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let stem = slice.strip_suffix(".slice");
-    stem.is_some_and(|stem| !stem.is_empty() && stem.chars().all(plain))
-        && !["system.slice", "user.slice", "machine.slice"].contains(&slice)
 }
 
 pub(super) fn is_service(unit: &str) -> bool {

@@ -97,14 +97,4 @@ impl Watch {
         let is = |unit: &str| self.naming.hub_units.iter().any(|name| name == unit);
         place.unit().is_some_and(is)
     }
-
-    /// Whether a server is known in the configured slice, so that another one cannot be named instead.
-    pub(super) fn slice_is_used(&self) -> bool {
-        let in_slice = |(cgroup, known): (&CgroupPath, &Known)| {
-            let place = Location::of(cgroup);
-            matches!(known, Known::Server { .. } | Known::Expected)
-                && place.top_slice() == Some(&self.naming.slice)
-        };
-        self.known.iter().any(in_slice)
-    }
 }

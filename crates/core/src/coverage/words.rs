@@ -131,7 +131,6 @@ fn why(missing: &Missing) -> String {
              maps servers of the second one by unit name, Unix user and engine alone"
                 .to_owned()
         }
-        Missing::Slice { slice } => format!("{} is not watched", cut(slice)),
         Missing::UnitName { .. } => "the unit's name fits no template in unit_names".to_owned(),
         Missing::UnitFile => "the unit has a unit file, so no spawner made it".to_owned(),
         Missing::EngineOff(engine) => format!(

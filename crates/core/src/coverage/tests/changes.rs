@@ -18,7 +18,7 @@ fn a_row_is_new_once_and_over_once_it_stays_away() {
     let mut changes = Changes::default();
     assert_eq!(
         kinds(&changes.update(&node.survey(), at(0)).new),
-        ["slice-not-watched"]
+        ["unit-name"]
     );
     for seconds in [60, 120] {
         assert_eq!(
@@ -40,7 +40,7 @@ fn a_row_is_new_once_and_over_once_it_stays_away() {
         Difference::default()
     );
     let over = changes.update(&none.survey(), at(1060)).over;
-    assert_eq!(kinds(&over), ["slice-not-watched"]);
+    assert_eq!(kinds(&over), ["unit-name"]);
     assert_eq!(
         changes.update(&none.survey(), at(1120)),
         Difference::default()

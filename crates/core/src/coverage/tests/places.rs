@@ -18,31 +18,15 @@ fn a_node_on_which_all_servers_are_mapped_has_no_row() {
 }
 
 #[test]
-fn a_slice_that_is_not_watched_is_named_and_becomes_the_configured_one() {
-    let unit = "jhub.slice/jhub-host.slice/jupyter-alice.service";
+fn a_unit_in_any_slice_lacks_only_a_name_that_fits() {
+    let unit = "jhub.slice/jhub-host.slice/jsu-alice.service";
     let node = Node::new().server(unit).account(1001, "alice");
     assert_eq!(
         node.line(),
-        "alice (uid 1001): not covered in /jhub.slice/jhub-host.slice/jupyter-alice.service: \
-         jhub.slice is not watched, so neither CPU limits nor packet rules hold there. Set in [hub] of \
-         /etc/hubwarden/config.toml: slice = \"jhub.slice\"  # units there that are no known server then reach no network"
+        "alice (uid 1001): not covered in /jhub.slice/jhub-host.slice/jsu-alice.service: the unit's name \
+         fits no template in unit_names, so neither CPU limits nor packet rules hold there. Set in [hub] of \
+         /etc/hubwarden/config.toml: unit_names = [\"jupyter-{USERNAME}\", \"jsu-{USERNAME}\"]"
     );
-}
-
-#[test]
-fn a_slice_with_known_servers_is_not_given_up_for_another() {
-    let node = Node::new()
-        .server("jhub.slice/a.service")
-        .known(ALICE, of("alice"));
-    let line = node.line();
-    let remedy = "Set in jupyterhub_config.py: c.SystemdSpawner.slice = \"jupyter.slice\"";
-    assert!(line.ends_with(remedy), "{line}");
-    let two = Node::new()
-        .server("jhub.slice/a.service")
-        .server("lab.slice/b.service");
-    for row in two.survey().rows {
-        assert!(matches!(row.remedy, Remedy::Spawner(_)), "{row:?}");
-    }
 }
 
 #[test]
@@ -166,7 +150,7 @@ fn a_process_that_a_server_started_elsewhere_is_its_users() {
         .with(|process| process.parent = Some(10));
     let rows = node.survey().rows;
     assert_eq!(rows[0].who, [Who::User(HubUser("alice".into()))]);
-    assert_eq!(rows[0].missing.kind(), "slice-not-watched");
+    assert_eq!(rows[0].missing.kind(), "unit-name");
 }
 
 #[test]
