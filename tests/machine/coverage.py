@@ -1,0 +1,89 @@
+"""Whoever runs a server that nothing holds is named, with the remedy, in status, check and journal; after the remedy nobody is left."""
+
+import json
+
+from product import config, eventually, expect, install, status, wait_active
+
+# Named as a single-user server is, and does nothing.
+SERVER = "exec -a /opt/x/bin/jupyterhub-singleuser sleep 600"
+CONTAINER = "ab" * 32
+USERS = ("anna", "ben", "cleo", "dora", "emil", "finn")
+ROOTLESS = f"/user.slice/user-{{uid}}.slice/user@{{uid}}.service/user.slice/libpod-{CONTAINER}.scope"
+
+
+def scenario(machine):
+    machine.boot()
+    install(machine, reload_with={"mode": "enforce"})
+    for user in USERS:
+        machine.run(f"useradd -m {user}")
+    nothing(machine, "before anything is planted")
+    plant(machine)
+    machine.run("systemctl restart hubwarden")
+    wait_active(machine)
+
+    # Found though the slice is another, and by nobody's doing.
+    eventually(lambda: "anna" in {server["user"] for server in status(machine)["servers"]}, "a server in another slice is found")
+    rows = eventually(lambda: (lambda rows: rows if len(rows) >= 5 else None)(by_kind(machine)), "five places are named", 80)
+    wanted = {
+        "unit-name": ("jsu-ben.service", 'unit_names = ['),
+        "unit-network": ("jupyter-cleo.service", "NetworkNamespacePath="),
+        "hub-cgroup": ("jupyterhub.service", "SystemdSpawner or DockerSpawner"),
+        "other-hub": ("secondhub.service", 'hub_units = ['),
+        "rootless-container": (CONTAINER, "root's Docker or Podman"),
+    }
+    blind = [kind for kind in wanted if kind not in rows]
+    print(f"figure coverage_blind_spots {len(blind)}")
+    expect(not blind, f"nothing is said of {blind}: {json.dumps(rows)}")
+    check = machine.run("hubwarden check", check=False)
+    words = machine.run("hubwarden status").out
+    journal = "\n".join(record["MESSAGE"] for record in machine.journal("-u", "hubwarden"))
+    expect(check.code != 0, "check is content")
+    for kind, (place, remedy) in wanted.items():
+        text = rows[kind]["text"]
+        print(text)
+        expect(place in rows[kind]["cgroup"] and remedy in text, f"{kind}: {rows[kind]}")
+        for where, said in (("check", check.out), ("status", words), ("the journal", journal)):
+            expect(text in said, f"{where} does not say: {text}\nit says:\n{said}")
+    expect(journal.count(rows["unit-name"]["text"]) == 1, "the journal says it more than once")
+    cleo = next(server for server in status(machine)["servers"] if server["user"] == "cleo")
+    expect(cleo["limits_hold"] and not cleo["rules_hold"], f"cleo, whom no packet rule reaches: {cleo}")
+
+    # What is proposed is typed; what is out of reach ends.
+    lines = [rows[kind]["config"] for kind in ("unit-name", "other-hub")]
+    expect(all(lines), f"no line is proposed: {lines}")
+    machine.put("/etc/hubwarden/config.toml", config(more="[hub]\n" + "\n".join(lines) + "\n"))
+    machine.run("systemctl stop jupyter-cleo secondhub; pkill -f jupyterhub-singleuser -u dora,emil; systemctl restart hubwarden")
+    wait_active(machine)
+    eventually(lambda: "ben" in {server["user"] for server in status(machine)["servers"]}, "ben's server is held after the remedy")
+    nothing(machine, "after the remedies")
+
+
+def plant(machine):
+    run = "systemd-run --quiet --collect --uid={} --unit={} {} bash -c '" + SERVER + "'"
+    machine.run(run.format("anna", "jupyter-anna", "--slice=lab.slice"))
+    machine.run(run.format("ben", "jsu-ben", ""))
+    machine.run("ip netns add lab")
+    machine.run(run.format("cleo", "jupyter-cleo", "-p NetworkNamespacePath=/run/netns/lab"))
+    # LocalProcessSpawner's is a child of the hub.
+    machine.start(f"bash -c '{SERVER}'", cgroup="/system.slice/jupyterhub.service", uid=uid(machine, "dora"))
+    second = f"(setpriv --reuid=finn --clear-groups bash -c '{SERVER}' &) ; exec -a /opt/y/bin/jupyterhub sleep 600"
+    machine.run(f'systemd-run --quiet --collect --unit=secondhub bash -c "{second}"')
+    emil = uid(machine, "emil")
+    cgroup = ROOTLESS.format(uid=emil[0])
+    machine.run(f"loginctl enable-linger emil; mkdir -p /sys/fs/cgroup{cgroup}")
+    machine.start(f"bash -c '{SERVER}'", cgroup=cgroup, uid=emil)
+
+
+def uid(machine, user):
+    return tuple(machine.run(f"id -u {user}; id -g {user}").out.split())
+
+
+def by_kind(machine):
+    return {row["kind"]: row for row in status(machine)["uncovered"]}
+
+
+def nothing(machine, when):
+    """Asked of a fresh survey: the daemon's first is made when it has started."""
+    machine.run("systemctl restart hubwarden")
+    wait_active(machine)
+    eventually(lambda: not [row for row in status(machine)["uncovered"] if row["weight"] == "bad"], f"{when} all are covered", 80)
