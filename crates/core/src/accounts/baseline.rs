@@ -38,19 +38,20 @@ impl BaselineShare {
 }
 
 impl Place {
-    /// Notes what it used since the last tick; what it would use if it could.
+    /// Notes what it used until the tick at `now`, once; what it would use if it could.
     fn wants(&mut self, now: Time) -> Cores {
         let Some(usage) = self.reading.map(|reading| reading.usage) else {
             return self.share.wants;
         };
-        let before = self.share.seen.replace((now, usage));
-        let Some((at, before)) = before else {
+        let Some((at, before)) = self.share.seen else {
+            self.share.seen = Some((now, usage));
             return self.share.wants;
         };
         let span = now.since(at).as_secs_f64();
         if span <= 0.0 {
             return self.share.wants;
         }
+        self.share.seen = Some((now, usage));
         let rate = usage.saturating_sub(before).as_secs_f64() / span;
         self.share.rate = Cores(rate);
         let all = self.policy.baseline.0;
@@ -73,6 +74,9 @@ impl Accounts {
     /// Divides each user's baseline among the user's places. Returns the places with another part
     /// than before, those that lost before those that gained: applied in this order they never have
     /// more than the baseline together.
+    ///
+    /// `now` is the last tick: what places use is measured from tick to tick, however often some user's
+    /// servers come and go between.
     pub fn divide_baselines(&mut self, now: Time) -> Vec<CgroupId> {
         let Accounts {
             places, by_user, ..
@@ -81,10 +85,13 @@ impl Accounts {
         for ids in by_user.values() {
             let mut of_user: Vec<CgroupId> = ids.iter().copied().collect();
             if let [alone] = *of_user {
-                // It has the whole baseline, again if it had a part.
-                let place = places.get_mut(&alone);
-                if place.is_some_and(|place| place.share.part.is_some() && place.take_part(None)) {
-                    gained.push(alone);
+                if let Some(place) = places.get_mut(&alone) {
+                    // It has the whole baseline, again if it had a part, and what it uses is measured
+                    // anew when it has to share.
+                    place.share.seen = None;
+                    if place.share.part.is_some() && place.take_part(None) {
+                        gained.push(alone);
+                    }
                 }
                 continue;
             }

@@ -57,6 +57,9 @@ impl Node {
                 due.push(id);
             }
         }
+        if looked.only.is_none() {
+            self.ticked = now;
+        }
         if looked.only.is_none() && !has(Fault::BaselineNotDivided) {
             let parts = self.accounts.divide_baselines(now);
             self.queue(parts);

@@ -50,6 +50,8 @@ pub struct Node {
     departed: BTreeMap<CgroupId, (Actuator, bool)>,
     /// Who is brought about after the other.
     turns: Turns,
+    /// When all places were looked at last.
+    ticked: Time,
 }
 
 impl Node {
@@ -64,6 +66,7 @@ impl Node {
             aside: BTreeMap::new(),
             departed: BTreeMap::new(),
             turns: Turns::default(),
+            ticked: Time::default(),
         }
     }
 
@@ -129,7 +132,7 @@ impl Node {
             Input::Follows { slice, lead } => self.accounts.follow(slice, lead),
             Input::Divide if has(Fault::BaselineNotDivided) => {}
             Input::Divide => {
-                let parts = self.accounts.divide_baselines(now);
+                let parts = self.accounts.divide_baselines(self.ticked);
                 self.queue(parts);
             }
             Input::Gone(id) => self.gone(id, now, &mut effects),

@@ -34,3 +34,34 @@ fn parts_of_a_baseline_are_set_one_after_the_other_and_no_user_waits_for_another
     tried.goes_well();
     assert!(!tried.node.is_busy(&[CgroupId(4)]));
 }
+
+#[test]
+fn who_comes_between_ticks_leaves_the_parts_of_other_users_as_they_are() {
+    let parts = |bob_comes: bool| {
+        let mut tried = Tried::new(Mode::Enforce);
+        for (id, unit) in [
+            (1, "jupyter-alice.service"),
+            (2, "jupyter-alice-gpu.service"),
+        ] {
+            tried.handle(found(id, unit, "alice", PlaceKind::Server));
+        }
+        let used = 3.0 * policy().baseline.0;
+        tried.tick(10, &[(1, 0.0), (2, 0.0)]);
+        tried.tick(10, &[(1, used), (2, 0.0)]);
+        if bob_comes {
+            tried.now.0 += Duration::from_secs(9);
+            tried.server(3, "bob");
+            tried.handle(Input::Divide);
+        }
+        tried.tick(if bob_comes { 1 } else { 10 }, &[(1, 2.0 * used), (2, 0.0)]);
+        [1, 2].map(|id| {
+            tried
+                .node
+                .accounts()
+                .place(CgroupId(id))
+                .and_then(|place| place.part())
+        })
+    };
+    assert!(parts(false)[0].is_some());
+    assert_eq!(parts(true), parts(false));
+}
