@@ -3,6 +3,9 @@
 mod left_out;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 use super::Failure;
 use super::answer::show;
 use crate::config::Config;

@@ -78,7 +78,12 @@ const A_WEEK: f64 = 6.0;
 impl Population {
     /// All sessions, user by user and each user's in order of time.
     pub fn sessions(&self) -> impl Iterator<Item = Session> + '_ {
-        (1..=self.users).flat_map(|user| self.sessions_of(user))
+        self.users().flat_map(|(_, sessions)| sessions)
+    }
+
+    /// All users with their sessions in order of time.
+    pub(super) fn users(&self) -> impl Iterator<Item = (u32, Vec<Session>)> + '_ {
+        (1..=self.users).map(|user| (user, self.sessions_of(user)))
     }
 
     fn sessions_of(&self, user: u32) -> Vec<Session> {
@@ -102,6 +107,7 @@ impl Population {
         if random.unit() < self.spinners {
             sessions.push(spinner(user, random.between(0.0, over), &mut random));
         }
+        sessions.sort_by_key(|session| session.start);
         sessions
     }
 }

@@ -83,7 +83,6 @@ impl Outcome {
     pub(super) fn add(
         &mut self,
         user: &str,
-        started: Time,
         kind: Option<Kind>,
         server: &Server,
         policy: &Policy,
@@ -97,7 +96,7 @@ impl Outcome {
             self.seen.insert(user.to_owned());
         }
         if kind == Some(Kind::Spinner) {
-            self.spinner(started, server, policy, tick);
+            self.spinner(server, policy, tick);
         }
         let Some(held) = server.held() else {
             return;
@@ -106,7 +105,7 @@ impl Outcome {
         self.throttled.push(Throttled {
             user: user.to_owned(),
             spinner: kind.map(|kind| kind == Kind::Spinner),
-            started,
+            started: server.started(),
             at: held.first,
             times: held.times,
             total: held.total,
@@ -116,7 +115,7 @@ impl Outcome {
         });
     }
 
-    fn spinner(&mut self, started: Time, server: &Server, policy: &Policy, tick: Duration) {
+    fn spinner(&mut self, server: &Server, policy: &Policy, tick: Duration) {
         let spinners = self.spinners.get_or_insert_default();
         spinners.sessions += 1;
         let Some(held) = server.held() else {
@@ -127,7 +126,7 @@ impl Outcome {
             policy.size.0 + CoreSeconds::of(limit, tick).0
         });
         spinners.caught += usize::from(held.above_baseline.0 <= most);
-        spinners.slowest = spinners.slowest.max(held.first.since(started));
+        spinners.slowest = spinners.slowest.max(held.first.since(server.started()));
     }
 
     pub(super) fn finish(&mut self) {

@@ -5,27 +5,26 @@
 //! knows how much: such sessions are counted and named as such.
 
 use super::outcome::Outcome;
-use super::server::{Burst, Server};
+use super::server::{Burst, NEVER};
+use super::shell::Shell;
 use crate::trace::{Event, Frame, Reader, TraceError};
 use policy::Policy;
-use quantities::{CoreSeconds, Cores, Time};
+use quantities::{CgroupId, CoreSeconds, Cores, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use std::time::Duration;
-
-/// Servers with nothing to do are looked at every so many frames, for limits on time.
-const LOOK_AT_ALL: u64 = 60;
 
 /// A node of which this share is used is busy: whoever works there is taken to wait, too.
 const BUSY: f64 = 0.9;
 /// Who uses less, in cores, is not taken to wait.
 const IDLE: f64 = 0.05;
 
-/// Runs a trace; `policy` is told whose a server is, or nothing where users are not named. Every
-/// server starts with full credits, also one that ran before.
+/// Runs a trace; `policy` is told whose a server is, or nothing where users are not named: then each
+/// server is taken for another user's. Every user starts with full credits, also of servers that ran
+/// before.
 ///
 /// How others waited is not recorded. With the node's `cores` it is guessed: others wait while all
-/// servers together use nearly all of them and others than the one in question have a part in
+/// servers together use nearly all of them and others than the user in question have a part in
 /// that. Without, they always wait, the stricter case.
 ///
 /// # Errors
@@ -38,21 +37,18 @@ pub fn recorded<R: BufRead>(
     let mut days = Days {
         policy: &policy,
         tick: Duration::from_millis(reader.header().tick_ms.clamp(1, 3_600_000)),
-        before: Time(Duration::ZERO),
-        now: Time(Duration::ZERO),
+        before: Time::default(),
+        now: Time::default(),
+        users: BTreeMap::new(),
+        numbers: BTreeMap::new(),
         living: BTreeMap::new(),
         awake: BTreeSet::new(),
         cores,
         rates: BTreeMap::new(),
         outcome: Outcome::default(),
     };
-    let mut count = 0;
     while let Some(frame) = reader.next_frame()? {
-        count += 1;
         days.live(frame);
-        if count % LOOK_AT_ALL == 0 {
-            days.awake.extend(days.living.keys());
-        }
     }
     let left: Vec<u32> = days.living.keys().copied().collect();
     for server in left {
@@ -63,11 +59,11 @@ pub fn recorded<R: BufRead>(
     Ok(days.outcome)
 }
 
+/// A user, by number: names are not compared at each sample.
+type UserNumber = usize;
+
 struct Living {
-    user: String,
-    policy: Policy,
-    started: Time,
-    server: Server,
+    user: UserNumber,
     was_held: bool,
 }
 
@@ -76,24 +72,31 @@ struct Days<'p> {
     tick: Duration,
     before: Time,
     now: Time,
+    users: BTreeMap<UserNumber, Shell>,
+    /// Of users who are named.
+    numbers: BTreeMap<String, UserNumber>,
     living: BTreeMap<u32, Living>,
-    /// Who has work, is not free, or is to be looked at anyway.
-    awake: BTreeSet<u32>,
+    /// Users for whom a look may decide something.
+    awake: BTreeSet<UserNumber>,
     /// The node's, if that is to be gone by.
     cores: Option<Cores>,
-    /// What each server used on this tick.
-    rates: BTreeMap<u32, f64>,
+    /// What each user used on this tick, in cores.
+    rates: BTreeMap<UserNumber, f64>,
     outcome: Outcome,
 }
 
 impl Days<'_> {
     fn live(&mut self, frame: Frame) {
         self.before = std::mem::replace(&mut self.now, Time(frame.at));
-        let mut gone = Vec::new();
         self.rates.clear();
+        let mut appeared: BTreeMap<UserNumber, Vec<u32>> = BTreeMap::new();
+        let mut gone = Vec::new();
         for event in frame.events {
             match event {
-                Event::Appeared { server, user } => self.appeared(server, user),
+                Event::Appeared { server, user } => {
+                    let user = self.appeared(server, user);
+                    appeared.entry(user).or_default().push(server);
+                }
                 Event::Gone { server } => gone.push(server),
                 Event::Held { server, held } => {
                     if let Some(living) = self.living.get_mut(&server) {
@@ -103,82 +106,112 @@ impl Days<'_> {
                 Event::Used { server, cpu } => self.used(server, cpu),
             }
         }
-        let others_wait = self.waiting();
-        let (living, now) = (&mut self.living, self.now);
-        self.awake.retain(|server| {
-            let Some(living) = living.get_mut(server) else {
-                return false;
-            };
-            living.server.contended(others_wait(*server));
-            living.server.advance(now, &living.policy);
-            !living.server.is_idle()
-        });
+        self.tick(&mut appeared);
         for server in gone {
             self.end(server);
         }
     }
 
-    /// Whether others than a server wait, by what was used on this tick.
-    fn waiting(&mut self) -> impl Fn(u32) -> bool + use<> {
+    /// Lets those who are awake work until now, and looks at them unless that can decide nothing
+    /// before the next frame but one.
+    fn tick(&mut self, appeared: &mut BTreeMap<UserNumber, Vec<u32>>) {
+        let others_wait = self.waiting();
+        let (users, now) = (&mut self.users, self.now);
+        let soon = Time(now.0 + 2 * self.tick);
+        self.awake.retain(|user| {
+            let Some(shell) = users.get_mut(user) else {
+                return false;
+            };
+            shell.run(now);
+            // Pressure is a mean over the last seconds: what begins now is not felt before.
+            shell.contended(others_wait(*user));
+            for server in appeared.remove(user).unwrap_or_default() {
+                shell.begin(cgroup(server), &[]);
+            }
+            if shell.quiet_until() <= soon {
+                shell.look();
+            }
+            shell.quiet_until() < NEVER
+        });
+    }
+
+    /// Whether others than a user wait, by what was used on this tick.
+    fn waiting(&mut self) -> impl Fn(UserNumber) -> bool + use<> {
         let rates = std::mem::take(&mut self.rates);
         let total: f64 = rates.values().sum();
         let busy = self.cores.map(|cores| total > BUSY * cores.0);
-        move |server| match busy {
+        move |user| match busy {
             None => true,
-            Some(busy) => busy && total - rates.get(&server).unwrap_or(&0.0) > IDLE,
+            Some(busy) => busy && total - rates.get(&user).unwrap_or(&0.0) > IDLE,
         }
     }
 
-    fn appeared(&mut self, server: u32, user: String) {
-        let policy = (self.policy)(&user);
-        let user = match user.as_str() {
-            "" => format!("user {}", u64::from(server) + 1),
-            _ => user,
-        };
-        let living = Living {
-            user,
-            started: self.now,
-            server: Server::new(self.now, &policy),
-            policy,
-            was_held: false,
-        };
-        self.living.insert(server, living);
+    /// Notes whose a server is that begins on this tick.
+    fn appeared(&mut self, server: u32, name: String) -> UserNumber {
+        // There is a user for each server at most, so the number is free.
+        let mut user = server as UserNumber;
+        if !name.is_empty() {
+            user = *self.numbers.entry(name.clone()).or_insert(user);
+        }
+        let (policy, tick) = (self.policy, self.tick);
+        self.users.entry(user).or_insert_with(|| {
+            let policy = policy(&name);
+            match name.as_str() {
+                "" => Shell::new(&format!("user {}", u64::from(server) + 1), &policy, tick),
+                name => Shell::new(name, &policy, tick),
+            }
+        });
+        let was_held = false;
+        self.living.insert(server, Living { user, was_held });
+        self.awake.insert(user);
+        user
     }
 
     fn used(&mut self, server: u32, cpu: Duration) {
-        let Some(living) = self.living.get_mut(&server) else {
+        let span = self.now.since(self.before).as_secs_f64();
+        let Some(user) = self.living.get(&server).map(|living| living.user) else {
             return;
         };
-        let span = self.now.since(self.before).as_secs_f64();
-        if span <= 0.0 {
+        let Some(shell) = self.users.get_mut(&user) else {
+            return;
+        };
+        if span <= 0.0 || cpu.is_zero() {
             return;
         }
-        // Who slept until now is looked at just before, so that rest is booked as rest.
-        living.server.advance(self.before, &living.policy);
         let work = cpu.as_secs_f64();
-        self.rates.insert(server, work / span);
-        living.server.ask(Burst {
+        *self.rates.entry(user).or_default() += work / span;
+        // It may have slept until now.
+        shell.run(self.before);
+        let burst = Burst {
             at: self.before,
             work: CoreSeconds(work),
             cores: Cores(work / span),
-        });
-        self.awake.insert(server);
+        };
+        shell.ask(cgroup(server), burst);
+        self.awake.insert(user);
     }
 
     fn end(&mut self, server: u32) {
-        let Some(mut living) = self.living.remove(&server) else {
+        let Some(living) = self.living.remove(&server) else {
             return;
         };
-        living.server.advance(self.now, &living.policy);
-        self.awake.remove(&server);
+        let Some(shell) = self.users.get_mut(&living.user) else {
+            return;
+        };
         self.outcome.throttled_while_recorded += usize::from(living.was_held);
-        self.outcome.add(
-            &living.user,
-            living.started,
-            None,
-            &living.server,
-            &living.policy,
-            self.tick,
-        );
+        shell.run(self.now);
+        if let Some(server) = shell.end(cgroup(server)) {
+            let (user, policy) = (shell.user(), shell.policy());
+            self.outcome.add(user, None, &server, policy, self.tick);
+        }
+        // One without a name has no other server, and none comes.
+        if shell.quiet_until() == NEVER && !self.numbers.contains_key(shell.user()) {
+            self.users.remove(&living.user);
+        }
+        self.awake.insert(living.user);
     }
+}
+
+fn cgroup(server: u32) -> CgroupId {
+    CgroupId(u64::from(server))
 }

@@ -1,6 +1,6 @@
-//! One server under simulation: it asks for work, gets what its stage allows, and is judged.
+//! One server's work: what it asks for, what it gets of that, and what it would have got unhindered.
 
-use policy::{Event, Policy, Stage, Standing, step};
+use policy::Stage;
 use quantities::{CoreSeconds, Cores, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,8 +16,22 @@ pub struct Burst {
     pub cores: Cores,
 }
 
-/// What is left of work that is done but for rounding.
+/// A time that never comes.
+pub(super) const NEVER: Time = Time(Duration::MAX);
+/// What is left of work that is done but for rounding, in core-seconds.
 const NOTHING: f64 = 1e-9;
+/// A damaged trace may claim any amount. So much of a million servers can still be added up.
+const MOST_USAGE: Duration = Duration::from_secs(1 << 40);
+/// So many bursts are looked ahead at most.
+const LOOKED_AHEAD: usize = 64;
+
+impl Burst {
+    /// When what is left of it is done, from now on and at this rate.
+    fn done(&self, now: Time, rate: f64) -> Time {
+        let takes = Duration::try_from_secs_f64(self.work.0 / rate);
+        Time(now.0.saturating_add(takes.unwrap_or(Duration::MAX)))
+    }
+}
 
 /// Work that waits, and work that is done.
 #[derive(Debug, Clone, Default)]
@@ -52,20 +66,42 @@ impl Work {
             self.waiting.pop_front();
         }
     }
+
+    /// When the work in front begins, or is done.
+    fn changes(&self, now: Time, allowed: f64) -> Time {
+        match self.waiting.front() {
+            None => NEVER,
+            Some(burst) if burst.at > now => burst.at,
+            Some(burst) => burst.done(now, burst.cores.0.min(allowed)),
+        }
+    }
+
+    /// On how many cores it goes on, and until when at least that stays so.
+    fn steady(&self, now: Time, allowed: f64) -> (f64, Time) {
+        let (mut steady, mut until) = (None, now);
+        for burst in self.waiting.iter().take(LOOKED_AHEAD) {
+            let rate = burst.cores.0.min(allowed);
+            if burst.at > until || steady.is_some_and(|steady| steady != rate) {
+                return steady.map_or((0.0, burst.at), |steady| (steady, until));
+            }
+            steady = Some(rate);
+            until = burst.done(until, rate);
+        }
+        steady.map_or((0.0, NEVER), |steady| (steady, until))
+    }
 }
 
-/// A server and its standing.
+/// A server under simulation.
 #[derive(Debug, Clone)]
 pub struct Server {
-    standing: Standing,
-    now: Time,
     started: Time,
+    now: Time,
+    stage: Stage,
     asked: f64,
     work: Work,
-    /// The same work as it would have gone on had nobody throttled it; kept from the first time.
+    /// The same work as it would have gone on had it never been throttled; kept from the first time.
     unhindered: Option<Work>,
     held: Option<Held>,
-    others_wait: bool,
 }
 
 /// What being held back came to.
@@ -84,25 +120,21 @@ pub struct Held {
 }
 
 impl Server {
-    /// A server that starts now, with full credits.
-    pub fn new(now: Time, policy: &Policy) -> Server {
-        let mut server = Server {
-            standing: Standing::new(policy),
-            now,
+    /// A server that starts now, free and with nothing to do.
+    pub(super) fn new(now: Time) -> Server {
+        Server {
             started: now,
+            now,
+            stage: Stage::Free,
             asked: 0.0,
             work: Work::default(),
             unhindered: None,
             held: None,
-            // The stricter case, unless it is known.
-            others_wait: true,
-        };
-        server.sample(policy);
-        server
+        }
     }
 
     /// Asks for work; times must not go backwards.
-    pub fn ask(&mut self, burst: Burst) {
+    pub(super) fn ask(&mut self, burst: Burst) {
         self.asked += burst.work.0;
         self.work.waiting.push_back(burst);
         if let Some(unhindered) = &mut self.unhindered {
@@ -110,75 +142,66 @@ impl Server {
         }
     }
 
-    /// Says whether others wait for the CPU from now on; until it is said, they do.
-    pub fn contended(&mut self, others_wait: bool) {
-        self.others_wait = others_wait;
-    }
-
-    /// Lets it work until `to`, then samples and judges it, as the daemon's tick does.
-    pub fn advance(&mut self, to: Time, policy: &Policy) {
-        if to <= self.now || self.is_stopped() {
-            return;
-        }
-        let used = self.work.used;
-        let allowed_now = allowed(self.standing.stage, policy);
-        self.work.run(self.now, to, allowed_now);
-        let used = self.work.used - used;
-        if let Some(unhindered) = &mut self.unhindered {
+    /// Lets it work on so many cores until `to`; on so many as when `free`, had it never been
+    /// throttled.
+    pub(super) fn run(&mut self, to: Time, allowed: Cores, free: Cores) {
+        while self.now < to && !self.is_stopped() {
+            let from = self.now;
+            let used = self.work.used;
+            let Some(unhindered) = &mut self.unhindered else {
+                self.work.run(from, to, allowed.0);
+                self.now = to;
+                return;
+            };
+            // What one has more than the other at one time is not made up for at another.
+            let changes = self.work.changes(from, allowed.0);
+            let changes = changes.min(unhindered.changes(from, free.0));
+            let to = to.min(changes.max(Time(from.0 + Duration::from_nanos(1))));
             let would = unhindered.used;
-            unhindered.run(self.now, to, allowed(Stage::Free, policy));
-            let would = unhindered.used - would;
-            if let Some(held) = self.held.as_mut().filter(|_| is_held(self.standing.stage)) {
-                held.total += to.since(self.now);
-                held.given_back.0 += (would - used).max(0.0);
+            self.work.run(from, to, allowed.0);
+            unhindered.run(from, to, free.0);
+            let more = (unhindered.used - would) - (self.work.used - used);
+            if let Some(held) = self.held.as_mut().filter(|_| is_held(self.stage)) {
+                held.total += to.since(from);
+                held.given_back.0 += more.max(0.0);
             }
+            self.now = to;
         }
-        self.now = to;
-        self.sample(policy);
     }
 
-    fn sample(&mut self, policy: &Policy) {
-        // A damaged trace may claim any amount.
-        let usage = Duration::try_from_secs_f64(self.work.used).unwrap_or(Duration::MAX);
-        let event = Event::Sampled {
-            usage,
-            contended: self.others_wait,
-        };
-        let Some(verdict) = step(&mut self.standing, &event, self.now, policy) else {
+    /// On how many cores it goes on, and until when at least that stays so.
+    pub(super) fn steady(&self, allowed: Cores) -> (Cores, Time) {
+        let (rate, until) = self.work.steady(self.now, allowed.0);
+        (Cores(rate), until)
+    }
+
+    /// It stands on this stage from now on.
+    pub(super) fn stands_on(&mut self, stage: Stage, baseline: Cores) {
+        let was = std::mem::replace(&mut self.stage, stage);
+        if is_held(was) || !is_held(stage) {
             return;
-        };
-        if is_held(verdict.to) && !is_held(verdict.from) {
-            let earned = CoreSeconds::of(policy.baseline, self.now.since(self.started));
-            let held = self.held.get_or_insert(Held {
-                first: self.now,
-                above_baseline: CoreSeconds(self.work.used - earned.0),
-                times: 0,
-                total: Duration::ZERO,
-                given_back: CoreSeconds(0.0),
-            });
-            held.times += 1;
-            self.unhindered.get_or_insert_with(|| self.work.clone());
         }
+        let earned = CoreSeconds::of(baseline, self.now.since(self.started));
+        let held = self.held.get_or_insert(Held {
+            first: self.now,
+            above_baseline: CoreSeconds(self.work.used - earned.0),
+            times: 0,
+            total: Duration::ZERO,
+            given_back: CoreSeconds(0.0),
+        });
+        held.times += 1;
+        self.unhindered.get_or_insert_with(|| self.work.clone());
     }
 
-    /// When it has to be looked at again, in ticks of the daemon: at the next one while it works
-    /// or is not free, else at the last one before it works.
-    pub fn next_look(&self, tick: Duration) -> Time {
-        let next = tick_after(self.now, tick);
-        match self.work.waiting.front() {
-            _ if self.standing.stage > Stage::Free => next,
-            Some(burst) if burst.at > next => {
-                let before = tick_after(burst.at, tick).since(Time(tick));
-                Time(before).min(Time(self.now.0 + IDLE)).max(next)
-            }
-            Some(_) => next,
-            None => Time(self.now.0 + IDLE),
-        }
+    /// CPU time used since it was started, as its cgroup would count it.
+    pub(super) fn usage(&self) -> Duration {
+        let usage = Duration::try_from_secs_f64(self.work.used);
+        usage.map_or(MOST_USAGE, |usage| usage.min(MOST_USAGE))
     }
 
-    /// Whether there is nothing to do and nothing to wait for but work.
-    pub fn is_idle(&self) -> bool {
-        self.is_stopped() || self.work.waiting.is_empty() && self.standing.stage == Stage::Free
+    /// Where it stands.
+    pub fn stage(&self) -> Stage {
+        self.stage
     }
 
     /// Whether all work is done that will ever be.
@@ -188,7 +211,12 @@ impl Server {
 
     /// Whether it was stopped: then nothing is judged or done any more.
     pub fn is_stopped(&self) -> bool {
-        self.standing.stage == Stage::Stopped
+        self.stage == Stage::Stopped
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Time {
+        self.started
     }
 
     /// Its time.
@@ -209,31 +237,6 @@ impl Server {
     /// What being held back came to, if it ever was.
     pub fn held(&self) -> Option<Held> {
         self.held
-    }
-}
-
-/// An idle server is looked at this often all the same, for limits on time.
-const IDLE: Duration = Duration::from_secs(300);
-
-/// The first tick after a time; ticks count from zero, for all servers at once.
-fn tick_after(time: Time, tick: Duration) -> Time {
-    let tick = tick.as_nanos().max(1);
-    let next = (time.0.as_nanos() / tick + 1) * tick;
-    Time(Duration::from_nanos(
-        u64::try_from(next).unwrap_or(u64::MAX),
-    ))
-}
-
-/// What a stage lets a server use, in cores. A low weight holds nobody back on a node with a core
-/// to spare, and here there is one.
-fn allowed(stage: Stage, policy: &Policy) -> f64 {
-    let limit = policy.limit.map_or(f64::INFINITY, |limit| limit.0);
-    if stage < Stage::Throttled {
-        limit
-    } else if stage == Stage::Throttled {
-        policy.baseline.0.min(limit)
-    } else {
-        0.0
     }
 }
 

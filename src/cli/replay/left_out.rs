@@ -32,6 +32,16 @@ pub(super) fn left_out(config: &Config, options: &Options, replays: &[Replay]) -
                 .to_owned(),
         );
     }
+    if replays
+        .iter()
+        .any(|replay| replay.user_names == Some(false))
+    {
+        left_out.push(
+            "Where users are not named, each server is taken for another user's: which share an \
+             account is not known."
+                .to_owned(),
+        );
+    }
     let named = |group: &String| options.member.iter().any(|(of, _)| of == group);
     let without: Vec<&str> = config
         .groups
@@ -103,6 +113,8 @@ mod tests {
             "{told}"
         );
         assert_eq!(said("", &["x.trace"], Some(true)), "Grants are left out.");
+        let told = said("", &["x.trace"], Some(false));
+        assert!(told.contains("taken for another user's"), "{told}");
         assert_eq!(said("", &["--generate"], None), "");
     }
 
