@@ -5,7 +5,7 @@ use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
 use crate::coverage::{entries, listed, naming};
 use crate::hub::Units;
-use hubwarden_core::coverage::{Changes, Known, Lacks, Survey, Watch};
+use hubwarden_core::coverage::{Changes, Known, Lacks, Survey, Watch, Weight};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
@@ -100,6 +100,16 @@ impl Shell {
             cpu: trouble.map(str::to_owned),
             packets: (!loaded).then(|| "the packet rules are not loaded".to_owned()),
         }
+    }
+
+    /// Places in the last survey that something does not hold, though it should.
+    pub(super) fn uncovered(&self) -> u64 {
+        if self.off {
+            return 0;
+        }
+        let rows = self.hub.coverage.survey.rows.iter();
+        rows.filter(|row| row.missing.weight() == Weight::Bad)
+            .count() as u64
     }
 
     /// What the last survey found that a server lacks.

@@ -3,7 +3,9 @@
 use super::Shell;
 use super::cgroups::{Cgroup, Guarded};
 use crate::config::Config;
-use crate::report::metrics::{Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally};
+use crate::report::metrics::{
+    Coverage, Exporter, Ledger, MetricsSnapshot, Reading, ServerMetrics, Tally,
+};
 use crate::report::{Kind, Level, LogEntry};
 use cgroup::Gauges;
 use hubwarden_core::accounts::Place;
@@ -84,14 +86,25 @@ impl Shell {
     }
 
     fn node_metrics(&self) -> MetricsSnapshot {
-        let unknown = |entry: &&Cgroup| matches!(entry, Cgroup::Ignored { exempt: None, .. });
+        let unknown = |entry: &&Cgroup| {
+            matches!(
+                entry,
+                Cgroup::Ignored {
+                    is_admins: false,
+                    ..
+                }
+            )
+        };
         MetricsSnapshot {
             taken: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
             user_names: self.config.metrics.user_names,
             enforcing: self.config.mode == Mode::Enforce && !self.off,
             off: self.off,
             egress_loaded: self.network.rules.stand(),
-            unknown_units: self.registry.entries.values().filter(unknown).count() as u64,
+            coverage: Coverage {
+                unknown_units: self.registry.entries.values().filter(unknown).count() as u64,
+                uncovered: self.uncovered(),
+            },
             journal_lost: self.report.journal.lost(),
             threads: Self::threads_up(self.sensors.heartbeats()),
             starts_missed: self.sensors.starts_missed(),

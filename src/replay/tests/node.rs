@@ -2,7 +2,7 @@
 //! each tick.
 
 use super::*;
-use hubwarden_core::accounts::{Contention, Newcomer, PlaceKind, Reading};
+use hubwarden_core::accounts::{Newcomer, PlaceKind, Reading};
 use hubwarden_core::actuator::{self, Answer, Request, Standing};
 use hubwarden_core::node::{Effect, Found, Input, Looked, Node, Settings};
 use hubwarden_core::undo::{KernelControls, Owner, Start};

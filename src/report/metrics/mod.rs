@@ -18,7 +18,7 @@ mod token;
 
 pub use exporter::{ExportError, Exporter};
 pub use ledger::{Ledger, Reading};
-pub use snapshot::{Durations, MetricsSnapshot, ServerMetrics, Tally};
+pub use snapshot::{Coverage, Durations, MetricsSnapshot, ServerMetrics, Tally};
 pub use text::Format;
 
 #[cfg(test)]

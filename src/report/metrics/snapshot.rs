@@ -135,6 +135,15 @@ pub struct Totals {
     pub throttled: Duration,
 }
 
+/// How much of what users run is not covered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Units that may be servers, but nobody can tell whose.
+    pub unknown_units: u64,
+    /// Places that limits or packet rules do not hold, though they should.
+    pub uncovered: u64,
+}
+
 /// Everything that is shown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetricsSnapshot {
@@ -148,8 +157,8 @@ pub struct MetricsSnapshot {
     pub off: bool,
     /// Whether the packet rules stand as they should.
     pub egress_loaded: bool,
-    /// Units that may be servers, but nobody can tell whose.
-    pub unknown_units: u64,
+    /// Who is not covered.
+    pub coverage: Coverage,
     /// Journal entries lost since the daemon started.
     pub journal_lost: u64,
     /// The daemon's threads that are watched, and whether each runs and answers.

@@ -113,7 +113,9 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
     let help = "1 while the packet rules stand as they should.";
     out.gauge("egress_loaded", help, None, flag(snapshot.egress_loaded))?;
     let help = "Units that may be servers, but nobody can tell whose.";
-    out.gauge("unknown_units", help, None, snapshot.unknown_units)?;
+    out.gauge("unknown_units", help, None, snapshot.coverage.unknown_units)?;
+    let help = "Places where users run that CPU limits or packet rules do not hold; hubwarden status names them.";
+    out.gauge("uncovered_places", help, None, snapshot.coverage.uncovered)?;
     let help = "Servers now, by stage of the ladder.";
     let stages = snapshot.stages.iter();
     let stages = stages.map(|(stage, count)| ([("stage", stage.as_str())], count));

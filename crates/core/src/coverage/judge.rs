@@ -110,7 +110,10 @@ impl<'a> Group<'a> {
         }
         let counts = self.processes > 0 || !self.listed.is_empty();
         let missing = match self.known {
-            Some(Known::Server { .. } | Known::Expected) => self.of_covered(facts, watch),
+            Some(Known::Server { .. } | Known::Expected) => {
+                all.extend(self.of_covered(facts, watch));
+                None
+            }
             Some(Known::Unmapped { why }) if counts || !self.is_container() => {
                 let why = why.clone();
                 Some(Missing::Unmapped { why })
@@ -149,7 +152,8 @@ impl<'a> Group<'a> {
         !mapped && !self.is_container() && !watch.is_hubs(&self.place)
     }
 
-    fn of_covered(&self, facts: &Facts, watch: &Watch) -> Option<Missing> {
+    /// What a server that is known, or expected, lacks of limits and of packet rules.
+    fn of_covered(&self, facts: &Facts, watch: &Watch) -> Vec<Missing> {
         let hub = !self.hubs.is_empty();
         let (port, cpu, packets) = match self.known {
             Some(Known::Server {
@@ -158,20 +162,20 @@ impl<'a> Group<'a> {
             // The configuration alone does not say whether the login's user has a server. With a hub in
             // it, its servers are not in cgroups of their own.
             _ if matches!(self.place.kind, LocationKind::Login { .. }) => {
-                return (hub && self.looks_like_one).then(|| self.of_login());
+                let lacks = hub && self.looks_like_one;
+                return lacks.then(|| self.of_login()).into_iter().collect();
             }
-            _ if hub && self.looks_like_one => return Some(Missing::HubsCgroup),
+            _ if hub && self.looks_like_one => return vec![Missing::HubsCgroup],
             _ => (false, None, None),
         };
-        let layout = match self.layout {
-            Layout::Unified => None,
+        let limits = match self.layout {
+            Layout::V1 => return vec![Missing::CgroupV1],
             Layout::Hybrid => Some(Missing::CpuOnV1),
-            Layout::V1 => Some(Missing::CgroupV1),
+            Layout::Unified => cpu.map(|why| Missing::Cpu { why }),
         };
-        layout
-            .or_else(|| cpu.map(|why| Missing::Cpu { why }))
-            .or_else(|| network::missing(self, port, facts, watch))
-            .or_else(|| packets.map(|why| Missing::Packets { why }))
+        let rules = network::missing(self, port, facts, watch);
+        let rules = rules.or_else(|| packets.map(|why| Missing::Packets { why }));
+        limits.into_iter().chain(rules).collect()
     }
 
     fn of_login(&self) -> Missing {

@@ -117,6 +117,14 @@ pub struct Lacks {
     pub packets: bool,
 }
 
+impl Lacks {
+    /// Neither holds.
+    pub(super) const ALL: Lacks = Lacks {
+        cpu: true,
+        packets: true,
+    };
+}
+
 impl Missing {
     /// The kind in one word, for programs; never changed.
     pub fn kind(&self) -> &'static str {

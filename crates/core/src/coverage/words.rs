@@ -79,6 +79,7 @@ fn text(rows: &[Uncovered], uid_rules: bool) -> String {
         Missing::OtherHub { .. } => "runs a hub",
         Missing::NotFound => "not found on this node",
         Missing::Login | Missing::OutsideServer { .. } => "not wholly covered",
+        _ if first.missing.lacks(uid_rules) != Lacks::ALL => "not wholly covered",
         _ => "not covered",
     });
     if !shown.is_empty() {
@@ -102,7 +103,7 @@ fn text(rows: &[Uncovered], uid_rules: bool) -> String {
         Lacks {
             cpu: false,
             packets: true,
-        } => ", so packet rules do not see what is sent there. CPU limits hold. ",
+        } => ", so packet rules do not see what is sent there. ",
         Lacks {
             cpu: false,
             packets: false,

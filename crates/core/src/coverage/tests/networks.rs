@@ -30,7 +30,7 @@ fn a_container_behind_a_bridge_is_covered_and_one_with_macvlan_is_not() {
         "{line}"
     );
     assert!(
-        line.contains("packet rules do not see what is sent there. CPU limits hold."),
+        line.contains("packet rules do not see what is sent there."),
         "{line}"
     );
     let mut known = server(&docker(), &["eth0"], None);
@@ -38,6 +38,13 @@ fn a_container_behind_a_bridge_is_covered_and_one_with_macvlan_is_not() {
         *port = true;
     }
     assert_eq!(known.kinds(), [""; 0]);
+}
+
+#[test]
+fn what_limits_lack_hides_nothing_that_packet_rules_lack() {
+    let hybrid = server(UNIT, &["veth7"], None)
+        .with(|process| process.cgroup = Membership::Hybrid(process.cgroup.path().clone()));
+    assert_eq!(hybrid.kinds(), ["cpu-on-v1", "unit-network"]);
 }
 
 #[test]
