@@ -17,6 +17,7 @@ mod listed;
 mod loopback;
 mod names;
 mod outside;
+mod pending;
 mod private;
 mod refusals;
 mod scale;

@@ -233,7 +233,7 @@ def pending():
         Row("dig", "the node's resolver", ask(RESOLVER), {**NONE, "host": True}),
         Row("ping", "a host outside", lambda family, _: ["ping", "-c", "1", "-W", "3", FULL[family]], {**NONE, "host": True}),
         Row("Python", "the hub's API", lambda family, place: connect({family: GATEWAY[family] if place == "container" else "127.0.0.1"}, 15001)(family, place),
-            {**NONE, "host": True}, families=(4,), control=False),
+            {**NONE, "unit": True, "host": True}, families=(4,), control=False),
     ]
 
 

@@ -241,8 +241,20 @@ fn not_its_own(policy: &Policy) -> Chain {
     chain("not_its_own", refusal(policy, SAYS_LOOPBACK.to_owned()))
 }
 
+/// What is not known yet. Whether it is a server, and whose, is the hub's to say, and the hub says it only
+/// once the server has registered: so the hub is reached, and is answered, from the first packet on.
 fn pending(policy: &Policy) -> Chain {
-    let mut rules = vec![rule("", [p::mark(p::MARK)])];
+    let mut rules = vec![
+        rule(
+            "the hub",
+            [p::to_loopback(), p::tcp_port_in("hub_ports"), p::accept()],
+        ),
+        rule(
+            "answers on this node",
+            [p::to_loopback(), p::is_answer(), p::accept()],
+        ),
+        rule("", [p::mark(p::MARK)]),
+    ];
     rules.extend(refusal(policy, SAYS_PENDING.to_owned()));
     chain("pending", rules)
 }
