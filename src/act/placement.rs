@@ -79,8 +79,8 @@ impl Placement {
     /// The slice that a spawner itself asked for, for a unit that it has started.
     pub fn asked_for(&self, unit: &UnitName) -> Option<String> {
         let text = fs::read_to_string(self.transient.join(unit.as_str())).ok()?;
-        let slices = text.lines().filter_map(|line| line.strip_prefix("Slice="));
-        slices.last().map(|slice| slice.trim().to_owned())
+        let mut slices = text.lines().filter_map(|line| line.strip_prefix("Slice="));
+        slices.next_back().map(|slice| slice.trim().to_owned())
     }
 
     /// Has new servers started in a slice, or wherever their spawner has them started.
