@@ -112,6 +112,7 @@ impl Tried {
 
     fn answer(&mut self, answer: Answer) -> Request {
         let (id, ticket, request) = self.asked.pop_front().expect("something is asked for");
+        assert!(ticket < Ticket(1000), "no end of it: {request:?}");
         self.answered.push((id, request.clone()));
         self.handle(Input::Answer(id, ticket, answer));
         request
@@ -145,13 +146,9 @@ impl Tried {
 
     /// Answers all that is asked for as it should be.
     fn goes_well(&mut self) {
-        for _ in 0..1000 {
-            if self.asked.is_empty() {
-                return;
-            }
+        while !self.asked.is_empty() {
             self.goes_well_once();
         }
-        panic!("it goes on and on: {:?}", self.asked);
     }
 
     fn goes_well_once(&mut self) {

@@ -73,34 +73,32 @@ fn to_be_killed() -> Tried {
 
 #[test]
 fn one_that_mines_is_killed_told_of_at_once_and_only_thawed() {
-    let mut tried = to_be_killed();
-    // Its owner had frozen it.
-    tried.then(standing(Controls {
-        frozen: true,
-        ..Controls::default()
-    }));
-    assert_eq!(tried.recorded(), Request::Kill);
-    assert!(tried.actuator.is_killing() && tried.logged.is_empty());
-    let Request::Apply(change) = tried.then(Answer::Done(Err(Failure::Gone))) else {
-        panic!("{:?}", tried.request());
-    };
-    assert_eq!(tried.logged.len(), 1);
-    let from = change.from.expect("what stands is known");
-    assert!(from.frozen && !change.to.frozen);
-    assert_eq!(
-        Controls {
+    // Also where its owner had frozen it.
+    for frozen in [false, true] {
+        let mut tried = to_be_killed();
+        tried.then(standing(Controls {
+            frozen,
+            ..Controls::default()
+        }));
+        assert_eq!(tried.recorded(), Request::Kill);
+        assert!(tried.actuator.is_killing() && tried.logged.is_empty());
+        let Request::Apply(change) = tried.then(Answer::Done(Err(Failure::Gone))) else {
+            panic!("{:?}", tried.request());
+        };
+        assert_eq!(tried.logged.len(), 1);
+        let from = change.from.expect("what stands is known");
+        let thawed = Controls {
             frozen: false,
             ..from
-        },
-        change.to
-    );
-    assert_eq!(
-        tried.then(Answer::Applied(Err(Failure::Gone), Start::default())),
-        Request::Stop
-    );
-    tried.answer(Answer::Done(Ok(())));
-    assert_eq!(tried.logged.len(), 1);
-    assert_eq!(tried.actuator.take_end(), None);
+        };
+        assert!(from.frozen);
+        assert_eq!(change.to, thawed);
+        let gone = Answer::Applied(Err(Failure::Gone), Start::default());
+        assert_eq!(tried.then(gone), Request::Stop);
+        tried.answer(Answer::Done(Ok(())));
+        assert_eq!(tried.logged.len(), 1);
+        assert_eq!(tried.actuator.take_end(), None);
+    }
 }
 
 #[test]

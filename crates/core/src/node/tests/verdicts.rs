@@ -79,5 +79,6 @@ fn what_is_only_observed_ends_nothing() {
     tried.server(1, "alice");
     accused(&mut tried, 1);
     assert_eq!(tried.stage(1), Stage::Stopped);
+    tried.goes_well();
     assert_eq!(tried.ended(), []);
 }
