@@ -102,7 +102,7 @@ mutants: build-deps ## whether the tests notice faults in what decides; an eight
 			--output target/mutants/$$package -- --lib --tests \
 			|| [ $$? -eq 2 -o $$? -eq 3 ] || exit 1; \
 	done
-	@for package in $(MUTATED); do echo "package $$package"; cat target/mutants/$$package/mutants.out/outcomes.json; done \
+	@for package in $(MUTATED); do printf "\npackage $$package\n"; cat target/mutants/$$package/mutants.out/outcomes.json; done \
 		| awk 'function figure(name, caught, viable) \
 				{printf "figure mutants_caught_percent %s%.1f\n", name, viable ? 100 * caught / viable : 0} \
 			/^package / {package = $$2; packages[++count] = package} \
