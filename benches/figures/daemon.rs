@@ -228,18 +228,6 @@ fn rss_of(pid: &str) -> f64 {
 pub struct Map(Rc<RefCell<BTreeMap<String, Controls>>>);
 
 impl Units for Map {
-    async fn with_uid(
-        &self,
-        _: std::collections::BTreeSet<String>,
-        _: u32,
-    ) -> std::collections::BTreeSet<String> {
-        Default::default()
-    }
-
-    async fn start_slice(&self, _: &UnitName) -> Result<(), SdBusError> {
-        Ok(())
-    }
-
     async fn facts(&self, unit: &UnitName) -> Result<UnitFacts, SdBusError> {
         Ok(UnitFacts {
             transient: true,

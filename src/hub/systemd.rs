@@ -8,6 +8,7 @@ use crate::sd_bus::{SERVICE, SdBus, SdBusError, UNIT, Way};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::future::ready;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -26,15 +27,22 @@ pub trait Units {
     /// The unit is gone, or systemd does not answer.
     fn facts(&self, unit: &UnitName) -> impl Future<Output = Result<UnitFacts, SdBusError>>;
 
-    /// Starts a slice, so that it is there while nobody is in it.
+    /// Starts a slice, so that it is there while nobody is in it; where there is no systemd, nothing.
     ///
     /// # Errors
     /// systemd refused, or does not answer.
-    fn start_slice(&self, slice: &UnitName) -> impl Future<Output = Result<(), SdBusError>>;
+    fn start_slice(&self, _slice: &UnitName) -> impl Future<Output = Result<(), SdBusError>> {
+        ready(Ok(()))
+    }
 
     /// Those of these accounts that have this uid; none while the user database does not answer.
-    fn with_uid(&self, names: BTreeSet<String>, uid: u32)
-    -> impl Future<Output = BTreeSet<String>>;
+    fn with_uid(
+        &self,
+        _names: BTreeSet<String>,
+        _uid: u32,
+    ) -> impl Future<Output = BTreeSet<String>> {
+        ready(BTreeSet::new())
+    }
 
     /// What is known of a uid's account; nothing where it has none.
     ///

@@ -54,18 +54,6 @@ impl Units for FakeSystemd {
         facts.ok_or_else(|| SdBusError::Gone(unit.clone()))
     }
 
-    async fn with_uid(
-        &self,
-        _: std::collections::BTreeSet<String>,
-        _: u32,
-    ) -> std::collections::BTreeSet<String> {
-        Default::default()
-    }
-
-    async fn start_slice(&self, _: &UnitName) -> Result<(), crate::sd_bus::SdBusError> {
-        Ok(())
-    }
-
     async fn account(&self, uid: u32) -> Result<Account, crate::hub::NotNow> {
         if self.0.borrow().database_is_away {
             return Err(crate::hub::NotNow);

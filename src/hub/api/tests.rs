@@ -13,18 +13,6 @@ impl Units for Anyone {
         Err(SdBusError::Gone(unit.clone()))
     }
 
-    async fn with_uid(
-        &self,
-        _: std::collections::BTreeSet<String>,
-        _: u32,
-    ) -> std::collections::BTreeSet<String> {
-        Default::default()
-    }
-
-    async fn start_slice(&self, _: &UnitName) -> Result<(), crate::sd_bus::SdBusError> {
-        Ok(())
-    }
-
     async fn account(&self, _: u32) -> Result<Account, crate::hub::NotNow> {
         Ok(Account::default())
     }
