@@ -69,6 +69,9 @@ pub enum Expr {
     MetaSet { key: u32, from: Reg },
     /// Load a fact about the packet's flow (`NFT_CT_*`).
     Ct { key: u32, to: Reg },
+    /// Load what the first packet of the packet's flow had before any translation (`NFT_CT_*`, of the
+    /// original direction); no match where the flow is not tracked, or of the other family.
+    CtOriginal { key: u32, to: Reg },
     /// Load a fact about the packet's socket (`NFT_SOCKET_*`); no match if there is none.
     Socket { key: u32, level: u32, to: Reg },
     /// Load bytes of the packet from an offset in a header (`NFT_PAYLOAD_*`).

@@ -34,10 +34,16 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
                 },
             }
         }
-        "ct" => Expr::Ct {
-            key: a.be32(NFTA_CT_KEY)?,
-            to: reg(NFTA_CT_DREG)?,
-        },
+        "ct" => {
+            let (key, to) = (a.be32(NFTA_CT_KEY)?, reg(NFTA_CT_DREG)?);
+            match a.get(NFTA_CT_DIRECTION) {
+                None => Expr::Ct { key, to },
+                Some(direction) if direction.u8()? == IP_CT_DIR_ORIGINAL => {
+                    Expr::CtOriginal { key, to }
+                }
+                Some(_) => return None,
+            }
+        }
         "socket" => Expr::Socket {
             key: a.be32(NFTA_SOCKET_KEY)?,
             level: a.be32(NFTA_SOCKET_LEVEL).unwrap_or(0),

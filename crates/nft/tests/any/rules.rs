@@ -50,9 +50,15 @@ fn step(u: &mut Unstructured<'_>, family: u8, hook: u32, sets: &[Set]) -> Result
             },
         ],
         2 if inet => vec![
-            Expr::Ct {
-                key: NFT_CT_STATE,
-                to,
+            match u.arbitrary()? {
+                true => Expr::Ct {
+                    key: NFT_CT_STATUS,
+                    to,
+                },
+                false => Expr::CtOriginal {
+                    key: NFT_CT_DST_IP,
+                    to,
+                },
             },
             bits(u, to, 4)?,
             cmp(u, 4)?,

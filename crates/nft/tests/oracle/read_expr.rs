@@ -48,10 +48,14 @@ fn known(e: View<'_>) -> Option<Expr> {
                 },
             }
         }
-        "ct" => Expr::Ct {
-            key: u32(NFTNL_EXPR_CT_KEY)?,
-            to: reg(NFTNL_EXPR_CT_DREG)?,
-        },
+        "ct" => {
+            let (key, to) = (u32(NFTNL_EXPR_CT_KEY)?, reg(NFTNL_EXPR_CT_DREG)?);
+            match e.u8(NFTNL_EXPR_CT_DIR as u16) {
+                None => Expr::Ct { key, to },
+                Some(IP_CT_DIR_ORIGINAL) => Expr::CtOriginal { key, to },
+                Some(_) => return None,
+            }
+        }
         "socket" => Expr::Socket {
             key: u32(NFTNL_EXPR_SOCKET_KEY)?,
             level: u32(NFTNL_EXPR_SOCKET_LEVEL).unwrap_or(0),

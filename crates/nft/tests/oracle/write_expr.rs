@@ -29,7 +29,7 @@ pub fn target_info(number: u16, bypass: bool) -> [u8; 8] {
 pub fn write(expr: &Expr) -> Result<ffi::Expr, Refused> {
     let name = match expr {
         Expr::Meta { .. } | Expr::MetaSet { .. } => c"meta",
-        Expr::Ct { .. } => c"ct",
+        Expr::Ct { .. } | Expr::CtOriginal { .. } => c"ct",
         Expr::Socket { .. } => c"socket",
         Expr::Payload { .. } => c"payload",
         Expr::Cmp { .. } => c"cmp",
@@ -62,6 +62,11 @@ pub fn write(expr: &Expr) -> Result<ffi::Expr, Refused> {
         Expr::Ct { key, to } => {
             e.set_u32(NFTNL_EXPR_CT_KEY as u16, *key)?
                 .set_u32(NFTNL_EXPR_CT_DREG as u16, number(*to))?;
+        }
+        Expr::CtOriginal { key, to } => {
+            e.set_u32(NFTNL_EXPR_CT_KEY as u16, *key)?
+                .set_u32(NFTNL_EXPR_CT_DREG as u16, number(*to))?
+                .set_u8(NFTNL_EXPR_CT_DIR as u16, IP_CT_DIR_ORIGINAL)?;
         }
         Expr::Socket { key, level, to } => {
             e.set_u32(NFTNL_EXPR_SOCKET_KEY as u16, *key)?
