@@ -22,4 +22,5 @@ mod private;
 mod refusals;
 mod scale;
 mod shape;
+mod translated;
 mod uid_rules;

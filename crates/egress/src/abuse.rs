@@ -95,7 +95,8 @@ pub enum Sender {
 impl Sender {
     const ALL: [Self; 2] = [Self::Server, Self::UidRule];
 
-    fn chain(self, name: &str) -> String {
+    /// The chain of a name for what these send.
+    pub fn chain(self, name: &str) -> String {
         match self {
             Self::Server => name.to_owned(),
             Self::UidRule => format!("{name}_outside"),

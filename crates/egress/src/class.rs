@@ -59,7 +59,8 @@ pub struct Class {
     pub dns: bool,
     /// Services reachable outside the node.
     pub services: Vec<Service>,
-    /// TCP ports on loopback that the class may reach, whoever listens there. A server's own
+    /// TCP ports of this node that the class may reach, whoever listens there, or wherever an admin's
+    /// rules have them answered. A server's own
     /// listeners and the hub's ports need no entry.
     pub loopback_ports: Vec<u16>,
     /// Where this is not empty, services are reached at these names' addresses and in `networks`

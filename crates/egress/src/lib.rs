@@ -33,6 +33,7 @@ mod nflog;
 mod phrases;
 mod policy;
 mod private;
+mod reach;
 mod refusal;
 mod refused;
 mod repair;

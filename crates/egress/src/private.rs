@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::{
     Class, ClassName, Policy, intervals,
     phrases::{self as p, Family},
-    ruleset::{Element, Rule, Set},
+    ruleset::{Element, Expr, Rule, Set},
     sets,
     table::rule,
 };
@@ -125,16 +125,17 @@ pub fn chain(class: &ClassName) -> String {
     format!("private_{class}")
 }
 
-/// Whether a class is refused anything for being private: where it has no services, it is refused
-/// all for that.
+/// Whether a class is refused anything for being private: where it has no services, and no port of this
+/// node that a rule could redirect to, it is refused all for that.
 pub fn concerns(policy: &Policy, class: &Class) -> bool {
-    !policy.private.is_empty() && !class.services.is_empty() && !class.unrestricted
+    let reaches = !class.services.is_empty() || !class.loopback_ports.is_empty();
+    !policy.private.is_empty() && reaches && !class.unrestricted
 }
 
 /// The rules that refuse a class's services in what is closed to it. What is no service of the class
 /// is refused as everywhere: to open the network would not help.
 pub fn rules(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Rule> {
-    if !concerns(policy, class) {
+    if !concerns(policy, class) || class.services.is_empty() {
         return Vec::new();
     }
     let closed = Closed::to(class, policy);
@@ -143,6 +144,24 @@ pub fn rules(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Rule> {
             let to = p::destination_in(family, &closed.set(name, family));
             let services = p::service_in(&format!("services_{name}"));
             rule("private", [to, services, p::goto(&chain(name))])
+        })
+        .into()
+}
+
+/// The rules that refuse a class what asked for an address closed to it and meets a condition.
+pub fn asked(
+    (name, class): (&ClassName, &Class),
+    policy: &Policy,
+    condition: impl Fn() -> Vec<Expr>,
+) -> Vec<Rule> {
+    if !concerns(policy, class) {
+        return Vec::new();
+    }
+    let closed = Closed::to(class, policy);
+    [Family::V4, Family::V6]
+        .map(|family| {
+            let asked = p::asked_in(family, &closed.set(name, family));
+            rule("private", [condition(), asked, p::goto(&chain(name))])
         })
         .into()
 }

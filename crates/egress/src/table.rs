@@ -10,12 +10,13 @@
 use nft::monitor::Watch;
 
 use super::{
-    Class, ClassName, Mode, Policy, Transport,
+    Class, ClassName, Mode, Policy,
     abuse::{self, Sender},
     limits, listed, names,
     phrases::{self as p, Family},
     private,
-    ruleset::{Chain, Expr, Hook, Rule, Ruleset, Set},
+    reach::Judged,
+    ruleset::{Chain, Expr, Hook, Rule, Ruleset},
     sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, refuse_chain, servers},
     shape,
     uapi::*,
@@ -52,6 +53,9 @@ pub const SAYS_PENDING: &str = "pending";
 /// Before the filter tables of others, after address translation: what is judged is where the
 /// packet really goes.
 pub const PRIORITY: i32 = -10;
+/// After an answer has the address again that was asked (`NF_IP_PRI_NAT_SRC`, 100): only then is the
+/// socket found that asked.
+pub const ANSWERS_PRIORITY: i32 = 110;
 
 /// The table for a policy, with no slice guarded and no server admitted yet.
 pub fn build(policy: &Policy) -> Ruleset {
@@ -94,17 +98,19 @@ pub fn build(policy: &Policy) -> Ruleset {
             chains.extend(uid_rules::chains(name, class, Vec::new()));
             continue;
         }
-        let rules = |sender: Sender, allow: &dyn Fn() -> Vec<Expr>| {
-            let first = abuse::judged_first(policy, sender);
-            class_rules(name, class, policy, (first, &listed), allow)
+        let judged = Judged {
+            name,
+            class,
+            policy,
+            listed: &listed,
         };
-        let to_servers = rules(Sender::Server, &|| limits::allow(name, class));
-        chains.extend([
-            chain(&class_chain(name), to_servers),
-            class_loopback(name, class),
-        ]);
-        let to_people = rules(Sender::UidRule, &|| limits::allow_people(name, class));
-        chains.extend(uid_rules::chains(name, class, to_people));
+        chains.extend(judged.chains());
+        chains.extend(uid_rules::chains(
+            name,
+            class,
+            judged.by_where_it_goes(Sender::UidRule),
+        ));
+        chains.extend(judged.chains_of(Sender::UidRule));
         chains.push(class_refuse(name, policy));
         if private::concerns(policy, class) {
             let prefix = format!("{SAYS_PRIVATE}{name}");
@@ -290,89 +296,6 @@ pub fn refusal(policy: &Policy, prefix: String) -> Vec<Rule> {
         }
     }
     rules
-}
-
-/// What a server of a class sends. The first rule that matches decides; `first` is what everybody's
-/// packets to elsewhere go through, `allow` what becomes of what is allowed.
-fn class_rules(
-    name: &ClassName,
-    class: &Class,
-    policy: &Policy,
-    (first, listed): (Vec<Rule>, &[Set]),
-    allow: &dyn Fn() -> Vec<Expr>,
-) -> Vec<Rule> {
-    let refuse = refuse_chain(name);
-    let mut rules = vec![rule(
-        "this node",
-        [p::to_loopback(), p::goto(&format!("loopback_{name}"))],
-    )];
-    rules.extend(first);
-    rules.extend(each_family(
-        "answers to the proxy",
-        "proxies",
-        p::is_answer,
-        p::accept,
-    ));
-    if class.dns {
-        rules.extend(dns());
-    }
-    for family in [Family::V4, Family::V6] {
-        for ports in [false, true] {
-            let map = listed::map(family, ports);
-            // An empty map would cost every packet a look.
-            if listed.iter().any(|set| set.name == map) {
-                rules.push(rule("listed", [p::by_destination(family, ports, &map)]));
-            }
-        }
-    }
-    rules.extend(each_family("denied", "denied", Vec::new, || {
-        p::goto(&refuse)
-    }));
-    if !class.deny_networks.is_empty() {
-        for family in [Family::V4, Family::V6] {
-            let set = format!("denied{}_{name}", family.digit());
-            let to = p::destination_in(family, &set);
-            rules.push(rule("denied", [to, p::goto(&refuse)]));
-        }
-    }
-    rules.extend(private::rules(name, class, policy));
-    rules.extend(names::reached(name, class, allow));
-    rules.push(rule("", [p::goto(&refuse)]));
-    rules
-}
-
-/// What a server of a class sends to this node itself.
-fn class_loopback(name: &ClassName, class: &Class) -> Chain {
-    let mut rules = vec![
-        rule("answers", [p::is_answer(), p::accept()]),
-        rule(
-            "judged at its first packet",
-            [p::continues_tcp(), p::accept()],
-        ),
-        rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
-    ];
-    if !class.loopback_ports.is_empty() {
-        let ports = p::tcp_port_in(&format!("ports_{name}"));
-        rules.push(rule("allowed on this node", [ports, p::accept()]));
-    }
-    if class.dns {
-        rules.extend(dns());
-    }
-    for transport in [Transport::Tcp, Transport::Udp] {
-        let phrases = [p::protocol(transport.number()), p::goto("to_listener")];
-        rules.push(rule("its own listeners", phrases));
-    }
-    const ICMP: u8 = 1;
-    const ICMPV6: u8 = 58;
-    for number in [ICMP, ICMPV6] {
-        rules.push(rule("ping", [p::protocol(number), p::accept()]));
-    }
-    rules.push(rule("", [p::goto(&refuse_chain(name))]));
-    chain(&format!("loopback_{name}"), rules)
-}
-
-pub(super) fn dns() -> Vec<Rule> {
-    each_family("resolvers", "resolvers", || p::service_in("dns"), p::accept)
 }
 
 /// A rule for each family, on the destination being in the set of that family.

@@ -37,7 +37,12 @@ pub fn noting(known: Known) -> Vec<Rule> {
         over: true,
     };
     let (says, set) = ((&[][..], "enough is noted"), known.set(NOTED, ""));
-    let mut rules = known.each(true, says, (&set, &enough), &p::back);
+    let mut rules = Vec::new();
+    if known != Known::Port {
+        // Its answer does not come to the socket by the address that it goes to.
+        rules.push(rule("translated", [p::is_translated(), p::back()]));
+    }
+    rules.extend(known.each(true, says, (&set, &enough), &p::back));
     for family in [Family::V4, Family::V6] {
         for sender in known.keys(true) {
             let target = p::target(family, known.len());

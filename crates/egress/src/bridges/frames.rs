@@ -9,7 +9,6 @@ use crate::{
     uapi::*,
 };
 
-const RTN_LOCAL: u32 = 2;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -125,17 +124,9 @@ pub fn neighbour() -> Vec<Expr> {
     exprs
 }
 
-/// It is for an address of this node.
-pub fn to_this_node() -> Vec<Expr> {
-    local(false)
-}
-
 /// It is for an address of the bridge that it came in by.
 pub fn to_its_bridge() -> Vec<Expr> {
-    local(true)
-}
-
-fn local(incoming: bool) -> Vec<Expr> {
+    let incoming = true;
     vec![
         Expr::Fib { to: R0, incoming },
         equals(&RTN_LOCAL.to_ne_bytes()),

@@ -1,12 +1,13 @@
 //! What our table of the family `inet` has for containers: who is routed, and who went astray.
 
 use super::{
-    ASKING, CONTAINED, GUARDED_BRIDGES, MAY_ASK, SAYS_CONTAINER,
-    frames::{is_bridged, is_exempt, neighbour, to_its_bridge, to_this_node, unbridge},
+    CONTAINED, CONTAINED_HERE, GUARDED_BRIDGES, SAYS_CONTAINER,
+    frames::{is_bridged, is_exempt, neighbour, to_its_bridge, unbridge},
     neighbour_types,
 };
 use crate::{
     Policy, limits, names, phrases as p,
+    reach::{self, Judged, MAY_ASK},
     ruleset::{Chain, DataType, Hook, Rule, Ruleset},
     sets, shape,
     table::{self, chain, rule},
@@ -61,7 +62,10 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             "contained",
             vec![
                 neighbours(),
-                rule("to this node", [to_this_node(), p::goto("contained_here")]),
+                rule(
+                    "to this node",
+                    [p::to_this_node(), p::goto("contained_here")],
+                ),
                 rule("", [p::by_mark(CONTAINED)]),
                 rule("", [p::goto("container_unknown")]),
             ],
@@ -71,12 +75,12 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             vec![
                 rule("answers", [p::is_answer(), p::accept()]),
                 rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
-                rule("by its class", [p::service_in("dns"), p::by_mark(ASKING)]),
+                rule("by its class", [p::by_mark(CONTAINED_HERE)]),
                 rule("", [p::goto("not_its_own")]),
             ],
         ),
         chain(MAY_ASK, {
-            let mut rules = table::dns();
+            let mut rules = reach::dns();
             // Podman's networks have a resolver there, and the containers know no other.
             let names = [p::service_in("dns"), to_its_bridge(), p::accept()];
             rules.push(rule("its network's resolver", names));
@@ -94,6 +98,22 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             rules
         }),
     ]);
+    let of_classes: Vec<Chain> = policy
+        .classes
+        .iter()
+        .filter(|(_, class)| !class.unrestricted)
+        .map(|(name, class)| {
+            let listed = &ruleset.sets;
+            let judged = Judged {
+                name,
+                class,
+                policy,
+                listed,
+            };
+            judged.contained()
+        })
+        .collect();
+    ruleset.chains.extend(of_classes);
     if let Some(input) = ruleset
         .chains
         .iter_mut()
@@ -111,7 +131,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
     ruleset.sets.extend(limits::leaving_set(policy));
     ruleset.sets.extend([
         sets::map(CONTAINED, TYPE_MARK, 4, DataType::Verdict, 0, true),
-        sets::map(ASKING, TYPE_MARK, 4, DataType::Verdict, 0, false),
+        sets::map(CONTAINED_HERE, TYPE_MARK, 4, DataType::Verdict, 0, false),
         sets::plain(GUARDED_BRIDGES, TYPE_IFINDEX, 4),
         neighbour_types(),
     ]);

@@ -24,6 +24,7 @@ pub use table::{PRIORITY, build};
 use super::{
     CgroupId, ClassName, Policy, limits, names,
     phrases::{self as p, Family},
+    reach::{self, MAY_ASK},
     ruleset::{Data, Element, Ruleset, Set},
     sets,
     uapi::*,
@@ -51,10 +52,8 @@ const SERVER_PORTS: &str = "server_ports";
 const KNOWN_PORTS: &str = "known_ports";
 /// From a server's mark to its class.
 pub const CONTAINED: &str = "contained";
-/// From a server's mark to what becomes of its questions to resolvers on this node.
-const ASKING: &str = "contained_asking";
-/// The chain of those who may ask.
-const MAY_ASK: &str = "may_ask";
+/// From a server's mark to what its class reaches on this node.
+const CONTAINED_HERE: &str = "contained_here";
 /// Kinds of ICMPv6 without which IPv6 does not work.
 const NEIGHBOUR: &str = "neighbour_types";
 /// Guarded bridges.
@@ -125,11 +124,11 @@ impl Bridges {
                 CONTAINED,
                 Element::map(mark.to_ne_bytes().to_vec(), to),
             );
-            let asked = Data::Goto(asked(policy, &server.class));
+            let here = Data::Goto(here(policy, &server.class));
             add(
                 NFPROTO_INET,
-                ASKING,
-                Element::map(mark.to_ne_bytes().to_vec(), asked),
+                CONTAINED_HERE,
+                Element::map(mark.to_ne_bytes().to_vec(), here),
             );
             if let Some((set, element)) = limits::element_of_port(policy, &server.class, *port) {
                 add(NFPROTO_BRIDGE, &set, element);
@@ -193,10 +192,11 @@ impl Bridges {
     }
 }
 
-/// The chain that judges a class's questions to resolvers on this node.
-fn asked(policy: &Policy, class: &ClassName) -> String {
+/// The chain that judges what a class's containers send to this node.
+fn here(policy: &Policy, class: &ClassName) -> String {
     match policy.classes.get(class) {
-        Some(of) if !of.dns && !of.unrestricted => sets::refuse_chain(class),
+        Some(of) if !of.unrestricted => reach::contained(class),
+        // It asks for names, and the hub; other ports of the node are nobody's class's.
         _ => MAY_ASK.to_owned(),
     }
 }

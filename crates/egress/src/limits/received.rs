@@ -65,7 +65,7 @@ pub fn input(policy: &Policy) -> (Vec<Chain>, Vec<Set>) {
     let base = Chain {
         hook: Some(Hook {
             number: NF_INET_LOCAL_IN,
-            priority: table::PRIORITY,
+            priority: table::ANSWERS_PRIORITY,
         }),
         ..chain("received", rules)
     };

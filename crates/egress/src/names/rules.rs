@@ -152,7 +152,7 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
     }
     let hook = Hook {
         number: NF_INET_LOCAL_IN,
-        priority: table::PRIORITY,
+        priority: table::ANSWERS_PRIORITY,
     };
     let loose = loose(policy.dns_queue);
     let name_asker: Vec<Rule> = LEVELS
@@ -197,16 +197,25 @@ pub fn answer() -> Vec<Expr> {
     [p::service_from("dns"), p::is_answer()].concat()
 }
 
-fn from_resolvers(to: &str) -> [Rule; 2] {
-    [Family::V4, Family::V6].map(|family| {
-        let set = format!("resolvers{}", family.digit());
-        rule("", [p::source_in(family, &set), p::goto(to)])
-    })
+fn from_resolvers(to: &str) -> Vec<Rule> {
+    [Family::V4, Family::V6]
+        .map(|family| {
+            let set = format!("resolvers{}", family.digit());
+            rule("", [p::source_in(family, &set), p::goto(to)])
+        })
+        .into()
 }
 
 /// Has what resolvers told somebody else than a server's socket read.
 pub fn read_from_resolvers() -> Chain {
-    chain("overheard", from_resolvers("read_overheard"))
+    let mut rules = from_resolvers("read_overheard");
+    // What is routed gets the address that was asked later, where the question was translated.
+    rules.extend([Family::V4, Family::V6].map(|family| {
+        let set = format!("resolvers{}", family.digit());
+        let asked = p::asked_in(family, &set);
+        rule("", [asked, p::goto("read_overheard")])
+    }));
+    chain("overheard", rules)
 }
 
 /// Has an answer read whose asker is known by its mark, or not known.

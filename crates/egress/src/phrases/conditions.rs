@@ -3,7 +3,7 @@
 use super::{
     Cmp, Family, LookupTo, MARK, MARK_MASK, R0, R1, bits, compare, equals, has, header,
     kind_of_mark, load,
-    loads::{cgroup, destination_port, uid},
+    loads::{asked_address, asked_port, behind_address, cgroup, destination_port, uid},
     look_up, number_bits,
 };
 use crate::{Transport, UidRule, ruleset::Expr, uapi::*};
@@ -22,9 +22,14 @@ fn interface(key: u32, op: Cmp, index: u32) -> Vec<Expr> {
     vec![load(key, R0), compare(op, &index.to_ne_bytes())]
 }
 
-/// It leaves through loopback.
+/// It leaves through loopback; where its destination was translated, it would have.
 pub fn to_loopback() -> Vec<Expr> {
     interface(NFT_META_OIF, Cmp::Eq, LOOPBACK)
+}
+
+/// It leaves by another interface; where its destination was translated, it would have.
+pub fn not_to_loopback() -> Vec<Expr> {
+    interface(NFT_META_OIF, Cmp::Neq, LOOPBACK)
 }
 
 /// It came through loopback.
@@ -69,6 +74,39 @@ pub fn is_of_a_process() -> Vec<Expr> {
 pub fn is_answer() -> Vec<Expr> {
     let key = NFT_CT_DIRECTION;
     vec![Expr::Ct { key, to: R0 }, equals(&[IP_CT_DIR_REPLY])]
+}
+
+/// Its flow's destination was translated: its first packet asked for another address or port, and an
+/// admin's rule says where it goes. The route that a packet was given before, and with it the interface
+/// that it leaves by, is that of what was asked for.
+pub fn is_translated() -> Vec<Expr> {
+    status(IPS_DST_NAT, Cmp::Neq)
+}
+
+/// Its flow's source was translated: an answer goes to another address than who asked seemed to have.
+pub fn source_is_translated() -> Vec<Expr> {
+    status(IPS_SRC_NAT, Cmp::Neq)
+}
+
+/// This bit of its flow's status, `IPS_*`, compares so with none.
+fn status(bit: u32, op: Cmp) -> Vec<Expr> {
+    let key = NFT_CT_STATUS;
+    vec![
+        Expr::Ct { key, to: R0 },
+        number_bits(bit, 0),
+        compare(op, &[0; 4]),
+    ]
+}
+
+/// It is for an address of this node, by whatever interface it leaves.
+pub fn to_this_node() -> Vec<Expr> {
+    destination_is(RTN_LOCAL)
+}
+
+/// Its destination is of this kind, `RTN_*`.
+fn destination_is(kind: u32) -> Vec<Expr> {
+    let incoming = false;
+    vec![Expr::Fib { to: R0, incoming }, equals(&kind.to_ne_bytes())]
 }
 
 /// It begins a flow.
@@ -150,16 +188,39 @@ fn address_in(number: u8, offset: u32, len: u32, set: &str) -> Vec<Expr> {
     ]
 }
 
+/// What was asked for is in a set of this family's addresses.
+pub fn asked_in(family: Family, set: &str) -> Vec<Expr> {
+    vec![asked_address(family), has(set)]
+}
+
+/// The same decides by what it maps to; with `port`, that and the port asked for.
+pub fn by_asked(family: Family, port: bool, map: &str) -> Vec<Expr> {
+    let mut exprs = vec![asked_address(family)];
+    if port {
+        exprs.push(asked_port(behind_address(family)));
+    }
+    exprs.push(look_up(map, LookupTo::Verdict, false));
+    exprs
+}
+
+/// Its protocol and the port asked for are in a set of both.
+pub fn asked_service_in(set: &str) -> Vec<Expr> {
+    vec![load(NFT_META_L4PROTO, R0), asked_port(R1), has(set)]
+}
+
+/// It is TCP and the port asked for is in a set of ports.
+pub fn asked_tcp_port_in(set: &str) -> Vec<Expr> {
+    let mut exprs = protocol(Transport::Tcp.number());
+    exprs.extend([asked_port(R0), has(set)]);
+    exprs
+}
+
 /// What its destination maps to decides; with `port`, its destination and destination port.
 pub fn by_destination(family: Family, port: bool, map: &str) -> Vec<Expr> {
     let mut exprs = destination_in(family, map);
     exprs.pop();
     if port {
-        let after = match family {
-            Family::V4 => super::Reg(1),
-            Family::V6 => super::Reg(4),
-        };
-        exprs.push(destination_port(after));
+        exprs.push(destination_port(behind_address(family)));
     }
     exprs.push(look_up(map, LookupTo::Verdict, false));
     exprs

@@ -25,6 +25,29 @@ pub(super) fn destination_port(to: Reg) -> Expr {
     header(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, to)
 }
 
+/// Load the address that its flow asked for, before any translation.
+pub(super) fn asked_address(family: Family) -> Expr {
+    let key = match family {
+        Family::V4 => NFT_CT_DST_IP,
+        Family::V6 => NFT_CT_DST_IP6,
+    };
+    Expr::CtOriginal { key, to: R0 }
+}
+
+/// Load the port that its flow asked for.
+pub(super) fn asked_port(to: Reg) -> Expr {
+    let key = NFT_CT_PROTO_DST;
+    Expr::CtOriginal { key, to }
+}
+
+/// The register behind an address.
+pub(super) fn behind_address(family: Family) -> Reg {
+    match family {
+        Family::V4 => Reg(1),
+        Family::V6 => Reg(4),
+    }
+}
+
 /// Load its socket's cgroup at this level, as the first part of a key.
 pub fn its_cgroup(level: u8) -> Vec<Expr> {
     vec![cgroup(level, R0)]

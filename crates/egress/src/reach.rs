@@ -1,0 +1,326 @@
+//! What a class reaches: elsewhere, on this node, and where an admin's rules translate to.
+//!
+//! A packet is judged by where it really goes. The route that it was given says so, unless its
+//! destination was translated since (DNAT, a redirect): then its destination's kind does, and what it
+//! asked for counts where the other alone could be abused. `docs/egress-table.md` says for what.
+
+use super::{
+    Class, ClassName, Policy, Transport,
+    abuse::{self, Sender},
+    limits, listed, names,
+    phrases::{self as p, Family},
+    private,
+    ruleset::{Chain, Expr, Rule, Set},
+    sets::{class_chain, refuse_chain},
+    table::{chain, each_family, rule},
+};
+
+/// A class, and what there is besides it that its rules depend on.
+#[derive(Clone, Copy)]
+pub struct Judged<'a> {
+    pub name: &'a ClassName,
+    pub class: &'a Class,
+    pub policy: &'a Policy,
+    /// The maps of deny lists, where they have anything in them.
+    pub listed: &'a [Set],
+}
+
+/// Which address of a packet is looked at.
+#[derive(Clone, Copy)]
+enum Address {
+    /// Where it goes.
+    Real,
+    /// Where its flow's first packet was sent to.
+    Asked,
+}
+
+impl Address {
+    fn is_in(self, family: Family, set: &str) -> Vec<Expr> {
+        match self {
+            Self::Real => p::destination_in(family, set),
+            Self::Asked => p::asked_in(family, set),
+        }
+    }
+
+    fn map(self, family: Family, ports: bool, map: &str) -> Vec<Expr> {
+        match self {
+            Self::Real => p::by_destination(family, ports, map),
+            Self::Asked => p::by_asked(family, ports, map),
+        }
+    }
+}
+
+/// The chain of what of a class's packets goes elsewhere.
+fn elsewhere(sender: Sender, class: &ClassName) -> String {
+    format!("{}_{class}", sender.chain("elsewhere"))
+}
+
+/// The chain of those of a class's packets that are translated.
+fn translated(sender: Sender, class: &ClassName) -> String {
+    format!("{}_{class}", sender.chain("translated"))
+}
+
+/// The chain of what was translated and stays on this node.
+fn redirected(class: &ClassName) -> String {
+    format!("redirected_{class}")
+}
+
+/// The chain of what was asked for and nobody or no server of the class may have.
+fn asked(class: &ClassName) -> String {
+    format!("asked_{class}")
+}
+
+/// The chain of answers that go to another address than who asked seemed to have.
+fn answering(class: &ClassName) -> String {
+    format!("answering_{class}")
+}
+
+fn loopback(class: &ClassName) -> String {
+    format!("loopback_{class}")
+}
+
+/// The chain of what a container of the class sends to this node.
+pub fn contained(class: &ClassName) -> String {
+    format!("contained_here_{class}")
+}
+
+/// The chain of containers that may ask resolvers on this node, and reach no other port of it.
+pub const MAY_ASK: &str = "may_ask";
+
+impl Judged<'_> {
+    /// The chains of the class that are the same whoever of it sends, and the one that judges its servers.
+    pub fn chains(self) -> Vec<Chain> {
+        let mut chains = vec![chain(
+            &class_chain(self.name),
+            self.by_where_it_goes(Sender::Server),
+        )];
+        chains.extend(self.chains_of(Sender::Server));
+        chains.extend([
+            chain(&asked(self.name), self.denied(Address::Asked)),
+            chain(&redirected(self.name), self.redirected()),
+            chain(&answering(self.name), self.answering()),
+            chain(&loopback(self.name), self.loopback()),
+        ]);
+        chains
+    }
+
+    /// The rules that lead to the others.
+    pub fn by_where_it_goes(self, sender: Sender) -> Vec<Rule> {
+        let (elsewhere, translated) = (elsewhere(sender, self.name), translated(sender, self.name));
+        vec![
+            rule("", [p::is_translated(), p::goto(&translated)]),
+            rule(
+                "this node",
+                [p::to_loopback(), p::goto(&loopback(self.name))],
+            ),
+            rule("", [p::goto(&elsewhere)]),
+        ]
+    }
+
+    /// The chains that differ by who sends.
+    pub fn chains_of(self, sender: Sender) -> [Chain; 2] {
+        [
+            chain(&elsewhere(sender, self.name), self.elsewhere(sender)),
+            chain(&translated(sender, self.name), self.translated(sender)),
+        ]
+    }
+
+    /// What becomes of what the class allows.
+    fn allow(self, sender: Sender) -> Vec<Expr> {
+        match sender {
+            Sender::Server => limits::allow(self.name, self.class),
+            Sender::UidRule => limits::allow_people(self.name, self.class),
+        }
+    }
+
+    /// What goes elsewhere. The first rule that matches decides.
+    fn elsewhere(self, sender: Sender) -> Vec<Rule> {
+        // What everybody's packets go through, before the class is asked.
+        let mut rules = abuse::judged_first(self.policy, sender);
+        rules.extend(each_family(
+            "answers to the proxy",
+            "proxies",
+            p::is_answer,
+            p::accept,
+        ));
+        if self.class.dns {
+            rules.extend(dns());
+        }
+        rules.extend(self.denied(Address::Real));
+        rules.extend(private::rules(self.name, self.class, self.policy));
+        let allow = || self.allow(sender);
+        rules.extend(names::reached(self.name, self.class, &allow));
+        rules.push(rule("", [p::goto(&refuse_chain(self.name))]));
+        rules
+    }
+
+    /// What nobody, or no server of the class, may reach by this address.
+    fn denied(self, address: Address) -> Vec<Rule> {
+        let refuse = refuse_chain(self.name);
+        let mut rules = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            for ports in [false, true] {
+                let map = listed::map(family, ports);
+                // An empty map would cost every packet a look.
+                if self.listed.iter().any(|set| set.name == map) {
+                    rules.push(rule("listed", [address.map(family, ports, &map)]));
+                }
+            }
+        }
+        let mut networks = vec![String::new()];
+        if !self.class.deny_networks.is_empty() {
+            networks.push(format!("_{}", self.name));
+        }
+        for whose in networks {
+            for family in [Family::V4, Family::V6] {
+                let set = format!("denied{}{whose}", family.digit());
+                let denied = address.is_in(family, &set);
+                rules.push(rule("denied", [denied, p::goto(&refuse)]));
+            }
+        }
+        rules
+    }
+
+    /// What goes to another address or port than it asked for.
+    fn translated(self, sender: Sender) -> Vec<Rule> {
+        let elsewhere = || p::goto(&elsewhere(sender, self.name));
+        let mut rules = vec![
+            // Who asked is the other side; what it asked for says nothing of who is answered.
+            rule("answers", [p::is_answer(), p::goto(&answering(self.name))]),
+            rule(
+                "the hub",
+                [
+                    p::to_loopback(),
+                    p::asked_tcp_port_in("hub_ports"),
+                    p::accept(),
+                ],
+            ),
+        ];
+        if self.class.dns {
+            rules.extend(asked_resolvers());
+        }
+        let elsewhere_asked = [p::not_to_loopback(), p::jump(&asked(self.name))];
+        rules.push(rule("", elsewhere_asked));
+        let here = [p::to_this_node(), p::goto(&redirected(self.name))];
+        rules.push(rule("this node", here));
+        if let Some(ports) = self.ports() {
+            rules.extend(self.denied(Address::Real));
+            let asked = p::asked_tcp_port_in(&ports);
+            let opened = [p::to_loopback(), asked, self.allow(sender)];
+            rules.push(rule("allowed on this node", opened));
+        }
+        rules.push(rule("", [elsewhere()]));
+        rules
+    }
+
+    /// What answers a flow of which either end is translated.
+    fn answering(self) -> Vec<Rule> {
+        let elsewhere = elsewhere(Sender::Server, self.name);
+        vec![
+            rule("answers", [p::to_this_node(), p::accept()]),
+            rule("", [p::goto(&elsewhere)]),
+        ]
+    }
+
+    /// What was translated and stays on this node.
+    fn redirected(self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        if let Some(ports) = self.ports() {
+            let asked = [p::to_loopback(), p::asked_tcp_port_in(&ports), p::accept()];
+            rules.push(rule("allowed on this node", asked));
+            // What listens at an open port may be a proxy that goes on to what was asked for. This
+            // node's own addresses are no private network.
+            rules.extend(self.asked_in_private(p::not_to_loopback, &ports));
+        }
+        rules.push(rule("", [p::goto(&loopback(self.name))]));
+        rules
+    }
+
+    fn asked_in_private(self, condition: impl Fn() -> Vec<Expr>, ports: &str) -> Vec<Rule> {
+        private::asked((self.name, self.class), self.policy, || {
+            [condition(), p::tcp_port_in(ports)].concat()
+        })
+    }
+
+    /// The set of the ports of this node that the class opens, if it does.
+    fn ports(self) -> Option<String> {
+        let opens = !self.class.loopback_ports.is_empty();
+        opens.then(|| format!("ports_{}", self.name))
+    }
+
+    /// What is sent to this node itself.
+    fn loopback(self) -> Vec<Rule> {
+        let refuse = || p::goto(&refuse_chain(self.name));
+        let who_asked = [p::is_answer(), p::source_is_translated()].concat();
+        let mut rules = vec![
+            rule(
+                "answers, to whom they really go",
+                [who_asked, p::goto(&answering(self.name))],
+            ),
+            rule("answers", [p::is_answer(), p::accept()]),
+            rule(
+                "judged at its first packet",
+                [p::continues_tcp(), p::accept()],
+            ),
+            rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
+        ];
+        if let Some(ports) = self.ports() {
+            let ports = p::tcp_port_in(&ports);
+            rules.push(rule("allowed on this node", [ports, p::accept()]));
+        }
+        if self.class.dns {
+            rules.extend(dns());
+        }
+        let tcp = p::protocol(Transport::Tcp.number());
+        rules.push(rule("its own listeners", [tcp, p::goto("to_listener")]));
+        let udp = p::protocol(Transport::Udp.number());
+        rules.push(rule("its own listeners", [udp, p::goto("to_listener")]));
+        const ICMP: u8 = 1;
+        const ICMPV6: u8 = 58;
+        for number in [ICMP, ICMPV6] {
+            rules.push(rule("ping", [p::protocol(number), p::accept()]));
+        }
+        rules.push(rule("", [refuse()]));
+        rules
+    }
+
+    /// What a container of the class sends to this node, other than answers and to the hub.
+    pub fn contained(self) -> Chain {
+        let translated = || p::is_translated();
+        let mut rules = Vec::new();
+        if self.class.dns {
+            let resolvers = asked_resolvers().map(|mut asked| {
+                asked.exprs.splice(0..0, translated());
+                asked
+            });
+            rules.extend(resolvers);
+        }
+        rules.push(rule("", [translated(), p::jump(&asked(self.name))]));
+        if let Some(ports) = self.ports() {
+            rules.extend(self.asked_in_private(translated, &ports));
+            let ports = p::tcp_port_in(&ports);
+            rules.push(rule("allowed on this node", [ports, p::accept()]));
+        }
+        if self.class.dns {
+            rules.push(rule("", [p::goto(MAY_ASK)]));
+        } else {
+            let names = [p::service_in("dns"), p::goto(&refuse_chain(self.name))];
+            rules.extend([rule("names", names), rule("", [p::goto("not_its_own")])]);
+        }
+        chain(&contained(self.name), rules)
+    }
+}
+
+/// Questions to the resolvers.
+pub fn dns() -> Vec<Rule> {
+    each_family("resolvers", "resolvers", || p::service_in("dns"), p::accept)
+}
+
+/// Questions that were for the resolvers, wherever the admin's rules have them answered.
+fn asked_resolvers() -> [Rule; 2] {
+    [Family::V4, Family::V6].map(|family| {
+        let set = format!("resolvers{}", family.digit());
+        let asked = [p::asked_service_in("dns"), p::asked_in(family, &set)];
+        rule("resolvers", [asked.concat(), p::accept()])
+    })
+}
