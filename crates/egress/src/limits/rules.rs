@@ -107,7 +107,12 @@ fn sending(
         // It ends the packet's way here, so it is counted on the way out.
         let counted = format!("queued_{called}");
         for key in here.keys(false) {
-            let to = [shape::queue_it(here, key), p::goto(&counted)];
+            // Where it really leaves by is not known of a packet that was translated.
+            let to = [
+                p::is_not_translated(),
+                shape::queue_it(here, key),
+                p::goto(&counted),
+            ];
             rules.push(rule("waits its turn", to));
         }
         let mut day = count_day(name, limits, here);

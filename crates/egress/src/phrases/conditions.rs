@@ -83,6 +83,11 @@ pub fn is_translated() -> Vec<Expr> {
     status(IPS_DST_NAT, Cmp::Neq)
 }
 
+/// The same is tracked and not so.
+pub fn is_not_translated() -> Vec<Expr> {
+    status(IPS_DST_NAT, Cmp::Eq)
+}
+
 /// Its flow's source was translated: an answer goes to another address than who asked seemed to have.
 pub fn source_is_translated() -> Vec<Expr> {
     status(IPS_SRC_NAT, Cmp::Neq)
