@@ -189,6 +189,7 @@ def retransmitted():
 def sink(address, port):
     kept.setdefault("sunk", 0)
     listener = socket.socket(family(address), socket.SOCK_DGRAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, int(port)))
 
     def count():
@@ -225,6 +226,7 @@ def ping(address):
 
 def flood(address, port, count):
     with socket.socket(family(address), socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         for _ in range(int(count)):
             with contextlib.suppress(OSError):
                 client.sendto(b"x", (address, int(port)))

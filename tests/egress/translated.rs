@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use egress::{Bridges, Class, Firewall, Kernel, Mode, Policy, RefusedBy};
+use egress::{Bridges, Class, Firewall, Kernel, Mode, Policy, RefusedBy, Service};
 
 use crate::{
     bed::{Agent, HOST4, HOST6, METADATA4, METADATA6, NODE4, NODE6, Netns, Slice},
@@ -731,6 +731,45 @@ fn any_address_of_this_node_is_this_node_and_own_listeners_stay_reached() {
             }
         }
     }
+}
+
+/// The kernel gives a datagram to a broadcast address to all who listen there, and tells of one. What
+/// goes out comes back to them too.
+#[test]
+fn a_broadcast_reaches_nobody_s_listener_on_this_node() {
+    let (node, slice) = (Node::new(0), Slice::new());
+    let netns = node.netns();
+    let mut alice = Agent::new(netns, Some(&slice.cgroup("alice.service")));
+    let mut bob = Agent::new(netns, Some(&slice.cgroup("bob.service")));
+    let mut outside = Agent::new(&node.bed.link.host, None);
+    assert_eq!(bob.tell("sink 0.0.0.0 9002"), "ok");
+    assert_eq!(outside.tell(&format!("sink {HOST4} 9002")), "ok");
+    let servers = [alice.admitted(1, "datagrams"), bob.admitted(2, "standard")];
+    let mut policy = classes(Mode::Enforce);
+    let mut datagrams = Class::standard();
+    datagrams.services.push(Service::udp(9002));
+    policy
+        .classes
+        .insert("datagrams".parse().unwrap(), datagrams);
+    let mut nft = netns.within(|| Kernel::open().unwrap());
+    for to in ["127.255.255.255", "192.0.2.255"] {
+        assert_eq!(alice.tell(&format!("sink {to} 9002")), "ok");
+        nft.load(&policy, &[], &servers).unwrap();
+        let flood = format!("flood {to} 9002 3");
+        let (told, _) = told(netns, &policy, || {
+            assert_eq!(alice.tell(&flood), "ok");
+        });
+        assert_eq!(bob.tell("sunk"), "0", "{to}");
+        let first = told
+            .first()
+            .map(|refusal| (refusal.number, refusal.destination));
+        assert_eq!(first, Some((Some(1), to.parse().unwrap())), "{told:?}");
+    }
+    assert_eq!(alice.tell(&format!("flood {HOST4} 9002 3")), "ok");
+    assert_eq!(outside.tell("sunk"), "3", "the service itself");
+    nft.remove().unwrap();
+    assert_eq!(alice.tell("flood 127.255.255.255 9002 3"), "ok");
+    assert_eq!(bob.tell("sunk"), "3", "it would be reached");
 }
 
 /// A resolver that is a name for others (Kubernetes' service, a redirect of all questions).

@@ -88,6 +88,12 @@ impl Class {
         !self.names.is_empty() || self.nowhere_else
     }
 
+    /// Whether any of its services is reached by UDP, DNS apart.
+    pub fn has_datagrams(&self) -> bool {
+        let mut transports = self.services.iter().map(|service| service.transport);
+        transports.any(|transport| transport == Transport::Udp)
+    }
+
     /// DNS, HTTP, HTTPS, git and rsync: what the practice of public hubs allows.
     pub fn standard() -> Self {
         Self {

@@ -148,6 +148,12 @@ impl Judged<'_> {
         }
         rules.extend(self.denied(Address::Real));
         rules.extend(private::rules(self.name, self.class, self.policy));
+        if self.class.has_datagrams() {
+            // It comes back to all who listen on this node, too.
+            let udp = p::protocol(Transport::Udp.number());
+            let refuse = p::goto(&refuse_chain(self.name));
+            rules.push(rule("to all listeners", [udp, p::to_broadcast(), refuse]));
+        }
         let allow = || self.allow(sender);
         rules.extend(names::reached(self.name, self.class, &allow));
         rules.push(rule("", [p::goto(&refuse_chain(self.name))]));
@@ -273,6 +279,11 @@ impl Judged<'_> {
         }
         let tcp = p::protocol(Transport::Tcp.number());
         rules.push(rule("its own listeners", [tcp, p::goto("to_listener")]));
+        // What goes to several listeners is looked up on arrival as if it went to one.
+        let groups = [Family::V4, Family::V6].map(p::to_group);
+        for to_all in [p::to_broadcast()].into_iter().chain(groups) {
+            rules.push(rule("to all listeners", [to_all, refuse()]));
+        }
         let udp = p::protocol(Transport::Udp.number());
         rules.push(rule("its own listeners", [udp, p::goto("to_listener")]));
         const ICMP: u8 = 1;

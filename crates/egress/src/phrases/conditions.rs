@@ -108,6 +108,36 @@ pub fn to_this_node() -> Vec<Expr> {
     destination_is(RTN_LOCAL)
 }
 
+/// It is for all hosts of a network of this node's. The last two bits of such an address are set, and
+/// others are not looked up: that takes longer than most rules do.
+pub fn to_broadcast() -> Vec<Expr> {
+    const LAST: [u8; 4] = [0, 0, 0, 3];
+    let mut exprs = destination_begins(Family::V4, &LAST, &LAST);
+    exprs.extend(destination_is(RTN_BROADCAST));
+    exprs
+}
+
+/// It is for a group.
+pub fn to_group(family: Family) -> Vec<Expr> {
+    match family {
+        Family::V4 => destination_begins(family, &[0xf0, 0, 0, 0], &[0xe0, 0, 0, 0]),
+        Family::V6 => destination_begins(family, &[0xff], &[0xff]),
+    }
+}
+
+/// These bits of the first bytes of its destination, of this family, are so.
+fn destination_begins(family: Family, mask: &[u8], value: &[u8]) -> Vec<Expr> {
+    let (.., offset, _) = family.layout();
+    let len = u32::try_from(mask.len()).unwrap_or(0);
+    let mut exprs = of_family(family);
+    exprs.push(header(NFT_PAYLOAD_NETWORK_HEADER, offset, len, R0));
+    if mask.iter().any(|byte| *byte != 0xff) {
+        exprs.push(bits(mask, &vec![0; mask.len()]));
+    }
+    exprs.push(equals(value));
+    exprs
+}
+
 /// Its destination is of this kind, `RTN_*`.
 fn destination_is(kind: u32) -> Vec<Expr> {
     let incoming = false;
