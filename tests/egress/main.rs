@@ -17,7 +17,6 @@ mod listed;
 mod loopback;
 mod names;
 mod outside;
-mod pending;
 mod private;
 mod refusals;
 mod scale;

@@ -104,7 +104,8 @@ fn a_resolver_may_be_at_a_denied_address() {
 }
 
 #[test]
-fn a_unit_not_known_yet_reaches_nothing_and_others_are_untouched() {
+fn a_unit_not_known_yet_can_register_with_the_hub_and_reaches_nothing_else_and_others_are_untouched()
+ {
     let (link, slice) = (Link::new(), Slice::new());
     let _host = host(&link);
     let mut hub = Agent::new(&link.node, None);
@@ -116,19 +117,30 @@ fn a_unit_not_known_yet_reaches_nothing_and_others_are_untouched() {
     new.listen("tcp", "127.0.0.1", 7000);
     let _nft = loaded(&link.node, &policy(), &[slice.id()], &[]);
 
-    for address in [HOST4, HOST6, METADATA4, "127.0.0.1", "::1", NODE4, NODE6] {
-        for port in [53, 80, 443, 8081, 9999] {
+    let (there, here) = (
+        [HOST4, HOST6, METADATA4],
+        ["127.0.0.1", "::1", NODE4, NODE6],
+    );
+    for address in there.into_iter().chain(here) {
+        for port in [53, 80, 443, 8001, 9999] {
             assert_eq!(new.reach("tcp", address, port), REFUSED, "{address} {port}");
         }
         assert_refused(&new.reach("udp", address, 53), address);
     }
+    for address in there {
+        assert_eq!(new.reach("tcp", address, 8081), REFUSED, "{address}");
+    }
+    for address in here {
+        assert_eq!(
+            new.reach("tcp", address, 8081),
+            "ok",
+            "the hub at {address}"
+        );
+    }
     assert_ne!(new.reach("udp", "127.0.0.1", 8081), "ok");
     assert_ne!(new.reach("tcp", "127.0.0.1", 7000), "ok", "not even itself");
-    assert_ne!(
-        hub.reach("tcp", "127.0.0.1", 7000),
-        "ok",
-        "it answers nobody"
-    );
+    let looks = hub.reach("tcp", "127.0.0.1", 7000);
+    assert_eq!(looks, "ok", "the hub looks whether it answers");
 
     for agent in [&mut hub, &mut other] {
         for (address, port) in [(HOST4, 4444), (HOST6, 22), (METADATA4, 80), ("::1", 8081)] {

@@ -253,7 +253,11 @@ fn pending(policy: &Policy) -> Chain {
     let mut rules = vec![
         rule(
             "the hub",
-            [p::to_loopback(), p::tcp_port_in("hub_ports"), p::accept()],
+            [
+                p::to_loopback(),
+                p::asked_tcp_port_in("hub_ports"),
+                p::accept(),
+            ],
         ),
         rule(
             "answers on this node",
