@@ -259,11 +259,7 @@ async fn daemon(report: &mut Report) -> Option<NodeStatus> {
                 report.add(Weight::Good, "miners: every sensor for them works here");
             }
             for (sensor, why) in &status.lacks {
-                let why = why.escape_debug();
-                report.add(
-                    Weight::Note,
-                    format!("miners: {sensor} is down or impaired: {why}"),
-                );
+                report.add(Weight::Note, super::status::lack(sensor, why));
             }
             Some(status)
         }

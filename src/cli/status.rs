@@ -4,6 +4,7 @@ use super::Failure;
 use super::answer::{ask, show, whose};
 use super::table::Table;
 use crate::control::{NodeStatus, ServerStatus};
+use crate::coverage::UncoveredStatus;
 use quantities::{CoreSeconds, Plain};
 use serde::Serialize;
 use std::fmt::Write;
@@ -48,13 +49,7 @@ fn in_words(report: &Report) -> String {
         );
     }
     for (sensor, why) in &node.lacks {
-        let why = Plain(why.trim_end_matches('.'));
-        let _ = match sensor.as_str() {
-            "egress" => writeln!(text, "Packet rules: {why}."),
-            "systemd" => writeln!(text, "systemd: {why}."),
-            "accounts" => writeln!(text, "Accounts: {why}."),
-            _ => writeln!(text, "Miners, by {sensor}: down or impaired: {why}."),
-        };
+        let _ = writeln!(text, "{}.", lack(sensor, why));
     }
     if let Some(line) = names(&node.names) {
         let _ = writeln!(text, "{line}");
@@ -63,7 +58,7 @@ fn in_words(report: &Report) -> String {
         let _ = writeln!(text, "No servers.");
     } else {
         text.push('\n');
-        text.push_str(&table(&report.servers));
+        text.push_str(&table(report));
     }
     for row in &node.uncovered {
         let _ = writeln!(text, "\nNOT COVERED: {}", row.text);
@@ -76,6 +71,18 @@ fn in_words(report: &Report) -> String {
     text
 }
 
+/// What does not work here, without a full stop.
+pub(super) fn lack(what: &str, why: &str) -> String {
+    let why = Plain(why.trim_end_matches('.'));
+    match what {
+        "egress" => format!("Packet rules: {why}"),
+        "systemd" => format!("systemd: {why}"),
+        "accounts" => format!("Accounts: {why}"),
+        "new servers" => format!("New servers: {why}"),
+        _ => format!("Miners, by {what}: down or impaired: {why}"),
+    }
+}
+
 /// What became of resolvers' answers; nothing while there were none.
 fn names(counts: &[(String, u64)]) -> Option<String> {
     let words = |(name, count): &(String, u64)| {
@@ -86,16 +93,23 @@ fn names(counts: &[(String, u64)]) -> Option<String> {
     (!words.is_empty()).then(|| format!("Names, since the daemon started: {}.", words.join(", ")))
 }
 
-fn table(servers: &[ServerStatus]) -> String {
+fn table(report: &Report) -> String {
+    let lacks = |server: &ServerStatus, what: fn(&UncoveredStatus) -> bool| {
+        let mut rows = report.node.uncovered.iter();
+        rows.any(|row| row.cgroup == server.cgroup && !what(row))
+    };
     let heads = [
         "USER", "CPU", "LIMIT", "CREDITS", "STATE", "MINING", "EGRESS", "UNIT",
     ];
     let mut table = Table::new(heads);
-    for server in servers {
+    for server in &report.servers {
         table.row([
             whose(&server.user, &server.server),
             format!("{:.2}", server.cpu_cores),
-            limit(server),
+            match lacks(server, |row| row.cpu) {
+                false => limit(server),
+                true => "NOT HELD".to_owned(),
+            },
             match server.credits_unlimited {
                 true => "unlimited".to_owned(),
                 false => format!(
@@ -109,9 +123,9 @@ fn table(servers: &[ServerStatus]) -> String {
                 false => server.stage.clone(),
             },
             mining(server).to_owned(),
-            match server.rules_hold {
-                true => Plain(&server.class).to_string(),
-                false => "NOT HELD".to_owned(),
+            match lacks(server, |row| row.packets) {
+                false => Plain(&server.class).to_string(),
+                true => "NOT HELD".to_owned(),
             },
             Plain(&server.unit).to_string(),
         ]);
@@ -122,7 +136,6 @@ fn table(servers: &[ServerStatus]) -> String {
 /// The limit in force, in cores.
 pub(super) fn limit(server: &ServerStatus) -> String {
     match server.limit_cores {
-        _ if !server.limits_hold => "NOT HELD".to_owned(),
         0.0 => "-".to_owned(),
         limit => format!("{limit:.2}"),
     }
@@ -178,8 +191,6 @@ pub(super) mod tests {
             credits_unlimited: false,
             granted: false,
             stage: "throttled".into(),
-            limits_hold: true,
-            rules_hold: true,
             class: "standard".into(),
             limit_cores: 0.25,
             evidence: "none".into(),
@@ -208,6 +219,30 @@ pub(super) mod tests {
         );
         assert!(
             text.contains("Not known as a server: /jupyter.slice/x.service: no template fits.")
+        );
+    }
+
+    #[test]
+    fn what_does_not_hold_a_server_is_not_shown_as_if_it_did() {
+        let mut report = report("alice");
+        report.node.uncovered.push(UncoveredStatus {
+            kind: "unit-network".into(),
+            weight: "bad".into(),
+            users: vec!["alice".into()],
+            uids: Vec::new(),
+            more_users: 0,
+            cgroup: "/jupyter.slice/jupyter-alice.service".into(),
+            cpu: true,
+            packets: false,
+            text: "alice: not wholly covered".into(),
+            config: String::new(),
+        });
+        let text = in_words(&report);
+        let line = "alice  0.25  0.25   0 % (0 core-seconds)  throttled  -       NOT HELD  jupyter-alice.service\n";
+        assert!(text.contains(line), "{text}");
+        assert!(
+            text.contains("NOT COVERED: alice: not wholly covered\n"),
+            "{text}"
         );
     }
 

@@ -115,10 +115,6 @@ pub struct ServerStatus {
     pub stage: String,
     /// Its egress class.
     pub class: String,
-    /// Whether CPU limits hold it; else `NodeStatus::uncovered` says why not.
-    pub limits_hold: bool,
-    /// Whether packet rules do; likewise.
-    pub rules_hold: bool,
     /// The limit in force, ours or the admin's, in cores; 0 where there is none.
     pub limit_cores: f64,
     /// What evidence of mining amounts to: `none`, `exonerates`, `suspicious`, `high` or `certain`.

@@ -215,7 +215,6 @@ impl Shell {
         shared: &BTreeMap<CgroupId, Cores>,
     ) -> ServerStatus {
         let limit = shared.get(&guarded.id).copied().or(place.limit());
-        let lacks = self.lacks_of(guarded);
         ServerStatus {
             user: guarded.server.user.as_str().to_owned(),
             server: guarded.server.name.clone(),
@@ -233,8 +232,6 @@ impl Shell {
                 .contains_key(guarded.server.user.as_str()),
             stage: place.standing().stage.as_str().to_owned(),
             class: guarded.class_in_force().as_str().to_owned(),
-            limits_hold: !lacks.cpu,
-            rules_hold: !lacks.packets,
             limit_cores: limit.map_or(0.0, |limit| limit.0),
             evidence: self.level_of_mining(guarded.id).to_owned(),
         }

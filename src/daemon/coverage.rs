@@ -5,7 +5,7 @@ use super::{Daemon, Shell, Tasks, now};
 use crate::act::CpuControl;
 use crate::coverage::{entries, listed, naming};
 use crate::hub::Units;
-use hubwarden_core::coverage::{Changes, Known, Lacks, Survey, Watch, Weight};
+use hubwarden_core::coverage::{Changes, Known, Survey, Watch, Weight};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
@@ -110,19 +110,5 @@ impl Shell {
         let rows = self.hub.coverage.survey.rows.iter();
         rows.filter(|row| row.missing.weight() == Weight::Bad)
             .count() as u64
-    }
-
-    /// What the last survey found that a server lacks.
-    pub(super) fn lacks_of(&self, guarded: &Guarded) -> Lacks {
-        let survey = &self.hub.coverage.survey;
-        let mut lacks = Lacks::default();
-        for row in &survey.rows {
-            if row.place.as_ref() == Some(&guarded.cgroup) {
-                let more = row.missing.lacks(survey.uid_rules);
-                lacks.cpu |= more.cpu;
-                lacks.packets |= more.packets;
-            }
-        }
-        lacks
     }
 }

@@ -15,6 +15,8 @@ use std::os::unix::fs::MetadataExt;
 
 /// systemd's own slices: much else is in them.
 const SYSTEMS_OWN: [&str; 3] = ["system.slice", "user.slice", "machine.slice"];
+/// A spawner may make a slice of its own for each user.
+const MOST_SLICES: usize = 64;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Has new servers started in a guarded slice, while verdicts are carried out.
@@ -46,12 +48,7 @@ impl Shell {
     /// The topmost slices whose unknown members reach nothing. A spawner's own slice is one as long as
     /// nothing but servers is in it: what an admin runs there is closed to nobody.
     pub(super) fn guarded_tops(&self) -> BTreeSet<String> {
-        let mut tops: BTreeSet<String> = self
-            .registry
-            .spawner_slices
-            .iter()
-            .map(|slice| topmost(slice))
-            .collect();
+        let mut tops = self.registry.spawner_slices.clone();
         tops.insert(self.config.hub.slice.clone());
         let others = |slice: &String| {
             SYSTEMS_OWN.contains(&slice.as_str()) || self.registry.shared_slices.contains(slice)
@@ -94,7 +91,8 @@ impl Shell {
         }
         if let Some(slice) = self.limits.placement.asked_for(&server.unit)
             && slice != self.config.hub.slice
-            && self.registry.spawner_slices.insert(slice)
+            && self.registry.spawner_slices.len() < MOST_SLICES
+            && self.registry.spawner_slices.insert(topmost(&slice))
         {
             self.storage.dirty = true;
             self.look_for_servers();
@@ -155,7 +153,7 @@ impl Shell {
             true => configured.iter().collect(),
             false => Vec::from_iter(&self.registry.spawner_slices),
         };
-        let open = |slice: &&&String| !tops.contains(&topmost(slice));
+        let open = |slice: &&&String| !tops.contains(**slice);
         if let Some(slice) = slices.iter().find(open) {
             return Some(format!(
                 "the spawner starts servers in {slice}, where other services run too, so what a server sends \

@@ -67,7 +67,7 @@ pub(super) struct Registry {
     pub sampler: Sampler,
     /// Quotas have an effect, and the kernel can be asked which stands.
     pub cpu_controller: bool,
-    /// Other slices than the configured one that spawners themselves asked for.
+    /// The topmost slices of those that spawners themselves asked for, other than the configured one.
     pub spawner_slices: BTreeSet<String>,
     /// Topmost slices in which an admin's units were seen too.
     pub shared_slices: BTreeSet<String>,

@@ -29,7 +29,7 @@ def scenario(machine):
     told = [record["MESSAGE"] for record in machine.journal("SYSLOG_IDENTIFIER=hubwarden") if "is down" in record["MESSAGE"]]
     expect(len(told) >= 3, f"told: {told}")
     checked = machine.run("hubwarden check", check=False).out
-    expect("miners: rounding is down" in checked, checked)
+    expect("Miners, by rounding: down" in checked, checked)
     print("\n".join(f"  {sensor}: {why}" for sensor, why in down.items()))
     wait_guarded(machine, "bob")
     miner.start(machine, BOB, program)
