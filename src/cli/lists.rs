@@ -18,7 +18,7 @@ const SHOWN: usize = 20;
 pub enum Order {
     /// Take a feed in, in place of any list of that name
     Import {
-        /// Names, a hosts file, addresses, CIDR or host:port, one a line
+        /// Names, a hosts file, addresses, CIDR, host:port, dnsmasq, unbound, RPZ or CSV
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
         /// What the list is called in refusals: a-z, 0-9 and '-'

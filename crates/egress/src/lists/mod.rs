@@ -3,6 +3,7 @@
 //! A list is addresses with and without a port, which become two lookups of the table however
 //! long the list is, and host names, which a reader of DNS asks [`Names`] about.
 
+mod forms;
 mod names;
 mod parse;
 mod store;

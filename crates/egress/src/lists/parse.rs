@@ -8,6 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::Entries;
+use super::forms::{Forms, Said};
 
 /// Longest line that is looked at, bytes.
 const LINE_MAX: usize = 1024;
@@ -34,15 +35,16 @@ impl fmt::Display for Problem {
 }
 
 /// Read a list: plain names (`name`, `*.name`, `.name`, `||name^`), hosts files (`0.0.0.0 name`),
-/// addresses and CIDR, `host:port` with and without a scheme, and comments.
+/// addresses and CIDR, `host:port` with and without a scheme, comments, and what [`Forms`] reads.
 pub fn parse(bytes: &[u8]) -> (Entries, Vec<Problem>) {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let mut entries = Entries::default();
     let mut problems = Vec::new();
+    let mut forms = Forms::default();
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
         let read = match std::str::from_utf8(line) {
             _ if line.len() > LINE_MAX => Err("longer than 1024 bytes"),
-            Ok(line) => take(line.trim(), &mut entries),
+            Ok(line) => take(line.trim(), &mut forms, &mut entries),
             Err(_) => Err("not UTF-8"),
         };
         if let Err(why) = read {
@@ -60,14 +62,22 @@ pub fn parse(bytes: &[u8]) -> (Entries, Vec<Problem>) {
 }
 
 /// Adds what one line says.
-fn take(line: &str, entries: &mut Entries) -> Result<(), &'static str> {
+fn take(line: &str, forms: &mut Forms, entries: &mut Entries) -> Result<(), &'static str> {
     if line.is_empty() || line.starts_with(['#', ';', '!']) || line.starts_with("//") {
         return Ok(());
     }
-    let line = match line.find(" #").or_else(|| line.find("\t#")) {
-        Some(comment) => line.get(..comment).unwrap_or(line),
+    let comment = [" #", "\t#", ";"]
+        .into_iter()
+        .filter_map(|begins| line.find(begins));
+    let line = match comment.min() {
+        Some(comment) => line.get(..comment).unwrap_or(line).trim_end(),
         None => line,
     };
+    match forms.read(line)? {
+        Said::Entries(words) => return words.iter().try_for_each(|word| take_one(word, entries)),
+        Said::Nothing => return Ok(()),
+        Said::Other => {}
+    }
     let mut words = line.split_ascii_whitespace();
     let (Some(first), rest) = (words.next(), words) else {
         return Ok(());
