@@ -106,10 +106,13 @@ mod tests {
         }
         outbox.question(true, ask("admins")).await.unwrap();
         let (reply, _) = tokio::sync::oneshot::channel();
-        outbox.order(Command::Reload(reply)).await.unwrap();
+        outbox
+            .order(Command::Reload("root".into(), reply))
+            .await
+            .unwrap();
         assert!(matches!(
             inbox.orders.recv().await,
-            Some(Command::Reload(_))
+            Some(Command::Reload(..))
         ));
         let asked = inbox.questions.recv().await;
         assert!(matches!(asked, Some(Command::Explain(who, ..)) if who == "admins"));

@@ -49,8 +49,8 @@ pub enum Command {
     ),
     /// How a hub user's servers stand and why, of every Unix user's or of one's only.
     Explain(String, Option<u32>, oneshot::Sender<Vec<Explanation>>),
-    /// Read the configuration again.
-    Reload(oneshot::Sender<Result<String, String>>),
+    /// Read the configuration and the deny lists again, as somebody asked.
+    Reload(String, oneshot::Sender<Result<String, String>>),
     /// Give a user an exception.
     Grant(GrantOrder, oneshot::Sender<Result<String, String>>),
     /// The exceptions that hold.

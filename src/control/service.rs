@@ -227,9 +227,10 @@ impl Manager {
 
     /// Reads the configuration again.
     async fn reload(&self, #[zbus(header)] header: Header<'_>) -> fdo::Result<String> {
-        self.admin(&header).await?;
+        let who = self.admin(&header).await?.name().await;
+        let command = |reply| Command::Reload(who, reply);
         self.desk
-            .order(Command::Reload)
+            .order(command)
             .await?
             .map_err(fdo::Error::InvalidArgs)
     }

@@ -8,12 +8,14 @@ use crate::control::{Command, NodeStatus, ServerStatus};
 use crate::coverage::statuses;
 use crate::hub::Units;
 use crate::report::{Kind, Level, LogEntry};
+use egress::lists::{List, ListName};
 use hubwarden_core::accounts::Place;
 use policy::FindingKind;
 use policy::finding::Strength;
 use quantities::CgroupId;
 use quantities::Cores;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Answers one request; what takes long goes on beside the loop.
@@ -38,7 +40,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 let explained = self.shell.explain(&user, whose, super::now());
                 drop(reply.send(explained));
             }
-            Command::Reload(reply) => drop(reply.send(self.reload())),
+            Command::Reload(who, reply) => drop(reply.send(self.reload(&who))),
             Command::Grant(order, reply) => drop(reply.send(self.grant(order))),
             Command::Grants(reply) => drop(reply.send(self.shell.grants_told())),
             Command::Revoke(who, user, reply) => drop(reply.send(self.revoke(&who, &user))),
@@ -55,10 +57,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    fn reload(&mut self) -> Result<String, String> {
+    fn reload(&mut self, who: &str) -> Result<String, String> {
         let path = self.config_path.clone();
         match Config::load(&path) {
-            Ok(config) => Ok(self.adopt(config)),
+            Ok(config) => Ok(self.adopt(config, who)),
             Err(error) => {
                 let message =
                     format!("The configuration was refused, and the one in force stays: {error}");
@@ -69,15 +71,12 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
     }
 
-    /// Puts a configuration in force.
-    pub(super) fn adopt(&mut self, config: Config) -> String {
+    /// Puts a configuration in force, and the deny lists as they are on disk.
+    pub(super) fn adopt(&mut self, config: Config, who: &str) -> String {
         let shell = &mut self.shell;
         let hub_changed = config.hub != shell.config.hub;
-        let message = if config == shell.config {
-            "The configuration was read again; nothing in it changed.".to_owned()
-        } else {
-            format!("A new configuration is in force, in {} mode.", config.mode)
-        };
+        let same = config == shell.config;
+        let mode = config.mode;
         shell.report.meter.configure(&config);
         shell.report.trace.configure(&config);
         shell.config = config;
@@ -89,16 +88,22 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             shell.registry.spawner_slices.clear();
             shell.registry.shared_slices.clear();
         }
+        let lists = Arc::clone(&shell.network.lists);
         shell.read_lists();
+        let lists = changed_lists(&lists, &shell.network.lists);
+        let message = match (same, lists.is_empty()) {
+            (false, _) => format!("A new configuration is in force, in {mode} mode."),
+            (true, true) => "The configuration was read again; nothing in it changed.".to_owned(),
+            (true, false) => "The deny lists were read again.".to_owned(),
+        };
         if !shell.off {
             shell.load_egress();
         }
         shell.storage.dirty = true;
-        shell.log(LogEntry::new(
-            Kind::ConfigReloaded,
-            Level::Notice,
-            message.clone(),
-        ));
+        for text in [message.clone()].into_iter().chain(lists) {
+            let told = LogEntry::new(Kind::ConfigReloaded, Level::Notice, text);
+            shell.log(told.with("ADMIN", who));
+        }
         if hub_changed {
             self.due.hub.news(super::now());
             self.identify_anew();
@@ -111,6 +116,26 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         self.due.tick = true;
         message
     }
+}
+
+/// What became of each deny list that changed, in words.
+fn changed_lists(before: &[List], now: &[List]) -> Vec<String> {
+    let find = |lists: &[List], name: &ListName| {
+        let found = lists.iter().find(|list| list.name == *name);
+        found.cloned()
+    };
+    let names: BTreeSet<&ListName> = before.iter().chain(now).map(|list| &list.name).collect();
+    let change = |name: &ListName| match (find(before, name), find(now, name)) {
+        (before, Some(list)) if before.as_ref() != Some(&list) => Some(format!(
+            "Deny list {name} is in force with {} entries (before: {}), from {}.",
+            list.entries.len(),
+            before.map_or(0, |before| before.entries.len()),
+            list.source
+        )),
+        (Some(_), None) => Some(format!("Deny list {name} was removed.")),
+        _ => None,
+    };
+    names.into_iter().filter_map(change).collect()
 }
 
 impl Shell {
@@ -235,5 +260,36 @@ impl Shell {
             limit_cores: limit.map_or(0.0, |limit| limit.0),
             evidence: self.level_of_mining(guarded.id).to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_deny_list_that_changed_is_said_with_how_much_it_has() {
+        let list = |name: &str, text: &str| List {
+            name: name.parse().unwrap(),
+            source: "/tmp/feed".to_owned(),
+            imported: 7,
+            entries: egress::lists::parse(text.as_bytes()).0,
+        };
+        let (one, two) = (
+            list("one", "a.example\n"),
+            list("two", "192.0.2.1\n192.0.2.2\n"),
+        );
+        let changed = changed_lists(&[one.clone(), two.clone()], std::slice::from_ref(&one));
+        assert_eq!(changed, ["Deny list two was removed."]);
+        let more = list("one", "a.example\nb.example\n");
+        let changed = changed_lists(std::slice::from_ref(&one), &[more, two]);
+        assert_eq!(
+            changed,
+            [
+                "Deny list one is in force with 2 entries (before: 1), from /tmp/feed.",
+                "Deny list two is in force with 2 entries (before: 0), from /tmp/feed.",
+            ]
+        );
+        assert!(changed_lists(std::slice::from_ref(&one), std::slice::from_ref(&one)).is_empty());
     }
 }

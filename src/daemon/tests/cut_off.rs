@@ -213,7 +213,7 @@ impl Schedule {
 
     fn adopt(&mut self) {
         if let Some((daemon, _)) = &mut self.daemon {
-            daemon.adopt(self.node.config.clone());
+            daemon.adopt(self.node.config.clone(), "root");
         }
     }
 

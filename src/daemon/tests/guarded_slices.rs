@@ -64,10 +64,10 @@ fn new_servers_are_placed_only_while_verdicts_are_carried_out() {
         let (mut daemon, _journal) = node.start();
         assert_eq!(node.placed(), None);
         node.config.mode = Mode::Enforce;
-        daemon.adopt(node.config.clone());
+        daemon.adopt(node.config.clone(), "root");
         assert_eq!(node.placed().as_deref(), Some("jupyter.slice"));
         node.config.hub.slice = "hub.slice".into();
-        daemon.adopt(node.config.clone());
+        daemon.adopt(node.config.clone(), "root");
         assert_eq!(node.placed().as_deref(), Some("hub.slice"));
         daemon.switch_off("root").await.unwrap();
         assert_eq!(node.placed(), None);

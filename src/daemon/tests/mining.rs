@@ -299,7 +299,7 @@ fn observing_only_tells_what_a_miner_would_come_to() {
         )
         .unwrap();
         let (reply, answer) = oneshot::channel();
-        daemon.command(Command::Reload(reply));
+        daemon.command(Command::Reload("root".into(), reply));
         daemon.quiet().await;
         answer.await.unwrap().unwrap();
         node.second(&mut daemon).await;
