@@ -82,14 +82,20 @@ impl Mapping<'_> {
         })
     }
 
+    /// Whether it is a part of a file. The inode of a SysV shared segment is the segment's id, and the first
+    /// one of an ipc namespace has the id 0 (ipc/shm.c, `newseg`).
+    fn has_file(&self) -> bool {
+        self.file.inode != 0 || self.path.starts_with(b"/")
+    }
+
     /// Whether it is a part of a file, and can be executed.
     pub fn is_program(&self) -> bool {
-        self.executable && self.file.inode != 0
+        self.executable && self.has_file()
     }
 
     /// Whether it is memory without a file that can be executed, and not the kernel's own.
     pub fn is_code_without_a_file(&self) -> bool {
-        self.file.inode == 0 && self.executable && !self.path.starts_with(b"[v")
+        !self.has_file() && self.executable && !self.path.starts_with(b"[v")
     }
 
     /// Which pages count of a part of a program that this one could have written, and how soon they
@@ -153,6 +159,19 @@ mod tests {
             assert_eq!(mapping(line).counts(Writer::Other, false), None, "{line}");
             assert_eq!(mapping(line).counts(Writer::Other, true), None, "{line}");
         }
+    }
+
+    #[test]
+    fn the_first_shared_segment_of_a_node_is_no_memory_of_the_process_s_own() {
+        let segment = mapping("1000-2000 rwxs 0 00:01 0 /SYSV00000000 (deleted)");
+        assert!(segment.is_program() && !segment.is_code_without_a_file());
+        for own in [
+            "1000-2000 rwxp 0 00:00 0",
+            "1000-2000 rwxp 0 00:00 0 [heap]",
+        ] {
+            assert!(mapping(own).is_code_without_a_file(), "{own}");
+        }
+        assert!(!mapping("1000-2000 r-xp 0 00:00 0 [vdso]").is_code_without_a_file());
     }
 
     #[test]
