@@ -151,7 +151,8 @@ pub fn entries(difference: &Difference, uid_rules: bool) -> Vec<LogEntry> {
     entries
 }
 
-/// The places and users of an entry, as fields of which each has one value or several.
+/// The places of an entry, a field each. Users are named in its text alone: an entry is of several, and what
+/// `HUB_USER` finds is what was decided about one.
 fn fields(mut entry: LogEntry, rows: &[Uncovered]) -> LogEntry {
     for place in rows
         .iter()
@@ -159,14 +160,6 @@ fn fields(mut entry: LogEntry, rows: &[Uncovered]) -> LogEntry {
         .take(MOST_IN_FIELD)
     {
         entry = entry.with("CGROUP", place);
-    }
-    let users = rows.iter().flat_map(|row| &row.who);
-    let users = users.filter_map(|who| match who {
-        Who::User(user) => Some(user),
-        Who::Uid { .. } => None,
-    });
-    for user in users.take(MOST_IN_FIELD) {
-        entry = entry.with("HUB_USER", user.as_str());
     }
     entry
 }
