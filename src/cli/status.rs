@@ -223,7 +223,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_does_not_hold_a_server_is_not_shown_as_if_it_did() {
+    fn what_does_not_hold_a_server_is_not_shown_as_if_it_did_and_to_each_of_one_s_own() {
         let mut report = report("alice");
         report.node.uncovered.push(UncoveredStatus {
             kind: "unit-network".into(),
@@ -237,7 +237,14 @@ pub(super) mod tests {
             text: "alice: not wholly covered".into(),
             config: String::new(),
         });
+        let mut other = report.node.uncovered[0].clone();
+        other.cgroup = "/jupyter.slice/jupyter-bob.service".into();
+        other.text = "bob: not covered".into();
+        report.node.uncovered.push(other);
+        assert!(in_words(&report).contains("bob"));
+        report.node = report.node.for_one(&report.servers, 1001);
         let text = in_words(&report);
+        assert!(!text.contains("bob"), "{text}");
         let line = "alice  0.25  0.25   0 % (0 core-seconds)  throttled  -       NOT HELD  jupyter-alice.service\n";
         assert!(text.contains(line), "{text}");
         assert!(

@@ -86,6 +86,19 @@ pub struct NodeStatus {
     pub names: Vec<(String, u64)>,
 }
 
+impl NodeStatus {
+    /// What somebody may see of it who is no admin: nothing about other users.
+    pub fn for_one(mut self, servers: &[ServerStatus], uid: u32) -> NodeStatus {
+        self.unknown.clear();
+        let own = |cgroup: &str| {
+            let mut servers = servers.iter();
+            servers.any(|server| server.uid == uid && server.cgroup == cgroup)
+        };
+        self.uncovered.retain(|row| own(&row.cgroup));
+        self
+    }
+}
+
 /// One server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, zbus::Type)]
 pub struct ServerStatus {

@@ -150,9 +150,8 @@ impl Manager {
         if caller.admin {
             return self.desk.ask(true, Command::Status).await;
         }
-        let mut status = self.desk.shown().await?.status.clone();
-        status.unknown.clear();
-        Ok(status)
+        let shown = self.desk.shown().await?;
+        Ok(shown.status.clone().for_one(&shown.servers, caller.uid))
     }
 
     /// All servers for an admin, one's own for a user.
