@@ -108,9 +108,7 @@ pub fn entries(difference: &Difference, uid_rules: bool) -> Vec<LogEntry> {
         };
         let message = match line.rows.first().map(|row| &row.remedy) {
             // A line to copy ends without a full stop.
-            Some(Remedy::Config(_) | Remedy::Spawner(_) | Remedy::Boot(_)) | None => {
-                line.text.clone()
-            }
+            Some(Remedy::Config(_) | Remedy::Boot(_)) | None => line.text.clone(),
             Some(Remedy::Advice(_)) => format!("{}.", line.text),
         };
         let entry = LogEntry::new(Kind::NotCovered, level, message);

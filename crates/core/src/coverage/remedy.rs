@@ -11,8 +11,6 @@ const MOST_PROPOSED: usize = 8;
 pub enum Remedy {
     /// A line for `[hub]` in hubwarden's configuration, whole: with what stands there now.
     Config(String),
-    /// A line for `jupyterhub_config.py`.
-    Spawner(String),
     /// A word for the kernel's command line.
     Boot(&'static str),
     /// What an admin can do, or why nothing can be done here; a sentence.

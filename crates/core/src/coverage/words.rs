@@ -231,7 +231,6 @@ impl fmt::Display for Remedy {
             Remedy::Config(line) => {
                 write!(f, "Set in [hub] of /etc/hubwarden/config.toml: {line}")
             }
-            Remedy::Spawner(line) => write!(f, "Set in jupyterhub_config.py: {line}"),
             Remedy::Boot(word) => write!(f, "Boot with {word}"),
             Remedy::Advice(text) => f.write_str(text),
         }
