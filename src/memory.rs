@@ -12,3 +12,17 @@ pub fn trim() {
         nix::libc::malloc_trim(0);
     }
 }
+
+/// Has the kernel take large pieces back as soon as they are freed.
+///
+/// glibc raises the size from which it maps a piece by itself whenever such a piece is freed, up to
+/// 32 MB (mallopt(3), `M_MMAP_THRESHOLD`), and [`trim`] gives nothing of the end of another thread's
+/// arena back: 12 MB of the kernel's type information stayed there. A size that is set stays.
+pub fn bound() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) changes numbers of the allocator's, under its lock.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 128 * 1024);
+        nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, 128 * 1024);
+    }
+}

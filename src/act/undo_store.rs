@@ -36,7 +36,7 @@ pub struct UndoStore {
     directory: PathBuf,
     transient: PathBuf,
     /// As they are on file.
-    records: BTreeMap<String, Undo>,
+    records: BTreeMap<String, Box<Undo>>,
     /// Those of them that no server known has claimed.
     unclaimed: BTreeSet<String>,
     /// There may be records in the directory, which could not be read.
@@ -91,7 +91,7 @@ impl UndoStore {
                 Ok(Some(undo)) => {
                     let key = key(&undo.owner);
                     self.unclaimed.insert(key.clone());
-                    self.records.insert(key, undo);
+                    self.records.insert(key, Box::new(undo));
                 }
                 Ok(None) => {}
                 Err(error) => errors.push(error),
@@ -127,19 +127,19 @@ impl UndoStore {
         }
         if let Some(undo) = read(&self.path(&key))? {
             self.unclaimed.insert(key.clone());
-            self.records.insert(key, undo);
+            self.records.insert(key, Box::new(undo));
         }
         Ok(())
     }
 
     /// The records as they are on file.
     pub fn records(&self) -> impl Iterator<Item = &Undo> {
-        self.records.values()
+        self.records.values().map(|undo| &**undo)
     }
 
     /// What is on file of this owner.
     pub fn get(&self, owner: &Owner) -> Option<&Undo> {
-        self.records.get(&key(owner))
+        self.records.get(&key(owner)).map(|undo| &**undo)
     }
 
     /// Hands out what is on record of an owner, be it of an earlier life, to the server that is known there
@@ -166,7 +166,8 @@ impl UndoStore {
     /// Records of owners where no server is known.
     pub fn unclaimed(&self) -> impl Iterator<Item = &Undo> {
         let records = &self.records;
-        self.unclaimed.iter().filter_map(|key| records.get(key))
+        let unclaimed = self.unclaimed.iter();
+        unclaimed.filter_map(|key| records.get(key).map(|undo| &**undo))
     }
 
     /// Takes over a record from elsewhere, unless there is one on file, which is newer.
@@ -174,7 +175,7 @@ impl UndoStore {
         let key = key(&undo.owner);
         if !self.records.contains_key(&key) {
             self.unclaimed.insert(key.clone());
-            self.records.insert(key, undo);
+            self.records.insert(key, Box::new(undo));
         }
     }
 
@@ -187,7 +188,7 @@ impl UndoStore {
         let key = key(&undo.owner);
         let path = self.path(&key);
         // Somebody may have cleared /run.
-        if self.records.get(&key) == Some(undo) && path.exists() {
+        if self.get(&undo.owner) == Some(undo) && path.exists() {
             return Ok(());
         }
         let fresh = self.directory.join(format!("{key}.new"));
@@ -207,7 +208,7 @@ impl UndoStore {
             let _ = fs::remove_file(&fresh);
             return Err(failed(&path, error));
         }
-        self.records.insert(key, undo.clone());
+        self.records.insert(key, Box::new(undo.clone()));
         Ok(())
     }
 

@@ -28,6 +28,7 @@ where
     C: CpuControl + 'static,
     U: Units + 'static,
 {
+    crate::memory::bound();
     let local = tokio::task::LocalSet::new();
     local.run_until(run_local(parts, shutdown)).await
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// A cgroup's 64-bit id: the inode number of its directory, unique while the machine is up, and
 /// the key that `socket cgroupv2` and `bpf_get_current_cgroup_id()` use (fs/kernfs, `kernfs_ino`).
@@ -15,22 +16,23 @@ impl fmt::Display for CgroupId {
     }
 }
 
-/// A cgroup's path below the root, without a leading slash: `system.slice/x.service`.
+/// A cgroup's path below the root, without a leading slash: `system.slice/x.service`. A copy costs
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct CgroupPath(String);
+pub struct CgroupPath(Arc<str>);
 
 impl CgroupPath {
     /// Takes a path as is; a leading slash is dropped.
     pub fn new(path: &str) -> Self {
-        CgroupPath(path.trim_start_matches('/').to_owned())
+        CgroupPath(path.trim_start_matches('/').into())
     }
 
     /// The path below `parent`.
     pub fn join(&self, name: &str) -> Self {
-        match self.0.as_str() {
-            "" => CgroupPath(name.to_owned()),
-            parent => CgroupPath(format!("{parent}/{name}")),
+        match self.as_str() {
+            "" => CgroupPath(name.into()),
+            parent => CgroupPath(format!("{parent}/{name}").into()),
         }
     }
 
@@ -46,13 +48,13 @@ impl CgroupPath {
 
     /// Whether it is this cgroup or one below it.
     pub fn is_within(&self, other: &CgroupPath) -> bool {
-        let below = self.0.strip_prefix(other.0.as_str());
+        let below = self.0.strip_prefix(other.as_str());
         below.is_some_and(|below| below.is_empty() || other.0.is_empty() || below.starts_with('/'))
     }
 
     /// Depth below the root, as `socket cgroupv2 level` counts it; the root is 0.
     pub fn level(&self) -> usize {
-        match self.0.as_str() {
+        match self.as_str() {
             "" => 0,
             path => path.matches('/').count() + 1,
         }

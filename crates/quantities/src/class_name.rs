@@ -1,15 +1,16 @@
 //! The name of an egress class, which the judge grants and the packet rules are made for.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// A class's name: 1 to 32 of `a-z`, `0-9` and `-`, the first a letter.
 ///
-/// It becomes part of chain and set names and of the log prefix, so nothing else may be in it.
+/// It becomes part of chain and set names and of the log prefix, so nothing else may be in it. A copy
+/// costs nothing: every server has one.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(transparent)]
-pub struct ClassName(String);
+pub struct ClassName(Arc<str>);
 
 impl ClassName {
     /// Longest name, bytes.
@@ -18,22 +19,22 @@ impl ClassName {
     /// The built-in class that accepts everything: for units in a guarded slice that are not
     /// servers. A policy cannot define it.
     pub fn exempt() -> Self {
-        Self("exempt".to_owned())
+        Self("exempt".into())
     }
 
     /// What stands for "not known yet": nothing is reached. A policy cannot define it.
     pub fn pending() -> Self {
-        Self("pending".to_owned())
+        Self("pending".into())
     }
 
     /// The built-in class of a server that has had its bytes for the day: this node only.
     pub fn spent() -> Self {
-        Self("spent".to_owned())
+        Self("spent".into())
     }
 
     /// The class that the configuration has from the start for miners; an admin may define it anew.
     pub fn quarantine() -> Self {
-        Self("quarantine".to_owned())
+        Self("quarantine".into())
     }
 
     /// Whether an admin may not define it.
@@ -58,7 +59,7 @@ impl FromStr for ClassName {
                 .iter()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
         if ok {
-            Ok(Self(name.to_owned()))
+            Ok(Self(name.into()))
         } else {
             Err(NotAClassName(name.to_owned()))
         }

@@ -65,7 +65,7 @@ impl Accounts {
         let depends = |place: &Place| {
             place.policy.contended_above.is_some() && place.standing.stage > Stage::Free
         };
-        self.places.values().any(depends)
+        self.places.values().any(|place| depends(place))
     }
 
     /// The places that count as waiting for the CPU, with their users.

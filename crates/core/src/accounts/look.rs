@@ -138,7 +138,7 @@ impl Accounts {
             places, by_user, ..
         } = self;
         for ids in by_user.values() {
-            let is_server = |id: &&CgroupId| places.get(id).is_some_and(Place::is_server);
+            let is_server = |id: &&CgroupId| places.get(id).is_some_and(|place| place.is_server());
             let servers: Vec<CgroupId> = ids.iter().filter(is_server).copied().collect();
             if let [alone] = *servers {
                 if let Some(place) = places.get_mut(&alone) {

@@ -30,7 +30,7 @@ pub type Readings = BTreeMap<CgroupId, Reading>;
 /// The accounts of all users.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    places: BTreeMap<CgroupId, Place>,
+    places: BTreeMap<CgroupId, Box<Place>>,
     by_user: BTreeMap<HubUser, BTreeSet<CgroupId>>,
     /// How users stood when their last place ended, and when; until they have rested.
     rested: BTreeMap<HubUser, (Standing, Time)>,
@@ -51,7 +51,8 @@ impl Accounts {
         if newcomer.kind == PlaceKind::Server {
             self.rested.remove(&user);
         }
-        self.places.insert(id, Place::new(newcomer, standing));
+        self.places
+            .insert(id, Box::new(Place::new(newcomer, standing)));
         self.by_user.entry(user).or_default().insert(id);
     }
 
@@ -72,12 +73,12 @@ impl Accounts {
 
     /// A place, to be read.
     pub fn place(&self, id: CgroupId) -> Option<&Place> {
-        self.places.get(&id)
+        self.places.get(&id).map(|place| &**place)
     }
 
     /// All places.
     pub fn places(&self) -> impl Iterator<Item = (CgroupId, &Place)> {
-        self.places.iter().map(|(id, place)| (*id, place))
+        self.places.iter().map(|(id, place)| (*id, &**place))
     }
 
     /// The place that something of this one goes to the account of: itself, or the server that it
@@ -170,7 +171,7 @@ impl Accounts {
 
     fn of_user(&self, user: &HubUser) -> impl Iterator<Item = (CgroupId, &Place)> {
         let ids = self.by_user.get(user).into_iter().flatten();
-        ids.filter_map(|id| Some((*id, self.places.get(id)?)))
+        ids.filter_map(|id| Some((*id, self.place(*id)?)))
     }
 
     fn case_for(&self, newcomer: &Newcomer, now: Time) -> Standing {
@@ -194,7 +195,7 @@ impl Accounts {
     }
 
     fn hand_over(&mut self, id: CgroupId, ended: &Place, others: &BTreeSet<CgroupId>, now: Time) {
-        let is_server = |id: &&CgroupId| self.places.get(id).is_some_and(Place::is_server);
+        let is_server = |id: &&CgroupId| self.place(**id).is_some_and(Place::is_server);
         let heir = others.iter().find(is_server).copied();
         let mut goes_on = ended.lead.is_some() || heir.is_some();
         for other in others {

@@ -43,7 +43,8 @@ pub struct Node {
     /// What sensors found.
     evidence: EvidenceStore,
     numbers: Numbers<CgroupId>,
-    governed: BTreeMap<CgroupId, Governed>,
+    /// In boxes: a map of ids that only rise is half empty.
+    governed: BTreeMap<CgroupId, Box<Governed>>,
     /// Numbers of what is set aside.
     aside: BTreeMap<CgroupId, u32>,
     /// Those that are gone and whose end goes on, and whether they were servers.
@@ -217,7 +218,7 @@ impl Node {
             number: self.numbers.give(found.id).unwrap_or(0),
             released: false,
         };
-        self.governed.insert(found.id, governed);
+        self.governed.insert(found.id, Box::new(governed));
     }
 
     fn gone(&mut self, id: CgroupId, now: Time, effects: &mut Vec<Effect>) {
