@@ -1,11 +1,11 @@
 //! What one sender was refused: which lines of the journal told of it, and what no line stands for.
 //!
 //! The kernel tells of ten refusals a minute and sender at most, and a line is written once an hour
-//! for the same destination; the packet rules count every packet. The rest is told as a number: by
-//! the next line, after an hour, or when the sender ends.
+//! for the same destination, refused by the same rule in the same mode; the packet rules count every
+//! packet. The rest is told as a number: by the next line, after an hour, or when the sender ends.
 
-use egress::Refusal;
-use quantities::Time;
+use egress::{Refusal, RefusedBy};
+use quantities::{Mode, Time};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,17 +18,31 @@ pub(super) const MOST_TOLD: usize = 64;
 /// The refusals of one sender.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// Those that were told lately, by protocol, destination and port.
-    told: BTreeMap<(u8, IpAddr, Option<u16>), Time>,
+    /// Those that were told lately.
+    told: BTreeMap<Target, Time>,
+    /// The mode they were told in: what would have been refused is another matter than what was.
+    mode: Option<Mode>,
     unlogged: Unlogged,
 }
+
+/// Protocol, destination and port, and what refused it: another class is a new answer to the same question.
+type Target = (u8, IpAddr, Option<u16>, RefusedBy);
 
 impl Refusals {
     /// For how many packets before it a line about this one has to stand; `None` if it is not worth
     /// a line, being told lately, or too much else being.
-    pub(super) fn line(&mut self, refusal: &Refusal, now: Time) -> Option<u64> {
+    pub(super) fn line(&mut self, refusal: &Refusal, mode: Mode, now: Time) -> Option<u64> {
+        if self.mode.replace(mode) != Some(mode) {
+            self.told.clear();
+        }
         self.told.retain(|_, at| now.since(*at) < TELL_AGAIN);
-        let target = (refusal.protocol, refusal.destination, refusal.port);
+        let Refusal {
+            protocol,
+            destination,
+            port,
+            ..
+        } = *refusal;
+        let target = (protocol, destination, port, refusal.by.clone());
         if self.told.contains_key(&target) || self.told.len() >= MOST_TOLD {
             return None;
         }
@@ -115,6 +129,34 @@ mod tests {
         unlogged.counted(1, at(15));
         assert_eq!(unlogged.logged(), 0);
         assert_eq!(unlogged.take(), 0);
+    }
+
+    #[test]
+    fn a_refusal_is_told_again_after_an_hour_by_another_class_and_in_another_mode() {
+        let by = |class: &str| Refusal {
+            number: Some(1),
+            by: RefusedBy::Class(class.parse().unwrap()),
+            uid: None,
+            protocol: 6,
+            destination: "192.0.2.1".parse().unwrap(),
+            port: Some(22),
+        };
+        let mut refusals = Refusals::default();
+        let mut told = |class: &str, mode: Mode, seconds: u64| {
+            refusals.line(&by(class), mode, at(seconds)).is_some()
+        };
+        for (class, mode, seconds, news) in [
+            ("standard", Mode::Observe, 0, true),
+            ("standard", Mode::Observe, 9, false),
+            ("standard", Mode::Enforce, 10, true),
+            ("standard", Mode::Enforce, 11, false),
+            ("quarantine", Mode::Enforce, 12, true),
+            ("standard", Mode::Enforce, 13, false),
+            ("quarantine", Mode::Enforce, 14, false),
+            ("standard", Mode::Enforce, 3611, true),
+        ] {
+            assert_eq!(told(class, mode, seconds), news, "{class} {mode} {seconds}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         match id.and_then(|id| shell.guarded(id)) {
             Some(guarded) => {
-                if let Some(more) = guarded.refusals.line(refusal, now) {
+                if let Some(more) = guarded.refusals.line(refusal, mode, now) {
                     let told = guarded.story(mode).refused(refusal);
                     journal.log(told.and_not_logged(more));
                 }
@@ -113,11 +113,11 @@ impl Shell {
         if self
             .network
             .unknown_logged
-            .is_some_and(|told| now.since(told) < TELL_AGAIN)
+            .is_some_and(|(mode, told)| mode == self.config.mode && now.since(told) < TELL_AGAIN)
         {
             return;
         }
-        self.network.unknown_logged = Some(now);
+        self.network.unknown_logged = Some((self.config.mode, now));
         let more = self.network.unknown_unlogged.logged();
         let (was, mode) = match self.config.mode {
             Mode::Enforce => ("was refused", Mode::Enforce),

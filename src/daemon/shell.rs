@@ -126,8 +126,8 @@ pub(super) struct Network {
     pub answers: Arc<Counts>,
     /// The queue that answers are read from; it was bound at the start.
     pub dns_queue: u16,
-    /// When a refusal of somebody unknown was logged last.
-    pub unknown_logged: Option<Time>,
+    /// When a refusal of somebody unknown was logged last, and in which mode.
+    pub unknown_logged: Option<(Mode, Time)>,
     /// What was refused to them, and no line of the journal stands for.
     pub unknown_unlogged: Unlogged,
 }

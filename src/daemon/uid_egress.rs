@@ -277,7 +277,7 @@ impl Shell {
         else {
             return false;
         };
-        if let Some(more) = outside_user.refusals.line(refusal, now) {
+        if let Some(more) = outside_user.refusals.line(refusal, mode, now) {
             let told =
                 refused_outside(&outside_user.user, outside_user.uid_rule.uid, mode, refusal);
             self.log(told.and_not_logged(more));

@@ -25,7 +25,7 @@ pub struct Refusal {
 }
 
 /// Which part of the table refused a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusedBy {
     /// The server's class does not allow it.
     Class(ClassName),

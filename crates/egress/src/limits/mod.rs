@@ -69,7 +69,7 @@ pub struct ClassLimits {
 }
 
 /// A limit that refused a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
     /// [`ClassLimits::new_connections`].
     NewConnections,
