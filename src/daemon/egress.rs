@@ -128,7 +128,7 @@ impl Shell {
         ports.into_iter().collect()
     }
 
-    fn policy(&self, resolvers: Vec<IpAddr>, relays: Vec<CgroupId>) -> Policy {
+    pub(super) fn policy(&self, resolvers: Vec<IpAddr>, relays: Vec<CgroupId>) -> Policy {
         let config = &self.config;
         let mut classes = config.egress.classes.clone();
         classes.extend(super::classes::spent(&config.egress));

@@ -5,8 +5,8 @@
 //! program wrote to any table since; then what stands is compared with what was installed.
 
 use egress::{
-    Admitted, Attempts, Audit, Audited, Bridges, Error, Firewall, Policy, Refused, Sent, Traffic,
-    UidRules,
+    Admitted, Attempts, Audit, Audited, Bridges, Error, Firewall, Policy, Refused, Sender, Sent,
+    Traffic, UidRules,
 };
 use quantities::{CgroupId, ClassName};
 use std::collections::BTreeMap;
@@ -330,6 +330,11 @@ impl PacketRules {
     pub fn traffic(&mut self) -> Option<Vec<Traffic>> {
         self.installed.as_ref()?;
         self.firewall.traffic().ok()
+    }
+
+    /// The same of the table that an earlier daemon left, before one is loaded.
+    pub fn left_traffic(&mut self, policy: &Policy) -> Result<Vec<(Sender, u64)>, Error> {
+        self.firewall.left_traffic(policy)
     }
 
     /// What was refused since this was asked last.

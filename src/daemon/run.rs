@@ -232,6 +232,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 record.standing.reopen(now());
             }
         }
+        shell.count_left_traffic(&servers);
         shell.resume(servers);
         shell.reconcile_classes(now());
         shell.read_lists();

@@ -3,12 +3,15 @@
 //!
 //! The rules count for each server what it sent elsewhere and received from there. Once a tick
 //! the daemon adds what is new to the user's sum; so a user can be over by what a tick lets
-//! through, and a crash loses what was not on disk, a minute's at most.
+//! through. What was counted is on disk with the sums, and a table outlives its daemon: the next
+//! one adds what passed without it.
 
 use super::cgroups::Cgroup;
+use super::state::ServerState;
 use super::{Network, Shell};
-use egress::Traffic as Counted;
-use quantities::Time;
+use crate::report::{Kind, Level, LogEntry};
+use egress::{Sender, Traffic as Counted};
+use quantities::{CgroupId, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,9 +22,17 @@ pub struct Traffic {
     day: String,
     /// Bytes by hub user.
     used: BTreeMap<String, u64>,
-    /// What the rules had counted when they were last read, by server's number.
-    #[serde(skip)]
-    counted: BTreeMap<u32, u64>,
+    /// What the rules had counted when they were last read.
+    #[serde(default)]
+    counted: Vec<Booked>,
+}
+
+/// A sender's count that is in its user's sum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Booked {
+    sender: Sender,
+    bytes: u64,
+    user: String,
 }
 
 impl Traffic {
@@ -42,30 +53,74 @@ impl Traffic {
 
     /// Books what the rules say now; true if anything is new.
     fn book(&mut self, now: &[Counted], user_of: impl Fn(u32) -> Option<String>) -> bool {
-        let mut counted = BTreeMap::new();
-        let mut news = false;
-        for Counted { number, bytes } in now {
-            // A table that was loaded anew counts from nothing, and so does a class come back to.
-            let all: &mut u64 = counted.entry(*number).or_default();
-            *all += bytes;
+        let mut counted: BTreeMap<Sender, (u32, u64)> = BTreeMap::new();
+        for Counted {
+            sender,
+            number,
+            bytes,
+        } in now
+        {
+            // A server whose class was changed has a count for each.
+            counted.entry(*sender).or_insert((*number, 0)).1 += bytes;
         }
-        for (number, bytes) in &counted {
-            let before = self.counted.get(number).copied().unwrap_or(0);
-            let new = if *bytes >= before {
-                bytes - before
-            } else {
-                *bytes
+        let before = self.before();
+        let mut news = false;
+        let mut booked = Vec::with_capacity(counted.len());
+        for (sender, (number, bytes)) in counted {
+            let Some(user) = user_of(number) else {
+                continue;
             };
-            if new > 0
-                && let Some(user) = user_of(*number)
-            {
-                let used = self.used.entry(user).or_default();
-                *used = used.saturating_add(new);
-                news = true;
+            news |= self.add(&user, bytes, before.get(&sender));
+            booked.push(Booked {
+                sender,
+                bytes,
+                user,
+            });
+        }
+        self.counted = booked;
+        news
+    }
+
+    /// Books what the table of an earlier daemon counted since that one read it last. The next reading is
+    /// of a table that begins with nothing.
+    fn book_left(&mut self, left: &[(Sender, u64)], user_of: impl Fn(Sender) -> Option<String>) {
+        let mut counted: BTreeMap<Sender, u64> = BTreeMap::new();
+        for (sender, bytes) in left {
+            *counted.entry(*sender).or_default() += bytes;
+        }
+        let before = self.before();
+        for (sender, bytes) in counted {
+            let known = before.get(&sender);
+            let user = known
+                .map(|booked| booked.user.clone())
+                .or_else(|| user_of(sender));
+            if let Some(user) = user {
+                self.add(&user, bytes, known);
             }
         }
-        self.counted = counted;
-        news
+        self.counted.clear();
+    }
+
+    fn before(&self) -> BTreeMap<Sender, Booked> {
+        let counted = self.counted.iter().cloned();
+        counted.map(|booked| (booked.sender, booked)).collect()
+    }
+
+    /// Adds to a user's sum what a count has beyond the one before; true if that is anything. A table that
+    /// was loaded anew counts from nothing, and so does a class come back to.
+    fn add(&mut self, user: &str, bytes: u64, before: Option<&Booked>) -> bool {
+        let before = before.map_or(0, |booked| booked.bytes);
+        let new = if bytes >= before {
+            bytes - before
+        } else {
+            bytes
+        };
+        if new == 0 {
+            return false;
+        }
+        let used = self.used.entry(user.to_owned()).or_default();
+        *used = used.saturating_add(new);
+        true
     }
 }
 
@@ -83,6 +138,33 @@ impl Shell {
     pub(super) fn reconcile_traffic(&mut self, now: Time) {
         self.count_traffic(&today());
         self.reconcile_classes(now);
+    }
+
+    /// At the start, before this daemon's table replaces the one that stands: books what passed since the
+    /// earlier daemon read it last, into the day that it is.
+    pub(super) fn count_left_traffic(&mut self, servers: &[ServerState]) {
+        if !self.has_daily_shares() {
+            return;
+        }
+        let policy = self.policy(Vec::new(), Vec::new());
+        let left = match self.network.rules.left_traffic(&policy) {
+            Ok(left) => left,
+            Err(error) => {
+                let text = format!(
+                    "What servers sent while hubwarden did not run cannot be read, and is missing in the \
+                     bytes of today: {error}."
+                );
+                return self.log_once(LogEntry::new(Kind::Trouble, Level::Warning, text));
+            }
+        };
+        let traffic = &mut self.network.traffic;
+        let turned = traffic.turn(&today());
+        let by_id = |id| servers.iter().find(|record| record.id == CgroupId(id));
+        traffic.book_left(&left, |sender| match sender {
+            Sender::Cgroup(id) => Some(by_id(id)?.server.user.as_str().to_owned()),
+            _ => None,
+        });
+        self.storage.dirty |= turned || !left.is_empty();
     }
 
     /// Whether any class has a daily share.
@@ -126,7 +208,11 @@ mod tests {
     use super::*;
 
     fn counted(number: u32, bytes: u64) -> Counted {
-        Counted { number, bytes }
+        Counted {
+            sender: Sender::Mark(number),
+            number,
+            bytes,
+        }
     }
 
     fn user(number: u32) -> Option<String> {
@@ -164,6 +250,30 @@ mod tests {
         // The day's counters go on where they were.
         traffic.book(&[counted(1, 130)], user);
         traffic.book(&[counted(1, 140)], user);
-        assert_eq!(traffic.used("alice"), 140);
+        assert_eq!(traffic.used("alice"), 40);
+    }
+
+    #[test]
+    fn what_passed_while_no_daemon_ran_is_in_the_day() {
+        let mut traffic = Traffic::default();
+        traffic.turn("2026-11-22");
+        traffic.book(&[counted(1, 100), counted(3, 5)], user);
+        let text = serde_json::to_string(&traffic).unwrap();
+        let mut traffic: Traffic = serde_json::from_str(&text).unwrap();
+        // Two classes have a count of alice's; one of nobody known came meanwhile, and one of erin's.
+        let left = [
+            (Sender::Mark(1), 150),
+            (Sender::Mark(1), 20),
+            (Sender::Mark(3), 5),
+            (Sender::Mark(7), 1000),
+            (Sender::Cgroup(9), 30),
+        ];
+        let erin = |sender| (sender == Sender::Cgroup(9)).then(|| "erin".to_owned());
+        traffic.book_left(&left, erin);
+        let used = |traffic: &Traffic| ["alice", "bob", "erin"].map(|user| traffic.used(user));
+        assert_eq!(used(&traffic), [170, 5, 30]);
+        // The table that was loaded then counts from nothing.
+        traffic.book(&[counted(1, 10), counted(3, 0)], user);
+        assert_eq!(used(&traffic), [180, 5, 30]);
     }
 }

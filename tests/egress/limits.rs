@@ -1,10 +1,10 @@
 //! How much of what a class allows.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use egress::{
-    BitsPerSecond, Class, ClassLimits, ClassName, Firewall, Limit, Mode, Policy, Rate, Refusals,
-    RefusedBy,
+    BitsPerSecond, Class, ClassLimits, ClassName, Firewall, Kernel, Limit, Mode, Policy, Rate,
+    Refusals, RefusedBy,
 };
 
 use crate::{
@@ -165,6 +165,16 @@ fn bandwidth_is_bounded_in_both_directions_and_bytes_are_counted() {
     }
     let numbers: Vec<u32> = nft.traffic().unwrap().iter().map(|t| t.number).collect();
     assert_eq!(numbers.len(), 2, "{numbers:?}");
+    // The next daemon reads the same before it loads a table of its own, also of a class that was not there.
+    let another = policy.classes[&"counted".parse().unwrap()].clone();
+    policy.classes.insert("another".parse().unwrap(), another);
+    let left = |policy: &Policy| {
+        let read = || Kernel::open().unwrap().left_traffic(policy);
+        node.link.node.within(read).unwrap()
+    };
+    let counted = nft.traffic().unwrap().into_iter();
+    let counted: BTreeSet<_> = counted.map(|one| (one.sender, one.bytes)).collect();
+    assert_eq!(BTreeSet::from_iter(left(&policy)), counted);
     let other: ClassName = "standard".parse().unwrap();
     nft.reclass(&[(servers[0].cgroup, other)]).unwrap();
     assert!(took(&mut node.alice) * 2 < limited);

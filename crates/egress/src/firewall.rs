@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Admitted, Attempts, Bridges, CgroupId, ClassName, Difference, Error, ForeignChange, Policy,
-    Refused, UidRules,
+    Refused, Sender, UidRules,
 };
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
@@ -148,6 +148,13 @@ pub trait Firewall: Send {
     /// The table could not be read.
     fn traffic(&mut self) -> Result<Vec<Traffic>, Error>;
 
+    /// The same of the table that an earlier daemon left, by this policy's classes, before this one has
+    /// loaded its own. Empty where there is none.
+    ///
+    /// # Errors
+    /// The table could not be read.
+    fn left_traffic(&mut self, policy: &Policy) -> Result<Vec<(Sender, u64)>, Error>;
+
     /// How many packets were refused, or when observing would have been, since this was asked last;
     /// who has none is left out. Under a millisecond.
     ///
@@ -202,6 +209,8 @@ pub struct Sent {
 /// changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
+    /// What the count is kept under.
+    pub sender: Sender,
     /// The server's number.
     pub number: u32,
     /// Bytes from the IP header on.

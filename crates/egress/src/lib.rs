@@ -69,4 +69,5 @@ pub use private::{Closed, lies_in};
 pub use refusal::{Refusal, RefusedBy};
 pub use refused::Refused;
 pub use repair_thread::{Repair, RepairThread};
+pub use senders::Sender;
 pub use uid_rules::{Place, UidRule, UidRules};

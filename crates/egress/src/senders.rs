@@ -28,6 +28,22 @@ pub enum Known {
     Port,
 }
 
+/// One sender, as the elements of a table know it: it lasts as long as the table.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Sender {
+    /// The id of a server's cgroup, or of a user's slice.
+    Cgroup(u64),
+    /// A uid outside both.
+    Uid(u32),
+    /// The mark of a container.
+    Mark(u32),
+    /// The index of the bridge port that a container is behind.
+    Port(u32),
+}
+
 impl Known {
     /// Those with sockets on this node.
     pub const HERE: [Self; 2] = [Self::Cgroup, Self::Uid];
@@ -108,6 +124,17 @@ impl Known {
     pub fn counting(self, name: &str, class: &str) -> Set {
         let len = self.len().into();
         sets::dynamic(&self.set(name, class), self.key_type(), len)
+    }
+
+    /// The sender that a key names.
+    pub fn sender(self, key: &[u8]) -> Option<Sender> {
+        let word = || Some(u32::from_ne_bytes(key.try_into().ok()?));
+        Some(match self {
+            Self::Cgroup => Sender::Cgroup(u64::from_ne_bytes(key.try_into().ok()?)),
+            Self::Uid => Sender::Uid(word()?),
+            Self::Mark => Sender::Mark(word()?),
+            Self::Port => Sender::Port(word()?),
+        })
     }
 
     /// Whom a key names. Who has gone since, or is judged no more, is nobody.

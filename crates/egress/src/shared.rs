@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Difference, Error, Firewall,
-    ForeignChange, Policy, Refused, Sent, Traffic, UidRules,
+    ForeignChange, Policy, Refused, Sender, Sent, Traffic, UidRules,
 };
 
 /// The driver, whoever had it before: what a panic left of it is compared with the kernel at the
@@ -88,6 +88,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
 
     fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
         lock(self).traffic()
+    }
+
+    fn left_traffic(&mut self, policy: &Policy) -> Result<Vec<(Sender, u64)>, Error> {
+        lock(self).left_traffic(policy)
     }
 
     fn refused(&mut self) -> Result<Vec<Refused>, Error> {

@@ -114,9 +114,11 @@ fn who_has_had_the_days_bytes_reaches_the_hub_only_until_midnight_and_over_a_res
         };
         let (alice, bob) = (number("alice").unwrap(), number("bob").unwrap());
         let had = |node: &Node, bytes: &[(u32, u64)]| {
-            let traffic = bytes
-                .iter()
-                .map(|&(number, bytes)| ::egress::Traffic { number, bytes });
+            let traffic = bytes.iter().map(|&(number, bytes)| ::egress::Traffic {
+                sender: ::egress::Sender::Mark(number),
+                number,
+                bytes,
+            });
             node.firewall.rules().traffic = traffic.collect();
         };
         had(&node, &[(alice, 999_999_999), (bob, 10)]);

@@ -213,6 +213,14 @@ impl Firewall for FakeFirewall {
         Ok(self.rules().traffic.clone())
     }
 
+    fn left_traffic(&mut self, _: &Policy) -> Result<Vec<(egress::Sender, u64)>, Error> {
+        let traffic = self.rules().traffic.clone();
+        Ok(traffic
+            .into_iter()
+            .map(|one| (one.sender, one.bytes))
+            .collect())
+    }
+
     fn set_guarded(&mut self, guarded: &[CgroupId]) -> Result<(), Error> {
         self.rules().guarded = guarded.to_vec();
         Ok(())

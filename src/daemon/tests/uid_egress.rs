@@ -276,7 +276,11 @@ fn what_is_sent_outside_counts_for_the_user_s_day() {
             class.limits.bytes_per_day = Some(1 << 40);
         }
         let number = judged(&node)[0].number;
-        node.firewall.rules().traffic = vec![::egress::Traffic { number, bytes: 700 }];
+        node.firewall.rules().traffic = vec![::egress::Traffic {
+            sender: ::egress::Sender::Uid(1000),
+            number,
+            bytes: 700,
+        }];
         shell.read_counters(node.clock);
         shell.count_traffic("2026-11-22");
         assert_eq!(shell.network.traffic.used("alice"), 700);

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use nft::decode::Count;
+use nix::errno::Errno;
 
 use super::Kernel;
 use crate::{
-    Admitted, Attempts, CgroupId, Error, Sent, Traffic, attempts, bridges, limits, readback,
-    senders::Known,
+    Admitted, Attempts, CgroupId, Error, Policy, Sent, Traffic, attempts, bridges, limits,
+    readback,
+    senders::{Known, Sender},
     sets, table,
     uapi::{NFPROTO_BRIDGE, NFPROTO_INET},
 };
@@ -52,13 +54,38 @@ impl Kernel {
             for set in limits::traffic_sets(installed.policy(), known) {
                 let counts = readback::counts(&mut self.netlink, family, table::TABLE, &set)?;
                 traffic.extend(counts.into_iter().filter_map(|count| {
-                    let number = known.number(installed, &count.key)?;
-                    let bytes = count.bytes;
-                    Some(Traffic { number, bytes })
+                    Some(Traffic {
+                        sender: known.sender(&count.key)?,
+                        number: known.number(installed, &count.key)?,
+                        bytes: count.bytes,
+                    })
                 }));
             }
         }
         Ok(traffic)
+    }
+
+    /// What a table that this one did not load counted. A class that it did not have has no set.
+    pub(super) fn traffic_left(&mut self, policy: &Policy) -> Result<Vec<(Sender, u64)>, Error> {
+        let mut left = Vec::new();
+        let judged = Known::JUDGED.map(|known| (NFPROTO_INET, known));
+        for (family, known) in judged.into_iter().chain([(NFPROTO_BRIDGE, Known::Port)]) {
+            for set in limits::traffic_sets(policy, known) {
+                match readback::counts(&mut self.netlink, family, table::TABLE, &set) {
+                    Ok(counts) => left.extend(
+                        counts
+                            .into_iter()
+                            .filter_map(|count| Some((known.sender(&count.key)?, count.bytes))),
+                    ),
+                    Err(nft::Error::Refused {
+                        errno: Errno::ENOENT,
+                        ..
+                    }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(left)
     }
 
     /// Adds up what was refused. An earlier daemon's servers had other numbers: nothing is read of

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Difference, Error, Firewall,
-    ForeignChange, Mode, Netlink, Policy, Refused, Sent, Traffic, UidRules,
+    ForeignChange, Mode, Netlink, Policy, Refused, Sender, Sent, Traffic, UidRules,
     encode::{self, Change},
     installed::Installed,
     names::{self, Queueing},
@@ -231,6 +231,10 @@ impl Firewall for Kernel {
 
     fn traffic(&mut self) -> Result<Vec<Traffic>, Error> {
         self.all_traffic()
+    }
+
+    fn left_traffic(&mut self, policy: &Policy) -> Result<Vec<(Sender, u64)>, Error> {
+        self.traffic_left(policy)
     }
 
     fn refused(&mut self) -> Result<Vec<Refused>, Error> {
