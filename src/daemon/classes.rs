@@ -50,6 +50,7 @@ impl Shell {
         self.registry.entries = entries;
         // A restart has to find what called for it.
         self.storage.dirty |= changed;
+        self.registry.changes += u64::from(changed || outside);
     }
 
     /// What stands in for a server's class does for its user's slice. A slice that carries a standing

@@ -121,6 +121,15 @@ enum Whose {
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Tells the packet rules who is behind which port now.
     pub(super) fn follow_containers(&mut self) {
+        self.follow_links(Shell::reconcile_network);
+    }
+
+    /// Once a tick: the same, and what else the rules depend on.
+    pub(super) fn look_after_network(&mut self) {
+        self.follow_links(Shell::reconcile_network_if_changed);
+    }
+
+    fn follow_links(&mut self, reconcile: fn(&mut Shell)) {
         let shell = &mut self.shell;
         if shell.off || !shell.network.rules.stand() {
             return;
@@ -128,7 +137,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         let followed = shell.network.rules.follow_uplinks();
         shell.log_rules(followed.err());
         shell.look_up_bridges();
-        shell.reconcile_network();
+        reconcile(shell);
         self.ask_for_addresses();
         self.ask_for_bridges();
     }

@@ -4,18 +4,33 @@ use super::Shell;
 use super::cgroups::{Cgroup, level};
 use super::packet_rules::{DesiredNetwork, RuleTrouble};
 use super::resolvers::resolvers;
+use super::uid_egress::{IDENTITY_SERVICES, JOBS};
 use crate::report::{Kind, Level, LogEntry};
 use egress::lists::Lists;
-use egress::{Admitted, Policy};
+use egress::{Admitted, Bridges, Policy};
 use quantities::{CgroupId, ClassName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// Services that ask resolvers for others.
+const RELAYS: [&str; 2] = ["systemd-resolved.service", "docker.service"];
+
+/// What the rules depend on besides the configuration, of which nobody tells: it is read at each tick.
+#[derive(Debug, PartialEq)]
+pub(super) struct Surroundings {
+    changes: u64,
+    resolvers: Vec<IpAddr>,
+    services: [BTreeSet<CgroupId>; 3],
+    slices: Vec<CgroupId>,
+    bridges: Bridges,
+}
+
 impl Shell {
     /// Replaces the whole table by what it should be now.
     pub(super) fn load_egress(&mut self) {
         self.look_up_bridges();
+        self.network.reconciled = Some(self.surroundings());
         let desired = self.desired_network();
         let troubles = self.network.rules.load(desired);
         self.log_all_rules(troubles);
@@ -23,6 +38,7 @@ impl Shell {
 
     /// Brings the packet rules to what they should be now.
     pub(super) fn reconcile_network(&mut self) {
+        self.network.reconciled = Some(self.surroundings());
         // Worked out while supervision is off too: what is known of uids follows.
         let desired = self.desired_network();
         if self.off {
@@ -30,6 +46,28 @@ impl Shell {
         }
         let troubles = self.network.rules.reconcile(desired);
         self.log_all_rules(troubles);
+    }
+
+    /// The same, where anything is another than it was, or could not be brought about.
+    pub(super) fn reconcile_network_if_changed(&mut self) {
+        let settled = self.network.trouble.is_empty() && self.network.rules.stand();
+        if !settled || self.network.reconciled.as_ref() != Some(&self.surroundings()) {
+            self.reconcile_network();
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            changes: self.registry.changes,
+            resolvers: resolvers(&self.config.egress),
+            services: [
+                self.services(&JOBS),
+                self.services(&IDENTITY_SERVICES),
+                self.services(&RELAYS),
+            ],
+            slices: self.guarded_slices(),
+            bridges: self.network.containers.known.clone(),
+        }
     }
 
     /// Brings the rules of one sender to what they should be, which cannot wait for all others.
@@ -113,7 +151,6 @@ impl Shell {
     /// ask systemd-resolved over D-Bus, or Docker's resolver in a container, get no answer of their
     /// own that could be read.
     pub(super) fn relays(&self) -> Vec<CgroupId> {
-        const RELAYS: [&str; 2] = ["systemd-resolved.service", "docker.service"];
         self.services(&RELAYS)
             .into_iter()
             // What jobs are answered is read as well: they are judged by names too.

@@ -22,7 +22,7 @@ use sensors::process::Process;
 use sensors::set::{Found, Suspect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use thread::Order;
+use thread::{Listened, Order};
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// A server asked for a host that a deny list names.
@@ -67,36 +67,58 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
 impl Shell {
     /// Sends the sensors to these.
     pub(super) fn order_sensors(&mut self, looked_at: &BTreeSet<CgroupId>) {
+        let listened = self.listened();
         let mut order = Order {
             settings: self.config.evidence.settings.clone(),
+            owners: listened.owners,
+            guarded: listened.guarded,
             ..Order::default()
         };
-        let (mut everybody, mut owners) = (BTreeMap::new(), BTreeMap::new());
-        for (id, entry) in &self.registry.entries {
-            let Cgroup::Server(guarded) = entry else {
+        // Of those looked at there are few: an account of one place or of some.
+        let suspects = self.registry.entries.iter().filter(|(id, _)| {
+            !looked_at.is_empty() && looked_at.contains(&self.node.accounts().account_of(**id))
+        });
+        for (id, entry) in suspects {
+            let (Cgroup::Server(guarded), Some(directory)) = (entry, order.guarded.get(&id.0))
+            else {
                 continue;
             };
-            // While switched off nobody is looked at.
-            if self.off {
-                break;
-            }
-            let path = guarded.cgroup.as_str().trim_start_matches('/');
-            let directory = self.root.join(path);
-            if looked_at.contains(&self.node.accounts().account_of(*id)) {
-                order.suspects.push(Suspect {
-                    id: id.0,
-                    directory: directory.clone(),
-                    user: guarded.server.user.as_str().to_owned(),
-                });
-            }
-            owners.insert(id.0, guarded.read_for());
-            everybody.insert(id.0, directory);
+            order.suspects.push(Suspect {
+                id: id.0,
+                directory: directory.clone(),
+                user: guarded.server.user.as_str().to_owned(),
+            });
         }
-        order.owners = Arc::new(owners);
-        order.guarded = Arc::new(everybody);
         if let Some(orders) = &self.sensors.orders {
             orders.give(order);
         }
+    }
+
+    /// All servers, as the sensors are told of them: collected anew when one came or went.
+    fn listened(&mut self) -> Listened {
+        let now = (self.registry.changes, self.off);
+        if let Some((at, listened)) = &self.sensors.listened
+            && *at == now
+        {
+            return listened.clone();
+        }
+        let (mut guarded, mut owners) = (BTreeMap::new(), BTreeMap::new());
+        for (id, entry) in &self.registry.entries {
+            // While switched off nobody is looked at.
+            if let Cgroup::Server(server) = entry
+                && !self.off
+            {
+                owners.insert(id.0, server.read_for());
+                let path = server.cgroup.as_str().trim_start_matches('/');
+                guarded.insert(id.0, self.root.join(path));
+            }
+        }
+        let listened = Listened {
+            owners: Arc::new(owners),
+            guarded: Arc::new(guarded),
+        };
+        self.sensors.listened = Some((now, listened.clone()));
+        listened
     }
 
     /// What was found, with the starts of the processes that it is of.

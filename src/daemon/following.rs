@@ -82,6 +82,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         if uid_egress.accounts.get(&uid) != Some(&account) {
             uid_egress.accounts.insert(uid, account);
             self.shell.storage.dirty = true;
+            self.shell.registry.changes += 1;
             self.due.network(now());
         }
     }

@@ -156,6 +156,7 @@ impl Shell {
             Some(Cgroup::Pending { asking, why, .. }) => {
                 *asking = false;
                 *why = (!gone).then_some(text);
+                self.registry.changes += 1;
             }
             _ => return,
         }

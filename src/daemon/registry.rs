@@ -42,10 +42,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             return;
         }
         if let Some(uid) = uid_of_cgroup(&cgroup) {
-            shell
-                .registry
-                .entries
-                .insert(id, Cgroup::UserSlice { cgroup, uid });
+            shell.registry.insert(id, Cgroup::UserSlice { cgroup, uid });
             shell.attach_outside();
             self.due.network(now());
             self.enforce(vec![id]);
@@ -56,7 +53,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             asking: true,
             why: None,
         };
-        shell.registry.entries.insert(id, asked);
+        shell.registry.insert(id, asked);
         self.due.hub.news(now());
         self.ask(cgroup, id);
     }
@@ -217,7 +214,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         // What there is to log of it needs to know whose it was.
         self.perform();
         let shell = &mut self.shell;
-        match shell.registry.entries.remove(&id) {
+        match shell.registry.remove(id) {
             Some(Cgroup::Server(guarded)) => {
                 shell.registry.sampler.forget(id);
                 if let Some(owner) = owner {
@@ -297,9 +294,7 @@ impl Shell {
         let place = self.node.accounts().place(id);
         let credits = place.map_or(CoreSeconds(0.0), |place| place.standing().credits.left);
         let told = story.found(guarded.class.as_str(), credits, known.is_some());
-        self.registry
-            .entries
-            .insert(id, Cgroup::Server(Box::new(guarded)));
+        self.registry.insert(id, Cgroup::Server(Box::new(guarded)));
         self.reconcile_sender(id);
         self.log(told);
         self.storage.dirty = true;
@@ -342,7 +337,7 @@ impl Shell {
             }
             false => None,
         };
-        self.registry.entries.insert(
+        self.registry.insert(
             id,
             Cgroup::Ignored {
                 cgroup,

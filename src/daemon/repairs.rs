@@ -80,7 +80,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
             return;
         }
-        shell.reconcile_network();
+        shell.reconcile_network_if_changed();
         match shell.network.rules.were_changed() {
             Ok(false) => {}
             Ok(true) => {

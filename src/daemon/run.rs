@@ -305,13 +305,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         self.watch_abuse(now);
         self.check_egress();
-        self.follow_containers();
+        self.look_after_network();
         self.put_back_orphans();
         // Asking systemd is not free, and nobody else sets limits on our slice every tick.
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks % CAP_CHECKED_EVERY == 1 {
             self.cap_slice();
             self.place_new_servers();
+            self.due.network(now);
         }
         if self.shell.storage.dirty {
             self.due.save = true;

@@ -6,6 +6,7 @@ use super::cgroups::{Cgroup, Guarded};
 use super::containers::Networks;
 use super::counters::Counters;
 use super::coverage::Coverage;
+use super::egress::Surroundings;
 use super::evidence::SensorThread;
 use super::metrics::Meter;
 use super::off::OffSwitch;
@@ -61,6 +62,8 @@ pub(super) struct Registry {
     /// The tree could be read when it was read last.
     pub tree_reads: bool,
     pub entries: BTreeMap<CgroupId, Cgroup>,
+    /// Raised by whatever bears on who is judged by which class.
+    pub changes: u64,
     /// Servers whose cgroup is gone and whose end goes on.
     pub departed: BTreeMap<CgroupId, Box<Guarded>>,
     /// Counters of cgroups.
@@ -111,6 +114,8 @@ pub(super) struct Network {
     pub rules: PacketRules,
     /// What of the rules could not be brought about last, in words.
     pub trouble: BTreeSet<String>,
+    /// What they were worked out from last.
+    pub reconciled: Option<Surroundings>,
     /// What no class reaches, as read at start and at each reload.
     pub lists: Arc<Vec<List>>,
     pub containers: Networks,
@@ -171,10 +176,23 @@ impl Registry {
             shared_slices: BTreeSet::new(),
             tree_reads: true,
             entries: BTreeMap::new(),
+            changes: 0,
             departed: BTreeMap::new(),
             sampler: Sampler::default(),
             logged_unknown: BTreeSet::new(),
         })
+    }
+}
+
+impl Registry {
+    pub fn insert(&mut self, id: CgroupId, entry: Cgroup) {
+        self.changes += 1;
+        self.entries.insert(id, entry);
+    }
+
+    pub fn remove(&mut self, id: CgroupId) -> Option<Cgroup> {
+        self.changes += 1;
+        self.entries.remove(&id)
     }
 }
 
@@ -196,6 +214,7 @@ impl Network {
         Network {
             rules: PacketRules::new(firewall),
             trouble: BTreeSet::new(),
+            reconciled: None,
             lists: Arc::default(),
             containers: Networks::default(),
             uid_egress: UidEgress::default(),

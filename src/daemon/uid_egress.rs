@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 
 /// Services that run users' jobs in their own cgroup. Debian's cron and at open no session for
 /// them; Red Hat's do, and the jobs are in users' slices.
-const JOBS: [&str; 4] = [
+pub(super) const JOBS: [&str; 4] = [
     "cron.service",
     "crond.service",
     "atd.service",
@@ -29,7 +29,7 @@ const JOBS: [&str; 4] = [
 ];
 /// Services whose processes take on users' uids to speak with the directory in their name; sssd's
 /// `krb5_child` asks for an ssh login's ticket so. Nobody's own programs run in them.
-const IDENTITY_SERVICES: [&str; 5] = [
+pub(super) const IDENTITY_SERVICES: [&str; 5] = [
     "sssd.service",
     "winbind.service",
     "rpc-gssd.service",

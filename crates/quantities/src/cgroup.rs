@@ -1,6 +1,7 @@
 //! Which cgroup: the two names that a cgroup has.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,6 +59,13 @@ impl CgroupPath {
             "" => 0,
             path => path.matches('/').count() + 1,
         }
+    }
+}
+
+/// A path is looked up by its text: both are ordered and hashed alike.
+impl Borrow<str> for CgroupPath {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -31,6 +31,8 @@ const MOST_BUSY: Duration = Duration::from_secs(180);
 pub(in crate::daemon) struct SensorThread {
     /// Missing where the kernel gives no event to wake a thread by.
     pub(super) orders: Option<Arc<Orders>>,
+    /// All servers, as of so many changes, and whether supervision was off.
+    pub(super) listened: Option<((u64, bool), Listened)>,
     holders: Holders,
     heartbeats: Heartbeats,
 }
@@ -51,6 +53,13 @@ pub(super) struct Order {
     pub owners: Arc<BTreeMap<u64, Owner>>,
     pub settings: Settings,
     pub end: bool,
+}
+
+/// The servers that are listened to.
+#[derive(Clone)]
+pub(super) struct Listened {
+    pub guarded: Arc<BTreeMap<u64, PathBuf>>,
+    pub owners: Arc<BTreeMap<u64, Owner>>,
 }
 
 /// How the sensors are.
@@ -120,6 +129,7 @@ impl SensorThread {
             });
         SensorThread {
             orders: orders.ok().map(Arc::new),
+            listened: None,
             holders: holders.clone(),
             heartbeats: heartbeats.clone(),
         }
