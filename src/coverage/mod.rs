@@ -98,7 +98,11 @@ impl Surveyor {
         let readers = &mut self.readers;
         let mut ask = |processes| readers.read(processes);
         let (accounts, bridges) = (&mut self.accounts, &mut self.bridges);
-        processes::complete(scan, &self.directories, watch, &mut ask, accounts, bridges)
+        let facts =
+            processes::complete(scan, &self.directories, watch, &mut ask, accounts, bridges);
+        // The next survey is a minute away.
+        self.readers.rest();
+        facts
     }
 
     /// These tests are no hubwarden that could be started as a worker.

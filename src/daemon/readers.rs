@@ -45,4 +45,9 @@ impl<A: Serialize + DeserializeOwned> Readers<A> {
         self.0.clear();
         answers
     }
+
+    /// Ends the workers until there is another question.
+    pub fn rest(&mut self) {
+        self.0.rest();
+    }
 }

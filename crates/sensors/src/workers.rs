@@ -107,6 +107,11 @@ impl<J: Serialize, A: DeserializeOwned> Workers<J, A> {
         Ok(())
     }
 
+    /// Ends the workers that have nothing to do.
+    pub fn rest(&mut self) {
+        self.free.clear();
+    }
+
     /// Has a job of this user's wait for its turn. False where it will have none: a worker is late with
     /// an earlier job of the user's, or too many wait.
     pub fn add(&mut self, owner: &Owner, job: J) -> bool {
