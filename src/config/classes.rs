@@ -8,14 +8,16 @@ use ipnet::IpNet;
 use std::num::NonZeroU32;
 use toml::de::DeValue;
 
-/// Reads one class, beside these private networks; what is wrong is reported at its place.
-pub(super) fn read(section: &mut Section<'_, '_>, private: &[IpNet]) -> Class {
+/// Reads one class, beside these private networks; `ready` is what is not said otherwise. What is wrong is
+/// reported at its place.
+pub(super) fn read(section: &mut Section<'_, '_>, private: &[IpNet], ready: Class) -> Class {
+    let nowhere_else = section.optional::<bool>("nowhere_else");
     let mut class = Class {
         loopback_ports: section.list("loopback_ports", Vec::new()),
         names: section.list("names", Vec::new()),
         deny_names: section.list("deny_names", Vec::new()),
         networks: section.list("networks", Vec::new()),
-        nowhere_else: section.value("nowhere_else", false),
+        nowhere_else: nowhere_else.unwrap_or(ready.nowhere_else),
         deny_networks: section.list("deny_networks", Vec::new()),
         limits: ClassLimits {
             new_connections: section
@@ -34,7 +36,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, private: &[IpNet]) -> Class {
                 .and_then(Perhaps::get)
                 .map(|bytes| bytes.0),
         },
-        ..Class::standard()
+        ..ready
     };
     if let Some(services) = section.optional_list::<ServiceName>("services") {
         class.dns = services.contains(&ServiceName::Dns);
@@ -47,7 +49,7 @@ pub(super) fn read(section: &mut Section<'_, '_>, private: &[IpNet]) -> Class {
             .services
             .sort_by_key(|service| (service.transport, *service.ports.start()));
     }
-    if class.nowhere_else && class.names.is_empty() && class.networks.is_empty() {
+    if nowhere_else == Some(true) && class.names.is_empty() && class.networks.is_empty() {
         section.complain(
             "nowhere_else",
             "is true, and there are no names and no networks, so the services are reached nowhere: \

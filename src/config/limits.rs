@@ -210,7 +210,7 @@ fn set<T: Clone>(value: &mut T, patch: &Option<T>) {
 
 impl Patch {
     /// Reads `egress_class`, which only groups and users have: everybody's is `egress.class`.
-    pub(super) fn read_class(&mut self, section: &mut Section<'_, '_>, egress: &super::Egress) {
+    pub(super) fn read_class(&mut self, section: &mut Section<'_, '_>, egress: &mut super::Egress) {
         if let Some(text) = section.optional::<String>("egress_class") {
             self.class = egress.class_named(&text, section, "egress_class");
         }

@@ -14,6 +14,7 @@ mod metrics;
 mod names;
 mod or_none;
 mod outside;
+mod ready;
 mod trace;
 mod values;
 
@@ -269,18 +270,22 @@ fn read(mut root: Section<'_, '_>) -> Config {
     let mut slice = root.section("slice");
     config.reserve = slice.reserve(config.reserve);
     slice.finish();
-    config.groups = read_people(root.section("groups"), &config);
-    config.users = read_people(root.section("users"), &config);
+    config.groups = read_people(root.section("groups"), &config.limits, &mut config.egress);
+    config.users = read_people(root.section("users"), &config.limits, &mut config.egress);
     root.finish();
     config
 }
 
 /// `[groups.NAME]` or `[users.NAME]`, by name.
-fn read_people(mut section: Section<'_, '_>, config: &Config) -> BTreeMap<String, Patch> {
+fn read_people(
+    mut section: Section<'_, '_>,
+    below: &Limits,
+    egress: &mut Egress,
+) -> BTreeMap<String, Patch> {
     let mut people = BTreeMap::new();
     for (name, _, mut person) in section.sections() {
-        let mut patch = limits::read(&mut person, &config.limits);
-        patch.read_class(&mut person, &config.egress);
+        let mut patch = limits::read(&mut person, below);
+        patch.read_class(&mut person, egress);
         person.finish();
         people.insert(name, patch);
     }
@@ -307,8 +312,14 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
     abuse.finish();
     let mut classes = section.section("classes");
     for (name, span, mut class) in classes.sections() {
-        let read = classes::read(&mut class, &egress.private);
-        match name.parse::<ClassName>() {
+        let name = name.parse::<ClassName>();
+        let ready = name.as_ref().ok().and_then(ready::class);
+        let read = classes::read(
+            &mut class,
+            &egress.private,
+            ready.unwrap_or_else(Class::standard),
+        );
+        match name {
             Ok(name) if name.is_built_in() => {
                 let message = format!("class `{name}` is built in; choose another name");
                 class.complain_at(span, message);
@@ -318,12 +329,9 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
         }
         class.finish();
     }
-    egress.quarantine = egress.stand_in(
-        "when_throttled_by_evidence",
-        egress.quarantine.clone(),
-        &mut section,
-    );
-    egress.abusing = egress.stand_in("when_abusing", egress.abusing.clone(), &mut section);
+    let (quarantine, abusing) = (egress.quarantine.clone(), egress.abusing.clone());
+    egress.quarantine = egress.stand_in("when_throttled_by_evidence", quarantine, &mut section);
+    egress.abusing = egress.stand_in("when_abusing", abusing, &mut section);
     if let Some(text) = section.optional::<String>("class")
         && let Some(name) = egress.class_named(&text, &mut section, "class")
     {
@@ -336,7 +344,7 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
 impl Egress {
     /// The class at `key`, or none; the default where nothing is there.
     fn stand_in(
-        &self,
+        &mut self,
         key: &str,
         default: Option<ClassName>,
         section: &mut Section<'_, '_>,
@@ -348,18 +356,25 @@ impl Egress {
         }
     }
 
-    /// The class of this name, or a problem at `key`.
+    /// The class of this name, which is among the classes then, or a problem at `key`.
     fn class_named(
-        &self,
+        &mut self,
         text: &str,
         section: &mut Section<'_, '_>,
         key: &str,
     ) -> Option<ClassName> {
         let found = text.parse::<ClassName>().ok();
-        if let Some(name) = found.filter(|name| self.classes.contains_key(name)) {
-            return Some(name);
+        if let Some(name) = found {
+            if let (false, Some(ready)) = (self.classes.contains_key(&name), ready::class(&name)) {
+                self.classes.insert(name.clone(), ready);
+            }
+            if self.classes.contains_key(&name) {
+                return Some(name);
+            }
         }
-        let names: Vec<&str> = self.classes.keys().map(ClassName::as_str).collect();
+        let mut names: BTreeSet<&str> = self.classes.keys().map(ClassName::as_str).collect();
+        names.extend(ready::NAMES);
+        let names: Vec<&str> = names.into_iter().collect();
         let message = format!("names no class; there are: {}", names.join(", "));
         section.complain(key, &message);
         None

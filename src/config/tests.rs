@@ -134,7 +134,9 @@ fn keys_that_contradict_each_other_are_refused() {
     let found = problems("[egress]\nclass = \"lab\"\n");
     assert_eq!(
         found,
-        ["2:9: egress.class names no class; there are: quarantine, standard"]
+        [
+            "2:9: egress.class names no class; there are: exam, offline, quarantine, research, standard"
+        ]
     );
     let found = problems("[hub]\nslice = \"a-b.slice\"\n");
     assert!(found[0].starts_with("2:9: hub.slice must be"), "{found:?}");
@@ -201,7 +203,7 @@ fn a_group_s_problems_are_named_in_its_own_section() {
         found,
         [
             "2:9: groups.lab.cpu.limit is below the baseline; a server could never burst",
-            "4:16: users.bob.egress_class names no class; there are: quarantine, standard",
+            "4:16: users.bob.egress_class names no class; there are: exam, offline, quarantine, research, standard",
         ]
     );
 }

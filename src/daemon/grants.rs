@@ -116,7 +116,8 @@ impl Shell {
                 let class: ClassName = text.parse().map_err(|error| format!("{error}"))?;
                 if !self.config.egress.classes.contains_key(&class) {
                     return Err(format!(
-                        "there is no egress class {class} in the configuration"
+                        "there is no egress class {class} in the configuration; to have it there, add \
+                         [egress.classes.{class}] and run hubwarden reload"
                     ));
                 }
                 Some(class)
