@@ -16,7 +16,7 @@ SPINS = "read word < /gate; while [ ! -e /rest ]; do :; done; sleep 600"
 PROGRAMS = ("/bin/sh", "/bin/sleep", "/bin/touch")
 # Besides, where a scenario's containers use their network: Python, and what the beds have of it.
 PYTHON = "/usr/bin/python3"
-PYTHON_FILES = ("/usr/lib/python3.11", "/usr/local/lib/bed")
+BED_FILES = "/usr/local/lib/bed"
 CLIENT = "/usr/local/lib/bed/container.py"
 # A network of Docker's own for servers, in both families; the test host knows the way there.
 NETWORK, SUBNET_V4, SUBNET_V6 = "hubnet", "10.77.0.0/16", "fd00:77::/64"
@@ -34,7 +34,7 @@ def start_docker(bed, *options):
 def start_docker_with_network(bed):
     """Starts Docker with rules of its own, a network for servers, and an image that has Python."""
     start_docker(bed, "--iptables=true")
-    import_image(bed, "docker", (*PROGRAMS, PYTHON), PYTHON_FILES)
+    import_image(bed, "docker", (*PROGRAMS, PYTHON), (f"/usr/lib/python{bed.suite.python}", BED_FILES))
     bed.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
     make_network(bed)
     bed.teach_host([f"route add {SUBNET_V4} via {testhost.MACHINE_V4}", f"route add {SUBNET_V6} via {testhost.MACHINE_V6}"])

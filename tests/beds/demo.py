@@ -20,7 +20,7 @@ import run  # noqa: E402
 
 def act(name, bed, file, summary):
     """One act; its lines marked `SUMMARY` are kept for the end."""
-    passed, _, said = run.run_one(name, bed, file, live=True)
+    passed, _, said = run.run_one(name, run.Scenario(bed, file, rootfs.BOOKWORM), live=True)
     for line in said:
         if line.startswith("SUMMARY "):
             summary.append(("ok    ", line[8:]))
@@ -34,7 +34,7 @@ def main():
     run.stop_on_signals()
     leftovers.remove_stale()
     print("\nhubwarden on a real hub: a demonstration\n", flush=True)
-    rootfs.root()
+    rootfs.root(rootfs.BOOKWORM)
     summary = []
     good = act("demo-story", "machine", HERE / "demo_story.py", summary)
     if leftovers.has_cpu_controller():
@@ -42,7 +42,7 @@ def main():
     else:
         print("\nThis host's cpu controller is not on cgroup v2, so the limit that was set above cannot bite here.\n"
               "The same on Debian's own kernel in a virtual machine, where it does:\n", flush=True)
-        rootfs.image()
+        rootfs.image(rootfs.BOOKWORM)
         good = act("demo-quota", "vm", HERE / "demo_quota.py", summary) and good
     print("\nSummary")
     for mark, line in summary:

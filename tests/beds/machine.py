@@ -1,6 +1,6 @@
 """The machine bed: a booted Debian with a real hub, in systemd-nspawn, and a test host beside it.
 
-    with Machine("name") as machine:
+    with Machine("name", rootfs.BOOKWORM) as machine:
         machine.boot()
         machine.run("hostname")
 
@@ -46,8 +46,8 @@ class CommandFailed(AssertionError):
 
 
 class Machine:
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, suite):
+        self.name, self.suite = name, suite
         self.pid = os.getpid()
         self.directory = leftovers.RUN / f"{self.pid}-{name}"
         self.root = self.directory / "root"
@@ -60,7 +60,7 @@ class Machine:
     # -- life -----------------------------------------------------------------------------------
 
     def __enter__(self):
-        lower = rootfs.root()
+        lower = rootfs.root(self.suite)
         netns.private_mounts()
         for part in ("upper", "work", "root", "docker"):
             (self.directory / part).mkdir(parents=True)

@@ -1,12 +1,13 @@
 """What a user's server computes in scenarios about mining: RandomX, offline, and honest numpy.
 
-Both are made for the beds' Debian, whatever this host is, and kept in target/beds/.
+Both are made for the beds' Debian, whatever this host is, and kept in target/beds/. What bookworm's compiler made runs
+on later suites too.
 """
 
 import shutil
 
 import rootfs
-from rootfs import PROJECT, SUITE, key, once, say, sh
+from rootfs import BOOKWORM, PROJECT, key, once, say, sh
 
 TOOLS = ("gcc", "libc6-dev", "librandomx-dev")
 LIBRARY = "usr/lib/x86_64-linux-gnu/librandomx.so.0"
@@ -22,7 +23,7 @@ def randomx():
         root = directory.with_name(directory.name + ".root")
         try:
             sh("mmdebstrap", "--variant=minbase", "--mode=root", "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
-               "--include=" + ",".join(TOOLS), SUITE, root, *rootfs.host_mirror(), timeout=1500)
+               "--include=" + ",".join(TOOLS), BOOKWORM.name, root, *rootfs.host_mirror(), timeout=1500)
             shutil.copy(source, root / "randomx.c")
             sh("chroot", root, "gcc", "-O2", "/randomx.c", "-o", "/python", "-lrandomx", "-Wl,-rpath,$ORIGIN")
             directory.mkdir()
@@ -31,18 +32,18 @@ def randomx():
         finally:
             rootfs.remove(root)
 
-    return once(f"randomx-{key(source, *TOOLS, SUITE)}", build)
+    return once(f"randomx-{key(source, *TOOLS, BOOKWORM.name)}", build)
 
 
-def numpy():
-    """A directory with numpy's wheel for the beds' Python."""
+def numpy(suite):
+    """A directory with numpy's wheel for the suite's Python."""
     def build(directory):
         say("downloading numpy")
         sh("python3", "-m", "pip", "download", "-q", "--disable-pip-version-check", "--only-binary=:all:", "--no-deps",
-           "--python-version", rootfs.PYTHON, "--implementation", "cp", "--platform", "manylinux_2_17_x86_64",
+           "--python-version", suite.python, "--implementation", "cp", "--platform", "manylinux_2_17_x86_64",
            "--platform", "manylinux2014_x86_64", "-d", directory, NUMPY)
 
-    return once(f"numpy-{key(NUMPY, rootfs.PYTHON)}", build)
+    return once(f"numpy-{suite.name}-{key(NUMPY, suite.python)}", build)
 
 
 def put(machine, user):
@@ -60,7 +61,7 @@ def start(machine, unit, program, seconds=300):
 
 
 def install_numpy(machine):
-    wheel = next(numpy().glob("numpy-*.whl"))
+    wheel = next(numpy(machine.suite).glob("numpy-*.whl"))
     machine.put(f"/root/{wheel.name}", wheel)
     machine.run(f"/opt/tljh/user/bin/pip install -q --no-index --no-deps /root/{wheel.name}", timeout=120)
 

@@ -1,8 +1,8 @@
-"""Builds the beds' root file system, once, under target/beds/, keyed by a hash of its recipe.
+"""Builds the beds' root file systems, once, under target/beds/, keyed by a hash of their recipe.
 
-The root holds Debian bookworm, a JupyterHub with SystemdSpawner in /opt/tljh/hub, what users run in
-/opt/tljh/user, and the proxy. The project's own files for it (tests/beds/guest/) are not part of
-it: they are laid over it at each boot, so that changing them rebuilds nothing.
+There is one for each suite. A root holds Debian, a JupyterHub with SystemdSpawner in /opt/tljh/hub, what
+users run in /opt/tljh/user, and the proxy. The project's own files for it (tests/beds/guest/) are not part
+of it: they are laid over it at each boot, so that changing them rebuilds nothing.
 """
 
 import fcntl
@@ -13,18 +13,41 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 CACHE = PROJECT / "target" / "beds"
 GUEST = HERE / "guest"
-SUITE = "bookworm"
 # configurable-http-proxy 5 wants a newer node than bookworm has.
 PROXY = "configurable-http-proxy@4.6.3"
-PYTHON = "3.11"
 # Raise when the steps below change in a way their inputs do not show.
 RECIPE = "5"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A release of Debian that the beds boot."""
+
+    name: str
+    # The releases of Python and Linux that it comes with.
+    python: str
+    kernel: str
+    # What it lacks of packages.txt, and what it needs besides.
+    without: tuple = ()
+    besides: tuple = ()
+
+    @property
+    def abi(self):
+        """CPython's binary interface, as wheels name it."""
+        return f"cp{self.python.replace('.', '')}"
+
+
+BOOKWORM = Suite("bookworm", "3.11", "6.1")
+# policykit-1 is an empty package before trixie; docker.io has its client in a package of its own from then on.
+TRIXIE = Suite("trixie", "3.13", "6.12", without=("policykit-1",), besides=("docker-cli",))
+SUITES = {suite.name: suite for suite in (BOOKWORM, TRIXIE)}
 
 
 class BedError(Exception):
@@ -45,9 +68,10 @@ def sh(*command, timeout=900, **kwargs):
     return done.stdout
 
 
-def packages():
+def packages(suite):
     lines = (HERE / "packages.txt").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    named = [line for line in lines if line and not line.startswith("#")]
+    return [*(package for package in named if package not in suite.without), *suite.besides]
 
 
 def key(*parts):
@@ -59,19 +83,26 @@ def key(*parts):
 
 
 def host_mirror():
-    """The Debian mirror of this host, if it is a Debian host and names one; else mmdebstrap's default."""
+    """The Debian mirror of this host, if it is a Debian host and names one; else mmdebstrap's default.
+
+    A mirror has all suites, whichever the host is.
+    """
     release = Path("/etc/os-release").read_text()
     if not re.search(r"^ID=debian$", release, re.M):
         return []
+    codename = re.search(r"^VERSION_CODENAME=(\w+)$", release, re.M)
+    if not codename:
+        return []
+    codename = codename.group(1)
     files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     for file in files:
         text = file.read_text(errors="replace") if file.is_file() else ""
         for stanza in re.split(r"\n\s*\n", text):
             uri = re.search(r"^URIs:\s*(\S+)", stanza, re.M)
             suites = re.search(r"^Suites:\s*(.+)", stanza, re.M)
-            if uri and suites and SUITE in suites.group(1).split():
+            if uri and suites and codename in suites.group(1).split():
                 return [uri.group(1)]
-        line = re.search(rf"^deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+{SUITE}\s+main\b", text, re.M)
+        line = re.search(rf"^deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+{codename}\s+main\b", text, re.M)
         if line:
             return [line.group(1)]
     return []
@@ -101,8 +132,9 @@ def make(final, stem, build):
     except BaseException:
         remove(partial)
         raise
-    for old in CACHE.glob(f"{stem}-????????????*"):
-        if old != final:
+    # Of this stem alone: `root-bookworm` has nothing to do with `root-trixie`.
+    for old in CACHE.iterdir():
+        if old != final and re.fullmatch(rf"{re.escape(stem)}-[0-9a-f]{{12}}", old.name):
             remove(old)
     say(f"{final.name} built in {time.monotonic() - started:.0f} s")
     return final
@@ -115,19 +147,19 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
-def wheels(which):
+def wheels(which, suite):
     requirements = HERE / f"requirements-{which}.txt"
 
     def build(directory):
-        say(f"downloading Python packages ({which})")
+        say(f"downloading Python packages ({which}, {suite.name})")
         platforms = []
         for tag in ("manylinux_2_36", "manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux1"):
             platforms += ["--platform", f"{tag}_x86_64"]
         sh(sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--only-binary=:all:",
-           "--python-version", PYTHON, "--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none",
-           *platforms, "-d", directory, "-r", requirements)
+           "--python-version", suite.python, "--implementation", "cp",
+           "--abi", suite.abi, "--abi", "abi3", "--abi", "none", *platforms, "-d", directory, "-r", requirements)
 
-    return once(f"wheels-{which}-{key(requirements, PYTHON)}", build)
+    return once(f"wheels-{which}-{suite.name}-{key(requirements, suite.python)}", build)
 
 
 def proxy():
@@ -139,26 +171,26 @@ def proxy():
     return once(f"proxy-{key(PROXY)}", build)
 
 
-def base():
+def base(suite):
     """Debian alone, before the hub goes in."""
     def build(directory):
-        say(f"building the root file system (Debian {SUITE}; one to four minutes)")
+        say(f"building the root file system (Debian {suite.name}; one to four minutes)")
         sh("mmdebstrap", "--variant=minbase", "--mode=root",
            "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
-           "--include=" + ",".join(packages()),
+           "--include=" + ",".join(packages(suite)),
            "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
-           SUITE, directory, *host_mirror(), timeout=1500)
+           suite.name, directory, *host_mirror(), timeout=1500)
 
-    return once(f"base-{key(HERE / 'packages.txt', SUITE)}", build)
+    return once(f"base-{suite.name}-{key(*packages(suite), suite.name)}", build)
 
 
-def root():
+def root(suite):
     """The whole root: a directory that is never written to again."""
-    hub, user, node = wheels("hub"), wheels("user"), proxy()
-    debian = base()
+    hub, user, node = wheels("hub", suite), wheels("user", suite), proxy()
+    debian = base(suite)
 
     def build(directory):
-        say("installing the hub")
+        say(f"installing the hub ({suite.name})")
         sh("cp", "-a", "--reflink=auto", debian, directory)
         for which, source in (("hub", hub), ("user", user)):
             inside = directory / "wheels"
@@ -172,7 +204,7 @@ def root():
         shutil.copytree(node / "node_modules", directory / "opt/tljh/proxy/node_modules", symlinks=True)
         finish(directory)
 
-    return once(f"root-{key(debian.name, hub.name, user.name, node.name, RECIPE)}", build)
+    return once(f"root-{suite.name}-{key(debian.name, hub.name, user.name, node.name, RECIPE)}", build)
 
 
 def finish(directory):
@@ -220,24 +252,27 @@ def lay_guest_files(directory):
     sh("cp", "-r", f"{GUEST}/.", directory)
 
 
-def image():
+def image(suite):
     """The vm bed's disk: the same root as an ext4 image, read through a snapshot and never written."""
-    tree = root()
+    tree = root(suite)
 
     def build(file):
-        say("making the vm's disk")
+        say(f"making the vm's disk ({suite.name})")
         with open(file, "wb") as handle:
             handle.truncate(4 << 30)
         sh("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", tree, file)
 
-    return once(f"vm-{key(tree.name, RECIPE)}", build)
+    return once(f"vm-{suite.name}-{key(tree.name, RECIPE)}", build)
 
 
 def main():
     """All that does not depend on the package; what this did not get done is made by who needs it."""
     import miner
 
-    for made in (root(), image(), miner.randomx(), miner.numpy()):
+    for suite in SUITES.values():
+        for made in (root(suite), image(suite)):
+            print(made)
+    for made in (miner.randomx(), miner.numpy(BOOKWORM)):
         print(made)
 
 

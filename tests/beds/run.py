@@ -4,10 +4,12 @@
     python3 tests/beds/run.py run NAME…       shows each step
     python3 tests/beds/run.py all             every scenario, the two beds beside each other
 
-A scenario is a file in tests/machine/ or tests/vm/ with a docstring and `def scenario(bed)`. Each
+A scenario is a file in tests/machine/ or tests/vm/ with a docstring and `def scenario(bed)`, and with
+`SUITES = ("bookworm", "trixie")` if it runs on more than bookworm: on trixie it is the scenario NAME-on-trixie. Each
 runs in a process of its own that cannot outlive this one; what it leaves is removed here.
 """
 
+import ast
 import contextlib
 import fcntl
 import importlib.util
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -49,13 +52,41 @@ class Ended(BaseException):
     """This scenario was told to stop."""
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """One file on one suite."""
+
+    bed: str
+    file: Path
+    suite: rootfs.Suite
+
+    @property
+    def name(self):
+        return self.file.stem if self.suite == rootfs.BOOKWORM else f"{self.file.stem}-on-{self.suite.name}"
+
+
 def scenarios():
-    """Name → (bed, file)."""
-    found = {}
-    for bed in BEDS:
-        for file in sorted((HERE.parent / bed).glob("*.py")):
-            found[file.stem] = (bed, file)
-    return found
+    """Those there are, by name."""
+    found = [Scenario(bed, file, suite) for bed in BEDS for file in sorted((HERE.parent / bed).glob("*.py"))
+             for suite in suites(file)]
+    return {scenario.name: scenario for scenario in found}
+
+
+def suites(file):
+    """Those that the scenario names in its constant SUITES; or, to try others, that the environment names."""
+    named = os.environ.get("SUITES", "").split() or constant(file, "SUITES", (rootfs.BOOKWORM.name,))
+    unknown = [name for name in named if name not in rootfs.SUITES]
+    if unknown:
+        raise rootfs.BedError(f"{file.name}: there is no suite {' '.join(unknown)}, but {' and '.join(rootfs.SUITES)}")
+    return [rootfs.SUITES[name] for name in named]
+
+
+def constant(file, name, default):
+    """What the module calls by that name, without running it."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Assign) and name in [ast.unparse(target) for target in node.targets]:
+            return ast.literal_eval(node.value)
+    return default
 
 
 def load(file):
@@ -66,8 +97,6 @@ def load(file):
 
 
 def first_line(file):
-    import ast
-
     return (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n", 1)[0]
 
 
@@ -79,27 +108,27 @@ def stop_on_signals():
         signal.signal(number, handler)
 
 
-def child(name, bed, file):
+def child(name, scenario):
     """Runs one scenario in this (forked) process and exits 0 or 1."""
     netns.die_with_parent(signal.SIGTERM)
     stop_on_signals()
     code = 1
     try:
-        module = load(file)
-        if bed == "machine":
+        module = load(scenario.file)
+        if scenario.bed == "machine":
             from machine import Machine as Bed
         else:
             from vm import Vm as Bed
-        with Bed(name) as place:
+        with Bed(name, scenario.suite) as place:
             try:
                 module.scenario(place)
                 code = 0
             except Exception as error:
-                show_failure(error, file)
+                show_failure(error, scenario.file)
                 with contextlib.suppress(Exception):
                     print(place.last_words(LOGS / f"{name}.journal"), flush=True)
     except Exception as error:
-        show_failure(error, file)
+        show_failure(error, scenario.file)
     except BaseException as ended:
         # The runner may be gone already; then nobody reads this.
         with contextlib.suppress(OSError):
@@ -120,7 +149,7 @@ def show_failure(error, file):
         print(traceback.format_exc(), flush=True)
 
 
-def run_one(name, bed, file, live):
+def run_one(name, scenario, live):
     """One scenario; (passed, seconds, what it printed)."""
     started = time.monotonic()
     reader, writer = os.pipe()
@@ -130,7 +159,7 @@ def run_one(name, bed, file, live):
         os.close(reader)
         os.setpgid(0, 0)
         os.dup2(writer, 1)
-        child(name, bed, file)
+        child(name, scenario)
     os.close(writer)
     said = []
 
@@ -188,20 +217,20 @@ class Turns:
             yield record.decode().rstrip()
 
 
-def save_vm():
-    vmstate.saved()
+def save_vm(suite):
+    vmstate.saved(suite)
     # Without a package a scenario that needs one says so.
     with contextlib.suppress(product.Failed):
-        vmstate.saved(product.deb())
+        vmstate.saved(suite, product.deb())
 
 
 def run_in_turn(names, known, live):
     """Runs them one after another and says how each went; how many failed."""
     failed = 0
     for name in names:
-        if known[name][0] == "vm":
-            save_vm()  # here, as it counts for no scenario's time
-        passed, seconds, said = run_one(name, *known[name], live)
+        if known[name].bed == "vm":
+            save_vm(known[name].suite)  # here, as it counts for no scenario's time
+        passed, seconds, said = run_one(name, known[name], live)
         if passed:
             tell(f"ok {name} {seconds:.1f}")
             continue
@@ -262,12 +291,13 @@ def beside_each_other(lanes):
 
 def main(arguments):
     if arguments[:1] == ["list"]:
-        for name, (bed, file) in scenarios().items():
-            print(f"{name:34} {bed:8} {first_line(file)}")
+        for name, scenario in scenarios().items():
+            print(f"{name:34} {scenario.bed:8} {first_line(scenario.file)}")
         return 0
     known = scenarios()
     live = arguments[:1] == ["run"]
-    names = sorted(known, key=lambda name: name not in LONG) if arguments[:1] == ["all"] else arguments[1:]
+    long_first = sorted(known, key=lambda name: known[name].file.stem not in LONG)
+    names = long_first if arguments[:1] == ["all"] else arguments[1:]
     unknown = [name for name in names if name not in known]
     if not names or unknown:
         print(f"no such scenario: {' '.join(unknown) or '(none named)'}; `make scenarios` lists them", file=sys.stderr)
@@ -277,14 +307,15 @@ def main(arguments):
         return 2
     stop_on_signals()
     leftovers.remove_stale()
-    rootfs.root()
-    if any(known[name][0] == "vm" for name in names):
-        rootfs.image()
+    for scenario in map(known.get, names):
+        rootfs.root(scenario.suite)
+        if scenario.bed == "vm":
+            rootfs.image(scenario.suite)
     if live:
         lanes = [names]
     else:
-        alone = [name for name in names if name in ALONE]
-        machines, vms = (Turns(name for name in names if known[name][0] == bed and name not in ALONE) for bed in BEDS)
+        alone = [name for name in names if known[name].file.stem in ALONE]
+        machines, vms = (Turns(name for name in names if known[name].bed == bed and name not in alone) for bed in BEDS)
         # When the vm's are done that lane helps with the machines, of which two get on well; two vms would not.
         lanes = [machines, chain(vms, machines)]
     failed = beside_each_other([partial(run_in_turn, lane, known, live) for lane in lanes])

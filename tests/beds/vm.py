@@ -32,10 +32,10 @@ LIBRARY = ("vmguest.py", "product.py", "containers.py", "faults.py", "rootfs.py"
 
 
 class Vm:
-    def __init__(self, name):
+    def __init__(self, name, suite):
         import os
 
-        self.name = name
+        self.name, self.suite = name, suite
         self.directory = leftovers.RUN / f"{os.getpid()}-{name}"
         self.console = self.directory / "console.log"
         self.result = self.directory / "result.log"
@@ -73,12 +73,12 @@ class Vm:
 
     def _start(self, accel, parcel, booted):
         """Goes on from the saved vm `booted`, or boots if that is None."""
-        disk = booted / "disk" if booted else rootfs.image()
+        disk = booted / "disk" if booted else rootfs.image(self.suite)
         more = ["-incoming", f"exec:cat '{booted}/memory'"] if booted else []
         for file in (self.console, self.result):
             file.unlink(missing_ok=True)
-        self.qemu = subprocess.Popen(vmstate.command(self.directory, accel, f"{disk},snapshot=on", parcel, *more),
-                                     stdin=subprocess.DEVNULL, stdout=open(self.directory / "qemu.log", "ab"),
+        command = vmstate.command(self.suite, self.directory, accel, f"{disk},snapshot=on", parcel, *more)
+        self.qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=open(self.directory / "qemu.log", "ab"),
                                      stderr=subprocess.STDOUT, preexec_fn=netns.die_with_parent)
 
     def play(self, scenario, package=None, limit=300, files=None, fresh=False):
@@ -88,7 +88,7 @@ class Vm:
         `files` go in as well: path inside to file or directory here.
         """
         parcel = self._parcel(scenario, package, files or {})
-        booted = vmstate.saved(None if fresh else package)
+        booted = vmstate.saved(self.suite, None if fresh else package)
         started = time.monotonic()
         accel = (booted / "accel").read_text()
         self._start(accel, parcel, booted)

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import platform
 import pwd
 import shlex
 import shutil
@@ -13,7 +14,10 @@ import traceback
 from pathlib import Path
 
 sys.path.insert(0, "/usr/local/lib/bed")
-SPAWNER = "/opt/tljh/hub/lib/python3.11/site-packages/systemdspawner/systemd.py"
+
+import rootfs  # noqa: E402
+
+SPAWNER = "/opt/tljh/hub/lib/python{}/site-packages/systemdspawner/systemd.py"
 
 
 # A light load: 30 ms of CPU every 100 ms, caught up with when late. What it gets is what it wants, or
@@ -39,6 +43,7 @@ class Guest:
 
     def __init__(self):
         self.wire = open("/dev/ttyS1", "w", buffering=1)
+        self.suite = rootfs.SUITES[platform.freedesktop_os_release()["VERSION_CODENAME"]]
 
     def report(self, kind, **fields):
         self.wire.write(json.dumps({"kind": kind, "at": round(time.monotonic(), 2), **fields}) + "\n")
@@ -80,7 +85,7 @@ class Guest:
         except KeyError:
             self.run(["useradd", "--create-home", "--shell", "/bin/bash", unix])
             owner = pwd.getpwnam(unix)
-        spawner = load(SPAWNER, "systemdspawner_systemd")
+        spawner = load(SPAWNER.format(self.suite.python), "systemdspawner_systemd")
         unit = f"jupyter-{user}"
         environment = {"JUPYTERHUB_USER": user, "HOME": owner.pw_dir, "PATH": "/usr/bin:/bin"}
         code = asyncio.run(spawner.start_transient_service(

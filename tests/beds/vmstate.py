@@ -40,14 +40,14 @@ def say_in_last_page(file, **fields):
             handle.write(json.dumps(fields).encode())
 
 
-def kernel_and_initrd():
-    boot = rootfs.root() / "boot"
+def kernel_and_initrd(suite):
+    boot = rootfs.root(suite) / "boot"
     return sorted(boot.glob("vmlinuz-*"))[-1], sorted(boot.glob("initrd.img-*"))[-1]
 
 
-def command(directory, accel, disk, parcel, *more):
+def command(suite, directory, accel, disk, parcel, *more):
     """QEMU's argv. What is saved can be gone on with under the same devices only."""
-    kernel, initrd = kernel_and_initrd()
+    kernel, initrd = kernel_and_initrd(suite)
     words = ["qemu-system-x86_64", "-M", "q35", "-accel", accel, "-cpu", "max", "-smp", "2", "-m", "2G",
              "-display", "none", "-serial", f"file:{directory}/console.log", "-serial", f"file:{directory}/result.log",
              "-no-reboot", "-kernel", kernel, "-initrd", initrd, "-append",
@@ -59,58 +59,59 @@ def command(directory, accel, disk, parcel, *more):
     return [str(word) for word in words]
 
 
-def saved(package=None):
+def saved(suite, package=None):
     """The directory with the saved vm: `disk`, `memory` and `accel`; with a package, one in which that is installed."""
-    booted = once_booted()
+    booted = once_booted(suite)
     if package is None:
         return booted
-    name = f"installed-{rootfs.key(booted.name, package)}"
+    name = f"installed-{suite.name}-{rootfs.key(booted.name, package)}"
     try:
-        return rootfs.once(name, partial(save_installed, booted, package))
+        return rootfs.once(name, partial(save_installed, suite, booted, package))
     except BedError as error:
         # Another QEMU wrote it, or another processor.
         rootfs.say(f"the saved vm did not go on, so it is booted anew: {error}")
         discard(booted)
-        return rootfs.once(name, partial(save_installed, once_booted(), package))
+        return rootfs.once(name, partial(save_installed, suite, once_booted(suite), package))
 
 
-def once_booted():
+def once_booted(suite):
     version = rootfs.sh("qemu-system-x86_64", "--version")
     # Where KVM may be used, the saved vm has this processor's features.
     features = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("model name", "flags"))][:2]
-    parts = [rootfs.image().name, version, *(features if Path("/dev/kvm").exists() else [])]
-    return rootfs.once(f"saved-{rootfs.key(*parts, HERE / 'vmwait.py', Path(__file__))}", save)
+    parts = [rootfs.image(suite).name, version, *(features if Path("/dev/kvm").exists() else [])]
+    name = f"saved-{suite.name}-{rootfs.key(*parts, HERE / 'vmwait.py', Path(__file__))}"
+    return rootfs.once(name, partial(save, suite))
 
 
 def discard(directory):
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def save(directory):
+def save(suite, directory):
     """Boots and saves, with the first accelerator that works."""
-    rootfs.say("booting the vm once, to begin each scenario from there")
+    rootfs.say(f"booting the vm ({suite.name}) once, to begin each scenario from there")
     directory.mkdir()
     waiting = parcel_with({"usr/local/lib/bed/vmguest.py": HERE / "vmwait.py"}, directory)
     say_in_last_page(waiting)
     for accel, limit in ((KVM, KVM_LIMIT), (TCG, BOOT_LIMIT)):
-        if accel == KVM and not kvm_works(directory):
+        if accel == KVM and not kvm_works(suite, directory):
             continue
-        rootfs.sh("cp", "--sparse=always", rootfs.image(), directory / "disk")
-        if save_with(directory, accel, limit, waiting):
+        rootfs.sh("cp", "--sparse=always", rootfs.image(suite), directory / "disk")
+        if save_with(suite, directory, accel, limit, waiting):
             finish(directory, accel)
             return
     raise BedError(f"the vm did not boot within {BOOT_LIMIT} s; its console:\n" + tail(directory / "console.log"))
 
 
-def save_installed(booted, package, directory):
+def save_installed(suite, booted, package, directory):
     """Goes on from the booted one, installs the package and saves it again."""
-    rootfs.say("installing the package in the vm, to begin each scenario from there")
+    rootfs.say(f"installing the package in the vm ({suite.name}), to begin each scenario from there")
     directory.mkdir()
     parcel = parcel_with({"usr/local/lib/bed/vmguest.py": HERE / "vmwait.py", "root/hubwarden.deb": package}, directory)
     say_in_last_page(parcel, time=time.time())
     rootfs.sh("cp", "--sparse=always", booted / "disk", directory / "disk")
     accel = (booted / "accel").read_text()
-    if not save_with(directory, accel, BOOT_LIMIT, parcel, "-incoming", f"exec:cat '{booted}/memory'"):
+    if not save_with(suite, directory, accel, BOOT_LIMIT, parcel, "-incoming", f"exec:cat '{booted}/memory'"):
         raise BedError(f"the package was not installed in the vm within {BOOT_LIMIT} s; its console:\n"
                        f"{tail(directory / 'console.log')}\n{tail(directory / 'qemu.log')}")
     finish(directory, accel)
@@ -130,11 +131,11 @@ def finish(directory, accel):
         (directory / name).unlink(missing_ok=True)
 
 
-def kvm_works(directory):
+def kvm_works(suite, directory):
     """Whether a kernel says anything under KVM: where it does not work it burns a core in silence."""
     if not Path("/dev/kvm").exists():
         return False
-    kernel, _ = kernel_and_initrd()
+    kernel, _ = kernel_and_initrd(suite)
     console = directory / "console.log"
     with open(directory / "qemu.log", "ab") as log:
         qemu = subprocess.Popen(["qemu-system-x86_64", "-M", "q35", "-accel", KVM, "-cpu", "max", "-m", "512M", "-display", "none",
@@ -150,12 +151,13 @@ def kvm_works(directory):
         qemu.wait()
 
 
-def save_with(directory, accel, limit, parcel, *more):
+def save_with(suite, directory, accel, limit, parcel, *more):
     """Whether it waits for a scenario within the limit; if so it is saved."""
     (directory / "result.log").unlink(missing_ok=True)
     with open(directory / "qemu.log", "ab") as log:
-        qemu = subprocess.Popen(command(directory, accel, directory / "disk", parcel, "-qmp", "stdio", *more), text=True,
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, preexec_fn=netns.die_with_parent)
+        words = command(suite, directory, accel, directory / "disk", parcel, "-qmp", "stdio", *more)
+        qemu = subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                                preexec_fn=netns.die_with_parent)
     try:
         deadline, result = time.monotonic() + limit, directory / "result.log"
         while '"waiting"' not in (result.read_text(errors="replace") if result.exists() else ""):

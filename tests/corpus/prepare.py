@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 
 import netns  # noqa: E402
 import rootfs  # noqa: E402
-from rootfs import PYTHON, SUITE, key, once, say, sh  # noqa: E402
+from rootfs import BOOKWORM, key, once, say, sh  # noqa: E402
 
 NOBODY = 65534
 ALWAYS = ("python3",)
@@ -33,9 +33,9 @@ def root(cases, small):
     def build(directory):
         say(f"building the corpus's root with {len(packages)} packages and what they need")
         sh("mmdebstrap", "--variant=minbase", "--mode=root", "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
-           "--include=" + ",".join(packages), SUITE, directory, *rootfs.host_mirror(), timeout=1800)
+           "--include=" + ",".join(packages), BOOKWORM.name, directory, *rootfs.host_mirror(), timeout=1800)
 
-    return once(f"corpus-{'small' if small else 'full'}-{key(SUITE, *packages)}", build)
+    return once(f"corpus-{'small' if small else 'full'}-{key(BOOKWORM.name, *packages)}", build)
 
 
 def enter(root, work):
@@ -85,7 +85,7 @@ def ready(name, case, root, work):
 
 
 def pip_key(case):
-    return key(PYTHON, *sorted(case["pip"]))
+    return key(BOOKWORM.python, *sorted(case["pip"]))
 
 
 def install_wheels(case, work):
@@ -102,7 +102,7 @@ def for_the_root():
     """pip's arguments for the root's Python, which may not be the host's."""
     platforms = ("manylinux_2_36", "manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17",
                  "manylinux2014", "manylinux1")
-    return ["--only-binary=:all:", "--python-version", PYTHON, "--implementation", "cp", "--abi", f"cp{PYTHON.replace('.', '')}",
+    return ["--only-binary=:all:", "--python-version", BOOKWORM.python, "--implementation", "cp", "--abi", BOOKWORM.abi,
             "--abi", "abi3", "--abi", "none", *(word for tag in platforms for word in ("--platform", f"{tag}_x86_64"))]
 
 

@@ -7,6 +7,8 @@ from hubapi import Hub
 from product import TLJH_UNIT, expect, outside
 import testhost
 
+SUITES = ("bookworm", "trixie")
+
 
 def scenario(machine):
     machine.boot()

@@ -2,6 +2,8 @@
 
 from product import expect
 
+SUITES = ("bookworm", "trixie")
+
 
 def guest(bed):
     from vmguest import cores_over
@@ -14,7 +16,7 @@ def guest(bed):
 
 def scenario(vm):
     vm.play(__file__)
-    expect(vm.of("hello")[0]["kernel"].startswith("6.1."), f"kernel {vm.of('hello')[0]}")
+    expect(vm.of("hello")[0]["kernel"].startswith(f"{vm.suite.kernel}."), f"kernel {vm.of('hello')[0]}")
     expect({"cpu", "memory", "pids"} <= set(vm.of("controllers")[0]["text"].split()), str(vm.of("controllers")))
     cores = vm.of("cores")[0]["value"]
     expect(0.1 < cores <= 0.25, f"a spinner under CPUQuota=20% used {cores:.2f} cores")
