@@ -267,6 +267,10 @@ class Machine:
         uid, gid = (next(line for line in status.splitlines() if line.startswith(key)).split()[2] for key in ("Uid:", "Gid:"))
         return self.run(command, cgroup=self.unit_cgroup(unit), uid=(uid, gid), **kwargs)
 
+    def linger(self, user):
+        """Has a user's manager run without a session; as a unit, since systemd 257's logind serves none from outside its cgroups."""
+        self.run(f"systemd-run --quiet --wait --collect loginctl enable-linger {user}")
+
     def probe(self, targets, unit=None, cgroup=None, uid=None):
         """Tries `proto,address,port` targets from inside (see probe.py); from a unit, a cgroup, or root's shell."""
         command = ["python3", "/usr/local/lib/bed/probe.py", *targets]

@@ -72,7 +72,8 @@ def plant(machine):
     machine.run(f'systemd-run --quiet --collect --unit=secondhub bash -c "{second}"')
     emil = uid(machine, "emil")
     cgroup = ROOTLESS.format(uid=emil[0])
-    machine.run(f"loginctl enable-linger emil; mkdir -p /sys/fs/cgroup{cgroup}")
+    machine.linger("emil")
+    machine.run(f"mkdir -p /sys/fs/cgroup{cgroup}")
     machine.start(f"bash -c '{SERVER}'", cgroup=cgroup, uid=emil)
 
 

@@ -201,7 +201,7 @@ def users_who_play_the_hub(node):
            and "What the hub said before stands" in told[0], told[0])
     node.end(false)
 
-    node.machine.run("loginctl enable-linger jupyter-mallory")
+    node.machine.linger("jupyter-mallory")
     session = f"/user.slice/user-{uid}.slice/user@{uid}.service"
     eventually(lambda: node.machine.run(f"test -d /sys/fs/cgroup{session}", check=False).code == 0, "her lingering session")
     leaf = node.machine.run(f"mkdir -p /sys/fs/cgroup{session}/jupyterhub.service; echo {session}/jupyterhub.service").out.strip()

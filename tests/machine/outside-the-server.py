@@ -24,7 +24,8 @@ def scenario(machine):
     machine.run("useradd --create-home --shell /bin/bash jupyter-carol")
     machine.run(f"useradd --create-home --shell /bin/bash {UNIX}")
     # A session of hers is there before the server; Debian's `at` needs its service.
-    machine.run(f"loginctl enable-linger {UNIX}; systemctl start atd cron")
+    machine.linger(UNIX)
+    machine.run("systemctl start atd cron")
     ssh = Ssh(machine)
     session = ssh.open()
     hub = Hub(machine)
