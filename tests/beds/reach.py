@@ -139,7 +139,7 @@ SAID = (
     (r"NXDOMAIN|Could not resolve host|Name or service not known|nodename nor servname", "no such name"),
     (r"Temporary failure in name resolution", "no resolver answers"),
     (r"no servers could be reached|[Tt]imed out|timeout", "no answer"),
-    (r"Couldn't connect to server", "could not connect"),
+    (r"Could(n't| not) connect to server", "could not connect"),
 )
 
 
