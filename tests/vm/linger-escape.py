@@ -111,7 +111,7 @@ def cores_of(text):
 def scenario(vm):
     vm.play(__file__, package=deb(), limit=400)
     one = {record["kind"]: record for record in vm.records}
-    expect(one["hello"]["kernel"].startswith("6.1."), f"kernel {one['hello']['kernel']}")
+    expect(one["hello"]["kernel"].startswith(f"{vm.suite.kernel}."), f"kernel {one['hello']['kernel']}")
     before = {where: cores_of(text) for where, text in one["before"]["max"].items()}
     expect(before == {"server": SERVERS, "outside": SLICES}, f"before: {one['before']}")
     expect("/user.slice/user-" in one["escaped"]["cgroup"] and "jupyter.slice" not in one["escaped"]["cgroup"],
