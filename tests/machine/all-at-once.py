@@ -140,14 +140,15 @@ def lateness(machine, user, unit):
     """
     stat = machine.cgroup / "jupyter.slice" / unit / "cpu.stat"
     limit = Path(f"/proc/{machine.leader}/root/run/systemd/transient/{unit}.d/50-CPUQuota.conf")
-    wanted = f"CPUQuota={BASELINE * 100:.0f}%"
+    # systemd 257 writes two decimals.
+    wanted = re.compile(rf"CPUQuota={BASELINE * 100:.0f}(\.00)?%")
     points, limited, over = [], [], threading.Event()
 
     def watch():
         while not over.wait(0.05):
             now = time.monotonic()
             usage = int(re.search(r"usage_usec (\d+)", stat.read_text())[1]) / 1e6
-            if limit.exists() and wanted in limit.read_text():
+            if limit.exists() and wanted.search(limit.read_text()):
                 limited.append(now)
                 return
             points.append((now, usage))
