@@ -62,8 +62,8 @@ bed-deb: deps deb
 generated: build-deps ## write the completions and the manual's lists of options anew, from the command line
 	HUBWARDEN_WRITE_GENERATED=1 cargo test --locked --test cli generated
 
-# A root file system is made by one core and the network, so it is made beside the build. What fails here is
-# made again, and told, by what needs it.
+# The root file systems are made by one core and the network, so they are made beside the build. What fails
+# here is made again, and told, by what needs it.
 test: deps ## all tests, the small corpus, and the scenarios in both beds
 	$(MAKE) --no-print-directory roots & roots=$$!; $(MAKE) --no-print-directory unit bed-deb; code=$$?; wait $$roots; exit $$code
 	$(AS_ROOT) $(CORPUS) --small

@@ -4,6 +4,7 @@ import json
 
 from product import config, eventually, expect, install, status, wait_active
 
+SUITES = ("bookworm", "trixie")
 # Named as a single-user server is, and does nothing.
 SERVER = "exec -a /opt/x/bin/jupyterhub-singleuser sleep 600"
 CONTAINER = "ab" * 32

@@ -7,6 +7,7 @@ from hubapi import Hub
 from product import (FOUND, TLJH_UNIT, entries, eventually, expect, expect_none_arrived, expect_reach, install, outside,
                      wait_guarded, when)
 
+SUITES = ("bookworm", "trixie")
 IN_TIME = 0.100  # from the cgroup's creation to the daemon's word that it is mapped and guarded
 
 

@@ -4,6 +4,7 @@ import testhost
 from hubapi import Hub
 from product import (TLJH_UNIT, eventually, expect, expect_reach, install, quota, stage, spin, table, wait_guarded)
 
+SUITES = ("bookworm", "trixie")
 UNIT = TLJH_UNIT.format("alice")
 LEFT = f"hubwarden-left-{UNIT}"
 WITH_THE_SERVER = {f"/run/systemd/system/{UNIT}.d/10-hubwarden.conf", f"/run/systemd/transient/{LEFT}",

@@ -7,6 +7,7 @@ from hubapi import Hub
 from product import (TLJH_UNIT, configure, eventually, expect, expect_reach, install, outside, status, wait_active,
                      wait_guarded)
 
+SUITES = ("bookworm", "trixie")
 HUB = "jupyter-hub.service"
 MORE = f'[hub]\nhub_units = ["{HUB}"]\n'
 OPEN = f"tcp,{testhost.V4},22"

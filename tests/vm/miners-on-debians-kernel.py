@@ -4,6 +4,7 @@ from pathlib import Path
 
 from product import deb, expect
 
+SUITES = ("bookworm", "trixie")
 # All four modes in turn, as in a test of a numeric library.
 ROUNDS = ("import ctypes\nset_mode = ctypes.CDLL('libm.so.6').fesetround\nwhile True:\n"
           " for mode in (0, 0x400, 0x800, 0xc00):\n  set_mode(mode)\n  x = 1.0\n"
