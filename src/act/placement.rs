@@ -15,6 +15,7 @@ use quantities::UnitName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "10-hubwarden.conf";
@@ -174,11 +175,15 @@ impl Placement {
             return Err(PlacementError { path, source });
         }
         let write = || -> std::io::Result<()> {
+            // Readable by all, as unit files are: systemd warns at each start of a server of one that is not.
             match fs::create_dir(&directory) {
+                Ok(()) => fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?,
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
+                Err(_) => {}
             }
-            fs::File::create(&fresh)?.write_all(text.as_bytes())?;
+            let mut file = fs::File::create(&fresh)?;
+            file.set_permissions(fs::Permissions::from_mode(0o644))?;
+            file.write_all(text.as_bytes())?;
             fs::rename(&fresh, &path)
         };
         write().map_err(|source| {

@@ -84,6 +84,21 @@ fn new_servers_are_started_in_the_slice_and_units_with_a_file_are_not() {
 }
 
 #[test]
+fn a_drop_in_can_be_read_by_all_as_unit_files_can() {
+    let system = System::new();
+    system
+        .placement
+        .bring_about(Some(&wanted("jupyter.slice")))
+        .unwrap();
+    let directory = system.placement.runtime.join("jupyter-.service.d");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(&directory), mode(&directory.join(FILE))),
+        (0o755, 0o644)
+    );
+}
+
+#[test]
 fn a_server_that_runs_in_the_slice_stays_there_in_systemds_mind_until_it_ends() {
     let system = System::new();
     system
