@@ -1,6 +1,7 @@
 //! `hubwarden check`: what this node gives hubwarden, and where users are out of its reach.
 
 mod coverage;
+mod resolvers;
 
 use super::answer::{connect, say};
 use super::{Failure, runtime};
@@ -77,6 +78,7 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
         report.add(Weight::Note, format!("configuration: {line}"));
     }
     near(&mut report, &config, &own_networks());
+    resolvers::resolvers_by_the_configuration(&mut report, &config);
     kernel(&mut report, &config);
     let supervises = runtime()?.block_on(daemon(&mut report));
     match supervises {

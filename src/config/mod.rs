@@ -91,8 +91,10 @@ pub struct Egress {
     pub private: Vec<IpNet>,
     /// Netlink log group on which the kernel tells of refusals.
     pub log_group: u16,
-    /// Netfilter queue in which DNS answers wait to be read; the next one is used too.
+    /// Netfilter queue in which DNS answers wait to be read; the next two are used too.
     pub dns_queue: u16,
+    /// How long an address counts for a name at most.
+    pub names_ttl_max: Duration,
     /// Limits of every server, whatever its class.
     pub abuse: AbuseLimits,
     /// The classes by name.
@@ -157,6 +159,7 @@ impl Default for Config {
                 private: Policy::usual_private(),
                 log_group: 4814,
                 dns_queue: 4814,
+                names_ttl_max: Policy::NAMES_TTL_MAX,
                 abuse: AbuseLimits::default(),
                 classes: BTreeMap::from([
                     (standard(), Class::standard()),
@@ -294,6 +297,7 @@ fn read_people(
 }
 
 fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
+    let minute = Duration::from_secs(60);
     let mut egress = Egress {
         class: default.class,
         outside: section.value("outside", default.outside),
@@ -302,6 +306,11 @@ fn read_egress(mut section: Section<'_, '_>, default: Egress) -> Egress {
         private: section.list("private", default.private),
         log_group: section.value("log_group", default.log_group),
         dns_queue: section.value("dns_queue", default.dns_queue),
+        names_ttl_max: section.ranged(
+            "names_ttl_max",
+            default.names_ttl_max,
+            minute..=24 * 60 * minute,
+        ),
         quarantine: default.quarantine,
         abusing: default.abusing,
         abuse: default.abuse,

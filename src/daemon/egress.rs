@@ -181,6 +181,7 @@ impl Shell {
             log_group: config.egress.log_group,
             relays,
             dns_queue: self.network.dns_queue,
+            names_ttl_max: config.egress.names_ttl_max,
             abuse: config.egress.abuse,
         }
     }

@@ -64,6 +64,7 @@ pub use limits::policy;
 pub use lock::{DaemonLock, LockError};
 pub use off::OffSwitch;
 pub use offline_off::{Lifted, lift};
+pub(crate) use resolvers::resolvers;
 pub use run::run;
 pub use state::{State, StateError, Store};
 

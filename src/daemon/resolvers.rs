@@ -8,7 +8,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 
 /// Whom servers may ask for names now.
-pub(super) fn resolvers(egress: &Egress) -> Vec<IpAddr> {
+pub(crate) fn resolvers(egress: &Egress) -> Vec<IpAddr> {
     match &egress.resolvers {
         Resolvers::Fixed(addresses) => addresses.clone(),
         Resolvers::Auto => {

@@ -72,11 +72,36 @@ def answer(query, tcp):
     return reply
 
 
+def forged(query, name, kind, address):
+    """An answer that gives an address to another question than the one that was asked, by its kind."""
+    query_id, asked, record_type = query[:2], name, A
+    if kind == "id":
+        query_id = bytes([query[0], query[1] ^ 1])
+    elif kind == "name":
+        asked = "good.example"
+    elif kind == "type":
+        record_type = AAAA
+    question = wire(asked) + struct.pack("!HH", record_type, 1)
+    record = wire(asked) + struct.pack("!HHLH", A, 1, 86400, 4) + socket.inet_pton(socket.AF_INET, address)
+    return query_id + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0) + question + record
+
+
+def replies(query, tcp):
+    """The answer, with a forged one before or after it where that is asked for."""
+    name = read_name(query, 12)[0]
+    kind, _, address = odd.get(name.lower(), "").partition(":")
+    if not address:
+        return [answer(query, tcp)]
+    pair = [forged(query, name, kind, address), answer(query, tcp)]
+    return pair[::-1] if kind == "again" else pair
+
+
 def serve_datagrams(server):
     while True:
         query, peer = server.recvfrom(4096)
         with contextlib.suppress(OSError, IndexError, ValueError):
-            server.sendto(answer(query, False), peer)
+            for reply in replies(query, False):
+                server.sendto(reply, peer)
 
 
 def serve_one(connection):
@@ -84,8 +109,7 @@ def serve_one(connection):
     with connection, contextlib.suppress(OSError, IndexError, ValueError):
         while head := connection.recv(2, socket.MSG_WAITALL):
             query = connection.recv(struct.unpack("!H", head)[0], socket.MSG_WAITALL)
-            reply = answer(query, True)
-            stream = struct.pack("!H", len(reply)) + reply
+            stream = b"".join(struct.pack("!H", len(reply)) + reply for reply in replies(query, True))
             size = pieces[0] or len(stream)
             for at in range(0, len(stream), size):
                 connection.sendall(stream[at : at + size])

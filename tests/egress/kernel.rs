@@ -174,6 +174,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                     lists: Arc::new(lists),
                     log_group: groups.0,
                     dns_queue: groups.1,
+                    names_ttl_max: Policy::NAMES_TTL_MAX,
                     abuse: AbuseLimits {
                         connections: abuse.0,
                         packets: abuse.1,

@@ -18,6 +18,7 @@ mod loopback;
 mod names;
 mod outside;
 mod private;
+mod questions;
 mod refusals;
 mod scale;
 mod shape;

@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
     num::NonZeroU32,
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -36,8 +37,11 @@ pub struct Policy {
     /// Cgroups at level 2 of services of this node that ask resolvers for others: what they are
     /// answered counts for classes with names.
     pub relays: Vec<CgroupId>,
-    /// The netfilter queue that answers to classes with names wait in; others wait in the next.
+    /// The netfilter queue that answers to classes with names wait in; others wait in the next, and
+    /// questions in the one behind it.
     pub dns_queue: u16,
+    /// How long an address counts for a name at most, whatever its record says; at least a minute.
+    pub names_ttl_max: Duration,
     /// Limits of everybody whose class is not unrestricted.
     pub abuse: AbuseLimits,
 }
@@ -75,6 +79,9 @@ impl Policy {
 
     /// The netfilter queue used when nothing else is asked for.
     pub const DNS_QUEUE: u16 = 0x4857;
+
+    /// How long an address counts for a name when nothing else is asked for.
+    pub const NAMES_TTL_MAX: Duration = Duration::from_secs(3_600);
 
     /// Where clouds serve credentials to whoever asks: EC2, GCP, Azure, OpenStack, … over IPv4,
     /// EC2 and GCP over IPv6, Azure's host agent, Alibaba.
@@ -115,6 +122,7 @@ impl Policy {
             log_group: Self::LOG_GROUP,
             relays: Vec::new(),
             dns_queue: Self::DNS_QUEUE,
+            names_ttl_max: Self::NAMES_TTL_MAX,
             abuse: AbuseLimits::default(),
         }
     }

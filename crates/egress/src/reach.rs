@@ -144,7 +144,7 @@ impl Judged<'_> {
             p::accept,
         ));
         if self.class.dns {
-            rules.extend(dns());
+            rules.extend(self.dns());
         }
         rules.extend(self.denied(Address::Real));
         rules.extend(private::rules(self.name, self.class, self.policy));
@@ -203,7 +203,7 @@ impl Judged<'_> {
             ),
         ];
         if self.class.dns {
-            rules.extend(asked_resolvers());
+            rules.extend(self.asked_resolvers());
         }
         let elsewhere_asked = [p::not_to_loopback(), p::jump(&asked(self.name))];
         rules.push(rule("", elsewhere_asked));
@@ -254,6 +254,21 @@ impl Judged<'_> {
         opens.then(|| format!("ports_{}", self.name))
     }
 
+    /// Questions to the resolvers.
+    fn dns(self) -> Vec<Rule> {
+        dns(|| names::ask(self.policy, self.class))
+    }
+
+    /// Questions that were for the resolvers, wherever the admin's rules have them answered.
+    fn asked_resolvers(self) -> [Rule; 2] {
+        [Family::V4, Family::V6].map(|family| {
+            let set = format!("resolvers{}", family.digit());
+            let asked = [p::asked_service_in("dns"), p::asked_in(family, &set)];
+            let then = names::ask(self.policy, self.class);
+            rule("resolvers", [asked.concat(), then])
+        })
+    }
+
     /// What is sent to this node itself.
     fn loopback(self) -> Vec<Rule> {
         let refuse = || p::goto(&refuse_chain(self.name));
@@ -264,18 +279,25 @@ impl Judged<'_> {
                 [who_asked, p::goto(&answering(self.name))],
             ),
             rule("answers", [p::is_answer(), p::accept()]),
+        ];
+        if self.class.dns && names::reads(self.policy, self.class) {
+            // All of a connection to a resolver is read, not its first packet alone.
+            let dns = [p::tcp_port_is(names::DNS), p::jump(names::TO_RESOLVERS)];
+            rules.push(rule("resolvers", dns));
+        }
+        rules.extend([
             rule(
                 "judged at its first packet",
                 [p::continues_tcp(), p::accept()],
             ),
             rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
-        ];
+        ]);
         if let Some(ports) = self.ports() {
             let ports = p::tcp_port_in(&ports);
             rules.push(rule("allowed on this node", [ports, p::accept()]));
         }
         if self.class.dns {
-            rules.extend(dns());
+            rules.extend(self.dns());
         }
         let tcp = p::protocol(Transport::Tcp.number());
         rules.push(rule("its own listeners", [tcp, p::goto("to_listener")]));
@@ -300,7 +322,7 @@ impl Judged<'_> {
         let translated = || p::is_translated();
         let mut rules = Vec::new();
         if self.class.dns {
-            let resolvers = asked_resolvers().map(|mut asked| {
+            let resolvers = self.asked_resolvers().map(|mut asked| {
                 asked.exprs.splice(0..0, translated());
                 asked
             });
@@ -322,16 +344,7 @@ impl Judged<'_> {
     }
 }
 
-/// Questions to the resolvers.
-pub fn dns() -> Vec<Rule> {
-    each_family("resolvers", "resolvers", || p::service_in("dns"), p::accept)
-}
-
-/// Questions that were for the resolvers, wherever the admin's rules have them answered.
-fn asked_resolvers() -> [Rule; 2] {
-    [Family::V4, Family::V6].map(|family| {
-        let set = format!("resolvers{}", family.digit());
-        let asked = [p::asked_service_in("dns"), p::asked_in(family, &set)];
-        rule("resolvers", [asked.concat(), p::accept()])
-    })
+/// Questions to the resolvers, and what becomes of them.
+pub fn dns(then: impl Fn() -> Vec<Expr>) -> Vec<Rule> {
+    each_family("resolvers", "resolvers", || p::service_in("dns"), then)
 }

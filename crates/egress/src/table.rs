@@ -60,7 +60,7 @@ pub const ANSWERS_PRIORITY: i32 = 110;
 /// The table for a policy, with no slice guarded and no server admitted yet.
 pub fn build(policy: &Policy) -> Ruleset {
     let mut chains = vec![
-        output(),
+        output(policy),
         input(),
         pending(policy),
         arriving(),
@@ -158,7 +158,7 @@ pub fn chain(name: &str, rules: impl Into<Vec<Rule>>) -> Chain {
 }
 
 /// Packets that processes of this node send.
-fn output() -> Chain {
+fn output(policy: &Policy) -> Chain {
     let hook = Some(Hook {
         number: NF_INET_LOCAL_OUT,
         priority: PRIORITY,
@@ -179,6 +179,7 @@ fn output() -> Chain {
         "users outside their servers",
         [p::by_uid(uid_rules::UIDS)],
     ));
+    rules.extend(names::relayed(policy));
     Chain {
         hook,
         ..chain("output", rules)

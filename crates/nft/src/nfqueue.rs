@@ -36,6 +36,8 @@ pub struct Held {
     pub id: u32,
     /// Its mark.
     pub mark: u32,
+    /// The owner of the socket that sends it, or that it is for and was found early.
+    pub uid: Option<u32>,
     /// It from its IP header on.
     pub packet: Vec<u8>,
     /// Whether that is all of it.
@@ -142,6 +144,7 @@ pub fn read(reply: Reply<'_>) -> Option<Held> {
         queue: u16::from_be_bytes(reply.payload.get(2..4)?.try_into().ok()?),
         id,
         mark: attributes.be32(NFQA_MARK).unwrap_or(0),
+        uid: attributes.be32(NFQA_UID),
         packet: attributes.bytes(NFQA_PAYLOAD).to_vec(),
         whole: attributes.get(NFQA_CAP_LEN).is_none(),
     })
@@ -163,7 +166,7 @@ fn configure(queue: u16, open: bool) -> Result<[Message; 2], Error> {
         )
     };
     let [a, b, c, d] = COPY.to_be_bytes();
-    let flags = if open { NFQA_CFG_F_FAIL_OPEN } else { 0 };
+    let flags = NFQA_CFG_F_UID_GID | if open { NFQA_CFG_F_FAIL_OPEN } else { 0 };
     Ok([
         message(&|w| {
             w.bytes(NFQA_CFG_CMD, &[NFQNL_CFG_CMD_BIND, 0, 0, 0]);
@@ -171,7 +174,7 @@ fn configure(queue: u16, open: bool) -> Result<[Message; 2], Error> {
         message(&|w| {
             w.bytes(NFQA_CFG_PARAMS, &[a, b, c, d, NFQNL_COPY_PACKET]);
             w.be32(NFQA_CFG_QUEUE_MAXLEN, WAITING_MAX);
-            w.be32(NFQA_CFG_MASK, NFQA_CFG_F_FAIL_OPEN)
+            w.be32(NFQA_CFG_MASK, NFQA_CFG_F_FAIL_OPEN | NFQA_CFG_F_UID_GID)
                 .be32(NFQA_CFG_FLAGS, flags);
         })?,
     ])
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_held_packet_says_where_it_waits_and_whether_it_is_whole() {
-        for (cut, whole) in [(None, true), (Some(2000), false)] {
+        for (cut, whole, uid) in [(None, true, Some(1000)), (Some(2000), false, None)] {
             let mut w = Writer::default();
             w.bytes(NFQA_PACKET_HDR, &[0, 0, 0, 7, 8, 0, 1]);
             w.be32(NFQA_MARK, 0x4800_0001)
@@ -204,10 +207,14 @@ mod tests {
             if let Some(length) = cut {
                 w.be32(NFQA_CAP_LEN, length);
             }
+            if let Some(uid) = uid {
+                w.be32(NFQA_UID, uid);
+            }
             let bytes = message(NFQNL_MSG_PACKET, 99, &w.finish().unwrap());
             let held = Replies(&bytes).find_map(read).unwrap();
             assert_eq!((held.queue, held.id, held.mark), (99, 7, 0x4800_0001));
             assert_eq!((&held.packet[..], held.whole), (&b"packet"[..], whole));
+            assert_eq!(held.uid, uid);
         }
         assert_eq!(
             Replies(&message(NFQNL_MSG_CONFIG, 1, &[])).find_map(read),

@@ -277,11 +277,13 @@ pub const NFQA_CFG_QUEUE_MAXLEN: u16 = 3;
 pub const NFQA_CFG_MASK: u16 = 4;
 pub const NFQA_CFG_FLAGS: u16 = 5;
 pub const NFQA_CFG_F_FAIL_OPEN: u32 = 1;
+pub const NFQA_CFG_F_UID_GID: u32 = 1 << 3;
 pub const NFQA_PACKET_HDR: u16 = 1;
 pub const NFQA_VERDICT_HDR: u16 = 2;
 pub const NFQA_MARK: u16 = 3;
 pub const NFQA_PAYLOAD: u16 = 10;
 pub const NFQA_CAP_LEN: u16 = 13;
+pub const NFQA_UID: u16 = 16;
 
 // linux/netfilter/xt_NFQUEUE.h
 /// The iptables target's name, its revision and its one flag.

@@ -188,15 +188,19 @@ fn names(out: &mut Writer<'_>, answers: &Answers) -> fmt::Result {
     out.counter("dns_addresses_private", help, None, answers.closed)?;
     let help = "Answers that were turned into \"no such name\".";
     out.counter("dns_answers_refused", help, None, answers.refused)?;
-    let help = "Answers that nothing was learned from, by the reason: truncated ones say so of \
+    let help = "Answers that nothing was learned from, by the reason: unasked ones came to servers of \
+                classes with names and answer no question of theirs, truncated ones say so of \
                 themselves, malformed ones are no answers, of failed the kernel took no address.";
     let unusable = [
+        ("unasked", answers.unasked),
         ("truncated", answers.truncated),
         ("malformed", answers.malformed),
         ("failed", answers.failed),
     ];
     let unusable = unusable.map(|(why, count)| ([("reason", why)], count));
     out.counters("dns_answers_unusable", help, None, unusable)?;
+    let help = "Questions whose answers do not count, since their sender asked too many at once.";
+    out.counter("dns_questions_forgotten", help, None, answers.forgotten)?;
     let help = "Packets of resolvers that were dropped instead of being let go on.";
     out.counter("dns_packets_dropped", help, None, answers.dropped)?;
     let help = "Packets of resolvers that the kernel dropped, since too many waited to be read.";

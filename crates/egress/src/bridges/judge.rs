@@ -80,9 +80,10 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             ],
         ),
         chain(MAY_ASK, {
-            let mut rules = reach::dns();
+            let ask = || names::ask_of_any_class(policy);
+            let mut rules = reach::dns(ask);
             // Podman's networks have a resolver there, and the containers know no other.
-            let names = [p::service_in("dns"), to_its_bridge(), p::accept()];
+            let names = [p::service_in("dns"), to_its_bridge(), ask()];
             rules.push(rule("its network's resolver", names));
             rules.push(rule("", [p::goto("not_its_own")]));
             rules

@@ -66,12 +66,15 @@ impl Kernel {
             closed: 0,
         };
         let closed = |class: &ClassName, address| self.dictionary.closes(class, address);
-        let addresses = &answer.addresses;
+        let most = installed.policy().names_ttl_max.as_secs();
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let in_time = |(address, ttl): &(_, u32)| (*address, most.min(*ttl));
+        let addresses: Vec<_> = answer.addresses.iter().map(in_time).collect();
         let kept_out = |address| ruling.classes.iter().any(|class| closed(class, address));
         heard.closed = addresses.iter().filter(|one| kept_out(one.0)).count();
         let news = installed
             .learned
-            .news(&ruling.classes, closed, asked, addresses, now);
+            .news(&ruling.classes, closed, asked, &addresses, now);
         if news.is_empty() {
             return Ok(heard);
         }

@@ -13,6 +13,8 @@ pub struct Counts {
     pub(super) learned: AtomicU64,
     pub(super) closed: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) unasked: AtomicU64,
+    pub(super) forgotten: AtomicU64,
     pub(super) truncated: AtomicU64,
     pub(super) malformed: AtomicU64,
     pub(super) failed: AtomicU64,
@@ -31,6 +33,11 @@ pub struct Tally {
     pub closed: u64,
     /// Answers that were turned into "no such name".
     pub refused: u64,
+    /// Answers to servers of classes with names that nobody asked for, or that came a second time.
+    pub unasked: u64,
+    /// Questions that were forgotten before they were answered, since their sender asked too many at
+    /// once.
+    pub forgotten: u64,
     /// Answers that said of themselves that they are cut; nothing was learned from them.
     pub truncated: u64,
     /// Packets that were no answers, or not understood.
@@ -46,12 +53,14 @@ pub struct Tally {
 
 impl Tally {
     /// Each count with its name for programs.
-    pub fn named(&self) -> [(&'static str, u64); 9] {
+    pub fn named(&self) -> [(&'static str, u64); 11] {
         [
             ("answers_read", self.read),
             ("addresses_learned", self.learned),
             ("addresses_private", self.closed),
             ("answers_refused", self.refused),
+            ("answers_unasked", self.unasked),
+            ("questions_forgotten", self.forgotten),
             ("answers_truncated", self.truncated),
             ("answers_malformed", self.malformed),
             ("answers_failed", self.failed),
@@ -70,6 +79,8 @@ impl Counts {
             learned: of(&self.learned),
             closed: of(&self.closed),
             refused: of(&self.refused),
+            unasked: of(&self.unasked),
+            forgotten: of(&self.forgotten),
             truncated: of(&self.truncated),
             malformed: of(&self.malformed),
             failed: of(&self.failed),
@@ -88,14 +99,14 @@ pub fn add(count: &AtomicU64, number: usize) {
 #[derive(Debug)]
 pub struct Overruns {
     file: Option<File>,
-    queues: [u16; 2],
+    queues: [u16; 3],
     last: u64,
 }
 
 impl Overruns {
     /// Of these queues, of the calling thread's network namespace, from now on. Where the kernel
     /// does not show them, there are none.
-    pub fn of(queues: [u16; 2]) -> Self {
+    pub fn of(queues: [u16; 3]) -> Self {
         /// `nfqnl_seq_ops` of `net/netfilter/nfnetlink_queue.c`.
         const PATH: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
         Self {
@@ -156,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_count_that_begins_anew_is_all_new() {
-        let mut overruns = Overruns::of([1, 2]);
+        let mut overruns = Overruns::of([1, 2, 3]);
         let file = tempfile::NamedTempFile::new().unwrap();
         for (full, new) in [(5, 5), (5, 0), (9, 4), (2, 2)] {
             std::fs::write(file.path(), format!("1 0 0 2 65535 {full} 0 1 1\n")).unwrap();

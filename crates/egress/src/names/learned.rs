@@ -21,7 +21,7 @@ use crate::{
 /// An address lives at least so long: programs keep what they were told for a while, and try
 /// several addresses one after another.
 const TTL_MIN: Duration = Duration::from_secs(60);
-/// And at most so long, whatever its record says.
+/// And at most so long, whatever its record and the policy say.
 const TTL_MAX: Duration = Duration::from_secs(86_400);
 /// One that is known for at least this share of its time is not written again.
 const FRESH: f64 = 0.5;
@@ -130,8 +130,9 @@ impl Learned {
         }
     }
 
-    /// Forgets what has ended, and what a policy does not allow any more.
+    /// Forgets what has ended, and what a policy does not allow any more, or not for so long.
     pub fn settle(&mut self, policy: &Policy, now: Instant) {
+        let latest = now + policy.names_ttl_max.clamp(TTL_MIN, TTL_MAX);
         self.0.retain(|(class, _), known| {
             let Some(class) = policy.classes.get(class) else {
                 return false;
@@ -143,6 +144,7 @@ impl Learned {
                     .deny_names
                     .iter()
                     .any(|name| name.matches(&known.name));
+                known.until = known.until.min(latest);
                 allowed && !denied && !closed.has(*address) && known.until > now
             });
             true
@@ -241,6 +243,23 @@ mod tests {
             assert_eq!(left(&learned, now), Some(expected));
             let end = now + Duration::from_secs(expected);
             assert_eq!(left(&learned, end), None);
+        }
+    }
+
+    #[test]
+    fn a_policy_cuts_the_time_of_what_is_known() {
+        let (mut learned, now) = (Learned::default(), Instant::now());
+        learn(&mut learned, 86_400, now);
+        let mut policy = Policy::standard(Mode::Enforce);
+        let research = Class {
+            names: vec!["*".parse().unwrap()],
+            ..Class::standard()
+        };
+        policy.classes.insert(class(), research);
+        for (most, expected) in [(7_200, 7_200), (300, 300), (1, 60)] {
+            policy.names_ttl_max = Duration::from_secs(most);
+            learned.settle(&policy, now);
+            assert_eq!(left(&learned, now), Some(expected));
         }
     }
 

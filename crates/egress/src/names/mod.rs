@@ -1,7 +1,8 @@
 //! Host names in classes, without a proxy: what a resolver answers is read before the server that
 //! asked is, and the addresses enter the sets of the classes that allow the name.
 //!
-//! The kernel queues answers to a thread of the daemon's ([`Reader`], by NFQUEUE). It takes each
+//! The kernel queues questions and answers to a thread of the daemon's ([`Reader`], by NFQUEUE). It
+//! remembers each question until it is answered (`questions`), takes each answer
 //! apart (`wire`, `streams`, `answer`), has the table learn the addresses
 //! ([`Kernel::hear`](super::Kernel::hear)) and then lets the answer go on. What is denied by name is answered
 //! with "no such name" instead (`Segment::refused`).
@@ -9,6 +10,7 @@
 //! - Addresses are a class's, not a server's: that a name has an address is true for all who may
 //!   reach the name. An answer that someone else on this node asked for (Docker's resolver,
 //!   systemd-resolved) therefore counts like a server's own.
+//! - Only what was asked is answered, once: nothing is learned from an answer without its question.
 //! - The asked name decides, with the `CNAME` records that lead on from it. Records of other names
 //!   that an answer brings along are not looked at.
 //! - Who reads nothing lets nothing through: where the reader is gone the kernel drops the answers
@@ -20,6 +22,7 @@ mod counts;
 mod dictionary;
 mod learned;
 mod pattern;
+mod questions;
 mod queueing;
 mod reader;
 mod rules;
@@ -33,12 +36,14 @@ pub use dictionary::DeniedBy;
 pub(super) use dictionary::Dictionary;
 pub(super) use learned::{Learned, messages};
 pub use pattern::{NamePattern, PatternError};
+#[cfg(any(test, fuzzing))]
+pub(super) use questions::{Question, Questions, Sender};
 pub use queueing::Queueing;
 pub(super) use queueing::{queued_by, try_queueing};
 pub use reader::{Asked, Reader};
 pub(super) use rules::{
-    asking_sets, chains, elements_of, is_flows_set, names_set, networks, places, reached, sets,
-    uses,
+    DNS, TO_RESOLVERS, ask, ask_of_any_class, asking_sets, chains, elements_of, is_flows_set,
+    names_set, networks, places, reached, reads, relayed, sets, uses,
 };
 #[cfg(any(test, fuzzing))]
 pub(super) use streams::{Brings, Streams};

@@ -1,4 +1,4 @@
-//! Reads held answers, has the table learn from them, and lets them go.
+//! Remembers held questions; reads held answers, has the table learn from them, and lets them go.
 
 use std::{
     sync::{
@@ -15,8 +15,9 @@ use super::{
     answer::{Answer, Unusable},
     counts::{Counts, Overruns, add},
     dictionary::DeniedBy,
+    questions::{Question, Questions, Sender},
     streams::{Brings, Streams},
-    wire::Segment,
+    wire::{SYN, Segment},
 };
 use crate::{Error, Kernel, Transport, phrases, shared::lock};
 
@@ -45,8 +46,12 @@ pub struct Reader {
     queue: Queue,
     /// The queue in which answers wait that must not go on unread.
     strict: u16,
+    /// The queue in which questions wait to be remembered.
+    asked: u16,
     rules: Arc<Mutex<Kernel>>,
-    streams: Streams,
+    questions: Questions,
+    /// Of questions, and of answers.
+    streams: [Streams; 2],
     counts: Arc<Counts>,
     overruns: Overruns,
     tell: mpsc::Sender<Asked>,
@@ -68,7 +73,7 @@ enum Ruled {
 }
 
 impl Reader {
-    /// Hold the policy's queue and the next one, in the calling thread's network namespace.
+    /// Hold the policy's queue and the next two, in the calling thread's network namespace.
     ///
     /// # Errors
     /// As [`Queue::hold`].
@@ -79,13 +84,16 @@ impl Reader {
         tell: mpsc::Sender<Asked>,
     ) -> Result<Self, Error> {
         let loose = super::rules::loose(strict);
-        let queue = Queue::hold(&[(strict, false), (loose, true)])?;
+        let asked = super::rules::asked(strict);
+        let queue = Queue::hold(&[(strict, false), (loose, true), (asked, true)])?;
         Ok(Self {
             queue,
             strict,
-            overruns: Overruns::of([strict, loose]),
+            asked,
+            overruns: Overruns::of([strict, loose, asked]),
             rules,
-            streams: Streams::default(),
+            questions: Questions::default(),
+            streams: <[Streams; 2]>::default(),
             counts,
             tell,
         })
@@ -111,6 +119,13 @@ impl Reader {
     }
 
     fn judge(&mut self, held: &Held) -> Result<(), Error> {
+        if held.queue == self.asked {
+            let judged = match self.remember(held) {
+                true => self.queue.release(held.queue, held.id, None, None),
+                false => self.queue.discard(held.queue, held.id),
+            };
+            return Ok(judged?);
+        }
         let ours = held.mark & phrases::MARK_MASK == phrases::MARK;
         // Nobody else is to see our mark.
         let mark = ours.then_some(0);
@@ -128,10 +143,38 @@ impl Reader {
         Ok(judged?)
     }
 
+    /// Remembers what is asked; whether it may go on. What is not understood may: its answer is not
+    /// understood either, or one to nothing that was asked.
+    fn remember(&mut self, held: &Held) -> bool {
+        let Some(segment) = Segment::read_question(&held.packet).filter(|_| held.whole) else {
+            return true;
+        };
+        let Some(content) = held.packet.get(segment.content.clone()) else {
+            return true;
+        };
+        let sender = sender(held);
+        let now = Instant::now();
+        let [streams, _] = &mut self.streams;
+        let messages = match segment.transport {
+            Transport::Udp => vec![content.to_vec()],
+            Transport::Tcp => match streams.take(&segment, content, sender, now) {
+                Brings::Messages(messages) => messages.into_iter().map(|one| one.bytes).collect(),
+                // What comes with the first segment (TCP Fast Open) comes again if it does not go on.
+                Brings::Gap => return segment.flags & SYN == 0,
+                Brings::Nothing | Brings::Shut => return true,
+            },
+        };
+        for message in messages {
+            if let Some(question) = Question::of(&segment, &message, false) {
+                let forgotten = self.questions.remember(question, sender, now);
+                add(&self.counts.forgotten, forgotten);
+            }
+        }
+        true
+    }
+
     fn verdict(&mut self, held: &Held) -> Verdict {
-        let number = held.mark & !phrases::MARK_MASK;
-        let ours = held.mark & phrases::MARK_MASK == phrases::MARK && number != 0;
-        let asker = ours.then_some(number);
+        let asker = number(held);
         let strict = held.queue == self.strict;
         let segment = match Segment::read(&held.packet) {
             Some(segment) if held.whole => segment,
@@ -144,29 +187,29 @@ impl Reader {
             return unread(strict);
         };
         match segment.transport {
-            Transport::Udp => match self.answer(content, asker, strict) {
+            Transport::Udp => match self.answer(&segment, content, asker, strict) {
                 Ruled::Good => Verdict::Release,
                 Ruled::Bad => Verdict::Discard,
                 Ruled::Refuse => segment
                     .refused(&held.packet, segment.content.clone())
                     .map_or(Verdict::Discard, Verdict::Replace),
             },
-            Transport::Tcp => match self.streams.take(&segment, content, Instant::now()) {
+            Transport::Tcp => match self.take(&segment, content, sender(held)) {
                 Brings::Nothing => Verdict::Release,
                 Brings::Gap => unread(strict),
                 Brings::Shut => Verdict::Discard,
                 Brings::Messages(messages) => {
                     let mut packet: Option<Vec<u8>> = None;
                     for message in messages {
-                        match self.answer(&message.bytes, asker, strict) {
+                        match self.answer(&segment, &message.bytes, asker, strict) {
                             Ruled::Good => {}
                             Ruled::Bad => {
-                                self.streams.shut(&segment);
+                                self.shut(&segment);
                                 return Verdict::Discard;
                             }
                             Ruled::Refuse => {
                                 // What was sent again would not pass here a second time.
-                                self.streams.shut(&segment);
+                                self.shut(&segment);
                                 let at = message.at.map(|at| {
                                     let start = segment.content.start;
                                     start + at.start..start + at.end
@@ -186,6 +229,16 @@ impl Reader {
         }
     }
 
+    fn take(&mut self, segment: &Segment, content: &[u8], sender: Sender) -> Brings {
+        let [_, streams] = &mut self.streams;
+        streams.take(segment, content, sender, Instant::now())
+    }
+
+    fn shut(&mut self, segment: &Segment) {
+        let [_, streams] = &mut self.streams;
+        streams.shut(segment);
+    }
+
     /// The driver, once the daemon's loop lets go of it. To load a list of 100,000 entries takes
     /// seconds: an answer that may go on unread does not wait for so long.
     fn rules(&self, strict: bool) -> Option<MutexGuard<'_, Kernel>> {
@@ -202,9 +255,22 @@ impl Reader {
         None
     }
 
-    fn answer(&self, message: &[u8], asker: Option<u32>, strict: bool) -> Ruled {
+    fn answer(
+        &mut self,
+        segment: &Segment,
+        message: &[u8],
+        asker: Option<u32>,
+        strict: bool,
+    ) -> Ruled {
         let failed = || if strict { Ruled::Bad } else { Ruled::Good };
-        let answer = match Answer::read(message) {
+        let read = Answer::read(message);
+        let question = Question::of(segment, message, true);
+        let asked = question.is_some_and(|one| self.questions.answer(&one, Instant::now()));
+        if strict && !asked && read != Err(Unusable::Malformed) {
+            add(&self.counts.unasked, 1);
+            return Ruled::Bad;
+        }
+        let mut answer = match read {
             Ok(answer) => answer,
             Err(Unusable::Truncated) => {
                 // It goes on, since it says to ask again over TCP; nothing in it is learned.
@@ -217,6 +283,10 @@ impl Reader {
             }
         };
         add(&self.counts.read, 1);
+        if !asked {
+            // Its name may be denied, and that is all that it counts for.
+            answer.addresses.clear();
+        }
         // Where somebody just took the table away, the repair is under way and whoever asked asks
         // again.
         let heard = self
@@ -241,6 +311,20 @@ impl Reader {
         });
         if refused { Ruled::Refuse } else { Ruled::Good }
     }
+}
+
+/// The number of the server, or user outside, that asked.
+fn number(held: &Held) -> Option<u32> {
+    let number = held.mark & !phrases::MARK_MASK;
+    let ours = held.mark & phrases::MARK_MASK == phrases::MARK && number != 0;
+    ours.then_some(number)
+}
+
+fn sender(held: &Held) -> Sender {
+    let number = number(held).map(Sender::Number);
+    number
+        .or(held.uid.map(Sender::Uid))
+        .unwrap_or(Sender::Unknown)
 }
 
 /// What was not understood: whoever must be read must not get it.

@@ -6,7 +6,7 @@ use crate::{
     Admitted, CgroupId, Class, ClassName, Mode, Policy, intervals,
     lists::{Entries, parse},
     phrases::{self as p, Family},
-    private,
+    private, reach,
     ruleset::{Chain, Data, Element, Expr, Hook, Rule, Set},
     sets::{self, LEVELS},
     table::{self, chain, each_family, rule},
@@ -19,7 +19,10 @@ use super::learned::ADDRESSES_MAX;
 const RELAYS: &str = "relays";
 /// Ports that names are asked for on: plain, and over TLS or QUIC.
 const NAME_PORTS: &str = "name_ports";
+pub const DNS: u16 = 53;
 const DOT: u16 = 853;
+/// The chain of all that goes to a resolver on this node by TCP.
+pub const TO_RESOLVERS: &str = "to_resolvers";
 /// Flows that began while their destination's name was good go on for as long as they are used.
 const FLOWS_MAX: u32 = 262_144;
 const FLOW_IDLE_MS: u64 = 3_600_000;
@@ -71,8 +74,8 @@ pub fn with_names(policy: &Policy) -> impl Iterator<Item = (&ClassName, &Class)>
 
 /// Whether any answers are read under a policy.
 pub fn uses(policy: &Policy) -> bool {
-    let read = |class| Reading::of(policy, class).is_some();
-    policy.classes.values().any(read) || with_names(policy).next().is_some()
+    let mut classes = policy.classes.values();
+    classes.any(|class| reads(policy, class)) || with_names(policy).next().is_some()
 }
 
 /// Known public resolvers that can be asked over HTTPS: names and addresses.
@@ -131,6 +134,50 @@ pub fn loose(strict: u16) -> u16 {
     strict.checked_add(1).unwrap_or(u16::MAX - 1)
 }
 
+/// The queue in which questions wait to be remembered: the next but one, or one before the others.
+pub fn asked(strict: u16) -> u16 {
+    strict.checked_add(2).unwrap_or(u16::MAX - 2)
+}
+
+/// Whether answers to a class's servers are read.
+pub fn reads(policy: &Policy, class: &Class) -> bool {
+    Reading::of(policy, class).is_some()
+}
+
+/// What becomes of a class's questions that it may ask: where their answers are read, they are
+/// remembered first. Where nobody does that they go on, and it is their answers that do not count.
+pub fn ask(policy: &Policy, class: &Class) -> Vec<Expr> {
+    match reads(policy, class) {
+        true => held_to_remember(policy),
+        false => p::accept(),
+    }
+}
+
+/// The same where the class is not looked at.
+pub fn ask_of_any_class(policy: &Policy) -> Vec<Expr> {
+    match uses(policy) {
+        true => held_to_remember(policy),
+        false => p::accept(),
+    }
+}
+
+/// Has what those ask remembered who ask for others.
+pub fn relayed(policy: &Policy) -> Option<Rule> {
+    with_names(policy).next()?;
+    let asks = [p::service_in("dns"), p::cgroup_in(2, RELAYS)].concat();
+    Some(rule(
+        "who asks for others",
+        [asks, held_to_remember(policy)],
+    ))
+}
+
+fn held_to_remember(policy: &Policy) -> Vec<Expr> {
+    vec![Expr::Queue {
+        number: asked(policy.dns_queue),
+        bypass: true,
+    }]
+}
+
 /// The chains by which answers are read.
 pub fn chains(policy: &Policy) -> Vec<Chain> {
     if !uses(policy) {
@@ -171,6 +218,7 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         chain("asked_strictly", from_resolvers("read_strictly")),
         chain("asked", from_resolvers("read")),
         chain("name_asker", name_asker),
+        chain(TO_RESOLVERS, reach::dns(|| held_to_remember(policy))),
         chain(
             "read_strictly",
             [
@@ -246,7 +294,7 @@ pub fn sets(policy: &Policy) -> Vec<Set> {
         ..sets::plain(RELAYS, TYPE_CGROUPV2, 8)
     });
     let ports = [
-        intervals::both_transports(53),
+        intervals::both_transports(DNS),
         intervals::both_transports(DOT),
     ];
     sets.push(Set {

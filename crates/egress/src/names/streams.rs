@@ -11,10 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::wire::{FIN, Flow, RST, SYN, Segment};
+use super::{
+    questions::Sender,
+    wire::{FIN, Flow, RST, SYN, Segment},
+};
 
 /// Flows kept at a time; a resolver's answers take moments.
-const FLOWS_MAX: usize = 512;
+const FLOWS_MAX: usize = 1_024;
+/// And of one sender.
+const SHARE: usize = 128;
 /// A flow that was silent for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(60);
 /// Bytes of a message's length.
@@ -50,6 +55,8 @@ pub struct Streams {
 
 #[derive(Debug)]
 struct Stream {
+    /// Whoever asks by it.
+    sender: Sender,
     /// The next byte's number.
     next: u32,
     /// What came of a message that is not whole: at most 64 KiB and its length.
@@ -60,11 +67,19 @@ struct Stream {
 }
 
 impl Streams {
-    /// Takes in a segment's content.
-    pub fn take(&mut self, segment: &Segment, content: &[u8], now: Instant) -> Brings {
+    /// Takes in the content of a segment, from or to whoever asks by it.
+    pub fn take(
+        &mut self,
+        segment: &Segment,
+        content: &[u8],
+        sender: Sender,
+        now: Instant,
+    ) -> Brings {
         if segment.flags & SYN != 0 {
-            self.make_room(now);
+            self.flows.remove(&segment.flow);
+            self.make_room(sender, now);
             let stream = Stream {
+                sender,
                 next: segment.seq.wrapping_add(1),
                 begun: Vec::new(),
                 seen: now,
@@ -121,17 +136,28 @@ impl Streams {
         }
     }
 
-    fn make_room(&mut self, now: Instant) {
-        if self.flows.len() < FLOWS_MAX {
-            return;
+    /// Takes out the oldest of whoever has too many, or of whoever has the most where all together do.
+    fn make_room(&mut self, sender: Sender, now: Instant) {
+        let mut numbers: BTreeMap<Sender, usize> = BTreeMap::new();
+        if self.flows.len() >= SHARE {
+            self.flows
+                .retain(|_, stream| now.saturating_duration_since(stream.seen) < IDLE);
+            for stream in self.flows.values() {
+                *numbers.entry(stream.sender).or_default() += 1;
+            }
         }
-        self.flows
-            .retain(|_, stream| now.saturating_duration_since(stream.seen) < IDLE);
-        while self.flows.len() >= FLOWS_MAX {
-            let oldest = self.flows.iter().min_by_key(|(_, stream)| stream.seen);
-            let Some(flow) = oldest.map(|(flow, _)| *flow) else {
-                return;
-            };
+        let own = numbers.get(&sender).copied().unwrap_or(0);
+        let from = if own >= SHARE {
+            sender
+        } else if self.flows.len() >= FLOWS_MAX {
+            let most = numbers.into_iter().max_by_key(|(_, number)| *number);
+            most.map_or(sender, |(sender, _)| sender)
+        } else {
+            return;
+        };
+        let of_it = self.flows.iter().filter(|(_, one)| one.sender == from);
+        let oldest = of_it.min_by_key(|(_, stream)| stream.seen);
+        if let Some(flow) = oldest.map(|(flow, _)| *flow) {
             self.flows.remove(&flow);
         }
     }
@@ -176,8 +202,12 @@ mod tests {
     }
 
     fn take(streams: &mut Streams, seq: u32, flags: u8, content: &[u8]) -> Brings {
-        streams.take(&segment(seq, flags, content), content, Instant::now())
+        let now = Instant::now();
+        streams.take(&segment(seq, flags, content), content, ALICE, now)
     }
+
+    const ALICE: Sender = Sender::Uid(1000);
+    const BOB: Sender = Sender::Uid(1001);
 
     fn texts(brings: Brings) -> Vec<String> {
         match brings {
@@ -241,17 +271,37 @@ mod tests {
         assert_eq!(take(&mut streams, 10, 0, b"\0\x03one"), Brings::Shut);
     }
 
+    fn begin(streams: &mut Streams, sender: Sender, n: u16, now: Instant) {
+        let mut one = segment(9, SYN, b"");
+        one.flow.port = n;
+        let now = now + Duration::from_millis(n.into());
+        streams.take(&one, b"", sender, now);
+    }
+
     #[test]
-    fn flows_are_bounded_and_the_oldest_goes() {
+    fn flows_of_a_sender_are_bounded_and_its_oldest_goes() {
         let mut streams = Streams::default();
         let now = Instant::now();
-        for n in 0..2000u32 {
-            let mut one = segment(9, SYN, b"");
-            one.flow.port = n as u16;
-            streams.take(&one, b"", now + Duration::from_millis(n.into()));
+        begin(&mut streams, BOB, 0, now);
+        for n in 1..2000 {
+            begin(&mut streams, ALICE, n, now);
+        }
+        assert_eq!(streams.flows.len(), SHARE + 1);
+        let least = 2000 - u16::try_from(SHARE).unwrap();
+        let kept = |flow: &Flow| flow.port == 0 || flow.port >= least;
+        assert!(streams.flows.keys().all(kept));
+    }
+
+    #[test]
+    fn flows_of_all_are_bounded_and_whoever_has_the_most_loses_one() {
+        let mut streams = Streams::default();
+        let now = Instant::now();
+        begin(&mut streams, BOB, 0, now);
+        for n in 1..2000 {
+            begin(&mut streams, Sender::Uid((n % 20).into()), n, now);
         }
         assert_eq!(streams.flows.len(), FLOWS_MAX);
-        assert!(streams.flows.keys().all(|flow| flow.port >= 2000 - 512));
+        assert!(streams.flows.keys().any(|flow| flow.port == 0));
     }
 
     proptest! {

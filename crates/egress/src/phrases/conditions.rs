@@ -287,6 +287,13 @@ pub fn tcp_port_in(set: &str) -> Vec<Expr> {
     exprs
 }
 
+/// It is TCP to this port.
+pub fn tcp_port_is(port: u16) -> Vec<Expr> {
+    let mut exprs = protocol(Transport::Tcp.number());
+    exprs.extend([destination_port(R0), equals(&port.to_be_bytes())]);
+    exprs
+}
+
 /// What its socket's cgroup at this level maps to decides.
 pub fn by_cgroup(level: u8, map: &str) -> Vec<Expr> {
     vec![cgroup(level, R0), look_up(map, LookupTo::Verdict, false)]

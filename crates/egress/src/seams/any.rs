@@ -105,6 +105,7 @@ pub fn policy(u: &mut Unstructured<'_>) -> Policy {
         log_group: u.any(),
         relays: u.some(3, |u| CgroupId(u.any())),
         dns_queue: u.any(),
+        names_ttl_max: std::time::Duration::from_secs(u.any::<u32>().into()),
         abuse: AbuseLimits {
             connections: u.maybe(rate),
             packets: u.maybe(rate),

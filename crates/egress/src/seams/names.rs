@@ -1,7 +1,9 @@
 //! What resolvers' answers are read by.
 
 use super::Choices;
-use crate::names::{Answer, Brings, SYN, Segment, Streams, Unusable, refuse};
+use crate::names::{
+    Answer, Brings, Question, Questions, SYN, Segment, Sender, Streams, Unusable, refuse,
+};
 use arbitrary::Unstructured;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ pub fn names(bytes: &[u8]) {
 }
 
 fn packet(packet: &[u8]) {
+    asked_and_answered(packet);
     let Some(segment) = Segment::read(packet) else {
         return;
     };
@@ -26,6 +29,30 @@ fn packet(packet: &[u8]) {
         assert_eq!(refused.len(), packet.len());
         assert_eq!(Segment::read(&refused), Some(segment), "the same headers");
     }
+}
+
+/// A question is answered once, and by nothing else.
+fn asked_and_answered(packet: &[u8]) {
+    let Some(segment) = Segment::read_question(packet) else {
+        return;
+    };
+    let content = packet.get(segment.content.clone());
+    let content = content.expect("content within the packet");
+    let Some(question) = Question::of(&segment, content, false) else {
+        return;
+    };
+    assert_eq!(Question::of(&segment, content, true), None);
+    let now = Instant::now();
+    let mut questions = Questions::default();
+    assert!(!questions.answer(&question, now));
+    questions.remember(question, Sender::Unknown, now);
+    let mut answer = content.to_vec();
+    if let Some(flags) = answer.get_mut(2) {
+        *flags |= 0x80;
+    }
+    let answer = Question::of(&segment, &answer, true).expect("an answer");
+    assert!(questions.answer(&answer, now));
+    assert!(!questions.answer(&answer, now));
 }
 
 fn message(bytes: &[u8]) {
@@ -66,7 +93,7 @@ fn conversation(mut u: Unstructured<'_>) {
         let content: Vec<u8> = (0..length).map(|_| u.any::<u8>()).collect();
         let seq = u.any::<u16>().into();
         let segment = segment(u.any::<u8>() % 3, seq, u.any::<u8>(), content.len());
-        match streams.take(&segment, &content, now) {
+        match streams.take(&segment, &content, Sender::Unknown, now) {
             Brings::Messages(messages) => {
                 for one in messages {
                     message(&one.bytes);
@@ -95,7 +122,7 @@ fn stream(mut u: Unstructured<'_>) {
     let first: u32 = u.any();
     let now = Instant::now();
     let mut streams = Streams::default();
-    streams.take(&segment(0, first, SYN, 0), &[], now);
+    streams.take(&segment(0, first, SYN, 0), &[], Sender::Unknown, now);
     let mut came = Vec::new();
     let mut at = 0;
     while at < sent.len() {
@@ -103,7 +130,12 @@ fn stream(mut u: Unstructured<'_>) {
         let end = sent.len().min(at + 1 + u.below(200));
         let content = sent.get(at - again..end).expect("a part");
         let seq = first.wrapping_add(1 + (at - again) as u32);
-        match streams.take(&segment(0, seq, 0, content.len()), content, now) {
+        match streams.take(
+            &segment(0, seq, 0, content.len()),
+            content,
+            Sender::Unknown,
+            now,
+        ) {
             Brings::Nothing => {}
             Brings::Messages(more) => came.extend(more.into_iter().map(|one| one.bytes)),
             other => panic!("{other:?} of a stream in order"),
