@@ -13,8 +13,8 @@ use crate::{
     uapi::*,
 };
 
-/// Two queues full of answers of common size.
-const RECEIVE_QUEUE: usize = 4 << 20;
+/// Three queues full of questions and answers of common size.
+const RECEIVE_QUEUE: usize = 6 << 20;
 /// A packet is copied whole.
 const COPY: u32 = 0xffff;
 /// Packets that may wait, by queue; beyond that they are dropped, or let go where that is asked.
