@@ -1,7 +1,9 @@
 //! What servers reach on the node itself: their own listeners and the hub, nobody else's.
 
+use egress::Firewall;
+
 use crate::{
-    bed::{Agent, Link, NODE4, NODE6, Slice},
+    bed::{Agent, Link, NODE4, NODE6, Slice, cgroup_id},
     outside::{REFUSED, loaded, policy},
 };
 
@@ -120,4 +122,105 @@ fn connections_older_than_the_rules_live_on_whoever_speaks_first() {
         assert_eq!(proxy.tell("pull"), "ok");
     }
     assert_eq!(proxy.tell("again"), "ok");
+}
+
+/// A port of the hub is the hub's: whoever else listens there is reached by nobody but itself.
+#[test]
+fn a_port_of_the_hub_leads_to_no_users_listener() {
+    let (link, slice, system) = (Link::new(), Slice::new(), Slice::new());
+    let mut servers = Vec::new();
+    let mut agent = |path: &str, number, class: &str| {
+        let agent = Agent::new(&link.node, Some(&slice.cgroup(path)));
+        servers.push(agent.admitted(number, class));
+        agent
+    };
+    let mut alice = agent("alice.service", 1, "standard");
+    let mut bob = agent("system-x.slice/bob@1.service", 2, "standard");
+    let mut carol = agent("carol.service", 3, "closed");
+    // A unit that is no server, as a hub that somebody put into the guarded slice.
+    let mut exempt = agent("hub.service", 4, "exempt");
+    let mut pending = Agent::new(&link.node, Some(&slice.cgroup("pending.service")));
+    let cron = system.cgroup("cron.service");
+    let mut job = Agent::new(&link.node, Some(&cron));
+    let mut hub = Agent::new(&link.node, Some(&system.cgroup("jupyterhub.service")));
+    let mut policy = policy();
+    policy
+        .classes
+        .insert("closed".parse().unwrap(), egress::Class::default());
+    policy.hub_ports = vec![8081, 8082, 8083, 8084, 8085, 8086];
+    let mut nft = loaded(&link.node, &policy, &[slice.id()], &servers);
+    let uid_rules = egress::UidRules {
+        jobs: [cgroup_id(&cron)].into(),
+        ..egress::UidRules::default()
+    };
+    nft.set_uid_rules(&uid_rules).unwrap();
+    assert_eq!(nft.verify().unwrap(), []);
+
+    hub.listen("tcp", "::", 8081);
+    bob.listen("tcp", "::", 8082);
+    alice.listen("tcp", "127.0.0.1", 8083);
+    pending.listen("tcp", "::", 8084);
+    job.listen("tcp", "::", 8085);
+    exempt.listen("tcp", "::", 8086);
+    for address in ["127.0.0.1", NODE4, "::1"] {
+        for (who, agent) in [("alice", &mut alice), ("carol", &mut carol)] {
+            for (port, reached) in [
+                (8081, true),
+                (8082, false),
+                (8084, false),
+                (8085, false),
+                (8086, true),
+            ] {
+                let end = agent.reach("tcp", address, port);
+                let expected = if reached { "ok" } else { REFUSED };
+                assert_eq!(end, expected, "{who} to {address} {port}");
+            }
+        }
+        assert_eq!(pending.reach("tcp", address, 8081), "ok");
+        assert_eq!(pending.reach("tcp", address, 8086), "ok");
+        for port in [8082, 8085] {
+            assert_eq!(pending.reach("tcp", address, port), REFUSED, "{port}");
+        }
+        assert_eq!(bob.reach("tcp", address, 8082), "ok", "its own");
+        assert_eq!(hub.reach("tcp", address, 8082), "ok", "no user's packet");
+    }
+    assert_eq!(alice.reach("tcp", "127.0.0.1", 8083), "ok");
+    assert_eq!(carol.reach("tcp", "127.0.0.1", 8083), REFUSED);
+
+    // The hub starts anew in another cgroup, which nobody has told the rules of.
+    drop(hub);
+    assert_eq!(alice.reach("tcp", "127.0.0.1", 8081), "ECONNREFUSED");
+    let mut hub = Agent::new(&link.node, Some(&system.cgroup("another.service")));
+    hub.listen("tcp", "::", 8081);
+    assert_eq!(alice.reach("tcp", "127.0.0.1", 8081), "ok");
+    assert_eq!(pending.reach("tcp", "127.0.0.1", 8081), "ok");
+}
+
+/// Datagrams to all are not judged by who listens: one socket is found for them, and all get them.
+#[test]
+fn a_datagram_to_all_listeners_of_loopback_reaches_none() {
+    let (link, slice) = (Link::new(), Slice::new());
+    let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+    let mut bob = Agent::new(&link.node, Some(&slice.cgroup("bob.service")));
+    let mut pending = Agent::new(&link.node, Some(&slice.cgroup("pending.service")));
+    let servers = [alice.admitted(1, "standard"), bob.admitted(2, "standard")];
+    let _nft = loaded(&link.node, &policy(), &[slice.id()], &servers);
+    for port in [53, 8081, 9000] {
+        for listener in [&mut alice, &mut bob] {
+            assert_eq!(listener.tell(&format!("sink 0.0.0.0 {port}")), "ok");
+        }
+        for address in [
+            "127.255.255.255",
+            "127.0.0.0",
+            "192.0.2.255",
+            "255.255.255.255",
+        ] {
+            for sender in [&mut alice, &mut pending] {
+                sender.tell(&format!("flood {address} {port} 3"));
+            }
+        }
+        assert_eq!(bob.tell("sunk"), "0", "port {port}");
+    }
+    bob.tell("flood 127.0.0.1 9000 3");
+    assert_eq!(bob.tell("sunk"), "3", "its own");
 }

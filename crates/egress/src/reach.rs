@@ -193,15 +193,8 @@ impl Judged<'_> {
         let mut rules = vec![
             // Who asked is the other side; what it asked for says nothing of who is answered.
             rule("answers", [p::is_answer(), p::goto(&answering(self.name))]),
-            rule(
-                "the hub",
-                [
-                    p::to_loopback(),
-                    p::asked_tcp_port_in("hub_ports"),
-                    p::accept(),
-                ],
-            ),
         ];
+        rules.extend(hub());
         if self.class.dns {
             rules.extend(self.asked_resolvers());
         }
@@ -290,7 +283,10 @@ impl Judged<'_> {
                 "judged at its first packet",
                 [p::continues_tcp(), p::accept()],
             ),
-            rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
+            rule(
+                "the hub",
+                [p::tcp_port_in("hub_ports"), p::goto("to_listener")],
+            ),
         ]);
         if let Some(ports) = self.ports() {
             let ports = p::tcp_port_in(&ports);
@@ -342,6 +338,19 @@ impl Judged<'_> {
         }
         chain(&contained(self.name), rules)
     }
+}
+
+/// What asked for a port of the hub on this node: whose listener it comes to shows on arrival, unless an
+/// admin's rules have it answered elsewhere.
+pub fn hub() -> [Rule; 2] {
+    let asked = || [p::to_loopback(), p::asked_tcp_port_in("hub_ports")].concat();
+    [
+        rule(
+            "the hub",
+            [asked(), p::to_this_node(), p::goto("to_listener")],
+        ),
+        rule("the hub", [asked(), p::accept()]),
+    ]
 }
 
 /// Questions to the resolvers, and what becomes of them.

@@ -25,9 +25,17 @@ pub const SENDERS_MAX: u32 = 65_535;
 /// How long an element of such a set lives after its sender's last packet.
 const IDLE_MS: u64 = 3_600_000;
 
-/// The elements that admit a server, each with its set's name.
+/// The elements that admit a server, each with its set's name. What is exempt is no user's: it has no
+/// mark, and its listeners may be the hub's.
 pub fn elements_of(policy: &Policy, server: &Admitted) -> Vec<(String, Element)> {
     let cgroup = server.cgroup.0.to_ne_bytes().to_vec();
+    if server.class == ClassName::exempt() {
+        let to = Data::Goto(class_chain(&server.class));
+        return vec![
+            (servers(server.level), Element::map(cgroup.clone(), to)),
+            (exempt(server.level), Element::key(cgroup)),
+        ];
+    }
     let mark = (phrases::MARK | server.number).to_ne_bytes().to_vec();
     let both = [mark.clone(), cgroup.clone()].concat();
     let level = server.level;
@@ -64,10 +72,15 @@ pub fn own(level: u8) -> String {
     format!("own_loopback{level}")
 }
 
-/// Whether a set holds an element for each server.
+/// The set of cgroups at this level that belong in a guarded slice and are no servers.
+pub fn exempt(level: u8) -> String {
+    format!("exempt{level}")
+}
+
+/// Whether a set holds an element for each server, or for each of those that are none.
 pub fn is_of_servers(set: &str) -> bool {
     LEVELS.iter().any(|level| {
-        [servers(*level), marks(*level), own(*level)]
+        [servers(*level), marks(*level), own(*level), exempt(*level)]
             .iter()
             .any(|name| name == set)
     })
@@ -100,6 +113,7 @@ pub fn of_servers() -> Vec<Set> {
             TYPE_MARK << TYPE_BITS | TYPE_CGROUPV2,
             12,
         ));
+        sets.push(plain(&exempt(level), TYPE_CGROUPV2, 8));
     }
     sets.extend(of_refused());
     sets

@@ -15,7 +15,7 @@ use super::{
     limits, listed, names,
     phrases::{self as p, Family},
     private,
-    reach::Judged,
+    reach::{self, Judged},
     ruleset::{Chain, Expr, Hook, Rule, Ruleset},
     sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, refuse_chain, servers},
     shape,
@@ -50,6 +50,9 @@ pub const SAYS_LOOPBACK: &str = "loopback";
 /// Prefix of what is logged of units not admitted.
 pub const SAYS_PENDING: &str = "pending";
 
+/// The chain of what comes to a port of the hub.
+pub const HUB_PORT: &str = "hub_port";
+
 /// Before the filter tables of others, after address translation: what is judged is where the
 /// packet really goes.
 pub const PRIORITY: i32 = -10;
@@ -66,7 +69,7 @@ pub fn build(policy: &Policy) -> Ruleset {
         arriving(),
         not_its_own(policy),
     ];
-    chains.extend([name_sender(), to_listener()]);
+    chains.extend([name_sender(), to_listener(), hub_port()]);
     let mut sets = sets::of_servers();
     sets.extend(uid_rules::sets());
     sets.extend(sets::of_policy(policy));
@@ -240,8 +243,36 @@ fn arriving() -> Chain {
             p::accept(),
         ],
     ));
+    rules.extend(to_hub());
     rules.push(rule("another's", [p::has_socket(), p::goto("not_its_own")]));
     chain("arriving", rules)
+}
+
+/// What comes to a port of the hub, or asked for one and was led here.
+fn to_hub() -> [Rule; 2] {
+    let asked = [p::is_translated(), p::asked_tcp_port_in("hub_ports")].concat();
+    [p::tcp_port_in("hub_ports"), asked]
+        .map(|condition| rule("the hub", [condition, p::goto(HUB_PORT)]))
+}
+
+/// Who listens at a port of the hub. Not the hub is told, since it is another cgroup whenever it
+/// starts, but whoever is known to be somebody else: a user's server or session, what is not known yet
+/// in a guarded slice, and users' jobs. So nothing of the hub's is ever refused, however new.
+fn hub_port() -> Chain {
+    let mut rules: Vec<_> = LEVELS
+        .map(|level| {
+            let exempt = p::cgroup_in(level, &sets::exempt(level));
+            rule("belongs in a guarded slice", [exempt, p::back()])
+        })
+        .into();
+    let another = |comment: &str, condition| rule(comment, [condition, p::goto("not_its_own")]);
+    rules.push(another("not known yet", p::cgroup_in(1, GUARDED)));
+    rules.extend(LEVELS.map(|level| {
+        let known = p::cgroup_known_to(level, &marks(level));
+        another("a user's", known)
+    }));
+    rules.push(another("a user's job", p::cgroup_in(2, uid_rules::JOBS)));
+    chain(HUB_PORT, rules)
 }
 
 fn not_its_own(policy: &Policy) -> Chain {
@@ -251,21 +282,14 @@ fn not_its_own(policy: &Policy) -> Chain {
 /// What is not known yet. Whether it is a server, and whose, is the hub's to say, and the hub says it only
 /// once the server has registered: so the hub is reached, and is answered, from the first packet on.
 fn pending(policy: &Policy) -> Chain {
-    let mut rules = vec![
-        rule(
-            "the hub",
-            [
-                p::to_loopback(),
-                p::asked_tcp_port_in("hub_ports"),
-                p::accept(),
-            ],
-        ),
+    let mut rules: Vec<_> = reach::hub().into();
+    rules.extend([
         rule(
             "answers on this node",
             [p::to_loopback(), p::is_answer(), p::accept()],
         ),
         rule("", [p::mark(p::MARK)]),
-    ];
+    ]);
     rules.extend(refusal(policy, SAYS_PENDING.to_owned()));
     chain("pending", rules)
 }

@@ -120,7 +120,9 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
         .iter_mut()
         .find(|chain| chain.name == "input")
     {
+        let hub = [p::tcp_port_in("hub_ports"), p::jump(table::HUB_PORT)].concat();
         input.rules.extend([
+            rule("the hub", [p::not_from_loopback(), p::marked(), hub]),
             rule(
                 "judged already",
                 [p::not_from_loopback(), p::marked(), p::mark(0), p::accept()],

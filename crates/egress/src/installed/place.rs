@@ -30,7 +30,13 @@ impl Installed {
     /// A set by its name, if its elements can be told one by one.
     pub fn place<'a>(&'a self, set: &'a str) -> Option<Place<'a>> {
         let is = |name: String| name == set;
-        let by_cgroup = |level| [sets::servers(level), sets::marks(level)];
+        let by_cgroup = |level| {
+            [
+                sets::servers(level),
+                sets::marks(level),
+                sets::exempt(level),
+            ]
+        };
         let keys = if set == sets::GUARDED {
             Keys::Among(&self.guarded)
         } else if let Some(services) = self.uid_rules.services_in(set) {
