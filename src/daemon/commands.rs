@@ -60,7 +60,13 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     fn reload(&mut self, who: &str) -> Result<String, String> {
         let path = self.config_path.clone();
         match Config::load(&path) {
-            Ok(config) => Ok(self.adopt(config, who)),
+            Ok(config) => {
+                let message = self.adopt(config, who);
+                match self.shell.rules_lack() {
+                    None => Ok(message),
+                    Some(why) => Err(format!("{message} {why}")),
+                }
+            }
             Err(error) => {
                 let message =
                     format!("The configuration was refused, and the one in force stays: {error}");
@@ -167,6 +173,10 @@ impl Shell {
         }
         if let Some(why) = self.network.rules.lack() {
             lacks.push(("egress".to_owned(), why.to_owned()));
+        }
+        // Where none stands, `status` says so itself.
+        if let Some(why) = self.rules_lack().filter(|_| self.network.rules.stand()) {
+            lacks.push(("egress".to_owned(), why));
         }
         if let Some(why) = self.accounts_lack(now()) {
             lacks.push(("accounts".to_owned(), why));

@@ -260,6 +260,7 @@ impl Shell {
         }
         self.network.containers.asking.note(&all, missing, now());
         let mut hidden = Vec::new();
+        let (mut others, mut shared) = (Vec::new(), Vec::new());
         for (cgroup, id, whose) in containers {
             let directory = self.root.join(cgroup.as_str().trim_start_matches('/'));
             let (pids, searched) = processes(&directory);
@@ -281,10 +282,7 @@ impl Shell {
                     bridges.on_guarded.insert(port.index);
                 }
                 match whose {
-                    Whose::OtherContainer if guarded => {
-                        bridges.exempt.insert(port.index);
-                    }
-                    Whose::OtherContainer => {}
+                    Whose::OtherContainer => others.push((port.index, guarded, cgroup)),
                     Whose::Server { number, class } => {
                         bridges
                             .gateways
@@ -297,12 +295,29 @@ impl Shell {
                             class: class.clone(),
                             addresses: addresses.unwrap_or_default(),
                         };
-                        bridges.servers.insert(port.index, server);
+                        let classes = &self.config.egress.classes;
+                        if bridges.put(port.index, server, classes).is_some() {
+                            shared.push((cgroup, "the stricter of their classes"));
+                        }
                     }
                 }
             }
         }
         self.network.containers.links = Some(links);
+        for (port, guarded, cgroup) in others {
+            if bridges.servers.contains_key(&port) {
+                shared.push((cgroup, "the server's class"));
+            } else if guarded {
+                bridges.exempt.insert(port);
+            }
+        }
+        for (cgroup, class) in shared {
+            let message = format!(
+                "{cgroup} shares a network namespace with a server, so what both send is \
+                 judged by {class}."
+            );
+            self.log_once(LogEntry::new(Kind::Trouble, Level::Warning, message));
+        }
         for (cgroup, unknown) in hidden {
             let message = hidden_in_cgroups(cgroup, unknown);
             self.log_once(LogEntry::new(Kind::Trouble, Level::Warning, message));

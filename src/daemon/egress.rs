@@ -2,7 +2,8 @@
 
 use super::Shell;
 use super::cgroups::{Cgroup, level};
-use super::packet_rules::{DesiredNetwork, RuleTrouble};
+use super::desired_network::DesiredNetwork;
+use super::packet_rules::RuleTrouble;
 use super::resolvers::resolvers;
 use super::uid_egress::{IDENTITY_SERVICES, JOBS};
 use crate::report::{Kind, Level, LogEntry};
@@ -78,7 +79,7 @@ impl Shell {
     }
 
     /// What the packet rules should be.
-    fn desired_network(&mut self) -> DesiredNetwork {
+    pub(super) fn desired_network(&mut self) -> DesiredNetwork {
         let resolvers = resolvers(&self.config.egress);
         let relays = self.relays();
         DesiredNetwork {
@@ -96,6 +97,20 @@ impl Shell {
             let text = format!("{what} failed and is tried again: {error}.");
             self.log_once(LogEntry::new(Kind::Trouble, Level::Error, text.clone()));
             self.network.trouble.insert(text);
+        }
+    }
+
+    /// Why the packet rules are not in force, or not all of them.
+    pub(super) fn rules_lack(&self) -> Option<String> {
+        if self.off {
+            return None;
+        }
+        let trouble = self.network.trouble.iter().map(String::as_str);
+        let trouble = trouble.collect::<Vec<_>>().join(" ");
+        match self.network.rules.stand() {
+            true if trouble.is_empty() => None,
+            true => Some(format!("Not all packet rules are in force. {trouble}")),
+            false => Some(format!("The packet rules are not in force. {trouble}")),
         }
     }
 

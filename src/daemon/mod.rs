@@ -16,6 +16,7 @@ mod containers;
 mod counters;
 mod coverage;
 mod denied_dns;
+mod desired_network;
 mod due;
 mod egress;
 mod ending;

@@ -4,26 +4,13 @@
 //! granted: the next call loads the whole table. The kernel's generation tells whether another
 //! program wrote to any table since; then what stands is compared with what was installed.
 
+use super::desired_network::{DesiredNetwork, Part, is_refused};
 use egress::{
     Admitted, Attempts, Audit, Audited, Bridges, Error, Firewall, Policy, Refused, Sender, Sent,
-    Traffic, UidRules,
+    Traffic,
 };
 use quantities::{CgroupId, ClassName};
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// What the packet rules should be.
-#[derive(Debug, Clone)]
-pub(super) struct DesiredNetwork {
-    pub policy: Policy,
-    /// The slices whose unknown members reach nothing.
-    pub slices: Vec<CgroupId>,
-    pub admitted: BTreeMap<CgroupId, Admitted>,
-    /// Users judged by uid, outside their servers.
-    pub uid_rules: UidRules,
-    /// Containers' ports.
-    pub bridges: Bridges,
-}
 
 /// What could not be done, for the journal.
 #[derive(Debug)]
@@ -68,59 +55,70 @@ impl PacketRules {
         self.lack.as_deref()
     }
 
-    /// Replaces the whole table.
-    pub fn load(&mut self, desired: DesiredNetwork) -> Vec<RuleTrouble> {
-        let mut troubles = Vec::new();
-        let mut trouble = |what, error| troubles.push(RuleTrouble { what, error });
-        let DesiredNetwork {
-            policy,
-            slices,
-            admitted,
-            uid_rules,
-            bridges,
-        } = &desired;
-        let bridged = self.firewall.set_bridges(bridges);
-        let servers: Vec<Admitted> = admitted.values().cloned().collect();
-        let loaded = self
-            .firewall
-            .load_with_uid_rules(policy, slices, &servers, uid_rules);
-        let loaded = match loaded {
-            // Servers are judged whatever is wrong with who is not in one.
-            Err(error @ Error::UidRule { .. }) => {
-                trouble("Judging users outside their servers", error);
-                self.firewall.load(policy, slices, &servers)
-            }
-            loaded => loaded,
-        };
-        match loaded {
-            Ok(()) => {
-                let mut installed = desired;
-                if let Err(error) = bridged {
-                    trouble("Judging containers by their ports", error);
-                    // So that it is tried again.
-                    installed.bridges = Bridges::default();
+    /// Replaces the whole table. Where the kernel refuses it, parts drop out until it takes the rest.
+    pub fn load(&mut self, mut desired: DesiredNetwork) -> Vec<RuleTrouble> {
+        let mut troubles = desired.sort_out();
+        let mut loaded = false;
+        for part in Part::ALL {
+            desired.drop_out(part);
+            match self.install(&mut desired) {
+                Ok(trouble) => {
+                    troubles.extend(trouble);
+                    loaded = true;
+                    break;
                 }
-                self.installed = Some(installed);
-                self.lack = self.firewall.lacks();
+                Err(error) => {
+                    let refused = is_refused(&error);
+                    let what = part.loading();
+                    troubles.push(RuleTrouble { what, error });
+                    if !refused {
+                        break;
+                    }
+                }
             }
-            Err(error) => {
-                self.installed = None;
-                trouble("Loading the packet rules", error);
-            }
+        }
+        self.installed = loaded.then_some(desired);
+        if loaded {
+            self.lack = self.firewall.lacks();
         }
         self.generation = self.firewall.generation().ok();
         troubles
     }
 
+    /// Has the firewall load all of this, and look whether it stands.
+    fn install(&mut self, desired: &mut DesiredNetwork) -> Result<Option<RuleTrouble>, Error> {
+        let bridged = self.firewall.set_bridges(&desired.bridges);
+        let servers: Vec<Admitted> = desired.admitted.values().cloned().collect();
+        self.firewall.load_with_uid_rules(
+            &desired.policy,
+            &desired.slices,
+            &servers,
+            &desired.uid_rules,
+        )?;
+        if self.firewall.standing()?.is_empty() {
+            let attempt = "find the packet rules that were just loaded";
+            return Err(Error::NotLoaded { attempt });
+        }
+        let trouble = bridged.err().map(|error| RuleTrouble {
+            what: "Judging containers by their ports",
+            error,
+        });
+        if trouble.is_some() {
+            // So that it is tried again.
+            desired.bridges = Bridges::default();
+        }
+        Ok(trouble)
+    }
+
     /// Changes what differs from what is installed, or loads all where that is not enough.
-    pub fn reconcile(&mut self, desired: DesiredNetwork) -> Vec<RuleTrouble> {
-        let changed = match &self.installed {
-            Some(installed) if installed.policy == desired.policy => self.change(&desired),
-            _ => return self.load(desired),
-        };
-        match changed {
-            Ok(()) => Vec::new(),
-            Err(trouble) => vec![trouble],
+    pub fn reconcile(&mut self, mut desired: DesiredNetwork) -> Vec<RuleTrouble> {
+        match &self.installed {
+            Some(installed) if installed.policy == desired.policy => {
+                let mut troubles = desired.sort_out();
+                troubles.extend(self.change(&desired).err());
+                troubles
+            }
+            _ => self.load(desired),
         }
     }
 

@@ -133,15 +133,10 @@ impl Shell {
         let mode = self.config.mode;
         let message = format!("hubwarden was switched on by {who}, in {mode} mode.");
         self.log(LogEntry::new(Kind::On, Level::Notice, message.clone()).with("ADMIN", who));
-        match self.network.rules.stand() {
-            true => Ok(message),
-            false => Err(format!(
-                "hubwarden is on, but the packet rules could not be loaded, and it is tried again \
-                 every tick: {}",
-                self.network
-                    .trouble
-                    .first()
-                    .map_or("no reason is known", String::as_str)
+        match self.rules_lack() {
+            None => Ok(message),
+            Some(why) => Err(format!(
+                "hubwarden is on, and it is tried again every tick: {why}"
             )),
         }
     }

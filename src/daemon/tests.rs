@@ -33,6 +33,7 @@ mod limits;
 mod mining;
 mod others_limits;
 mod refusals;
+mod refused_rules;
 mod shown;
 mod stopping;
 mod uid_egress;

@@ -17,6 +17,7 @@ mod listed;
 mod loopback;
 mod names;
 mod outside;
+mod owners;
 mod private;
 mod questions;
 mod refusals;

@@ -88,6 +88,23 @@ impl Class {
         !self.names.is_empty() || self.nowhere_else
     }
 
+    /// Where it stands among classes, the strictest first: by whether it looks at anything, whether it
+    /// reaches anything elsewhere, whether everywhere, how many ports, whether names, and how many
+    /// ports of this node.
+    pub fn rank(&self) -> (bool, bool, bool, u32, bool, usize) {
+        let ports = |service: &Service| {
+            u32::from(*service.ports.end()) + 1 - u32::from(*service.ports.start())
+        };
+        (
+            self.unrestricted,
+            !self.services.is_empty(),
+            !self.is_selective(),
+            self.services.iter().map(ports).sum(),
+            self.dns,
+            self.loopback_ports.len(),
+        )
+    }
+
     /// Whether any of its services is reached by UDP, DNS apart.
     pub fn has_datagrams(&self) -> bool {
         let mut transports = self.services.iter().map(|service| service.transport);

@@ -1,6 +1,7 @@
 //! What was installed, as this process remembers it.
 
 mod place;
+mod sorting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -234,7 +235,8 @@ impl Installed {
             } else if sets::is_of_senders(set) {
                 set.size = set.size.max(self.room).min(sets::SENDERS_MAX);
             }
-            if let Some(elements) = elements.remove(&set.name) {
+            if let Some(mut elements) = elements.remove(&set.name) {
+                sets::one_owner(&mut elements);
                 set.elements = elements;
             }
         }
@@ -256,14 +258,18 @@ impl Installed {
             if let Some(before) = come.insert(server.cgroup, server) {
                 numbers.remove(&before.number);
             }
-            if numbers
-                .insert(server.number, server.cgroup)
-                .is_some_and(|c| c != server.cgroup)
+            if server.class != ClassName::pending()
+                && numbers
+                    .insert(server.number, server.cgroup)
+                    .is_some_and(|c| c != server.cgroup)
             {
                 return Err(number(server, "is given to two cgroups at once"));
             }
         }
         for server in come.values() {
+            if server.class == ClassName::pending() {
+                continue;
+            }
             // Another's number is free if that one gets a new number in the same change.
             let holder = self
                 .numbers
@@ -297,6 +303,9 @@ impl Installed {
         } = *server;
         if !sets::LEVELS.contains(&level) {
             return Err(Error::Level { cgroup, level });
+        }
+        if *class == ClassName::pending() {
+            return Ok(());
         }
         if !self.policy.classes.contains_key(class) && *class != ClassName::exempt() {
             return Err(Error::UnknownClass {
@@ -356,10 +365,14 @@ impl Installed {
     pub fn apply(&mut self, delta: Delta) {
         for server in delta.gone {
             self.servers.remove(&server.cgroup);
-            self.numbers.remove(&server.number);
+            if self.numbers.get(&server.number) == Some(&server.cgroup) {
+                self.numbers.remove(&server.number);
+            }
         }
         for server in delta.come {
-            self.numbers.insert(server.number, server.cgroup);
+            if server.class != ClassName::pending() {
+                self.numbers.insert(server.number, server.cgroup);
+            }
             self.servers.insert(server.cgroup, server);
         }
         for slice in delta.unguarded {

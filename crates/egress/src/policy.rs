@@ -10,7 +10,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{CgroupId, Class, ClassName, Error, Mode, Rate, Service, lists::List, private};
+use super::{
+    CgroupId, Class, ClassName, Error, Mode, Rate, Service, UidRules, installed::Installed,
+    lists::List, private,
+};
 
 /// What the table is built from. Change it and `load` again: the swap is atomic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +128,24 @@ impl Policy {
             names_ttl_max: Self::NAMES_TTL_MAX,
             abuse: AbuseLimits::default(),
         }
+    }
+
+    /// Changes what of these servers, and of users outside them, cannot be judged by this policy so
+    /// that all others can be, and says what is wrong with each: such a server is closed, and such a
+    /// user is left alone.
+    ///
+    /// # Errors
+    /// [`Error::Policy`]: nothing can be judged by it.
+    pub fn sort_out(
+        &self,
+        servers: &mut Vec<Admitted>,
+        uid_rules: &mut UidRules,
+    ) -> Result<Vec<Error>, Error> {
+        let installed = Installed::new(self)?;
+        let mut wrong = installed.sort_out(servers);
+        let cgroups = servers.iter().map(|server| (server.cgroup, server.clone()));
+        wrong.extend(uid_rules.sort_out(self, &cgroups.collect()));
+        Ok(wrong)
     }
 
     /// Refuse what no table can be built from, naming the class or service at fault.

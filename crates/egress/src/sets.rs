@@ -1,5 +1,7 @@
 //! The sets and maps of our table, and the elements that admit a server.
 
+use std::collections::BTreeSet;
+
 use super::{
     Admitted, CgroupId, Class, ClassName, Policy, intervals, limits, names,
     phrases::{self, Family},
@@ -8,6 +10,8 @@ use super::{
     uapi::*,
 };
 
+/// The chain of what is not known yet.
+pub const PENDING: &str = "pending";
 /// The set of guarded slices.
 pub const GUARDED: &str = "guarded";
 /// The cgroup levels a server can be at.
@@ -25,10 +29,15 @@ pub const SENDERS_MAX: u32 = 65_535;
 /// How long an element of such a set lives after its sender's last packet.
 const IDLE_MS: u64 = 3_600_000;
 
-/// The elements that admit a server, each with its set's name. What is exempt is no user's: it has no
+/// The elements that admit a server, each with its set's name. What cannot be judged is closed, and
+/// has no number. What is exempt is no user's: it has no
 /// mark, and its listeners may be the hub's.
 pub fn elements_of(policy: &Policy, server: &Admitted) -> Vec<(String, Element)> {
     let cgroup = server.cgroup.0.to_ne_bytes().to_vec();
+    if server.class == ClassName::pending() {
+        let to = Data::Goto(PENDING.to_owned());
+        return vec![(servers(server.level), Element::map(cgroup, to))];
+    }
     if server.class == ClassName::exempt() {
         let to = Data::Goto(class_chain(&server.class));
         return vec![
@@ -70,6 +79,12 @@ pub fn marks(level: u8) -> String {
 /// The set of marks with the cgroups at this level whose listeners they may reach.
 pub fn own(level: u8) -> String {
     format!("own_loopback{level}")
+}
+
+/// Leaves one element of each key, the first: two would have the kernel refuse the whole table.
+pub fn one_owner(elements: &mut Vec<Element>) {
+    let mut keys = BTreeSet::new();
+    elements.retain(|element| keys.insert((element.key.clone(), element.interval_end)));
 }
 
 /// The set of cgroups at this level that belong in a guarded slice and are no servers.

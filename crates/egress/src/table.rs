@@ -17,7 +17,10 @@ use super::{
     private,
     reach::{self, Judged},
     ruleset::{Chain, Expr, Hook, Rule, Ruleset},
-    sets::{self, GUARDED, LEVELS, REFUSED, TOLD, class_chain, marks, own, refuse_chain, servers},
+    sets::{
+        self, GUARDED, LEVELS, PENDING, REFUSED, TOLD, class_chain, marks, own, refuse_chain,
+        servers,
+    },
     shape,
     uapi::*,
     uid_rules,
@@ -176,7 +179,7 @@ fn output(policy: &Policy) -> Chain {
         .into();
     rules.push(rule(
         "not known yet",
-        [p::cgroup_in(1, GUARDED), p::goto("pending")],
+        [p::cgroup_in(1, GUARDED), p::goto(PENDING)],
     ));
     rules.push(rule(
         "users outside their servers",
@@ -291,7 +294,7 @@ fn pending(policy: &Policy) -> Chain {
         rule("", [p::mark(p::MARK)]),
     ]);
     rules.extend(refusal(policy, SAYS_PENDING.to_owned()));
-    chain("pending", rules)
+    chain(PENDING, rules)
 }
 
 fn class_refuse(name: &ClassName, policy: &Policy) -> Chain {

@@ -60,6 +60,51 @@ pub struct Place {
     pub number: u32,
 }
 
+/// The numbers and slices of those who were looked at already.
+#[derive(Default)]
+struct Taken {
+    numbers: BTreeSet<u32>,
+    slices: BTreeSet<CgroupId>,
+}
+
+impl UidRule {
+    fn check(
+        &self,
+        uid: u32,
+        policy: &Policy,
+        servers: &BTreeMap<CgroupId, Admitted>,
+        taken: &mut Taken,
+    ) -> Result<(), Error> {
+        let wrong = |why| Err(Error::UidRule { uid, why });
+        if self.uid != uid || uid == 0 || uid == u32::MAX {
+            return wrong("is no user's own");
+        }
+        if !policy.classes.contains_key(&self.class) {
+            return wrong("has a class that the policy does not define");
+        }
+        if !(UidRule::NUMBER_MIN..=UidRule::NUMBER_MAX).contains(&self.number)
+            || !taken.numbers.insert(self.number)
+        {
+            return wrong("has a number that is another's, or out of range");
+        }
+        let Some(slice) = self.slice else {
+            return Ok(());
+        };
+        if !LEVELS.contains(&slice.level)
+            || servers.contains_key(&slice.cgroup)
+            || !taken.slices.insert(slice.cgroup)
+        {
+            return wrong("has a slice that is another's, or at a level not looked at");
+        }
+        if !(1..=Admitted::NUMBER_MAX).contains(&slice.number)
+            || !taken.numbers.insert(slice.number)
+        {
+            return wrong("has a slice whose number is another's, or out of range");
+        }
+        Ok(())
+    }
+}
+
 /// The users outside their servers of the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UidRules {
@@ -83,36 +128,24 @@ impl UidRules {
         policy: &Policy,
         servers: &BTreeMap<CgroupId, Admitted>,
     ) -> Result<(), Error> {
-        let mut numbers = BTreeSet::new();
-        let mut slices = BTreeSet::new();
-        for (uid, uid_rule) in &self.by_uid {
-            let wrong = |why| Err(Error::UidRule { uid: *uid, why });
-            if uid_rule.uid != *uid || *uid == 0 || *uid == u32::MAX {
-                return wrong("is no user's own");
-            }
-            if !policy.classes.contains_key(&uid_rule.class) {
-                return wrong("has a class that the policy does not define");
-            }
-            if !(UidRule::NUMBER_MIN..=UidRule::NUMBER_MAX).contains(&uid_rule.number)
-                || !numbers.insert(uid_rule.number)
-            {
-                return wrong("has a number that is another's, or out of range");
-            }
-            let Some(slice) = uid_rule.slice else {
-                continue;
-            };
-            if !LEVELS.contains(&slice.level)
-                || servers.contains_key(&slice.cgroup)
-                || !slices.insert(slice.cgroup)
-            {
-                return wrong("has a slice that is another's, or at a level not looked at");
-            }
-            if !(1..=Admitted::NUMBER_MAX).contains(&slice.number) || !numbers.insert(slice.number)
-            {
-                return wrong("has a slice whose number is another's, or out of range");
-            }
-        }
-        Ok(())
+        let mut taken = Taken::default();
+        let mut all = self.by_uid.iter();
+        all.try_for_each(|(uid, one)| one.check(*uid, policy, servers, &mut taken))
+    }
+
+    /// Takes out whom a policy cannot judge, and says why.
+    pub fn sort_out(
+        &mut self,
+        policy: &Policy,
+        servers: &BTreeMap<CgroupId, Admitted>,
+    ) -> Vec<Error> {
+        let mut taken = Taken::default();
+        let mut wrong = Vec::new();
+        self.by_uid.retain(|uid, one| {
+            let checked = one.check(*uid, policy, servers, &mut taken);
+            checked.map_err(|error| wrong.push(error)).is_ok()
+        });
+        wrong
     }
 
     /// All their elements, each with its set's name.

@@ -145,6 +145,17 @@ pub struct Rules {
     pub bridges: Bridges,
     pub uid_rules: UidRules,
     pub policy: Option<Policy>,
+    /// What the kernel does not take.
+    pub refuses: Refuses,
+}
+
+/// What a kernel does not take.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Refuses {
+    #[default]
+    Nothing,
+    Containers,
+    All,
 }
 
 impl FakeFirewall {
@@ -168,6 +179,18 @@ impl Firewall for FakeFirewall {
         let servers_by_cgroup = servers.iter().map(|s| (s.cgroup, s.clone())).collect();
         uid_rules.check(policy, &servers_by_cgroup)?;
         let mut rules = self.rules();
+        let refused = match rules.refuses {
+            Refuses::Nothing => false,
+            Refuses::Containers => !rules.bridges.servers.is_empty(),
+            Refuses::All => true,
+        };
+        if refused {
+            return Err(Error::Kernel(nft::Error::Refused {
+                message: "add an element".to_owned(),
+                errno: nix::errno::Errno::EEXIST,
+                said: String::new(),
+            }));
+        }
         rules.guarded = guarded.to_vec();
         rules.policy = Some(policy.clone());
         rules.uid_rules = uid_rules.clone();
@@ -232,7 +255,11 @@ impl Firewall for FakeFirewall {
     }
 
     fn remove(&mut self) -> Result<(), Error> {
-        *self.rules() = Rules::default();
+        let refuses = self.rules().refuses;
+        *self.rules() = Rules {
+            refuses,
+            ..Rules::default()
+        };
         Ok(())
     }
 

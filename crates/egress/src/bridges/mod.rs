@@ -22,7 +22,7 @@ pub use judge::extend;
 pub use table::{PRIORITY, build};
 
 use super::{
-    CgroupId, ClassName, Policy, limits, names,
+    CgroupId, Class, ClassName, Policy, limits, names,
     phrases::{self as p, Family},
     reach::{self, MAY_ASK},
     ruleset::{Data, Element, Ruleset, Set},
@@ -99,18 +99,45 @@ impl Bridges {
         self.servers.is_empty() && self.guarded.is_empty()
     }
 
-    /// The elements of both tables, by the classes of a policy: family, set, element.
+    /// Has a server be behind a port. Where another is behind it too, since two containers share a
+    /// network namespace, the one with the stricter class has it; returned is the other.
+    pub fn put(
+        &mut self,
+        port: u32,
+        server: ServerPort,
+        classes: &BTreeMap<ClassName, Class>,
+    ) -> Option<ServerPort> {
+        let Some(before) = self.servers.remove(&port) else {
+            self.servers.insert(port, server);
+            return None;
+        };
+        let rank = |one: &ServerPort| (classes.get(&one.class).map(Class::rank), one.number);
+        let (keeps, loses) = match rank(&server) < rank(&before) {
+            true => (server, before),
+            false => (before, server),
+        };
+        let another = loses.cgroup != keeps.cgroup;
+        self.servers.insert(port, keeps);
+        another.then_some(loses)
+    }
+
+    /// The elements of both tables, by the classes of a policy: family, set, element. A key has one
+    /// owner: two elements with one would have the kernel refuse all (EEXIST). Servers come before
+    /// containers that are none, and stricter classes before others.
     pub fn elements(&self, policy: &Policy) -> BTreeSet<(u8, String, Element)> {
-        let mut all = BTreeSet::new();
-        let mut add = |family, set: &str, element| {
-            all.insert((family, set.to_owned(), element));
+        let mut all: BTreeMap<(u8, String, Vec<u8>), Element> = BTreeMap::new();
+        let mut add = |family, set: &str, element: Element| {
+            let key = (family, set.to_owned(), element.key.clone());
+            all.entry(key).or_insert(element);
         };
         let index = |port: &u32| port.to_ne_bytes().to_vec();
         let value = |mark: u32| Data::Value(mark.to_ne_bytes().to_vec());
-        let mut owners = BTreeSet::new();
         // While its address is being made sure of, IPv6 sends from none (RFC 4862, 5.4.2).
         let unspecified = IpAddr::from([0u16; 8]);
-        for (port, server) in &self.servers {
+        let mut servers: Vec<(&u32, &ServerPort)> = self.servers.iter().collect();
+        servers
+            .sort_by_key(|(_, one)| (policy.classes.get(&one.class).map(Class::rank), one.number));
+        for (port, server) in servers {
             let mark = p::MARK | server.number;
             let to = Data::Goto(sets::class_chain(&server.class));
             add(
@@ -147,8 +174,8 @@ impl Bridges {
                 };
                 let key = [index(port), bytes.clone()].concat();
                 add(NFPROTO_BRIDGE, &sources(family), Element::key(key));
-                // Two engines may give one address to two: then it is the first one's.
-                if address != &unspecified && owners.insert(address) {
+                // Two engines may give one address to two.
+                if address != &unspecified {
                     let element = Element::map(bytes, value(mark));
                     add(NFPROTO_INET, &names::by_address(family), element);
                 }
@@ -170,7 +197,8 @@ impl Bridges {
         for bridge in &self.guarded {
             add(NFPROTO_INET, GUARDED_BRIDGES, Element::key(index(bridge)));
         }
-        all
+        let named = |((family, set, _), element)| (family, set, element);
+        all.into_iter().map(named).collect()
     }
 
     /// Puts the elements of a table into its sets.

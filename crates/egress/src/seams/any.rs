@@ -163,24 +163,23 @@ pub fn bridges(u: &mut Unstructured<'_>, policy: &Policy) -> Bridges {
         let port = port(u);
         let server = ServerPort {
             cgroup: CgroupId(u.any()),
-            // No two servers have one number.
-            number: 1000 + port,
+            number: 1000 + u.below(20) as u32,
             class: class.cloned().unwrap_or_else(ClassName::exempt),
             addresses: u.some(3, Choices::address).into_iter().collect(),
         };
         (port, server)
     };
     let mut bridges = Bridges {
-        servers: u.some(4, server).into_iter().collect(),
         exempt: u.some(3, port).into_iter().collect(),
         guarded: u.some(3, port).into_iter().collect(),
         gateways: u.some(3, Choices::any).into_iter().collect(),
         on_guarded: u.some(3, port).into_iter().collect(),
+        ..Bridges::default()
     };
-    // Nor is a container both a server and none.
-    bridges
-        .exempt
-        .retain(|port| !bridges.servers.contains_key(port));
+    // A port may be anyone's, be it two servers' or that of a container that is none.
+    for (port, server) in u.some(6, server) {
+        bridges.put(port, server, &policy.classes);
+    }
     bridges
 }
 

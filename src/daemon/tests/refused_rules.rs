@@ -1,0 +1,87 @@
+//! Packet rules that the kernel does not take: what is left out, and that it is said.
+
+use super::fakes::Refuses;
+use super::*;
+use crate::control::Command;
+use tokio::sync::oneshot;
+
+async fn reload(node: &mut Node, daemon: &mut Running, text: &str) -> Result<String, String> {
+    std::fs::write(node.state.path().join("config.toml"), text).unwrap();
+    let (reply, answer) = oneshot::channel();
+    daemon.command(Command::Reload("root".into(), reply));
+    daemon.quiet().await;
+    answer.await.unwrap()
+}
+
+#[test]
+fn reload_on_and_status_say_that_no_rules_could_be_loaded() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        assert!(daemon.shell.status().egress_loaded);
+        node.firewall.rules().refuses = Refuses::All;
+        let said = reload(
+            &mut node,
+            &mut daemon,
+            "mode = \"enforce\"\ntick = \"7s\"\n",
+        )
+        .await;
+        let said = said.unwrap_err();
+        assert!(
+            said.contains("A new configuration is in force")
+                && said.contains("The packet rules are not in force."),
+            "{said}"
+        );
+        assert!(!daemon.shell.status().egress_loaded);
+        daemon.switch_off("root").await.unwrap();
+        let said = daemon.switch_on("root").await.unwrap_err();
+        assert!(
+            said.contains("The packet rules are not in force."),
+            "{said}"
+        );
+
+        node.firewall.rules().refuses = Refuses::Nothing;
+        node.tick(&mut daemon, 1).await;
+        assert!(daemon.shell.status().egress_loaded);
+        let said = reload(&mut node, &mut daemon, "mode = \"enforce\"\n").await;
+        assert!(said.is_ok(), "{said:?}");
+        let told = node.read(&journal);
+        let failed =
+            "Loading the packet rules failed and is tried again: kernel refused to add an element";
+        assert!(told.contains(failed), "{told}");
+    });
+}
+
+#[test]
+fn what_the_kernel_does_not_take_drops_out_and_the_rest_is_in_force() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        node.firewall.rules().refuses = Refuses::Containers;
+        let mut desired = daemon.shell.desired_network();
+        let server = ::egress::ServerPort {
+            cgroup: CgroupId(77),
+            number: 77,
+            class: "standard".parse().unwrap(),
+            addresses: std::collections::BTreeSet::new(),
+        };
+        desired.bridges.servers.insert(5, server);
+        desired.bridges.guarded.insert(4);
+        let troubles = daemon.shell.network.rules.load(desired);
+        let told: Vec<_> = troubles.iter().map(|trouble| trouble.what).collect();
+        let without = "Loading the packet rules without users outside their servers";
+        assert_eq!(told, ["Loading the packet rules", without]);
+        let rules = node.firewall.rules();
+        assert!(rules.loaded && rules.bridges.servers.is_empty());
+        assert_eq!(
+            rules.bridges.guarded,
+            [4].into(),
+            "what is not known is closed"
+        );
+        assert!(!rules.admitted.is_empty());
+    });
+}
