@@ -68,6 +68,32 @@ def reach(transport, address, port):
         return exchange(client)
 
 
+def routed_by(segment, address):
+    """A TCP socket with a segment routing header by way of another host (RFC 8754)."""
+    segments = socket.inet_pton(socket.AF_INET6, address) + socket.inet_pton(socket.AF_INET6, segment)
+    client = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    client.settimeout(2)
+    # IPV6_RTHDR of linux/in6.h.
+    client.setsockopt(socket.IPPROTO_IPV6, 57, bytes([0, 4, 4, 1, 1, 0, 0, 0]) + segments)
+    return client
+
+
+def reach_via(segment, address, port):
+    with routed_by(segment, address) as client:
+        client.connect((address, int(port)))
+    return "ok"
+
+
+def answer_via(segment, address, port):
+    """Connects to itself, where the answer goes by way of another host."""
+    with routed_by(segment, address) as listener, socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as client:
+        listener.bind((address, int(port)))
+        listener.listen(1)
+        client.settimeout(0.5)
+        client.connect((address, int(port)))
+    return "ok"
+
+
 def keep(transport, address, port):
     client = socket.socket(family(address), TYPES[transport])
     client.settimeout(2)
@@ -288,6 +314,7 @@ def scan_on(first, count, port):
 
 ORDERS = {
     "again": again,
+    "answer_via": answer_via,
     "become": become,
     "flood": flood,
     "hello": lambda: "hello",
@@ -300,6 +327,7 @@ ORDERS = {
     "pull": pull,
     "push": push,
     "reach": reach,
+    "reach_via": reach_via,
     "retransmitted": retransmitted,
     "scan": scan,
     "scan_on": scan_on,

@@ -11,6 +11,7 @@ mod contained_names;
 mod counters;
 mod flows;
 mod holding;
+mod incoming;
 mod kernel;
 mod limits;
 mod listed;

@@ -22,6 +22,7 @@ mod error;
 mod firewall;
 mod flows;
 mod ids;
+mod incoming;
 mod installed;
 mod intervals;
 mod kernel;

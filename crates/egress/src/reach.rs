@@ -11,7 +11,7 @@ use super::{
     phrases::{self as p, Family},
     private,
     ruleset::{Chain, Expr, Rule, Set},
-    sets::{class_chain, refuse_chain},
+    sets::{self, class_chain, refuse_chain},
     table::{chain, each_family, rule},
 };
 
@@ -137,6 +137,9 @@ impl Judged<'_> {
     fn elsewhere(self, sender: Sender) -> Vec<Rule> {
         // What everybody's packets go through, before the class is asked.
         let mut rules = abuse::judged_first(self.policy, sender);
+        let routed = p::next_header_in(sets::ROUTED);
+        let refuse = p::goto(&refuse_chain(self.name));
+        rules.push(rule("goes on to elsewhere", [routed, refuse]));
         rules.extend(each_family(
             "answers to the proxy",
             "proxies",

@@ -12,6 +12,8 @@ use super::{
 
 /// The chain of what is not known yet.
 pub const PENDING: &str = "pending";
+/// Headers of IPv6 before a transport's, by which a packet may go on from where it is sent to.
+pub const ROUTED: &str = "routed_headers";
 /// The set of guarded slices.
 pub const GUARDED: &str = "guarded";
 /// The cgroup levels a server can be at.
@@ -38,7 +40,11 @@ pub fn elements_of(policy: &Policy, server: &Admitted) -> Vec<(String, Element)>
         let to = Data::Goto(PENDING.to_owned());
         return vec![(servers(server.level), Element::map(cgroup, to))];
     }
-    if server.class == ClassName::exempt() {
+    let unrestricted = policy
+        .classes
+        .get(&server.class)
+        .is_some_and(|class| class.unrestricted);
+    if server.class == ClassName::exempt() || unrestricted {
         let to = Data::Goto(class_chain(&server.class));
         return vec![
             (servers(server.level), Element::map(cgroup.clone(), to)),
@@ -186,6 +192,12 @@ pub fn of_policy(policy: &Policy) -> Vec<Set> {
     sets.push(Set {
         elements: hub,
         ..plain("hub_ports", TYPE_INET_SERVICE, 2)
+    });
+    // Hop by hop, routing, destination, and what is no transport either (RFC 8200, 4.1; RFC 7045).
+    let headers = [0u8, 43, 60, 135, 139, 140];
+    sets.push(Set {
+        elements: headers.map(|header| Element::key(vec![header])).to_vec(),
+        ..plain(ROUTED, TYPE_INET_PROTO, 1)
     });
     sets.push(Set {
         elements: intervals::both_transports(53),

@@ -12,7 +12,7 @@ use nft::monitor::Watch;
 use super::{
     Class, ClassName, Mode, Policy,
     abuse::{self, Sender},
-    limits, listed, names,
+    incoming, limits, listed, names,
     phrases::{self as p, Family},
     private,
     reach::{self, Judged},
@@ -73,6 +73,7 @@ pub fn build(policy: &Policy) -> Ruleset {
         not_its_own(policy),
     ];
     chains.extend([name_sender(), to_listener(), hub_port()]);
+    chains.extend(incoming::chains(policy));
     let mut sets = sets::of_servers();
     sets.extend(uid_rules::sets());
     sets.extend(sets::of_policy(policy));
@@ -186,6 +187,7 @@ fn output(policy: &Policy) -> Chain {
         [p::by_uid(uid_rules::UIDS)],
     ));
     rules.extend(names::relayed(policy));
+    rules.push(incoming::routed_answer(policy));
     Chain {
         hook,
         ..chain("output", rules)

@@ -26,10 +26,11 @@ fn answered_by_others(
     if classes.all(|(_, class)| class.names.is_empty()) {
         return;
     }
+    let ours = |one: &IpAddr| one.is_loopback() || (one.is_ipv4() && own.contains(one));
     let outside: BTreeSet<String> = resolvers
         .iter()
         .map(IpAddr::to_canonical)
-        .filter(|address| !address.is_loopback() && !(address.is_ipv4() && own.contains(address)))
+        .filter(|address| !ours(address))
         .map(|address| address.to_string())
         .collect();
     if outside.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::{MOST, REMEMBERED};
 use crate::{
-    bridges,
+    bridges, incoming,
     phrases::{self as p, Family},
     ruleset::{Chain, Expr, Hook, Rule, Set},
     senders::Known,
@@ -79,22 +79,29 @@ fn answering(known: Known) -> Vec<Rule> {
     rules
 }
 
-/// The chains of the table of the family `inet` that see answers.
+/// The chains of the table of the family `inet` that see what opens connections from elsewhere: what
+/// answers a server's, and what asks for one.
 pub fn chains() -> Vec<Chain> {
     let hook = Hook {
         number: NF_INET_LOCAL_IN,
         priority: table::PRIORITY,
     };
-    let answers = [
-        p::not_from_loopback(),
-        p::answers_tcp(),
-        p::goto("answered"),
-    ];
+    let opens = [p::not_from_loopback(), p::opens_tcp(), p::goto("opening")];
     vec![
         chain("answered", Known::HERE.map(answering).concat()),
+        chain(
+            "opening",
+            [
+                rule(
+                    "answers a connection",
+                    [p::answers_tcp(), p::goto("answered")],
+                ),
+                rule("asks for one", [p::goto(incoming::CHAIN)]),
+            ],
+        ),
         Chain {
             hook: Some(hook),
-            ..chain("connecting", [rule("answers a connection", answers)])
+            ..chain("connecting", [rule("", opens)])
         },
     ]
 }

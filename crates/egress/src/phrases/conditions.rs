@@ -179,14 +179,30 @@ pub fn answers_tcp() -> Vec<Expr> {
     tcp_flags(Cmp::Eq, SYN | ACK)
 }
 
+/// It is either of these.
+pub fn opens_tcp() -> Vec<Expr> {
+    flags_of_tcp(SYN, Cmp::Eq, SYN)
+}
+
 /// It is TCP, and its flags SYN and ACK compare so.
 fn tcp_flags(op: Cmp, flags: u8) -> Vec<Expr> {
+    flags_of_tcp(SYN | ACK, op, flags)
+}
+
+fn flags_of_tcp(mask: u8, op: Cmp, flags: u8) -> Vec<Expr> {
     let mut exprs = protocol(Transport::Tcp.number());
     exprs.extend([
         header(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, R0),
-        bits(&[SYN | ACK], &[0]),
+        bits(&[mask], &[0]),
         compare(op, &[flags]),
     ]);
+    exprs
+}
+
+/// It is IPv6, and the header behind the first is in a set of them.
+pub fn next_header_in(set: &str) -> Vec<Expr> {
+    let mut exprs = of_family(Family::V6);
+    exprs.extend([header(NFT_PAYLOAD_NETWORK_HEADER, 6, 1, R0), has(set)]);
     exprs
 }
 
@@ -335,6 +351,11 @@ pub fn by_uid(map: &str) -> Vec<Expr> {
 /// Its socket is root's.
 pub fn is_root_s() -> Vec<Expr> {
     vec![uid(), equals(&0u32.to_ne_bytes())]
+}
+
+/// It has a socket, be it one that only asks for a connection, and that is not root's.
+pub fn is_not_root_s() -> Vec<Expr> {
+    vec![uid(), compare(Cmp::Neq, &0u32.to_ne_bytes())]
 }
 
 /// Its mark is that of a user outside the server.
