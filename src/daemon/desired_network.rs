@@ -2,7 +2,7 @@
 
 use super::packet_rules::RuleTrouble;
 use egress::{Admitted, Bridges, Error, Policy, UidRules};
-use quantities::CgroupId;
+use quantities::{CgroupId, ClassName};
 use std::collections::BTreeMap;
 
 /// What the packet rules should be.
@@ -27,15 +27,18 @@ pub(super) enum Part {
     UidRules,
     /// Containers by their ports: on guarded networks they reach nothing.
     Containers,
-    /// Servers: in guarded slices they reach nothing but the hub.
+    /// Servers' classes: they reach nothing but the hub.
+    Classes,
+    /// Servers: in guarded slices they reach no more either.
     Servers,
 }
 
 impl Part {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Nothing,
         Self::UidRules,
         Self::Containers,
+        Self::Classes,
         Self::Servers,
     ];
 
@@ -45,6 +48,7 @@ impl Part {
             Self::Nothing => "Loading the packet rules",
             Self::UidRules => "Loading the packet rules without users outside their servers",
             Self::Containers => "Loading the packet rules without containers",
+            Self::Classes => "Loading the packet rules without servers' classes",
             Self::Servers => "Loading the packet rules without servers",
         }
     }
@@ -79,6 +83,11 @@ impl DesiredNetwork {
                 self.bridges.servers.clear();
                 self.bridges.exempt.clear();
                 self.bridges.on_guarded.clear();
+            }
+            Part::Classes => {
+                for server in self.admitted.values_mut() {
+                    server.class = ClassName::pending();
+                }
             }
             Part::Servers => self.admitted.clear(),
         }
