@@ -253,8 +253,12 @@ fn chains_streams_and_odd_answers_are_read_as_they_should() {
     );
     assert_eq!(alice.reach("tcp", OTHER4, 80), "ok");
     let tally = reading.tally();
-    assert_eq!((tally.malformed, tally.truncated, tally.failed), (1, 1, 0));
-    assert_eq!((tally.dropped, tally.overrun), (1, 0));
+    assert_eq!(
+        (tally.malformed, tally.truncated, tally.failed),
+        (1, 1, 0),
+        "{tally:?}"
+    );
+    assert_eq!((tally.dropped, tally.overrun), (1, 0), "{tally:?}");
     // Each that is malformed counts.
     assert_eq!(ask(&mut alice, "udp", "broken.example", "A"), "ETIMEDOUT");
     assert_eq!(
