@@ -1,0 +1,403 @@
+"""Layouts of hubs as people set them up, and what a scenario asserts of each.
+
+    for layout in node.LAYOUTS:
+        rows.append(layouts.tried(machine, layout, 7))
+
+A layout is data (Layout): the lines of jupyterhub_config.py, the lines of hubwarden's configuration, who comes, who of
+them is held, and what is said where somebody is not. tried() sets it up with a real hub, lets its users start servers
+while hubwarden enforces, and goes through everything that has to be so.
+"""
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+
+import testhost
+from hubapi import ADMIN, Hub, HubError, quote
+from product import config, eventually, expect, expect_none_arrived, expect_reach, outside, quota, status, wait_active
+
+LINES = "/etc/bed/layout.py"
+CONFIG = "/opt/layouts/jupyterhub_config.py"
+SSH = f"tcp,{testhost.V4},22"
+METADATA = f"tcp,{testhost.METADATA_V4},80"
+# This host's cgroups have them, whatever the layout.
+OF_THE_BED = ("cpu-on-v1",)
+# A survey is made two seconds after somebody came.
+SURVEYED = 2.6
+
+
+def fill(text, **words):
+    """Puts words in for `{n}` and the like; other braces are those of the spawners' own templates."""
+    for name, word in words.items():
+        text = text.replace("{" + name + "}", str(word))
+    return text
+
+
+@dataclass(frozen=True)
+class Said:
+    """A row of what is not covered: its kind, the end of its cgroup's path, and words of its text with the remedy."""
+
+    kind: str
+    place: str
+    words: tuple
+
+
+@dataclass
+class Service:
+    """The hub's own service. `more` are lines of its unit; `beside` are units that stand before it, by name."""
+
+    unit: str = "jupyterhub.service"
+    more: str = ""
+    beside: dict = field(default_factory=dict)
+    # Lines of jupyterhub_config.py that the hub has from its start.
+    lines: str = ""
+    # Where a browser finds it.
+    front: int = 8000
+    api: str = "tcp,127.0.0.1,8081"
+    # The proxy's own API, which is nobody else's.
+    proxy: str = "tcp,127.0.0.1,8001"
+
+
+@dataclass
+class Layout:
+    name: str
+    # The set-up, as docs/hubs.md has it.
+    words: str
+    # Lines of jupyterhub_config.py for spawners; {n} is the layout's number.
+    lines: str = ""
+    service: Service = field(default_factory=Service)
+    # Lines of hubwarden's configuration, below [hub].
+    config: str = ""
+    users: tuple = ("anna{n}", "ben{n}")
+    # The Unix users; none where the layout has none of its own.
+    account: str = "{user}"
+    # Where a user's server is, as a unit or container; None: in the hub's own cgroup.
+    unit: str = "jupyter-{user}-singleuser.service"
+    container: str = ""
+    engine: str = "docker"
+    # Whether users are found with their class, held by CPU limits, held by packet rules.
+    found: bool = True
+    cpu: bool = True
+    packets: bool = True
+    # What is said, by status, check and the journal alike.
+    said: tuple = ()
+    # What status says of the node besides: words.
+    lack: str = ""
+    # What is typed then; after it `then` holds in place of what is above. The servers are the same ones.
+    typed: str = ""
+    then: dict = field(default_factory=dict)
+    # Shell commands on the machine, before the daemon starts and when all is over.
+    before: str = ""
+    afterwards: str = ""
+    # Called with a Trial once all else was asserted, in enforce.
+    also: object = None
+    # The hub is started anew with the daemon stopped.
+    again: bool = False
+    # What the table says of the remedy, where there is one and it is not a line of configuration.
+    remark: str = ""
+
+    def user_names(self, n):
+        return [fill(user, n=n) for user in self.users]
+
+
+class Trial:
+    """A layout as it runs."""
+
+    def __init__(self, machine, layout, n):
+        self.machine, self.layout, self.n = machine, layout, n
+        self.users = layout.user_names(n)
+        self.hub = Hub(machine, layout.service.front)
+        self.ports = {}
+        self.cursor = ""
+
+    # -- setting up ------------------------------------------------------------------------------
+
+    def set_up(self):
+        layout, machine = self.layout, self.machine
+        accounts = [fill(layout.account, user=user) for user in self.users] if layout.account else []
+        adds = "".join(f"id -- '{name}' >/dev/null 2>&1 || useradd --badname --create-home --shell /bin/bash -- '{name}'; "
+                       for name in accounts)
+        machine.put(LINES, layout.service.lines + fill(layout.lines, n=self.n))
+        machine.run(adds + fill(layout.before, n=self.n), timeout=60)
+        start_service(machine, layout.service)
+        begin(machine, fill(layout.config, n=self.n))
+        self.cursor = machine.run("journalctl -n 0 --show-cursor -q").out.split("cursor: ")[-1].strip()
+
+    def spawn(self, users=None):
+        started = time.monotonic()
+        for user in users or self.users:
+            self.start(user)
+        for user in users or self.users:
+            self.ready(user)
+        return time.monotonic() - started
+
+    def start(self, user):
+        name, _, server = user.partition("/")
+        self.hub.api("POST", f"/users/{quote(name)}", expect=(201, 409))
+        self.hub.api("POST", f"/users/{quote(name)}/server" + (f"s/{quote(server)}" if server else ""))
+
+    def ready(self, user, timeout=40):
+        name, _, server = user.partition("/")
+
+        def asked():
+            one = self.hub.user(name)["servers"].get(server)
+            expect(one, f"{self.layout.name}: the server of {user} did not start")
+            return one["ready"]
+        eventually(asked, f"{self.layout.name}: the server of {user} is ready", timeout)
+        said = self.answers(user)
+        self.ports[user] = said["port"]
+        # The hub's API was open to it from its first instant.
+        expect(said["tries"] == 1, f"{self.layout.name}: {user} had to ask the hub {said['tries']} times")
+
+    def answers(self, user):
+        """What the user's server says to a browser."""
+        code, _, text = self.hub.ask("GET", f"/user/{quote(user)}/", headers=ADMIN, timeout=10)
+        expect(code == 200, f"{self.layout.name}: the server of {user} answers {code}: {text[:200]}")
+        return json.loads(text)
+
+    # -- what is found and said --------------------------------------------------------------------
+
+    def names(self, user):
+        name, _, server = user.partition("/")
+        return {"user": name, "server": server, "n": self.n, "account": fill(self.layout.account, user=name)}
+
+    def place(self, user):
+        return fill(self.layout.container or self.layout.unit, **self.names(user))
+
+    def is_found(self, found, cpu, packets):
+        """Each user as status has it, and the limit as systemd has it."""
+        layout, machine = self.layout, self.machine
+
+        def there():
+            servers = {(one["user"], one["server"]): one for one in status(machine)["servers"]}
+            mine = [servers.get((user.partition("/")[0], user.partition("/")[2])) for user in self.users]
+            good = all(one and one.get("class") == "standard" for one in mine) if found else not any(mine)
+            return (mine,) if good else None
+        servers = eventually(there, f"{layout.name}: status lists {'each user' if found else 'no user'} with a class", 20)[0]
+        words = machine.run("hubwarden status").out.splitlines()
+        for user, server in zip(self.users, servers) if found else ():
+            said = next((re.split(r" {2,}", line) for line in words if line.startswith(user)), [""] * 2)
+            expect(said[-2] == ("standard" if packets else "NOT HELD"),
+                   f"{layout.name}: packets are {'held' if packets else 'not held'}, and status says: {said}")
+            expect(server["limit_cores"] == (2 if cpu else None), f"{layout.name}: the limit of {user} is {server['limit_cores']}")
+            if server["unit"].endswith((".service", ".scope")):
+                eventually(lambda: quota(machine, server["unit"]) == (2 if cpu else None),
+                           f"{layout.name}: systemd has a limit of 2 cores for {server['unit']}")
+
+    def rows(self):
+        return [row for row in status(self.machine)["uncovered"] if row["kind"] not in OF_THE_BED]
+
+    def is_said(self, said):
+        """The very rows, each with its words, in status, check and the journal."""
+        layout, machine = self.layout, self.machine
+        wanted = sorted((one.kind, fill(one.place, n=self.n)) for one in said)
+
+        def found():
+            rows = self.rows()
+            short = [(row["kind"], row["cgroup"].rstrip("/")) for row in rows]
+            ends = sorted((kind, next((place for _, place in wanted if path.endswith(place)), path)) for kind, path in short)
+            return (rows,) if ends == wanted else None
+        try:
+            rows = eventually(found, "rows", 25)[0]
+        except AssertionError:
+            expect(False, f"{layout.name}: expected {wanted}, found {[(row['kind'], row['cgroup'], row['text']) for row in self.rows()]}")
+        if not rows:
+            return
+        check = machine.run("hubwarden check", check=False)
+        words = machine.run("hubwarden status").out
+        journal = [record["MESSAGE"] for record in machine.journal(f"--after-cursor={self.cursor}", "-u", "hubwarden")]
+        expect(check.code != 0 or all(row["weight"] == "note" for row in rows), f"{layout.name}: check is content")
+        for one in said:
+            place = fill(one.place, n=self.n)
+            row = next(row for row in rows if row["kind"] == one.kind and row["cgroup"].rstrip("/").endswith(place))
+            print(f"    {row['text']}")
+            for word in one.words:
+                word = fill(word, n=self.n)
+                expect(word in row["text"], f"{layout.name}: “{word}” is not in: {row['text']}")
+            expect(row["text"] in check.out, f"{layout.name}: check does not say: {row['text']}\nit says:\n{check.out}")
+            expect(row["text"] in words, f"{layout.name}: status does not say: {row['text']}\nit says:\n{words}")
+            told = [line for line in journal if row["text"].rstrip(".") in line]
+            expect(told, f"{layout.name}: the journal does not say: {row['text']}\nit says: {journal}")
+
+    # -- what is reached -----------------------------------------------------------------------------
+
+    def probe(self, user, targets):
+        place = self.place(user)
+        if self.layout.container:
+            done = self.machine.run([self.layout.engine, "exec", place, "python3", "/usr/local/lib/bed/probe.py", *targets])
+            return json.loads(done.out)
+        if self.layout.unit:
+            return self.machine.probe(targets, unit=place)
+        # In the hub's own cgroup, as the user.
+        account = self.fill(layout.account, user=user)
+        uid = tuple(self.machine.run(["sh", "-c", f"id -u {account}; id -g {account}"]).out.split())
+        return self.machine.probe(targets, cgroup=self.machine.unit_cgroup(self.layout.service.unit), uid=uid)
+
+    def targets(self, user):
+        """(What a held server reaches, what it does not)."""
+        allowed, refused = outside()
+        allowed = [*allowed, self.layout.service.api, self.at(user)]
+        others = [self.at(other) for other in self.users if other.partition("/")[0] != user.partition("/")[0]]
+        return allowed, [*refused, *others, self.layout.service.proxy]
+
+    def at(self, user):
+        """A user's own server."""
+        return f"tcp,127.0.0.1,{self.ports[user]}"
+
+    def reaches(self, packets):
+        for user in self.users:
+            allowed, refused = self.targets(user)
+            self.machine.arrivals(clear=True)
+            who = f"{self.layout.name}: {user}"
+            if packets:
+                expect_reach(self.probe(user, allowed + refused), allowed, refused, who)
+                expect_none_arrived(self.machine, refused, who)
+            else:
+                open_ = [self.layout.service.api, SSH, METADATA]
+                expect_reach(self.probe(user, open_), open_, [], who)
+
+    # -- the hub, whatever becomes of the daemon -------------------------------------------------------
+
+    def works(self, when, spawn=False):
+        """The hub answers, its proxy leads to each server, and, with `spawn`, a server can be started anew."""
+        try:
+            self.hub.ask("GET", "/hub/api/", timeout=5)
+            for user in self.users:
+                self.answers(user)
+            if spawn:
+                user = self.users[-1]
+                self.stop(user)
+                self.start(user)
+                self.ready(user)
+        except (OSError, HubError) as error:
+            expect(False, f"{self.layout.name}: {when}: {type(error).__name__}: {error}")
+
+    def stop(self, user):
+        name, _, server = user.partition("/")
+        path = f"/users/{quote(name)}/server" + (f"s/{quote(server)}" if server else "")
+        self.hub.api("DELETE", path)
+        eventually(lambda: server not in self.hub.user(name)["servers"] or self.hub.user(name)["servers"][server].get("stopped"),
+                   f"{self.layout.name}: the server of {user} stops", 20)
+
+    def endures(self):
+        """With the daemon running, stopped, killed, and switched off."""
+        machine, layout = self.machine, self.layout
+        self.works("with the daemon running")
+        machine.run("systemctl stop hubwarden")
+        if layout.again:
+            restart_service(machine, layout.service, self.hub)
+        self.works("with the daemon stopped", spawn=True)
+        machine.run("systemctl start hubwarden")
+        wait_active(machine)
+        machine.run("systemctl kill -s KILL hubwarden")
+        self.works("with the daemon killed")
+        wait_active(machine)
+        machine.run("hubwarden off")
+        self.works("when off", spawn=True)
+        user = self.users[0]
+        expect_reach(self.probe(user, [SSH, METADATA]), [SSH, METADATA], [], f"{layout.name}: {user} when off")
+
+    def leave(self):
+        for name in dict.fromkeys(user.partition("/")[0] for user in self.users):
+            self.hub.api("DELETE", f"/users/{quote(name)}", expect=(204, 404))
+        if self.layout.afterwards:
+            self.machine.run(fill(self.layout.afterwards, n=self.n), timeout=60)
+
+
+def tried(machine, layout, n):
+    """Everything that has to be so of a layout; its line of the table."""
+    started = time.monotonic()
+    trial = Trial(machine, layout, n)
+    trial.set_up()
+    trial.spawn()
+    time.sleep(SURVEYED)
+    states = [(layout.found, layout.cpu, layout.packets, layout.said)]
+    hold(trial, *states[0])
+    if layout.typed:
+        type_remedy(trial)
+        then = {"found": True, "cpu": True, "packets": True, "said": (), **layout.then}
+        states.append((then["found"], then["cpu"], then["packets"], then["said"]))
+        hold(trial, *states[1])
+    if layout.lack:
+        lacks = [text for _, text in status(machine)["lacks"]]
+        expect(any(layout.lack in text for text in lacks), f"{layout.name}: “{layout.lack}” is not in: {lacks}")
+    if layout.also:
+        layout.also(trial)
+    trial.endures()
+    trial.leave()
+    print(f"{layout.name}: {time.monotonic() - started:.1f} s")
+    return line(layout)
+
+
+def hold(trial, found, cpu, packets, said):
+    trial.is_found(found, cpu, packets)
+    trial.is_said(said)
+    trial.reaches(packets)
+
+
+def type_remedy(trial):
+    """As an admin does who read it: into the configuration, and a reload."""
+    trial.machine.put("/etc/hubwarden/config.toml", hub_config(fill(trial.layout.typed, n=trial.n)))
+    trial.machine.run("systemctl reload hubwarden")
+    time.sleep(SURVEYED)
+
+
+def hub_config(lines):
+    return config(more=f"[hub]\n{lines}\n")
+
+
+def begin(machine, lines):
+    """A daemon that knows nothing, in force, with these lines."""
+    machine.put("/etc/hubwarden/config.toml", hub_config(lines))
+    machine.put("/etc/hubwarden/hub-token", "watch-token-0123456789abcdef\n", mode=0o600)
+    machine.run("systemctl stop hubwarden; rm -rf /var/lib/hubwarden/* /run/hubwarden/* /run/systemd/system/*/10-hubwarden.conf; "
+                "nft delete table inet hubwarden 2>/dev/null; systemctl daemon-reload; systemctl start hubwarden", timeout=40)
+    wait_active(machine)
+
+
+# -- the hub's own service --------------------------------------------------------------------------
+
+UNIT = """[Unit]
+Description=JupyterHub
+[Service]
+WorkingDirectory=/var/lib/jupyterhub
+StateDirectory=jupyterhub
+Environment=PATH=/opt/tljh/hub/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ExecStart=/opt/tljh/hub/bin/jupyterhub -f {config}
+KillMode=mixed
+{more}
+"""
+running = {}
+
+
+def start_service(machine, service):
+    """Starts it unless it runs already as it is to be; the one before it ends."""
+    now = running.get("service")
+    if now == service:
+        return
+    if now:
+        machine.run(f"systemctl kill -s KILL {now.unit} {' '.join(now.beside)}; systemctl stop {now.unit} {' '.join(now.beside)}; "
+                    f"rm -f /etc/systemd/system/{now.unit}; rm -rf /var/lib/jupyterhub/*", check=False, timeout=40)
+    machine.put(f"/etc/systemd/system/{service.unit}", UNIT.format(config=CONFIG, more=service.more))
+    for name, text in service.beside.items():
+        machine.put(f"/etc/systemd/system/{name}", text)
+    machine.run(f"systemctl daemon-reload; systemctl start {service.unit} {' '.join(service.beside)}", timeout=40)
+    Hub(machine, service.front).wait_up()
+    running["service"] = service
+
+
+def restart_service(machine, service, hub):
+    machine.run(f"systemctl restart {service.unit}", timeout=40)
+    hub.wait_up()
+
+
+# -- the table ----------------------------------------------------------------------------------------
+
+def line(layout):
+    def word(held, then):
+        return "yes" if held else "no, yes once that is typed" if layout.typed and then else "no"
+    then = {"found": True, "cpu": True, "packets": True, **layout.then}
+    cells = [layout.words, word(layout.found, then["found"]), word(layout.cpu, then["cpu"]), word(layout.packets, then["packets"]),
+             layout.remark or ("nothing" if not layout.said else "; ".join(f"`{one.kind}`" for one in layout.said))]
+    return f"| {' | '.join(cells)} |"
