@@ -121,6 +121,19 @@ impl Placement {
         result
     }
 
+    /// A server has ended: when its user starts it again, that is where its spawner puts it.
+    ///
+    /// # Errors
+    /// The file that kept it in its slice cannot be removed.
+    pub fn ended(&self, unit: &UnitName) -> Result<(), PlacementError> {
+        let unit = unit.as_str();
+        let path = self.runtime.join(format!("{unit}.d")).join(FILE);
+        match fs::read_to_string(path) {
+            Ok(text) if text.starts_with(MARK) && slice_of(&text).is_some() => self.remove(unit),
+            _ => Ok(()),
+        }
+    }
+
     /// The files of ours that are there, by unit or beginning of units' names.
     fn ours(&self) -> BTreeMap<String, String> {
         let mut ours = BTreeMap::new();

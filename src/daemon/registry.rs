@@ -226,6 +226,11 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     shell.reconcile_network();
                 }
                 shell.log(guarded.story(mode).gone());
+                if let Err(error) = shell.limits.placement.ended(&guarded.server.unit) {
+                    let text =
+                        format!("A server is still started in a slice of hubwarden's: {error}.");
+                    shell.log_once(LogEntry::new(Kind::Trouble, Level::Error, text));
+                }
                 shell.storage.dirty = true;
                 if shell.node.actuator(id).is_some() {
                     shell.registry.departed.insert(id, guarded);

@@ -130,6 +130,28 @@ fn a_server_that_runs_in_the_slice_stays_there_in_systemds_mind_until_it_ends() 
 }
 
 #[test]
+fn a_server_that_ended_is_started_again_where_its_spawner_puts_it() {
+    let system = System::new();
+    system.write("etc/systemd/system/jupyter-hub.service", "[Service]\n");
+    let placement = &system.placement;
+    placement
+        .bring_about(Some(&wanted("jupyter.slice")))
+        .unwrap();
+    let ended = |unit: &str| placement.ended(&UnitName(unit.to_owned())).unwrap();
+    // Those for the beginning of names, and for what is no server, are nobody's server's.
+    let before = system.drop_ins();
+    ended("jupyter-hub.service");
+    ended("jupyter-alice.service");
+    assert_eq!(system.drop_ins(), before);
+    system.spawn("jupyter-alice.service", "jupyter.slice");
+    placement.bring_about(None).unwrap();
+    let alice = drop_in("jupyter-alice.service", "jupyter.slice");
+    assert_eq!(system.drop_ins(), [alice]);
+    ended("jupyter-alice.service");
+    assert_eq!(system.drop_ins(), []);
+}
+
+#[test]
 fn after_a_change_of_the_slice_each_server_stays_where_it_was_started() {
     let system = System::new();
     system
