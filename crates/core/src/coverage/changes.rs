@@ -1,7 +1,7 @@
 //! What is new in a survey and what is over, so that the journal says each thing once.
 
 use super::survey::Key;
-use super::{Survey, Uncovered};
+use super::{Missing, Survey, Uncovered};
 use quantities::Time;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,7 +51,10 @@ impl Changes {
             });
             known.last = now;
             known.row.clone_from(row);
-            let lasts = !row.missing.may_pass() || now.since(known.first) >= LASTS;
+            // A spawner tells the hub where a server runs once it has started, and the hub is asked a little later.
+            let hub_may_tell = survey.api && matches!(row.missing, Missing::Unmapped { .. });
+            let may_pass = row.missing.may_pass() || hub_may_tell;
+            let lasts = !may_pass || now.since(known.first) >= LASTS;
             if !known.logged && lasts {
                 known.logged = true;
                 difference.new.push(row.clone());

@@ -56,6 +56,8 @@ pub struct Survey {
     pub unseen: usize,
     /// Whether uid rules hold what users run outside their servers.
     pub uid_rules: bool,
+    /// Whether the hub is asked whose servers are.
+    pub api: bool,
 }
 
 /// What tells one row from another, however its words change.
@@ -134,6 +136,7 @@ pub fn survey(facts: &Facts, watch: &Watch) -> Survey {
         more_rows,
         unseen: facts.unseen + beyond,
         uid_rules: watch.naming.uid_rules,
+        api: watch.naming.api,
     }
 }
 

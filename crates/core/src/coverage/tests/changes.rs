@@ -67,6 +67,23 @@ fn what_may_pass_by_itself_is_new_only_once_it_lasts() {
 }
 
 #[test]
+fn whom_the_hub_may_still_name_is_new_only_once_it_has_not() {
+    let place = "jupyter.slice/jupyter-alice-lab.service";
+    let why = "no template fits".to_owned();
+    let unmapped = Node::new()
+        .server(place)
+        .known(place, Known::Unmapped { why });
+    let new = |node: &Node, seconds: &[u64]| {
+        let mut changes = Changes::default();
+        let mut update = |seconds| changes.update(&node.survey(), at(seconds)).new.len();
+        seconds.iter().map(|at| update(*at)).collect::<Vec<_>>()
+    };
+    assert_eq!(new(&unmapped, &[2, 15, 60]), [1, 0, 0]);
+    let asked = unmapped.naming(|naming| naming.api = true);
+    assert_eq!(new(&asked, &[2, 15, 60]), [0, 0, 1]);
+}
+
+#[test]
 fn another_user_in_the_same_place_is_no_news_and_another_place_is() {
     let one = Node::new().server("jhub.slice/a.service");
     let two = Node::new()
