@@ -61,6 +61,43 @@ class Service:
     # The proxy's own API, which is nobody else's.
     proxy: str = "tcp,127.0.0.1,8001"
 
+    def files(self):
+        return {self.unit: UNIT.format(config=CONFIG, more=self.more), **self.beside}
+
+    def starts(self):
+        return f"systemctl daemon-reload; systemctl start {' '.join(self.files())}"
+
+    def ends(self):
+        units = " ".join(self.files())
+        return f"systemctl kill -s KILL {units}; systemctl stop {units}; cd /etc/systemd/system && rm -f {units}"
+
+    def restarts(self):
+        return f"systemctl restart {self.unit}"
+
+
+@dataclass
+class Containers(Service):
+    """The hub in a container of an engine's, and what stands before it in another: `run` are their options and commands."""
+
+    engine: str = "docker"
+    run: dict = field(default_factory=dict)
+    # Before any of them.
+    first: str = ""
+    last: str = ""
+
+    def files(self):
+        return {}
+
+    def starts(self):
+        runs = [f"{self.engine} run --detach --name={name} {words}" for name, words in self.run.items()]
+        return " && ".join(["mkdir -p /var/lib/jupyterhub", *filter(None, [self.first]), *runs])
+
+    def ends(self):
+        return f"{self.engine} rm --force {' '.join(self.run)}; {self.last}"
+
+    def restarts(self):
+        return f"{self.engine} restart --time 1 {' '.join(self.run)}"
+
 
 @dataclass
 class Layout:
@@ -90,6 +127,10 @@ class Layout:
     elsewhere: str = ""
     # Servers are on other machines.
     remote: bool = False
+    # Shell commands that start the servers, where the hub itself does not.
+    planted: str = ""
+    # Where a server in a container listens.
+    own_port: int = 8888
     # What users choose when they start a server.
     options: dict = field(default_factory=dict)
     # What is said, by status, check and the journal alike.
@@ -106,6 +147,9 @@ class Layout:
     also: object = None
     # The hub is started anew with the daemon stopped.
     again: bool = False
+    # While the daemon is stopped, containers that come anew are closed: a server is not ready, and the hub's own container
+    # is cut off, until it runs again. So it is today on networks in container_networks.
+    closed_when_stopped: bool = False
     # What the table says of the remedy, where there is one and it is not a line of configuration.
     remark: str = ""
 
@@ -139,6 +183,9 @@ class Trial:
 
     def spawn(self, users=None):
         started = time.monotonic()
+        if self.layout.planted:
+            self.machine.run(fill(self.layout.planted, n=self.n), timeout=60)
+            return time.monotonic() - started
         for user in users or self.users:
             self.start(user)
         for user in users or self.users:
@@ -177,7 +224,7 @@ class Trial:
     def names(self, user):
         name, _, server = user.partition("/")
         return {"user": name, "server": server, "n": self.n, "account": fill(self.layout.account, user=name),
-                "dashserver": f"-{server}" if server else ""}
+                "dashserver": f"-{server}" if server else "", "twodashes": f"--{server}" if server else ""}
 
     def place(self, user):
         return fill(self.layout.container or self.layout.unit, **self.names(user))
@@ -205,7 +252,7 @@ class Trial:
             # Another survey may have to be made.
             eventually(lambda: in_words(user), f"{layout.name}: status says of {user} whether packets are held", 20)
             expect(server["limit_cores"] == (2 if cpu else None), f"{layout.name}: the limit of {user} is {server['limit_cores']}")
-            if server["unit"].endswith((".service", ".scope")):
+            if server["unit"].endswith((".service", ".scope")) and cpu:
                 eventually(lambda: quota(machine, server["unit"]) == (2 if cpu else None),
                            f"{layout.name}: systemd has a limit of 2 cores for {server['unit']}")
 
@@ -271,24 +318,43 @@ class Trial:
         return self.machine.probe(targets, cgroup=cgroup, uid=uid)
 
     def targets(self, user):
-        """(What a held server reaches, what it does not)."""
+        """(What a held server reaches, what it is refused, what a bridge drops within a network of containers)."""
         allowed, refused = outside()
-        allowed = [*allowed, self.layout.service.api, self.at(user)]
+        allowed = [*allowed, self.layout.service.api, self.at(user, own=True)]
         others = [self.at(other) for other in self.users if other.partition("/")[0] != user.partition("/")[0]]
-        return allowed, [*refused, *others, self.layout.service.proxy]
+        inside = [*others, self.layout.service.proxy]
+        if self.layout.container:
+            # Networks of containers have IPv4 alone, as an engine makes them.
+            allowed, refused = ([one for one in some if "::" not in one] for some in (allowed, refused))
+            return allowed, refused, inside
+        return allowed, [*refused, *inside], []
 
-    def at(self, user):
-        """A user's own server."""
-        return f"tcp,127.0.0.1,{self.ports[user]}"
+    def at(self, user, own=False):
+        """A user's server, as another's or its own processes try it."""
+        if not self.layout.container:
+            return f"tcp,127.0.0.1,{self.ports[user]}"
+        return f"tcp,{'127.0.0.1' if own else self.address(user)},{self.layout.own_port}"
+
+    def address(self, user):
+        """A container's own; of one on the node's network, the node's."""
+        found = self.machine.run([self.layout.engine, "inspect", "--format",
+                                  "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}", self.place(user)]).out.split()
+        return found[0] if found else "127.0.0.1"
+
+    def is_held(self, user, who):
+        allowed, refused, dropped = self.targets(user)
+        self.machine.arrivals(clear=True)
+        results = self.probe(user, allowed + refused + dropped)
+        expect_reach(results, allowed, refused, who)
+        expect_none_arrived(self.machine, refused, who)
+        reached = [target for target in dropped if results[target]["ok"]]
+        expect(not reached, f"{who} reached {reached}")
 
     def reaches(self, packets):
         for user in [] if self.layout.remote else self.users:
-            allowed, refused = self.targets(user)
-            self.machine.arrivals(clear=True)
             who = f"{self.layout.name}: {user}"
             if packets and user not in self.not_found:
-                expect_reach(self.probe(user, allowed + refused), allowed, refused, who)
-                expect_none_arrived(self.machine, refused, who)
+                self.is_held(user, who)
             else:
                 open_ = [self.layout.service.api, SSH, METADATA]
                 expect_reach(self.probe(user, open_), open_, [], who)
@@ -299,9 +365,10 @@ class Trial:
         """The hub answers, its proxy leads to each server, and, with `spawn`, a server can be started anew."""
         try:
             self.hub.ask("GET", "/hub/api/", timeout=5)
-            for user in [] if self.layout.remote else self.users:
+            spawned = not (self.layout.remote or self.layout.planted)
+            for user in self.users if spawned else ():
                 self.answers(user)
-            if spawn and not self.layout.remote:
+            if spawn and spawned:
                 self.again(self.users[-1])
         except (OSError, HubError) as error:
             expect(False, f"{self.layout.name}: {when}: {type(error).__name__}: {error}")
@@ -323,10 +390,13 @@ class Trial:
         machine, layout = self.machine, self.layout
         self.works("with the daemon running")
         machine.run("systemctl stop hubwarden")
+        self.works("with the daemon stopped", spawn=not layout.closed_when_stopped)
         if layout.again:
-            restart_service(machine, layout.service, self.hub)
-        self.works("with the daemon stopped", spawn=True)
+            machine.run(layout.service.restarts(), timeout=60)
+        if layout.again and not layout.closed_when_stopped:
+            self.hub.wait_up()
         machine.run("systemctl start hubwarden")
+        self.hub.wait_up()
         wait_active(machine)
         killed = machine.unit_property("hubwarden", "MainPID")
         machine.run("systemctl kill -s KILL hubwarden")
@@ -341,7 +411,8 @@ class Trial:
         expect_reach(self.probe(user, [SSH, METADATA]), [SSH, METADATA], [], f"{layout.name}: {user} when off")
 
     def leave(self):
-        for name in dict.fromkeys(user.partition("/")[0] for user in self.users):
+        names = [] if self.layout.planted else dict.fromkeys(user.partition("/")[0] for user in self.users)
+        for name in names:
             self.hub.api("DELETE", f"/users/{quote(name)}", expect=(204, 404))
         if self.layout.afterwards:
             self.machine.run(fill(self.layout.afterwards, n=self.n), timeout=60)
@@ -380,9 +451,9 @@ def all_tried(machine, layouts, only=""):
             continue
         try:
             lines.append(tried(machine, layout, n))
-        except AssertionError as error:
-            wrong.append(str(error))
-            print(f"{layout.name}: FAILED: {error}", flush=True)
+        except (AssertionError, OSError) as error:
+            wrong.append(f"{layout.name}: {error}")
+            print(f"FAILED: {layout.name}: {error}", flush=True)
             if os.environ.get("DEBUG"):
                 print(machine.run(os.environ["DEBUG"], check=False).out, flush=True)
             try:
@@ -390,7 +461,7 @@ def all_tried(machine, layouts, only=""):
             except (AssertionError, OSError):
                 pass
             machine.run("cd /run/systemd/transient && systemctl stop *.service", check=False, timeout=60)
-            running.pop("service", None)
+            end_service(machine)
     expect(not wrong, "\n".join(wrong))
     return lines
 
@@ -440,22 +511,18 @@ def start_service(machine, service):
     """Starts it unless it runs already as it is to be; the one before it ends."""
     if running.get("service") == service:
         return
-    units = running.get("units", [])
-    if units:
-        files = " ".join(f"/etc/systemd/system/{unit}" for unit in units)
-        machine.run(f"systemctl kill -s KILL {' '.join(units)}; systemctl stop {' '.join(units)}; rm -rf {files} /var/lib/jupyterhub*/*",
-                    check=False, timeout=40)
-    running.update(units=[service.unit, *service.beside], service=service)
-    machine.put(f"/etc/systemd/system/{service.unit}", UNIT.format(config=CONFIG, more=service.more))
-    for name, text in service.beside.items():
+    end_service(machine)
+    running["service"] = service
+    for name, text in service.files().items():
         machine.put(f"/etc/systemd/system/{name}", text)
-    machine.run(f"systemctl daemon-reload; systemctl start {service.unit} {' '.join(service.beside)}", timeout=40)
+    machine.run(service.starts(), timeout=60)
     Hub(machine, service.front).wait_up()
 
 
-def restart_service(machine, service, hub):
-    machine.run(f"systemctl restart {service.unit}", timeout=40)
-    hub.wait_up()
+def end_service(machine):
+    service = running.pop("service", None)
+    if service:
+        machine.run(service.ends() + "; rm -rf /var/lib/jupyterhub*/*", check=False, timeout=60)
 
 
 # -- the table ----------------------------------------------------------------------------------------

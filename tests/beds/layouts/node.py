@@ -3,7 +3,7 @@
 import time
 
 import testhost
-from layouts import CONFIG, UNIT, Layout, Said, Service, restart_service
+from layouts import CONFIG, UNIT, Layout, Said, Service
 from product import eventually, expect, expect_reach
 
 SPAWNERS = "Use SystemdSpawner or DockerSpawner"
