@@ -19,11 +19,11 @@ def scenario(machine):
 
 
 def start_engines(machine):
-    """Docker and root's Podman as Debian has them, but for what a machine in a container cannot give: a pids controller."""
+    """Docker and root's Podman; crun would raise a limit that this bed may not raise, and there is no pids controller."""
     machine.put("/etc/containers/storage.conf",
                 '[storage]\ndriver = "overlay"\ngraphroot = "/var/lib/docker/podman"\nrunroot = "/run/podman-layouts"\n')
     machine.put("/etc/containers/containers.conf",
-                '[containers]\npids_limit = 0\n[engine]\ncgroup_manager = "systemd"\nevents_logger = "none"\n')
+                '[containers]\npids_limit = 0\n[engine]\ncgroup_manager = "systemd"\nruntime = "runc"\nevents_logger = "none"\n')
     # It is started anew more often than a node's would be.
     machine.put("/etc/systemd/system/docker.service.d/bed.conf", "[Unit]\nStartLimitIntervalSec=0\n")
     machine.run("mkdir -p /etc/docker; systemctl daemon-reload; systemctl start docker.service podman.socket", timeout=60)

@@ -93,7 +93,8 @@ class Containers(Service):
         return " && ".join(["mkdir -p /var/lib/jupyterhub", *filter(None, [self.first]), *runs])
 
     def ends(self):
-        return f"{self.engine} rm --force {' '.join(self.run)}; {self.last}"
+        names = " ".join(self.run)
+        return f"{self.engine} stop --time 5 {names}; {self.engine} rm --force {names}; {self.last}"
 
     def restarts(self):
         return f"{self.engine} restart --time 1 {' '.join(self.run)}"
@@ -356,7 +357,7 @@ class Trial:
             if packets and user not in self.not_found:
                 self.is_held(user, who)
             else:
-                open_ = [self.layout.service.api, SSH, METADATA]
+                open_ = [SSH, METADATA] if self.layout.planted else [self.layout.service.api, SSH, METADATA]
                 expect_reach(self.probe(user, open_), open_, [], who)
 
     # -- the hub, whatever becomes of the daemon -------------------------------------------------------

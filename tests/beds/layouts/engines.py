@@ -41,13 +41,14 @@ ON_BRIDGE = Service(lines="c.JupyterHub.hub_ip = '0.0.0.0'\nc.JupyterHub.hub_con
 ON_NODE = Service()
 # The hub is in a container that has the node's network, processes and bus, and starts units on the node.
 ON_THE_BUS = Containers(
-    run={"jupyterhub": f"--network=host --pid=host --privileged --volume=/run:/run --volume=/home:/home {HUB} {HUB_COMMAND}"})
+    run={"jupyterhub": f"--network=host --pid=host --volume=/run:/run --volume=/home:/home {HUB} {HUB_COMMAND}"})
 PODMAN = Containers(
     engine="podman", api="tcp,10.88.0.2,8081", proxy="tcp,10.88.0.2,8001",
     lines=IN_CONTAINER.replace("'jupyterhub'", "'10.88.0.2'") + "c.ConfigurableHTTPProxy.should_start = False\n"
           "c.ConfigurableHTTPProxy.auth_token = 'bed'\nc.ConfigurableHTTPProxy.api_url = 'http://10.88.0.3:8001'\n"
           "c.DockerSpawner.network_name = 'podman'\nc.DockerSpawner.client_kwargs = {'base_url': 'unix:///run/podman/podman.sock'}\n"
-          "c.DockerSpawner.image = 'localhost/clients'\n",
+          # Podman insists on a controller that this bed may not have.
+          "c.DockerSpawner.image = 'localhost/clients'\nc.DockerSpawner.extra_host_config = {'cpu_period': 0, 'cpu_quota': 0}\n",
     run={"proxy": f"--ip=10.88.0.3 --publish=8000:8000 --env=CONFIGPROXY_AUTH_TOKEN=bed {PROGRAMS} localhost/clients "
                   "/opt/tljh/proxy/node_modules/.bin/configurable-http-proxy --ip 0.0.0.0 --port 8000 --api-ip 0.0.0.0 --log-level error "
                   "--default-target http://10.88.0.2:8081",
@@ -84,7 +85,7 @@ def published(trial):
 CONTAINER = "jupyter-{user}{twodashes}"
 LAYOUTS = [
     Layout("compose", "Docker Compose: hub, nginx and servers are containers of one network, and nothing is configured", service=COMPOSE,
-           lines=DOCKER, account="", container=CONTAINER),
+           lines=DOCKER, account="", container=CONTAINER, again=True),
     Layout("compose-guarded", "The same, and `container_networks` names the network", service=COMPOSE, config='container_networks = ["hub_default"]', closed_when_stopped=True,
            lines=DOCKER, account="", container=CONTAINER, again=True),
     Layout("named", "The same with named servers and `c.DockerSpawner.name_template = '{servername}-{username}'`", service=COMPOSE,
@@ -110,6 +111,7 @@ class OnHost(DockerSpawner):
 
 c.JupyterHub.spawner_class = OnHost
 c.DockerSpawner.network_name = 'host'
+c.DockerSpawner.use_internal_ip = True
 """),
     Layout("published", "SystemdSpawner, and a database in a container with `-p 5432:5432`", service=ON_NODE,
            before=f"docker run --detach --name=database --publish=5432:5432 {PROGRAMS} clients python3 /usr/local/lib/bed/container.py listen 5432",
@@ -117,7 +119,7 @@ c.DockerSpawner.network_name = 'host'
     Layout("macvlan", "DockerSpawner on a macvlan network", service=ON_NODE, account="", container="jupyter-{user}", users=("anna{n}",),
            before=MACVLAN, planted=planted("anna{n}", "lan"), afterwards="docker rm --force jupyter-anna{n}; docker network rm lan", packets=False,
            said=(Said("container-network", "", ("macvlan", "use a bridge network")),)),
-    Layout("on-the-bus", "The hub in a privileged container on the node's network, servers are units of the node", service=ON_THE_BUS),
+    Layout("on-the-bus", "The hub in a container on the node's network, servers are units of the node", service=ON_THE_BUS),
     Layout("podman", "Podman of root: hub, proxy and servers are containers of the network `podman`", service=PODMAN, lines=DOCKER, account="",
-           container=CONTAINER, engine="podman"),
+           container=CONTAINER, engine="podman", again=True),
 ]
