@@ -13,7 +13,7 @@ CORPUS := python3 tests/corpus/run.py target/release/hubwarden target/corpus
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build-deps build unit roots bed-deb test fuzz scenarios scenario deb rpm check-packages generated egress-table mutants simulate torture bench corpus demo clean-beds
+.PHONY: help deps build-deps build unit roots bed-deb test fuzz scenarios scenario deb rpm check-packages generated egress-table hubs-table mutants simulate torture bench corpus demo clean-beds
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -128,6 +128,10 @@ torture: bed-deb ## kills, re-executions and full disks at random: make torture 
 egress-table: bed-deb ## write the table in docs/egress.md anew, from what its scenario finds
 	-$(AS_ROOT) $(BEDS) run egress-table
 	cp target/beds/egress.md docs/egress.md
+
+# The same with the tables in docs/hubs.md, of which each scenario makes one.
+hubs-table: bed-deb ## write the tables in docs/hubs.md anew, from what their scenarios find
+	for part in hubs hubs-in-containers; do $(AS_ROOT) $(BEDS) run $$part; cp target/beds/hubs.md docs/hubs.md; done
 
 bench: build-deps ## figures; one group alone: make bench ONLY=cgroup
 	cargo bench --locked --bench figures -- $(ONLY)

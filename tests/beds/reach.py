@@ -251,15 +251,15 @@ def table(sections):
 BEGIN, END = "<!-- The table begins: made by `make egress-table`. -->", "<!-- The table ends. -->"
 
 
-def check_document(document, made, where):
+def check_document(document, made, where, marks=(BEGIN, END), page="docs/egress.md", target="egress-table"):
     """Compares the document's table with what was made, and leaves the document as it should be in `where`."""
-    before, rest = document.split(BEGIN + "\n", 1)
-    there, after = rest.split(END, 1)
-    where.write_text(before + BEGIN + "\n" + made + END + after)
+    before, rest = document.split(marks[0] + "\n", 1)
+    there, after = rest.split(marks[1], 1)
+    where.write_text(before + marks[0] + "\n" + made + marks[1] + after)
     if there == made:
         return
     old, new = there.splitlines(), made.splitlines()
     gone, come = [line for line in old if line not in new], [line for line in new if line not in old]
     print("\n".join([*(f"- {line}" for line in gone), *(f"+ {line}" for line in come)]), file=sys.stdout)
-    expect(False, f"docs/egress.md has another table ({len(gone)} lines less, {len(come)} more, or another order): "
-                  "see that the new one is right, then `make egress-table` writes it")
+    expect(False, f"{page} has another table ({len(gone)} lines less, {len(come)} more, or another order): "
+                  f"see that the new one is right, then `make {target}` writes it")

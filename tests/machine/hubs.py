@@ -1,7 +1,5 @@
 """Hubs as people set them up, servers on the node: whoever runs one is covered, or it is said and mended; the hub works throughout."""
 
-import os
-
 import layouts
 from layouts import node
 from product import install
@@ -12,5 +10,4 @@ SUITES = ("bookworm", "trixie")
 def scenario(machine):
     machine.boot(hub=False)
     install(machine)
-    lines = layouts.all_tried(machine, node.LAYOUTS, os.environ.get("ONLY", ""))
-    print("\n".join(lines))
+    layouts.all_tried(machine, "hubs", node.LAYOUTS)

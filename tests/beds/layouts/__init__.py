@@ -14,6 +14,8 @@ import re
 import time
 from dataclasses import dataclass, field
 
+import reach
+import rootfs
 import testhost
 from hubapi import ADMIN, Hub, HubError, quote
 from product import config, eventually, expect, expect_none_arrived, expect_reach, outside, quota, status, wait_active
@@ -151,8 +153,6 @@ class Layout:
     # While the daemon is stopped, containers that come anew are closed: a server is not ready, and the hub's own container
     # is cut off, until it runs again. So it is today on networks in container_networks.
     closed_when_stopped: bool = False
-    # What the table says of the remedy, where there is one and it is not a line of configuration.
-    remark: str = ""
 
     def user_names(self, n):
         return [fill(user, n=n) for user in self.users]
@@ -444,8 +444,9 @@ def tried(machine, layout, n):
     return line(layout)
 
 
-def all_tried(machine, layouts, only=""):
-    """Tries them one after another, also after one that failed; the table's lines. `only` names some, to look at them."""
+def all_tried(machine, part, layouts):
+    """Tries them one after another, also after one that failed, and compares the table; ONLY= names some, to look at these."""
+    only = os.environ.get("ONLY", "")
     lines, wrong = [], []
     for n, layout in enumerate(layouts, 1):
         if only and layout.name not in only.split():
@@ -464,7 +465,8 @@ def all_tried(machine, layouts, only=""):
             machine.run("cd /run/systemd/transient && systemctl stop *.service", check=False, timeout=60)
             end_service(machine)
     expect(not wrong, "\n".join(wrong))
-    return lines
+    if not only:
+        compare(part, lines)
 
 
 def hold(trial, found, cpu, packets, said):
@@ -528,10 +530,32 @@ def end_service(machine):
 
 # -- the table ----------------------------------------------------------------------------------------
 
+DOCUMENT = rootfs.PROJECT / "docs/hubs.md"
+HEAD = ("Set-up", "Configured", "Found", "CPU limits", "Packet rules", "What is said")
+STOPPED = "while the daemon is stopped, containers that come anew are closed, the hub's own too"
+
+
 def line(layout):
     def word(held, then):
-        return "yes" if held else "no, yes once that is typed" if layout.typed and then else "no"
+        return "yes" if held else "no, then yes" if layout.typed and then else "no"
     then = {"found": True, "cpu": True, "packets": True, **layout.then}
-    cells = [layout.words, word(layout.found, then["found"]), word(layout.cpu, then["cpu"]), word(layout.packets, then["packets"]),
-             layout.remark or ("nothing" if not layout.said else "; ".join(f"`{one.kind}`" for one in layout.said))]
-    return f"| {' | '.join(cells)} |"
+    said = [f"`{one.kind}`: " + ("" if layout.typed else one.words[-1]) for one in layout.said]
+    said = list(dict.fromkeys(text.removesuffix(": ") for text in said))
+    said += [f"then typed: {code(layout.typed)}"] if layout.typed else []
+    said += [f"“{layout.lack}”"] if layout.lack else []
+    said += [STOPPED] if layout.closed_when_stopped else []
+    cells = [layout.words, code(layout.config) or "–", word(layout.found, then["found"]), word(layout.cpu, then["cpu"]),
+             word(layout.packets, then["packets"]), "; ".join(said) or "–"]
+    return f"| {' | '.join(fill(cell, n='') for cell in cells)} |"
+
+
+def code(lines):
+    return ", ".join(f"`{text}`" for text in lines.splitlines())
+
+
+def compare(part, lines):
+    """The table of one scenario with docs/hubs.md."""
+    made = "\n".join([f"| {' | '.join(HEAD)} |", "|" + "---|" * len(HEAD), *lines]) + "\n"
+    marks = (f"<!-- The table of {part} begins: made by `make hubs-table`. -->", f"<!-- The table of {part} ends. -->")
+    print(f"figure {part.replace('-', '_')}_layouts {len(lines)} layouts")
+    reach.check_document(DOCUMENT.read_text(), made, rootfs.CACHE / "hubs.md", marks, "docs/hubs.md", "hubs-table")

@@ -2,6 +2,7 @@
 
 import time
 
+import reach
 import testhost
 from layouts import Containers, Layout, Said, Service
 from product import eventually, expect, expect_reach
@@ -61,6 +62,21 @@ def planted(user, network, name=None, more=""):
     """As DockerSpawner starts it."""
     return (f"docker run --detach --name={name or f'jupyter-{user}'} --network={network} --env=JUPYTERHUB_USER={user} {PROGRAMS} {more} "
             f"clients python3 /usr/local/lib/bed/container.py listen 8888\n")
+
+
+# -- the engines themselves --------------------------------------------------------------------------
+
+def start(machine):
+    """Docker and root's Podman; crun would raise a limit that this bed may not raise, and there is no pids controller."""
+    machine.put("/etc/containers/storage.conf",
+                '[storage]\ndriver = "overlay"\ngraphroot = "/var/lib/docker/podman"\nrunroot = "/run/podman-layouts"\n')
+    machine.put("/etc/containers/containers.conf",
+                '[containers]\npids_limit = 0\n[engine]\ncgroup_manager = "systemd"\nruntime = "runc"\nevents_logger = "none"\n')
+    # It is started anew more often than a node's would be.
+    machine.put("/etc/systemd/system/docker.service.d/bed.conf", "[Unit]\nStartLimitIntervalSec=0\n")
+    machine.run("mkdir -p /etc/docker; systemctl daemon-reload; systemctl start docker.service podman.socket", timeout=60)
+    for engine in ("docker", "podman"):
+        reach.import_image(machine, engine)
 
 
 # -- what a layout asserts besides ------------------------------------------------------------------
