@@ -131,7 +131,7 @@ egress-table: bed-deb ## write the table in docs/egress.md anew, from what its s
 
 # The same with the tables in docs/hubs.md, of which each scenario makes one.
 hubs-table: bed-deb ## write the tables in docs/hubs.md anew, from what their scenarios find
-	for part in hubs hubs-in-containers; do $(AS_ROOT) $(BEDS) run $$part; cp target/beds/hubs.md docs/hubs.md; done
+	for part in hubs hubs-not-covered hubs-in-containers; do $(AS_ROOT) $(BEDS) run $$part; cp target/beds/hubs.md docs/hubs.md; done
 
 bench: build-deps ## figures; one group alone: make bench ONLY=cgroup
 	cargo bench --locked --bench figures -- $(ONLY)

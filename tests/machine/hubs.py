@@ -1,4 +1,4 @@
-"""Hubs as people set them up, servers on the node: whoever runs one is covered, or it is said and mended; the hub works throughout."""
+"""Hubs as people set them up, servers on the node: whoever runs one is covered from the first packet on; the hub works throughout."""
 
 import layouts
 from layouts import node
@@ -10,4 +10,4 @@ SUITES = ("bookworm", "trixie")
 def scenario(machine):
     machine.boot(hub=False)
     install(machine)
-    layouts.all_tried(machine, "hubs", node.LAYOUTS)
+    layouts.all_tried(machine, "hubs", node.COVERED)

@@ -296,8 +296,8 @@ class Trial:
             print(f"    {row['text']}")
             expect(row["text"] in check.out, f"{layout.name}: check does not say: {row['text']}\nit says:\n{check.out}")
             expect(row["text"] in words, f"{layout.name}: status does not say: {row['text']}\nit says:\n{words}")
-            # One entry may be of several rows that have one reason.
-            told = [line for line in journal if place in line and all(word in line for word in self.words(one))]
+            # One entry may be of several rows that have one reason, and was made when not all servers had come.
+            told = [line for line in journal if place in line and self.words(one)[-1] in line]
             expect(told or not one.in_journal, f"{layout.name}: the journal does not say: {row['text']}\nit says: {journal}")
 
     # -- what is reached -----------------------------------------------------------------------------
@@ -311,7 +311,11 @@ class Trial:
             command = ["ip", "netns", "exec", self.layout.netns, "python3", "/usr/local/lib/bed/probe.py", *targets]
             return json.loads(self.machine.run(command, cgroup=self.machine.unit_cgroup(place)).out)
         if self.layout.unit and user not in self.not_found:
-            return self.machine.probe(targets, unit=place)
+            # The user may be systemd's own, of whom the user database knows nothing.
+            pid = self.machine.unit_property(place, "MainPID")
+            uid = self.machine.run(["stat", "--format=%u", f"/proc/{pid}"]).out.strip()
+            command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "python3", "/usr/local/lib/bed/probe.py", *targets]
+            return json.loads(self.machine.run(command, cgroup=self.machine.unit_cgroup(place)).out)
         # Where there is no unit, as the user: in the hub's own cgroup, or where another program has it.
         account = fill(self.layout.account, user=user)
         uid = tuple(self.machine.run(["sh", "-c", f"id -u {account}; id -g {account}"]).out.split())
@@ -412,6 +416,9 @@ class Trial:
         expect_reach(self.probe(user, [SSH, METADATA]), [SSH, METADATA], [], f"{layout.name}: {user} when off")
 
     def leave(self):
+        for user in self.users:
+            if "/" in user:
+                self.stop(user)
         names = [] if self.layout.planted else dict.fromkeys(user.partition("/")[0] for user in self.users)
         for name in names:
             self.hub.api("DELETE", f"/users/{quote(name)}", expect=(204, 404))

@@ -216,3 +216,7 @@ class Remote(Spawner):
 c.JupyterHub.spawner_class = Remote
 """, said=(Said("not-found", "", ("anna{n}, ben{n}: not found on this node", "It runs on another machine"), in_journal=False),)),
 ]
+
+# Those in which somebody is not covered, or not at first; two scenarios run side by side.
+NOT_COVERED = [layout for layout in LAYOUTS if layout.said]
+COVERED = [layout for layout in LAYOUTS if not layout.said]
