@@ -164,7 +164,9 @@ class Named(SystemdSpawner):
 c.JupyterHub.spawner_class = Named
 c.SystemdSpawner.unit_name_template = 'jupyter-{USERNAME}{JHUBSERVERNAME}'
 """, config=API),
-    Layout("dynamic", "`c.SystemdSpawner.dynamic_users = True`", lines="c.SystemdSpawner.dynamic_users = True\n", config=API, account=""),
+    Layout("dynamic", "`c.SystemdSpawner.dynamic_users = True`", config=API,
+           # Without the second line this spawner cannot start a server twice.
+           lines="c.SystemdSpawner.dynamic_users = True\nc.SystemdSpawner.unit_extra_properties = {'RuntimeDirectoryPreserve': 'no'}\n", account=""),
     Layout("directory", "Users of a directory: `anna@ad.example.org`", users=("anna{n}@ad.example.org", "ben{n}@ad.example.org")),
     Layout("capitals", "The hub's user is `otto`, the account `Otto`", users=("otto{n}",), account="O{user}",
            before="grep -q ^otto{n}: /etc/passwd || sed -n 's/^Ootto{n}:/otto{n}:/p' /etc/passwd >>/etc/passwd"),
