@@ -242,7 +242,7 @@ impl Shell {
         };
         let all = links.all()?;
         let mut bridges = Bridges::default();
-        let mut missing = BTreeSet::new();
+        let (mut missing, mut guarded) = (BTreeSet::new(), BTreeSet::new());
         for network in &self.config.hub.container_networks {
             let name = self
                 .network
@@ -250,9 +250,11 @@ impl Shell {
                 .bridges
                 .get(network)
                 .unwrap_or(network);
+            // Guarded before it is there: the first packet may come before anybody is told.
+            bridges.guarded.insert(name.clone());
             match all.iter().find(|link| link.bridge && link.name == *name) {
                 Some(bridge) => {
-                    bridges.guarded.insert(bridge.index);
+                    guarded.insert(bridge.index);
                     bridges.gateways.extend(bridge.address);
                 }
                 None => drop(missing.insert(network.clone())),
@@ -277,12 +279,12 @@ impl Shell {
             }
             for port in found {
                 let master = all.iter().find(|link| Some(link.index) == port.master);
-                let guarded = port.master.is_some_and(|m| bridges.guarded.contains(&m));
-                if guarded {
+                let is_guarded = port.master.is_some_and(|bridge| guarded.contains(&bridge));
+                if is_guarded {
                     bridges.on_guarded.insert(port.index);
                 }
                 match whose {
-                    Whose::OtherContainer => others.push((port.index, guarded, cgroup)),
+                    Whose::OtherContainer => others.push((port.index, is_guarded, cgroup)),
                     Whose::Server { number, class } => {
                         bridges
                             .gateways
@@ -304,10 +306,10 @@ impl Shell {
             }
         }
         self.network.containers.links = Some(links);
-        for (port, guarded, cgroup) in others {
+        for (port, is_guarded, cgroup) in others {
             if bridges.servers.contains_key(&port) {
                 shared.push((cgroup, "the server's class"));
-            } else if guarded {
+            } else if is_guarded {
                 bridges.exempt.insert(port);
             }
         }

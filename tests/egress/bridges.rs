@@ -23,15 +23,19 @@ pub fn address(container: usize) -> (String, String) {
     (format!("10.80.0.{last}"), format!("fd80::{last}"))
 }
 
+fn make_bridge(node: &Netns) {
+    node.ip("link add br0 type bridge");
+    node.ip("link set br0 address 02:00:00:00:80:01");
+    node.ip("link set br0 up");
+    node.ip(&format!("address add {BRIDGE4}/24 dev br0"));
+    node.ip(&format!("address add {BRIDGE6}/64 dev br0 nodad"));
+}
+
 impl Bed {
     pub fn new(containers: usize) -> Self {
         let link = Link::new();
         let node = &link.node;
-        node.ip("link add br0 type bridge");
-        node.ip("link set br0 address 02:00:00:00:80:01");
-        node.ip("link set br0 up");
-        node.ip(&format!("address add {BRIDGE4}/24 dev br0"));
-        node.ip(&format!("address add {BRIDGE6}/64 dev br0 nodad"));
+        make_bridge(node);
         for key in ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] {
             node.exec("sysctl", &["-qw", key]);
         }
@@ -87,7 +91,7 @@ impl Bed {
             let bridge = all.iter().find(|link| link.name == "br0").unwrap();
             assert!(bridge.bridge);
             Bridges {
-                guarded: BTreeSet::from([bridge.index]),
+                guarded: BTreeSet::from([bridge.name.clone()]),
                 gateways: bridge.address.into_iter().collect(),
                 ..Bridges::default()
             }
@@ -244,6 +248,29 @@ fn a_container_whose_class_has_no_dns_asks_no_resolver_on_this_node() {
     nft.load(&policy, &[], &[]).unwrap();
     assert_eq!(nft.verify().unwrap(), []);
     assert_eq!(quinn.reach("udp", BRIDGE4, 53), "ok", "observing");
+}
+
+#[test]
+fn a_bridge_that_goes_with_its_last_container_is_held_when_it_comes_back() {
+    let bed = Bed::new(1);
+    let mut host = Agent::new(&bed.link.host, None);
+    host.listen("tcp", "::", 80);
+    let mut unknown = bed.agent(0);
+    for to in [HOST4, HOST6] {
+        assert_eq!(unknown.reach("tcp", to, 80), "ok", "without rules");
+    }
+    let mut nft = bed.load(&policy(), &bed.bridges());
+    for when in ["as it was", "when it came back"] {
+        for to in [HOST4, HOST6] {
+            assert_refused(&unknown.reach("tcp", to, 80), &format!("{to} {when}"));
+        }
+        let node = &bed.link.node;
+        node.ip("link delete br0");
+        make_bridge(node);
+        node.ip("link set port0 master br0");
+    }
+    assert_eq!(nft.verify().unwrap(), []);
+    nft.remove().unwrap();
 }
 
 #[test]

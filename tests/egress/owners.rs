@@ -135,7 +135,9 @@ fn bridges() -> impl Strategy<Value = Bridges> {
         },
     );
     let ports = || prop::collection::btree_set(1u32..5, 0..4);
-    (prop::collection::vec(one, 0..6), ports(), ports(), ports()).prop_map(
+    // Some are no interface's: too long, or nothing.
+    let names = prop::collection::btree_set("[a-z]{0,17}", 0..4);
+    (prop::collection::vec(one, 0..6), ports(), names, ports()).prop_map(
         |(servers, exempt, guarded, on_guarded)| {
             let mut bridges = Bridges {
                 exempt,

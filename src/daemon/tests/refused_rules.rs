@@ -70,7 +70,7 @@ fn what_the_kernel_does_not_take_drops_out_and_the_rest_is_in_force() {
             addresses: std::collections::BTreeSet::new(),
         };
         desired.bridges.servers.insert(5, server);
-        desired.bridges.guarded.insert(4);
+        desired.bridges.guarded.insert("br4".to_owned());
         let troubles = daemon.shell.network.rules.load(desired);
         let told: Vec<_> = troubles.iter().map(|trouble| trouble.what).collect();
         let without = "Loading the packet rules without users outside their servers";
@@ -79,7 +79,7 @@ fn what_the_kernel_does_not_take_drops_out_and_the_rest_is_in_force() {
         assert!(rules.loaded && rules.bridges.servers.is_empty());
         assert_eq!(
             rules.bridges.guarded,
-            [4].into(),
+            ["br4".to_owned()].into(),
             "what is not known is closed"
         );
         assert!(!rules.admitted.is_empty());

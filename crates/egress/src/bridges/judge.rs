@@ -1,7 +1,7 @@
 //! What our table of the family `inet` has for containers: who is routed, and who went astray.
 
 use super::{
-    CONTAINED, CONTAINED_HERE, GUARDED_BRIDGES, SAYS_CONTAINER,
+    CONTAINED, CONTAINED_HERE, GUARDED_BRIDGES, IFNAMSIZ, SAYS_CONTAINER,
     frames::{is_bridged, is_exempt, neighbour, to_its_bridge, unbridge},
     neighbour_types,
 };
@@ -41,12 +41,12 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
                 rule("judged on the bridge", [is_bridged(), p::accept()]),
                 rule(
                     "",
-                    [p::incoming_in(GUARDED_BRIDGES), neighbour(), p::accept()],
+                    [p::incoming_named(GUARDED_BRIDGES), neighbour(), p::accept()],
                 ),
                 rule(
                     "from one not known yet",
                     [
-                        p::incoming_in(GUARDED_BRIDGES),
+                        p::incoming_named(GUARDED_BRIDGES),
                         p::goto("container_unknown"),
                     ],
                 ),
@@ -135,7 +135,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
     ruleset.sets.extend([
         sets::map(CONTAINED, TYPE_MARK, 4, DataType::Verdict, 0, true),
         sets::map(CONTAINED_HERE, TYPE_MARK, 4, DataType::Verdict, 0, false),
-        sets::plain(GUARDED_BRIDGES, TYPE_IFINDEX, 4),
+        sets::plain(GUARDED_BRIDGES, TYPE_IFNAME, IFNAMSIZ),
         neighbour_types(),
     ]);
     names::extend_for_containers(ruleset, policy);

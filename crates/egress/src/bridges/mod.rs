@@ -59,6 +59,9 @@ const NEIGHBOUR: &str = "neighbour_types";
 /// Guarded bridges.
 const GUARDED_BRIDGES: &str = "guarded_bridges";
 
+/// Bytes of an interface's name, the NUL at its end included (include/uapi/linux/if.h).
+const IFNAMSIZ: u32 = 16;
+
 /// The bit by which the mark of a frame that stays on the bridge differs.
 const BRIDGED: u32 = 0x0100_0000;
 /// The mark of what comes from a container that is no server.
@@ -85,12 +88,22 @@ pub struct Bridges {
     pub servers: BTreeMap<u32, ServerPort>,
     /// Ports of containers on guarded bridges that are known to be no server.
     pub exempt: BTreeSet<u32>,
-    /// Bridges on which any other port reaches nothing.
-    pub guarded: BTreeSet<u32>,
+    /// Names of bridges on which any other port reaches nothing, whether they are there or not: an engine
+    /// takes a bridge away with its last container, and its name is what the next one has too. One that is
+    /// too long for an interface's is none.
+    pub guarded: BTreeSet<String>,
     /// Link-layer addresses of all these bridges.
     pub gateways: BTreeSet<[u8; 6]>,
     /// Ports on guarded bridges, of those named above.
     pub on_guarded: BTreeSet<u32>,
+}
+
+/// An interface's name as the kernel compares it: with NULs up to its length.
+fn interface(name: &str) -> Option<Vec<u8>> {
+    let mut bytes = name.as_bytes().to_vec();
+    let fits = !bytes.is_empty() && bytes.len() < IFNAMSIZ as usize && !bytes.contains(&0);
+    bytes.resize(IFNAMSIZ as usize, 0);
+    fits.then_some(bytes)
 }
 
 impl Bridges {
@@ -194,8 +207,8 @@ impl Bridges {
         for address in &self.gateways {
             add(NFPROTO_BRIDGE, GATEWAYS, Element::key(address.to_vec()));
         }
-        for bridge in &self.guarded {
-            add(NFPROTO_INET, GUARDED_BRIDGES, Element::key(index(bridge)));
+        for name in self.guarded.iter().filter_map(|name| interface(name)) {
+            add(NFPROTO_INET, GUARDED_BRIDGES, Element::key(name));
         }
         let named = |((family, set, _), element)| (family, set, element);
         all.into_iter().map(named).collect()

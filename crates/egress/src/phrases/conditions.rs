@@ -52,6 +52,11 @@ pub fn incoming_in(set: &str) -> Vec<Expr> {
     vec![load(NFT_META_IIF, R0), has(set)]
 }
 
+/// It came in by an interface of one of these names.
+pub fn incoming_named(set: &str) -> Vec<Expr> {
+    vec![load(NFT_META_IIFNAME, R0), has(set)]
+}
+
 /// It goes out by one of these.
 pub fn outgoing_in(set: &str) -> Vec<Expr> {
     vec![load(NFT_META_OIF, R0), has(set)]

@@ -169,9 +169,11 @@ pub fn bridges(u: &mut Unstructured<'_>, policy: &Policy) -> Bridges {
         };
         (port, server)
     };
+    // One that is too long for an interface, too.
+    let name = |u: &mut Unstructured<'_>| "x".repeat(u.below(18));
     let mut bridges = Bridges {
         exempt: u.some(3, port).into_iter().collect(),
-        guarded: u.some(3, port).into_iter().collect(),
+        guarded: u.some(3, name).into_iter().collect(),
         gateways: u.some(3, Choices::any).into_iter().collect(),
         on_guarded: u.some(3, port).into_iter().collect(),
         ..Bridges::default()
