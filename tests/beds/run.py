@@ -41,7 +41,8 @@ LOGS = rootfs.CACHE / "logs"
 # Scenarios that say something only on a host that does nothing else: `all` runs them last, one by one.
 ALONE = ("all-at-once",)
 # These take longest: they begin, so that at the end no lane works long while another has nothing left to do.
-LONG = ("torture", "podman-egress", "no-unguarded-packet", "miner", "off-when-it-hurts", "planted")
+LONG = ("torture", "hubs-in-containers", "podman-egress", "no-unguarded-packet", "hubs-first-packet", "hubs", "hubs-not-covered", "miner",
+        "off-when-it-hurts", "planted")
 # Stands for a line's end within a reason, which is one line on its way from a scenario to here.
 BREAK = "\x1f"
 # What a lane ends with that did not get to its end; below it, how many of its scenarios failed.

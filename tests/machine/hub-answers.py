@@ -98,8 +98,14 @@ def actions_of(machine, layout):
     ]
     if layout.container:
         # Docker makes its own rules anew only when it starts, and without them it starts no container.
-        actions += [("the engine is started anew", f"systemctl restart docker; docker start {' '.join(layout.service.run)}", True),
-                    ("the hub is started anew", f"systemctl restart docker; {layout.service.restarts()}", True)]
+        actions += [
+            (
+                "the engine is started anew",
+                f"systemctl restart docker; docker start {' '.join(layout.service.run)}",
+                True,
+            ),
+            ("the hub is started anew", f"systemctl restart docker; {layout.service.restarts()}", True),
+        ]
     else:
         actions.append(("the hub is started anew", layout.service.restarts(), True))
     return [(words, lambda command=command: machine.run(command, timeout=60), away) for words, command, away in actions]

@@ -35,7 +35,9 @@ def scenario(machine):
         machine.run(f"{engine} network create {network}", timeout=30)
         begin(machine, f'container_networks = ["{network}"]')
         containers(machine, engine, network, 0, 1)
-        total += count(machine, name, lambda first, last: containers(machine, engine, network, first, last), number)
+        total += count(
+            machine, name, lambda first, last: containers(machine, engine, network, first, last), number
+        )
     starts = len(UNITS) * ACCOUNTS + sum(number for _, _, number in CONTAINERS.values())
     print(f"figure unguarded_packets_layouts {total} packets of {starts} servers")
     expect(total == 0, f"{total} packets arrived")
@@ -72,12 +74,18 @@ def count(machine, name, start, number):
 def units(machine, unit, options, first, last):
     """As SystemdSpawner has systemd start them."""
     name = unit.replace("{user}", "u$n")
-    machine.run(f"for n in $(seq {first} {last - 1}); do systemd-run --quiet --collect --unit={name} --uid=u$n {options} {SEND} || exit 1; done; "
-                f"while systemctl list-units --plain --no-legend '{unit.replace('{user}', 'u*')}*' | grep -q .; do sleep 0.2; done", timeout=200)
+    machine.run(
+        f"for n in $(seq {first} {last - 1}); do systemd-run --quiet --collect --unit={name} --uid=u$n {options} {SEND} || exit 1; done; "
+        f"while systemctl list-units --plain --no-legend '{unit.replace('{user}', 'u*')}*' | grep -q .; do sleep 0.2; done",
+        timeout=200,
+    )
 
 
 def containers(machine, engine, network, first, last):
     image = "localhost/clients" if engine == "podman" else "clients"
-    machine.run(f"for n in $(seq {first} {last - 1}); do user=; [ $((n % 2)) = 0 ] && user=--env=JUPYTERHUB_USER=c$n; "
-                f"{engine} run --detach --rm --network={network} --name=jupyter-c$n $user {engines.PROGRAMS} {image} {SEND} >/dev/null || exit 1; "
-                f"done; while {engine} ps -q | grep -q .; do sleep 0.2; done", timeout=300)
+    machine.run(
+        f"for n in $(seq {first} {last - 1}); do user=; [ $((n % 2)) = 0 ] && user=--env=JUPYTERHUB_USER=c$n; "
+        f"{engine} run --detach --rm --network={network} --name=jupyter-c$n $user {engines.PROGRAMS} {image} {SEND} >/dev/null || exit 1; "
+        f"done; while {engine} ps -q | grep -q .; do sleep 0.2; done",
+        timeout=300,
+    )

@@ -174,8 +174,10 @@ class Trial:
     def set_up(self):
         layout, machine = self.layout, self.machine
         accounts = [fill(layout.account, user=user.partition("/")[0]) for user in self.users] if layout.account else []
-        adds = "".join(f"id -- '{name}' >/dev/null 2>&1 || useradd --badname --create-home --shell /bin/bash -- '{name}'; "
-                       for name in accounts)
+        adds = "".join(
+            f"id -- '{name}' >/dev/null 2>&1 || useradd --badname --create-home --shell /bin/bash -- '{name}'; "
+            for name in accounts
+        )
         machine.put(LINES, layout.service.lines + fill(layout.lines, n=self.n))
         machine.run(adds + fill(layout.before, n=self.n), timeout=60)
         start_service(machine, layout.service)
@@ -197,7 +199,9 @@ class Trial:
         name, _, server = user.partition("/")
         self.hub.api("POST", f"/users/{quote(name)}", expect=(201, 409))
         options = {fill(key, n=self.n): value for key, value in self.layout.options.items()}
-        self.hub.api("POST", f"/users/{quote(name)}/server" + (f"s/{quote(server)}" if server else ""), options.get(user, {}))
+        self.hub.api(
+            "POST", f"/users/{quote(name)}/server" + (f"s/{quote(server)}" if server else ""), options.get(user, {})
+        )
 
     def ready(self, user, timeout=40):
         name, _, server = user.partition("/")
@@ -206,6 +210,7 @@ class Trial:
             one = self.hub.user(name)["servers"].get(server)
             expect(one, f"{self.layout.name}: the server of {user} did not start")
             return one["ready"]
+
         eventually(asked, f"{self.layout.name}: the server of {user} is ready", timeout)
         if self.layout.remote:
             return
@@ -224,8 +229,14 @@ class Trial:
 
     def names(self, user):
         name, _, server = user.partition("/")
-        return {"user": name, "server": server, "n": self.n, "account": fill(self.layout.account, user=name),
-                "dashserver": f"-{server}" if server else "", "twodashes": f"--{server}" if server else ""}
+        return {
+            "user": name,
+            "server": server,
+            "n": self.n,
+            "account": fill(self.layout.account, user=name),
+            "dashserver": f"-{server}" if server else "",
+            "twodashes": f"--{server}" if server else "",
+        }
 
     def place(self, user):
         return fill(self.layout.container or self.layout.unit, **self.names(user))
@@ -243,19 +254,28 @@ class Trial:
             good = all(one and one.get("class") == "standard" for one in mine) if found else not any(mine)
             good = good and not strange
             return (mine,) if good else None
-        servers = eventually(there, f"{layout.name}: status lists {'each user' if found else 'no user'} with a class", 20)[0]
+
+        servers = eventually(
+            there, f"{layout.name}: status lists {'each user' if found else 'no user'} with a class", 20
+        )[0]
 
         def in_words(user):
             words = machine.run("hubwarden status").out.splitlines()
             said = next((re.split(r" {2,}", line) for line in words if line.startswith(user)), [""] * 2)
             return said[-2] == ("standard" if packets else "NOT HELD")
+
         for user, server in zip(here, servers) if found else ():
             # Another survey may have to be made.
             eventually(lambda: in_words(user), f"{layout.name}: status says of {user} whether packets are held", 20)
-            expect(server["limit_cores"] == (2 if cpu else None), f"{layout.name}: the limit of {user} is {server['limit_cores']}")
+            expect(
+                server["limit_cores"] == (2 if cpu else None),
+                f"{layout.name}: the limit of {user} is {server['limit_cores']}",
+            )
             if server["unit"].endswith((".service", ".scope")) and cpu:
-                eventually(lambda: quota(machine, server["unit"]) == (2 if cpu else None),
-                           f"{layout.name}: systemd has a limit of 2 cores for {server['unit']}")
+                eventually(
+                    lambda: quota(machine, server["unit"]) == (2 if cpu else None),
+                    f"{layout.name}: systemd has a limit of 2 cores for {server['unit']}",
+                )
 
     def rows(self):
         return [row for row in status(self.machine)["uncovered"] if row["kind"] not in OF_THE_BED]
@@ -275,14 +295,20 @@ class Trial:
         def found():
             rows = self.rows()
             short = [(row["kind"], row["cgroup"].rstrip("/")) for row in rows]
-            ends = sorted((kind, next((place for _, place in wanted if path.endswith(place)), path)) for kind, path in short)
+            ends = sorted(
+                (kind, next((place for _, place in wanted if path.endswith(place)), path)) for kind, path in short
+            )
             # A survey may have been made while not all of them had come.
             good = ends == wanted and all(word in row_of(rows, one)["text"] for one in said for word in self.words(one))
             return (rows,) if good else None
+
         try:
             rows = eventually(found, "rows", 25)[0]
         except AssertionError:
-            expect(False, f"{layout.name}: expected {wanted}, found {[(row['kind'], row['cgroup'], row['text']) for row in self.rows()]}")
+            expect(
+                False,
+                f"{layout.name}: expected {wanted}, found {[(row['kind'], row['cgroup'], row['text']) for row in self.rows()]}",
+            )
         journal = [record["MESSAGE"] for record in machine.journal(f"--after-cursor={self.cursor}", "-u", "hubwarden")]
         if not rows:
             false = [line for line in journal if "covered in" in line and "on cgroup v1" not in line]
@@ -298,14 +324,19 @@ class Trial:
             expect(row["text"] in words, f"{layout.name}: status does not say: {row['text']}\nit says:\n{words}")
             # One entry may be of several rows that have one reason, and was made when not all servers had come.
             told = [line for line in journal if place in line and self.words(one)[-1] in line]
-            expect(told or not one.in_journal, f"{layout.name}: the journal does not say: {row['text']}\nit says: {journal}")
+            expect(
+                told or not one.in_journal,
+                f"{layout.name}: the journal does not say: {row['text']}\nit says: {journal}",
+            )
 
     # -- what is reached -----------------------------------------------------------------------------
 
     def probe(self, user, targets):
         place = self.place(user)
         if self.layout.container:
-            done = self.machine.run([self.layout.engine, "exec", place, "python3", "/usr/local/lib/bed/probe.py", *targets])
+            done = self.machine.run(
+                [self.layout.engine, "exec", place, "python3", "/usr/local/lib/bed/probe.py", *targets]
+            )
             return json.loads(done.out)
         if self.layout.unit and self.layout.netns:
             command = ["ip", "netns", "exec", self.layout.netns, "python3", "/usr/local/lib/bed/probe.py", *targets]
@@ -314,7 +345,15 @@ class Trial:
             # The user may be systemd's own, of whom the user database knows nothing.
             pid = self.machine.unit_property(place, "MainPID")
             uid = self.machine.run(["stat", "--format=%u", f"/proc/{pid}"]).out.strip()
-            command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "python3", "/usr/local/lib/bed/probe.py", *targets]
+            command = [
+                "setpriv",
+                f"--reuid={uid}",
+                f"--regid={uid}",
+                "--clear-groups",
+                "python3",
+                "/usr/local/lib/bed/probe.py",
+                *targets,
+            ]
             return json.loads(self.machine.run(command, cgroup=self.machine.unit_cgroup(place)).out)
         # Where there is no unit, as the user: in the hub's own cgroup, or where another program has it.
         account = fill(self.layout.account, user=user)
@@ -331,7 +370,8 @@ class Trial:
         if self.layout.container:
             # Networks of containers have IPv4 alone, as an engine makes them.
             allowed, refused = ([one for one in some if "::" not in one] for some in (allowed, refused))
-            return allowed, refused, inside
+            # What a bridge drops takes seconds to fail, so one user tries it.
+            return allowed, refused, inside if user == self.users[0] else []
         return allowed, [*refused, *inside], []
 
     def at(self, user, own=False):
@@ -342,8 +382,15 @@ class Trial:
 
     def address(self, user):
         """A container's own; of one on the node's network, the node's."""
-        found = self.machine.run([self.layout.engine, "inspect", "--format",
-                                  "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}", self.place(user)]).out.split()
+        found = self.machine.run(
+            [
+                self.layout.engine,
+                "inspect",
+                "--format",
+                "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}",
+                self.place(user),
+            ]
+        ).out.split()
         return found[0] if found else "127.0.0.1"
 
     def is_held(self, user, who):
@@ -387,8 +434,12 @@ class Trial:
         name, _, server = user.partition("/")
         path = f"/users/{quote(name)}/server" + (f"s/{quote(server)}" if server else "")
         self.hub.api("DELETE", path)
-        eventually(lambda: server not in self.hub.user(name)["servers"] or self.hub.user(name)["servers"][server].get("stopped"),
-                   f"{self.layout.name}: the server of {user} stops", 20)
+        eventually(
+            lambda: server not in self.hub.user(name)["servers"]
+            or self.hub.user(name)["servers"][server].get("stopped"),
+            f"{self.layout.name}: the server of {user} stops",
+            20,
+        )
 
     def endures(self):
         """With the daemon running, stopped, killed, and switched off."""
@@ -406,7 +457,9 @@ class Trial:
         killed = machine.unit_property("hubwarden", "MainPID")
         machine.run("systemctl kill -s KILL hubwarden")
         self.works("with the daemon killed")
-        eventually(lambda: machine.unit_property("hubwarden", "MainPID") not in (killed, "0"), "the daemon starts again")
+        eventually(
+            lambda: machine.unit_property("hubwarden", "MainPID") not in (killed, "0"), "the daemon starts again"
+        )
         wait_active(machine)
         machine.run("hubwarden off")
         self.works("when off", spawn=True)
@@ -497,8 +550,11 @@ def begin(machine, lines):
     """A daemon that knows nothing, in force, with these lines."""
     machine.put("/etc/hubwarden/config.toml", hub_config(lines))
     machine.put("/etc/hubwarden/hub-token", "watch-token-0123456789abcdef\n", mode=0o600)
-    machine.run("systemctl stop hubwarden; rm -rf /var/lib/hubwarden/* /run/hubwarden/* /run/systemd/system/*/10-hubwarden.conf; "
-                "nft delete table inet hubwarden 2>/dev/null; systemctl daemon-reload; systemctl start hubwarden", timeout=40)
+    machine.run(
+        "systemctl stop hubwarden; rm -rf /var/lib/hubwarden/* /run/hubwarden/* /run/systemd/system/*/10-hubwarden.conf; "
+        "nft delete table inet hubwarden 2>/dev/null; systemctl daemon-reload; systemctl start hubwarden",
+        timeout=40,
+    )
     wait_active(machine)
 
 
@@ -545,14 +601,21 @@ STOPPED = "while the daemon is stopped, containers that come anew are closed, th
 def line(layout):
     def word(held, then):
         return "yes" if held else "no, then yes" if layout.typed and then else "no"
+
     then = {"found": True, "cpu": True, "packets": True, **layout.then}
     said = [f"`{one.kind}`: " + ("" if layout.typed else one.words[-1]) for one in layout.said]
     said = list(dict.fromkeys(text.removesuffix(": ") for text in said))
     said += [f"then typed: {code(layout.typed)}"] if layout.typed else []
     said += [f"“{layout.lack}”"] if layout.lack else []
     said += [STOPPED] if layout.closed_when_stopped else []
-    cells = [layout.words, code(layout.config) or "–", word(layout.found, then["found"]), word(layout.cpu, then["cpu"]),
-             word(layout.packets, then["packets"]), "; ".join(said) or "–"]
+    cells = [
+        layout.words,
+        code(layout.config) or "–",
+        word(layout.found, then["found"]),
+        word(layout.cpu, then["cpu"]),
+        word(layout.packets, then["packets"]),
+        "; ".join(said) or "–",
+    ]
     return f"| {' | '.join(fill(cell, n='') for cell in cells)} |"
 
 
