@@ -74,7 +74,7 @@ PODMAN = Containers(
     },
 )
 
-MACVLAN = "docker network create -d macvlan -o parent=bed0 --subnet 192.0.2.0/24 --gateway 192.0.2.2 lan"
+MACVLAN = "docker network create -d macvlan -o parent=bed0 --subnet 192.0.2.0/24 --ip-range 192.0.2.128/25 --gateway 192.0.2.2 lan"
 
 
 def planted(user, network, name=None, more=""):
