@@ -76,7 +76,7 @@ def units(machine, unit, options, first, last):
     name = unit.replace("{user}", "u$n")
     machine.run(
         f"for n in $(seq {first} {last - 1}); do systemd-run --quiet --collect --unit={name} --uid=u$n {options} {SEND} || exit 1; done; "
-        f"while systemctl list-units --plain --no-legend '{unit.replace('{user}', 'u*')}*' | grep -q .; do sleep 0.2; done",
+        f"while systemctl list-units --plain --no-legend '{unit.replace('{user}', 'u*')}.service' | grep -q .; do sleep 0.2; done",
         timeout=200,
     )
 

@@ -55,6 +55,8 @@ ON_BRIDGE = Service(
 ON_NODE = Service()
 # The hub is in a container that has the node's network, processes and bus, and starts units on the node.
 ON_THE_BUS = Containers(
+    # What it started is in the node's process namespace, and may outlive it.
+    last="pkill -f '[c]onfigurable-http-proxy'",
     run={"jupyterhub": f"--network=host --pid=host --volume=/run:/run --volume=/home:/home {HUB} {HUB_COMMAND}"}
 )
 PODMAN = Containers(
