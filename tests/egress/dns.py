@@ -10,6 +10,8 @@ TYPES = {"A": A, "CNAME": CNAME, "AAAA": AAAA, "HTTPS": HTTPS}
 CODES = {0: "NOERROR", 2: "SERVFAIL", 3: "NXDOMAIN", 5: "REFUSED"}
 zone = {}
 odd = {}
+# Sockets that stay open.
+kept = []
 # Bytes a TCP answer is sent in at a time; 0 for all at once.
 pieces = [0]
 
@@ -145,13 +147,16 @@ def exactly(client, length):
     return data
 
 
-def ask(transport, address, name, kind):
+def ask(transport, address, name, kind, stays=""):
     query = struct.pack("!HHHHHH", 7, 0x0100, 1, 0, 0, 0) + wire(name) + struct.pack("!HH", TYPES[kind], 1)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     tcp = transport == "tcp"
     with socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) as client:
         client.settimeout(1)
         client.connect((address, 53))
+        if stays:
+            # What comes after the answer finds the socket that asked.
+            kept.append(client.dup())
         if tcp:
             client.sendall(struct.pack("!H", len(query)) + query)
             length = struct.unpack("!H", exactly(client, 2))[0]
