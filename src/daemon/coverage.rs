@@ -6,6 +6,7 @@ use crate::act::CpuControl;
 use crate::coverage::{entries, listed, naming};
 use crate::hub::Units;
 use hubwarden_core::coverage::{Changes, Known, Survey, Watch, Weight};
+use quantities::CgroupPath;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
@@ -100,6 +101,13 @@ impl Shell {
             cpu: trouble.map(str::to_owned),
             packets: (!loaded).then(|| "the packet rules are not loaded".to_owned()),
         }
+    }
+
+    /// Whether the last survey has this place, or one in it, as not covered.
+    pub(super) fn is_not_covered(&self, cgroup: &CgroupPath) -> bool {
+        let rows = &self.hub.coverage.survey.rows;
+        let mut places = rows.iter().filter_map(|row| row.place.as_ref());
+        places.any(|place| place.is_within(cgroup) || cgroup.is_within(place))
     }
 
     /// Places in the last survey that something does not hold, though it should.

@@ -9,6 +9,8 @@ const NETWORK_WITHIN: Duration = Duration::from_millis(50);
 /// Who comes is listened to at once, or this long after others who came: each order to the sensors
 /// names all servers that there are.
 const SENSORS_WITHIN: Duration = Duration::from_millis(200);
+/// Places that were shown as not covered and are held now are looked at together.
+const SURVEY_WITHIN: Duration = Duration::from_millis(500);
 /// People move between groups seldom, and servers that come are news of their own.
 const HUB_EVERY: Duration = Duration::from_secs(60);
 /// A spawner tells the hub where its server runs only after it has started it; the hub is asked
@@ -23,6 +25,8 @@ pub(super) struct Due {
     /// Somebody came whom the sensors do not listen to yet.
     sensors: Option<Time>,
     sensors_told: Option<Time>,
+    /// What is shown as not covered may be covered by now.
+    survey: Option<Time>,
     /// The hub is to be asked.
     pub hub: Polls,
     /// Another tick is configured: the next one is now.
@@ -38,6 +42,7 @@ pub(super) struct Due {
 pub(super) struct DueNow {
     pub network: bool,
     pub sensors: bool,
+    pub survey: bool,
     pub hub: bool,
 }
 
@@ -54,9 +59,14 @@ impl Due {
             .get_or_insert(next.map_or(now, |next| next.max(now)));
     }
 
+    /// What is shown as not covered may be covered by now.
+    pub fn survey(&mut self, now: Time) {
+        self.survey.get_or_insert(Time(now.0 + SURVEY_WITHIN));
+    }
+
     /// When something is due next.
     pub fn next(&self) -> Option<Time> {
-        [self.network, self.sensors, self.hub.at]
+        [self.network, self.sensors, self.survey, self.hub.at]
             .into_iter()
             .flatten()
             .min()
@@ -68,6 +78,7 @@ impl Due {
         let taken = DueNow {
             network: due(&mut self.network),
             sensors: due(&mut self.sensors),
+            survey: due(&mut self.survey),
             hub: due(&mut self.hub.at),
         };
         if taken.sensors {
@@ -158,6 +169,18 @@ mod tests {
         assert!(due.take(at(1200)).sensors);
         due.sensors(at(9000));
         assert_eq!(due.next(), Some(at(9000)));
+    }
+
+    #[test]
+    fn a_class_that_is_held_now_is_surveyed_once_within_half_a_second() {
+        let mut due = Due::default();
+        due.take(at(0));
+        for millisecond in 1000..1400 {
+            due.survey(at(millisecond));
+        }
+        assert_eq!(due.next(), Some(at(1500)));
+        assert!(due.take(at(1500)).survey);
+        assert_eq!(due.next(), None);
     }
 
     #[test]

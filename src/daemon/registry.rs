@@ -135,6 +135,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     cgroup,
                     id,
                 };
+                let was_not_covered = shell.is_not_covered(&found.cgroup);
                 shell.guard(found, None, None);
                 shell.attach_outside();
                 let disowned = shell.shared_slices();
@@ -146,6 +147,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     self.ask_account(uid);
                 }
                 self.due.sensors(now());
+                if was_not_covered {
+                    self.due.survey(now());
+                }
                 self.enforce(vec![id]);
             }
             Finding::NotAServer(why) => shell.set_aside(cgroup, id, why, true),

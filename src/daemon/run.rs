@@ -277,6 +277,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         if due.hub {
             self.tasks.begin(Tasks::hear_the_hub);
+        } else if due.survey {
+            self.tasks.begin(async |tasks| tasks.survey().await);
         }
     }
 

@@ -4,7 +4,8 @@ use super::*;
 use crate::config::ApiUrl;
 use crate::http::Stranger;
 use crate::http::fake::Service;
-use quantities::HubUser;
+use hubwarden_core::coverage::{Missing, Remedy, Uncovered};
+use quantities::{CgroupPath, HubUser};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Hub {
@@ -81,6 +82,31 @@ fn who_no_template_knows_is_known_by_the_hubs_word() {
             .person(&HubUser("carol".into()))
             .unwrap();
         assert_eq!(person.groups, ["staff"]);
+    });
+}
+
+#[test]
+fn a_place_that_was_shown_as_not_covered_is_surveyed_once_it_is_held() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let _hub = hub(&mut node);
+        spawn_x(&node, "u1001");
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        let row = Uncovered {
+            who: Vec::new(),
+            more_users: 0,
+            place: Some(CgroupPath::new("jupyter.slice/jupyter-x.service")),
+            servers: 1,
+            missing: Missing::Unmapped { why: "no template fits".into() },
+            remedy: Remedy::Advice(String::new()),
+        };
+        daemon.shell.hub.coverage.survey.rows = vec![row];
+        daemon.poll_hub().await;
+        daemon.quiet().await;
+        assert_eq!(users(&mut daemon), ["carol"]);
+        let soon = Time(node.clock.0 + Duration::from_secs(1));
+        assert!(daemon.due.take(soon).survey);
     });
 }
 
