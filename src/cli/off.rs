@@ -11,10 +11,12 @@ use egress::Kernel;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A daemon that does not answer a question within this hangs.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// One that is being started is asked again after this.
+const ASKED_AGAIN: Duration = Duration::from_millis(100);
 /// Lifting thousands of limits takes a while; a daemon that lives is given so long for it.
 const LIFTS_WITHIN: Duration = Duration::from_secs(60);
 /// A process that was killed is gone by then, unless it waits for a disk.
@@ -25,11 +27,11 @@ const GONE_WITHIN: Timespec = Timespec {
 
 pub(super) fn off(state: &Path) -> Result<(), Failure> {
     runtime()?.block_on(async {
-        let hangs = match ask_daemon().await {
+        let hangs = match ask_while_it_starts().await {
             Asked::Done(words) => return say(&words),
             Asked::Failed(why) => return Err(Failure::new(why)),
             Asked::Hangs(why) => Some(why),
-            Asked::NotRunning => None,
+            Asked::NotYet | Asked::NotRunning => None,
         };
         if !nix::unistd::geteuid().is_root() {
             let why = hangs.unwrap_or_else(|| "the daemon is not running".to_owned());
@@ -53,23 +55,41 @@ enum Asked {
     Done(String),
     Failed(String),
     Hangs(String),
+    /// It is there and cannot be asked yet.
+    NotYet,
     NotRunning,
+}
+
+/// Asks a daemon that is just being started once it can be asked.
+async fn ask_while_it_starts() -> Asked {
+    let until = Instant::now() + ANSWERS_WITHIN;
+    loop {
+        let asked = ask_daemon().await;
+        if !matches!(asked, Asked::NotYet) || Instant::now() >= until {
+            return asked;
+        }
+        tokio::time::sleep(ASKED_AGAIN).await;
+    }
 }
 
 async fn ask_daemon() -> Asked {
     let runtime = Path::new(RUNTIME_DIRECTORY);
     // The lock is root's to look at; without a daemon there is no one to wait for.
-    if nix::unistd::geteuid().is_root() && DaemonLock::holder(runtime).is_none() {
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root && DaemonLock::holder(runtime).is_none() {
         return Asked::NotRunning;
     }
     let client = match tokio::time::timeout(ANSWERS_WITHIN, Client::open()).await {
         Ok(Ok(client)) => client,
+        Ok(Err(ClientError::NotRunning)) if is_root => return Asked::NotYet,
         Ok(Err(ClientError::NotRunning | ClientError::NoBus(_))) => return Asked::NotRunning,
         Ok(Err(error)) => return Asked::Hangs(error.to_string()),
         Err(_) => return Asked::Hangs("the daemon cannot be asked".to_owned()),
     };
     match alive(&client).await {
         Ok(()) => {}
+        // The lock is taken before the first question can be answered.
+        Err(Asked::NotRunning) if is_root => return Asked::NotYet,
         Err(other) => return other,
     }
     match tokio::time::timeout(LIFTS_WITHIN, client.off()).await {
@@ -103,12 +123,13 @@ async fn alive(client: &Client) -> Result<(), Asked> {
 /// it alone (6.9), and it would put back what is lifted. What systemd starts in its place finds
 /// supervision switched off.
 fn end_daemon(switch: &OffSwitch) {
-    let Some(holder) = DaemonLock::holder(Path::new(RUNTIME_DIRECTORY)) else {
-        return;
-    };
+    // First: one that takes the lock after this finds it, and one that took it before is ended.
     if let Err(error) = switch.off_until_reboot() {
         complain(format_args!("hubwarden: {error}"));
     }
+    let Some(holder) = DaemonLock::holder(Path::new(RUNTIME_DIRECTORY)) else {
+        return;
+    };
     let ended = Pid::from_raw(holder)
         .ok_or(rustix::io::Errno::SRCH)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))

@@ -57,6 +57,7 @@ def scenario(machine):
                              ("the state of a later version", later_version, None),
                              ("the bus stopped", stop_bus, continue_bus),
                              ("the daemon and the bus stopped, the disk and /run full, the state damaged", all_at_once, all_over),
+                             ("the daemon just being started", begin_to_start, None),
                              ("a second daemon started beside", second_daemon, end_it)):
         wait_ours(machine, theirs)
         hurt(machine)
@@ -170,6 +171,15 @@ def all_over(machine):
     make_room(machine, "/run")
     go_on(machine)
     bus(machine, "CONT")
+
+
+def begin_to_start(machine):
+    """What a daemon does first is done in some milliseconds: at another moment each time."""
+    machine.run("systemctl stop hubwarden", timeout=60)
+    for n in range(8):
+        machine.run(f"systemctl start --no-block hubwarden; sleep 0.0{n}; hubwarden off", timeout=60)
+        machine.run("hubwarden on; systemctl stop hubwarden", timeout=60)
+    machine.run("systemctl start --no-block hubwarden")
 
 
 def second_daemon(machine):

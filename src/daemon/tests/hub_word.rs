@@ -98,7 +98,9 @@ fn a_place_that_was_shown_as_not_covered_is_surveyed_once_it_is_held() {
             more_users: 0,
             place: Some(CgroupPath::new("jupyter.slice/jupyter-x.service")),
             servers: 1,
-            missing: Missing::Unmapped { why: "no template fits".into() },
+            missing: Missing::Unmapped {
+                why: "no template fits".into(),
+            },
             remedy: Remedy::Advice(String::new()),
         };
         daemon.shell.hub.coverage.survey.rows = vec![row];
