@@ -7,6 +7,7 @@ use super::answer::{connect, say};
 use super::{Failure, runtime};
 use crate::config::{Config, ThrottleWhen};
 use crate::control::NodeStatus;
+use crate::daemon::Connections;
 use cgroup::{find_root, has_cpu_controller};
 use egress::names::Queueing;
 use egress::{Class, Firewall, Kernel, lies_in};
@@ -79,6 +80,7 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
     }
     near(&mut report, &config, &own_networks());
     resolvers::resolvers_by_the_configuration(&mut report, &config);
+    connections(&mut report, Connections::read());
     kernel(&mut report, &config);
     let supervises = runtime()?.block_on(daemon(&mut report));
     match supervises {
@@ -149,6 +151,24 @@ fn near(report: &mut Report, config: &Config, networks: &[(String, IpNet)]) {
             classes.join(", "),
         );
         report.add(Weight::Note, line);
+    }
+}
+
+/// How much room the kernel's table of connections has; without tracking there is none to fill.
+fn connections(report: &mut Report, connections: Option<Connections>) {
+    let Some(connections) = connections else {
+        return;
+    };
+    let what = connections.in_words();
+    match connections.are_many() {
+        false => report.add(Weight::Good, format!("connections: {what}")),
+        true => report.add(
+            Weight::Bad,
+            format!(
+                "connections: {what}; once it is full, new connections fail on the whole node: look at \
+                 hubwarden flows, or raise net.netfilter.nf_conntrack_max"
+            ),
+        ),
     }
 }
 

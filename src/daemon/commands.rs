@@ -178,6 +178,9 @@ impl Shell {
         if let Some(why) = self.rules_lack().filter(|_| self.network.rules.stand()) {
             lacks.push(("egress".to_owned(), why));
         }
+        if let Some(why) = self.connections_lack() {
+            lacks.push(("connections".to_owned(), why));
+        }
         if let Some(why) = self.accounts_lack(now()) {
             lacks.push(("accounts".to_owned(), why));
         }

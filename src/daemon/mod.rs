@@ -12,6 +12,7 @@ mod cgroup_filter;
 mod cgroups;
 mod classes;
 mod commands;
+mod connections;
 mod containers;
 mod counters;
 mod coverage;
@@ -60,6 +61,7 @@ mod uid_egress;
 mod user_slices;
 
 pub(crate) use cgroup_filter::watched_cgroup;
+pub(crate) use connections::Connections;
 pub use health::log_panics;
 pub use limits::policy;
 pub use lock::{DaemonLock, LockError};

@@ -304,6 +304,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             shell.read_counters(now);
             shell.reconcile_traffic(now);
             shell.count_refused(now);
+            shell.watch_connections();
         }
         self.watch_abuse(now);
         self.check_egress();

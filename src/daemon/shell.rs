@@ -3,6 +3,7 @@
 use super::abuse::Abuse;
 use super::cgroup_filter::{filter, slices};
 use super::cgroups::{Cgroup, Guarded};
+use super::connections::Connections;
 use super::containers::Networks;
 use super::counters::Counters;
 use super::coverage::Coverage;
@@ -127,6 +128,8 @@ pub(super) struct Network {
     pub traffic: Traffic,
     /// Who abused the network at the last tick.
     pub abuse: Abuse,
+    /// The kernel's table of connections, while there is little room in it.
+    pub connections: Option<Connections>,
     /// What became of resolvers' answers.
     pub answers: Arc<Counts>,
     /// The queue that answers are read from; it was bound at the start.
@@ -221,6 +224,7 @@ impl Network {
             counters: Counters::default(),
             traffic: Traffic::default(),
             abuse: Abuse::default(),
+            connections: None,
             answers,
             dns_queue,
             unknown_logged: None,

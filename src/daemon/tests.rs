@@ -21,6 +21,7 @@ mod abuse;
 mod accounts;
 mod asked;
 mod classes;
+mod connections;
 mod containers;
 mod cut_off;
 mod denied_dns;
