@@ -136,7 +136,10 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                     id,
                 };
                 let was_not_covered = shell.is_not_covered(&found.cgroup);
+                let slices = shell.registry.spawner_slices.len();
                 shell.guard(found, None, None);
+                // A slice that was just learned of is kept from now on: the next server may come at once.
+                let is_new_slice = shell.registry.spawner_slices.len() != slices;
                 shell.attach_outside();
                 let disowned = shell.shared_slices();
                 let uid = shell.guarded(id).and_then(|guarded| guarded.own_uid());
@@ -149,6 +152,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 self.due.sensors(now());
                 if was_not_covered {
                     self.due.survey(now());
+                }
+                if is_new_slice {
+                    self.place_new_servers();
                 }
                 self.enforce(vec![id]);
             }

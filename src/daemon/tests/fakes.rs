@@ -30,6 +30,8 @@ pub struct Systemd {
     pub settings: BTreeMap<String, Controls>,
     pub broken: BTreeSet<String>,
     pub stopped: Vec<String>,
+    /// Slices that are kept while nobody is in them.
+    pub started: BTreeSet<String>,
     /// Units that are thawed by and by, whatever becomes of the daemon.
     pub timers: BTreeMap<String, Duration>,
     pub applied: usize,
@@ -60,6 +62,11 @@ impl Units for FakeSystemd {
         }
         let known = self.0.borrow().accounts.get(&uid).cloned();
         Ok(known.unwrap_or_default())
+    }
+
+    async fn start_slice(&self, slice: &UnitName) -> Result<(), SdBusError> {
+        self.0.borrow_mut().started.insert(slice.to_string());
+        Ok(())
     }
 
     /// A made-up hub is this process, in whatever cgroup the test runs.

@@ -123,6 +123,26 @@ fn a_spawners_own_slice_stays_and_is_guarded_as_it_is() {
 }
 
 #[test]
+fn a_spawners_own_slice_is_kept_from_the_first_server_on_that_asks_for_it() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        // It was moved by the drop-in, as the very first one is: the slice that it asks for is not there.
+        node.spawn("alice");
+        let transient = node.system().join("run/systemd/transient");
+        std::fs::create_dir_all(&transient).unwrap();
+        let text = "[Service]\nSlice=jhub-host.slice\n";
+        std::fs::write(transient.join(Node::unit("alice")), text).unwrap();
+        daemon.poll_tree();
+        daemon.quiet().await;
+        assert_eq!(node.placed(), None);
+        let started = node.systemd.0.borrow().started.clone();
+        assert!(started.contains("jhub.slice"), "{started:?}");
+    });
+}
+
+#[test]
 fn a_slice_in_which_an_admins_service_runs_is_not_guarded_and_that_is_said() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
