@@ -103,7 +103,7 @@ impl Placement {
         let slices: BTreeSet<&str> = ours.values().filter_map(|text| slice_of(text)).collect();
         for slice in slices {
             if wanted.is_none_or(|wanted| wanted.slice != slice) {
-                for unit in self.running(slice) {
+                for unit in self.running(slice).0 {
                     desired.entry(unit).or_insert_with(|| runs_in(slice));
                 }
             }
@@ -158,25 +158,34 @@ impl Placement {
             .collect()
     }
 
-    /// Transient units that run in a slice.
-    fn running(&self, slice: &str) -> BTreeSet<String> {
-        let mut running = BTreeSet::new();
+    /// Whether a service that no spawner made runs in a slice: it has a file that an admin or a package made.
+    pub fn is_shared(&self, slice: &str) -> bool {
+        let (_, others) = self.running(slice);
+        !others.is_empty()
+    }
+
+    /// Transient services that run in a slice, and others.
+    fn running(&self, slice: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (mut transient, mut others) = (BTreeSet::new(), BTreeSet::new());
         let mut slices = vec![self.root.join(slice)];
         let mut left = MOST;
         while let Some(slice) = slices.pop() {
             for name in names(&slice) {
                 left = left.saturating_sub(1);
                 if left == 0 {
-                    return running;
+                    return (transient, others);
                 }
                 if name.ends_with(".slice") {
                     slices.push(slice.join(&name));
-                } else if name.ends_with(".service") && self.transient.join(&name).exists() {
-                    running.insert(name);
+                } else if name.ends_with(".service") {
+                    match self.transient.join(&name).exists() {
+                        true => transient.insert(name),
+                        false => others.insert(name),
+                    };
                 }
             }
         }
-        running
+        (transient, others)
     }
 
     fn write(&self, unit: &str, text: &str, is_ours: bool) -> Result<(), PlacementError> {

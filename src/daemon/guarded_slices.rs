@@ -92,8 +92,14 @@ impl Shell {
         if let Some(slice) = self.limits.placement.asked_for(&server.unit)
             && slice != self.config.hub.slice
             && self.registry.spawner_slices.len() < MOST_SLICES
-            && self.registry.spawner_slices.insert(topmost(&slice))
+            && !self.registry.spawner_slices.contains(&topmost(&slice))
         {
+            let top = topmost(&slice);
+            // Guarded first and looked at afterwards, the hub itself would be closed for that long.
+            if self.limits.placement.is_shared(&top) {
+                self.registry.shared_slices.insert(top.clone());
+            }
+            self.registry.spawner_slices.insert(top);
             self.storage.dirty = true;
             self.look_for_servers();
             // Why not is logged.

@@ -168,6 +168,25 @@ fn a_slice_in_which_an_admins_service_runs_is_not_guarded_and_that_is_said() {
 }
 
 #[test]
+fn a_slice_of_a_spawners_with_the_hub_in_it_is_guarded_at_no_moment() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let (mut daemon, _journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        // The hub was in a slice that nobody had any reason to look at.
+        node.admins_unit("jupyterhub.service", "jupyterhub.slice");
+        node.spawn_in("alice", "jupyterhub.slice", "jupyterhub.slice");
+        daemon.poll_tree();
+        for turns in 0..50 {
+            tokio::task::yield_now().await;
+            daemon.moments_later();
+            assert_eq!(node.guarded(), ["jupyter.slice"], "after {turns} turns");
+        }
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Free);
+    });
+}
+
+#[test]
 fn a_slice_with_the_hub_in_it_is_not_guarded() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);

@@ -261,6 +261,8 @@ c.DockerSpawner.use_internal_ip = True
         "podman",
         "Podman of root: hub, proxy and servers are containers of the network `podman`",
         service=PODMAN,
+        # Docker drops what is bridged and not its own, as long as its rules stand; who has Podman has no Docker.
+        before="systemctl stop docker.socket docker.service; iptables -P FORWARD ACCEPT",
         lines=DOCKER,
         account="",
         container=CONTAINER,

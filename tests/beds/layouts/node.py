@@ -374,7 +374,7 @@ c.SystemdSpawner.unit_name_template = 'jupyter-{USERNAME}{JHUBSERVERNAME}'
         + "ab" * 32
         + ".scope'\n",
         users=("anna{n}",),
-        before="loginctl enable-linger anna{n}",
+        before="systemd-run --quiet --wait --collect loginctl enable-linger anna{n}",
         afterwards="loginctl disable-linger anna{n}",
         elsewhere="/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/libpod-" + "ab" * 32 + ".scope",
         said=(
