@@ -5,7 +5,6 @@ import testhost
 from containers import CLIENT, NETWORK, PYTHON, addresses, probe
 from product import eventually, expect, expect_none_arrived, expect_reach, install, outside, status, story, wait_active, wait_guarded
 
-SUITES = ("bookworm", "trixie")
 SLEEP = "while :; do sleep 60; done"
 
 

@@ -5,7 +5,6 @@ import testhost
 from containers import CLIENT, IMAGE, NETWORK, PYTHON
 from product import expect, install, wait_active
 
-SUITES = ("bookworm", "trixie")
 SERVERS, CONTAINERS, PORT = 500, 100, 4444
 TARGETS = [f"{testhost.V4},{PORT}", f"{testhost.V6},{PORT}"]
 SEND = [PYTHON, CLIENT, "send", *TARGETS]

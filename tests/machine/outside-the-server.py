@@ -11,7 +11,6 @@ from hubapi import Hub
 from product import (REFUSED, TLJH_UNIT, configure, entries, eventually, expect, expect_none_arrived, expect_reach, install,
                      outside, when)
 
-SUITES = ("bookworm", "trixie")
 PROBE = "/usr/local/lib/bed/probe.py"
 UNIX = "jupyter-alice"
 # Where an admin's ssh comes from.

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from product import deb, expect
 
-SUITES = ("bookworm", "trixie")
 TICK, BASELINE, CREDITS, ADMINS = 1.0, 0.25, 6.0, 1.5
 # Reading, deciding and systemd's own work, under emulation.
 SLACK = 0.35
