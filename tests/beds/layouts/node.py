@@ -375,7 +375,7 @@ c.SystemdSpawner.unit_name_template = 'jupyter-{USERNAME}{JHUBSERVERNAME}'
         + ".scope'\n",
         users=("anna{n}",),
         before="systemd-run --quiet --wait --collect loginctl enable-linger anna{n}",
-        afterwards="loginctl disable-linger anna{n}",
+        afterwards="systemd-run --quiet --wait --collect loginctl disable-linger anna{n}",
         elsewhere="/user.slice/user-{uid}.slice/user@{uid}.service/user.slice/libpod-" + "ab" * 32 + ".scope",
         said=(
             Said(
