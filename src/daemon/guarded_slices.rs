@@ -4,6 +4,7 @@
 //! and, where a spawner asks for a slice of its own, that one as it is.
 
 use super::cgroup_filter::top;
+use super::state::Exempt;
 use super::{Daemon, Shell, Tasks};
 use crate::act::{CpuControl, NewServers, is_fit};
 use crate::hub::fronts::PROXIES;
@@ -74,6 +75,20 @@ impl Shell {
             // The daemon may end before the next tick.
             self.reconcile_network();
         }
+    }
+
+    /// What an earlier daemon knew to be no server, of that which still is there: it is asked about anew.
+    pub(super) fn resume_exempt(&mut self, exempt: Vec<Exempt>) -> Vec<(CgroupPath, CgroupId)> {
+        let mut resumed = Vec::new();
+        for Exempt { cgroup, id, why } in exempt {
+            if self.registry.tree.members().get(&cgroup) == Some(&id)
+                && !self.registry.entries.contains_key(&id)
+            {
+                resumed.push((cgroup.clone(), id));
+                self.set_aside(cgroup, id, why, true);
+            }
+        }
+        resumed
     }
 
     /// Those of them that exist.

@@ -315,7 +315,13 @@ impl Shell {
         self.storage.dirty = true;
     }
 
-    fn set_aside(&mut self, cgroup: CgroupPath, id: CgroupId, why: String, is_admins: bool) {
+    pub(super) fn set_aside(
+        &mut self,
+        cgroup: CgroupPath,
+        id: CgroupId,
+        why: String,
+        is_admins: bool,
+    ) {
         let exempt = is_admins;
         let in_slice = self.guarded_tops().contains(top(&cgroup));
         if exempt {
@@ -352,6 +358,8 @@ impl Shell {
             }
             false => None,
         };
+        // A restart must not close it until it has been asked about.
+        self.storage.dirty |= exempt.is_some();
         self.registry.insert(
             id,
             Cgroup::Ignored {

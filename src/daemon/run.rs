@@ -234,6 +234,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         shell.count_left_traffic(&servers);
         shell.resume(servers);
+        let exempt = shell.resume_exempt(state.exempt);
         shell.reconcile_classes(now());
         shell.read_lists();
         if shell.off {
@@ -245,6 +246,9 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             shell.load_egress();
         }
         self.take_in(changes);
+        for (cgroup, id) in exempt {
+            self.ask(cgroup, id);
+        }
         self.place_new_servers();
         self.ask_accounts();
         let ids = self.shell.guarded_ids();

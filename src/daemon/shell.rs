@@ -16,7 +16,7 @@ use super::packet_rules::PacketRules;
 use super::refusal_log::Unlogged;
 use super::sampling::Sampler;
 use super::saving::Saver;
-use super::state::{ServerState, State, StateError, Store};
+use super::state::{Exempt, ServerState, State, StateError, Store};
 use super::trace::TraceWriter;
 use super::traffic::Traffic;
 use super::troubles::Troubles;
@@ -283,9 +283,20 @@ impl Shell {
         let mut accounts = self.network.uid_egress.accounts.clone();
         accounts.retain(|uid, _| uids.contains(uid));
         state.accounts = accounts;
-        for entry in self.registry.entries.values() {
-            if let Cgroup::Server(guarded) = entry {
-                state.servers.extend(self.state_of(guarded));
+        for (id, entry) in &self.registry.entries {
+            match entry {
+                Cgroup::Server(guarded) => state.servers.extend(self.state_of(guarded)),
+                Cgroup::Ignored {
+                    cgroup,
+                    why,
+                    exempt: Some(_),
+                    ..
+                } => state.exempt.push(Exempt {
+                    cgroup: cgroup.clone(),
+                    id: *id,
+                    why: why.clone(),
+                }),
+                _ => {}
             }
         }
         state

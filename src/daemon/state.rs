@@ -60,12 +60,27 @@ pub struct State {
     /// Topmost slices in which an admin's units were seen: these are not guarded.
     #[serde(default)]
     pub shared_slices: BTreeSet<String>,
+    /// What is in a guarded slice and no server, as the hub may be: the next daemon lets it be before it has
+    /// asked.
+    #[serde(default)]
+    pub exempt: Vec<Exempt>,
     /// Ports by which the hub is open to everybody: the next daemon opens them before it has looked.
     #[serde(default)]
     pub fronts: BTreeSet<u16>,
     /// The servers known.
     #[serde(alias = "cases")]
     pub servers: Vec<ServerState>,
+}
+
+/// A unit that is no server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exempt {
+    /// Where.
+    pub cgroup: CgroupPath,
+    /// Which.
+    pub id: CgroupId,
+    /// Why it is none, in words.
+    pub why: String,
 }
 
 /// One server.
@@ -209,6 +224,7 @@ impl Store {
             bridges: BTreeMap::new(),
             spawner_slices: BTreeSet::new(),
             shared_slices: BTreeSet::new(),
+            exempt: Vec::new(),
             fronts: BTreeSet::new(),
             servers: Vec::new(),
         }

@@ -187,6 +187,28 @@ fn a_slice_of_a_spawners_with_the_hub_in_it_is_guarded_at_no_moment() {
 }
 
 #[test]
+fn an_admins_unit_in_the_guarded_slice_is_open_from_the_first_rules_of_the_next_daemon_on() {
+    on_a_node(async || {
+        let node = Node::new(Mode::Enforce);
+        node.admins_unit("postgresql.service", "jupyter.slice");
+        let (mut daemon, _journal) = node.start();
+        daemon.quiet().await;
+        let admitted = || {
+            let rules = node.firewall.rules();
+            let classes = rules.admitted.values().map(|one| one.class.clone());
+            classes.collect::<Vec<_>>()
+        };
+        assert_eq!(admitted(), [quantities::ClassName::exempt()]);
+        daemon.save();
+        drop(daemon);
+        node.firewall.rules().admitted.clear();
+        // No task of it has run yet.
+        let (_daemon, _journal) = node.start();
+        assert_eq!(admitted(), [quantities::ClassName::exempt()]);
+    });
+}
+
+#[test]
 fn a_slice_with_the_hub_in_it_is_not_guarded() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
