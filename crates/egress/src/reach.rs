@@ -343,8 +343,8 @@ impl Judged<'_> {
     }
 }
 
-/// What asked for a port of the hub on this node: whose listener it comes to shows on arrival, unless an
-/// admin's rules have it answered elsewhere.
+/// Requests to a port of the hub on this node. The listener is checked where the packet arrives, unless
+/// an admin's rules redirect it to another port.
 pub fn hub() -> [Rule; 2] {
     let asked = || [p::to_loopback(), p::asked_tcp_port_in("hub_ports")].concat();
     [

@@ -260,9 +260,9 @@ fn to_hub() -> [Rule; 2] {
         .map(|condition| rule("the hub", [condition, p::goto(HUB_PORT)]))
 }
 
-/// Who listens at a port of the hub. Not the hub is told, since it is another cgroup whenever it
-/// starts, but whoever is known to be somebody else: a user's server or session, what is not known yet
-/// in a guarded slice, and users' jobs. So nothing of the hub's is ever refused, however new.
+/// Checks the listener at a port of the hub. The hub's own cgroup changes at each start, so the chain does
+/// not look for it. It refuses listeners that are known to be others: users' servers and sessions, unknown
+/// units in a guarded slice, and users' jobs. The hub is therefore never refused, also right after a start.
 fn hub_port() -> Chain {
     let mut rules: Vec<_> = LEVELS
         .map(|level| {

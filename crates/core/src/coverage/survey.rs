@@ -56,7 +56,7 @@ pub struct Survey {
     pub unseen: usize,
     /// Whether uid rules hold what users run outside their servers.
     pub uid_rules: bool,
-    /// Whether the hub is asked whose servers are.
+    /// Whether the hub's API is configured.
     pub api: bool,
 }
 

@@ -33,7 +33,7 @@ pub struct Tally {
     pub closed: u64,
     /// Answers that were turned into "no such name".
     pub refused: u64,
-    /// Answers to servers of classes with names that nobody asked for, or that came a second time.
+    /// Answers without an open question, dropped before they reached a server of a class with names.
     pub unasked: u64,
     /// Questions that were forgotten before they were answered, since their sender asked too many at
     /// once.

@@ -144,8 +144,8 @@ pub fn reads(policy: &Policy, class: &Class) -> bool {
     Reading::of(policy, class).is_some()
 }
 
-/// What becomes of a class's questions that it may ask: where their answers are read, they are
-/// remembered first. Where nobody does that they go on, and it is their answers that do not count.
+/// Accepts the questions that a class may ask. Where their answers are read, each question is held in a
+/// queue until it is remembered. If no reader runs, questions pass and their answers teach nothing.
 pub fn ask(policy: &Policy, class: &Class) -> Vec<Expr> {
     match reads(policy, class) {
         true => held_to_remember(policy),
