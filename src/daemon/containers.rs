@@ -241,7 +241,10 @@ impl Shell {
             None => Links::open()?,
         };
         let all = links.all()?;
-        let mut bridges = Bridges::default();
+        let mut bridges = Bridges {
+            newcomers: Some(self.config.egress.class.clone()),
+            ..Bridges::default()
+        };
         let (mut missing, mut guarded) = (BTreeSet::new(), BTreeSet::new());
         for network in &self.config.hub.container_networks {
             let name = self
@@ -311,6 +314,10 @@ impl Shell {
                 shared.push((cgroup, "the server's class"));
             } else if is_guarded {
                 bridges.exempt.insert(port);
+                let note = self.network.containers.notes.get(cgroup);
+                bridges
+                    .others
+                    .extend(note.iter().flat_map(|note| &note.addresses));
             }
         }
         for (cgroup, class) in shared {

@@ -252,6 +252,18 @@ impl PacketRules {
         self.to_lift
     }
 
+    /// Says for how long somebody is there to find out who new containers are.
+    pub fn keep_watch(&mut self, time: Duration) -> Result<(), RuleTrouble> {
+        if self.installed.is_none() {
+            return Ok(());
+        }
+        let kept = self.firewall.keep_watch(time);
+        kept.map_err(|error| RuleTrouble {
+            what: "Keeping new containers closed until they are known",
+            error,
+        })
+    }
+
     /// Has what delays packets follow interfaces and routes.
     pub fn follow_uplinks(&mut self) -> Result<(), RuleTrouble> {
         if self.installed.is_none() {

@@ -6,7 +6,11 @@ use crate::hub::Units;
 use crate::report::{Kind, Level, LogEntry};
 use egress::{Audited, Error, ForeignChange, Repair, Writer};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// New containers stay closed so much longer than the ticks say: a daemon that was killed is there again.
+const WATCHED: Duration = Duration::from_secs(5);
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
     /// Somebody else wrote to our table, and what that broke is put back already: tells of it, and
@@ -88,10 +92,20 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
             Err(trouble) => shell.log_rules([trouble]),
         }
+        // What a stalled tick takes longer than others is in it.
+        self.shell.keep_watch(3 * self.tick() + WATCHED);
     }
 }
 
 impl Shell {
+    /// Says for how long new containers are closed until somebody finds out who they are.
+    pub(super) fn keep_watch(&mut self, time: Duration) {
+        if !self.off {
+            let kept = self.network.rules.keep_watch(time);
+            self.log_rules(kept.err());
+        }
+    }
+
     /// A comparison of the rules ended; true if another is wanted.
     fn audited(&mut self, audited: Result<Audited, Error>) -> bool {
         let failed = match &audited {

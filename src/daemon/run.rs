@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// Credits are written at least this often, so that a crash loses no more.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
+/// Another daemon is there by then, if one is started anew.
+const LEFT_WATCHED: Duration = Duration::from_secs(3);
+
 /// The quota of all servers together is compared with what it should be every so many ticks.
 const CAP_CHECKED_EVERY: u32 = 12;
 
@@ -127,6 +130,7 @@ where
         }
     }
     daemon.save();
+    daemon.shell.keep_watch(LEFT_WATCHED);
     daemon.shell.log_all_unlogged(now());
     daemon.shell.log(LogEntry::new(
         Kind::Stopped,
@@ -257,7 +261,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         Ok(())
     }
 
-    fn tick(&self) -> Duration {
+    pub(super) fn tick(&self) -> Duration {
         self.shell.config.tick
     }
 

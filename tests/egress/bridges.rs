@@ -1,12 +1,13 @@
 //! Containers: judged by the port of the bridge that they are behind, whatever they send.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use egress::{Bridges, CgroupId, Firewall, Kernel, Links, Mode, Policy, ServerPort};
 
 use crate::{
     bed::{Agent, HOST4, HOST6, Link, NODE4, NODE6, Netns},
     outside::{REFUSED, assert_refused, policy},
+    translated::bridges_call,
 };
 
 pub const BRIDGE4: &str = "10.80.0.1";
@@ -140,9 +141,16 @@ fn a_container_reaches_its_class_and_the_hub_and_no_other_container() {
     let mut nft = bed.load(&policy(), &bridges);
 
     for to in [HOST4, HOST6, BRIDGE4, BRIDGE6] {
-        for port in [80, 443, 8081] {
+        for port in [80, 443, 5432] {
             assert_refused(&alice.reach("tcp", to, port), "not known");
         }
+    }
+    for to in [BRIDGE4, BRIDGE6] {
+        assert_eq!(
+            alice.reach("tcp", to, 8081),
+            "ok",
+            "the hub, from the start"
+        );
     }
 
     let ports = [&alice, &bob, &hub].map(|agent| bed.port_of(agent));
@@ -271,6 +279,72 @@ fn a_bridge_that_goes_with_its_last_container_is_held_when_it_comes_back() {
     }
     assert_eq!(nft.verify().unwrap(), []);
     nft.remove().unwrap();
+}
+
+#[test]
+fn what_comes_anew_while_nobody_looks_is_the_hubs_by_its_address_or_a_new_users() {
+    for call in [false, true] {
+        let bed = Bed::new(3);
+        bridges_call(&bed.link.node, call);
+        let mut host = Agent::new(&bed.link.host, None);
+        listening(&mut host, &[80, 4444]);
+        let mut node = Agent::new(&bed.link.node, None);
+        listening(&mut node, &[8081, 5432]);
+        let (mut newcomer, mut bob, mut hub) = (bed.agent(0), bed.agent(1), bed.agent(2));
+        listening(&mut bob, &[8888]);
+        listening(&mut hub, &[5432, 8081]);
+        let ((bob4, bob6), (hub4, hub6)) = (address(1), address(2));
+        let mut bridges = bed.bridges();
+        let port = bed.port_of(&bob);
+        bridges.servers.insert(port, server(2, 1));
+        bridges.on_guarded.insert(port);
+        bridges.newcomers = Some("standard".parse().unwrap());
+        bridges.others = [hub4.parse().unwrap(), hub6.parse().unwrap()].into();
+        let mut nft = bed.load(&policy(), &bridges);
+
+        let is_closed = |newcomer: &mut Agent, hub: &mut Agent, bob: &mut Agent| {
+            for (to, this_node) in [(HOST4, BRIDGE4), (HOST6, BRIDGE6)] {
+                assert_refused(&newcomer.reach("tcp", to, 80), "not known");
+                assert_refused(&hub.reach("tcp", to, 80), "not known either");
+                assert_eq!(newcomer.reach("tcp", this_node, 8081), "ok", "the hub");
+                assert_eq!(bob.reach("tcp", to, 80), "ok", "a server");
+            }
+        };
+        is_closed(&mut newcomer, &mut hub, &mut bob);
+        nft.keep_watch(Duration::from_secs(60)).unwrap();
+        assert_eq!(nft.verify().unwrap(), []);
+        is_closed(&mut newcomer, &mut hub, &mut bob);
+
+        assert_ne!(newcomer.reach("tcp", &bob4, 8888), "ok", "another's");
+
+        nft.keep_watch(Duration::from_millis(1)).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        for (to, this_node) in [(HOST4, BRIDGE4), (HOST6, BRIDGE6)] {
+            assert_eq!(newcomer.reach("tcp", to, 80), "ok", "as a new user's");
+            assert_eq!(newcomer.reach("tcp", to, 4444), REFUSED, "and no more");
+            assert_eq!(newcomer.reach("tcp", this_node, 8081), "ok", "the hub");
+            assert_eq!(newcomer.reach("tcp", this_node, 5432), REFUSED, "the node");
+            assert_eq!(hub.reach("tcp", to, 4444), "ok", "the hub, by its address");
+            assert_eq!(hub.reach("tcp", this_node, 5432), "ok", "on this node too");
+            assert_eq!(bob.reach("tcp", to, 4444), REFUSED, "a server");
+        }
+        for to in [&bob4, &bob6] {
+            assert_eq!(hub.reach("tcp", to, 8888), "ok", "its proxy");
+            assert_eq!(newcomer.reach("tcp", to, 8888), "ok", "it may be the proxy");
+        }
+        for to in [&hub4, &hub6] {
+            assert_eq!(newcomer.reach("tcp", to, 8081), "ok", "the hub's container");
+            assert_eq!(newcomer.reach("tcp", to, 5432), "ok", "its database");
+            assert_eq!(bob.reach("tcp", to, 8081), "ok");
+            assert_ne!(bob.reach("tcp", to, 5432), "ok", "a server's class holds");
+        }
+        // Whoever looks again finds that nobody did, and puts it right.
+        assert_ne!(nft.verify().unwrap(), []);
+        nft.keep_watch(Duration::from_secs(60)).unwrap();
+        assert_eq!(nft.verify().unwrap(), []);
+        is_closed(&mut newcomer, &mut hub, &mut bob);
+        nft.remove().unwrap();
+    }
 }
 
 #[test]

@@ -630,7 +630,7 @@ fn a_container_s_packets_are_judged_by_where_translation_leads() {
 }
 
 /// Whether what comes in by a bridge meets the rules of `inet` there and then (`br_netfilter`).
-fn bridges_call(node: &Netns, call: bool) {
+pub fn bridges_call(node: &Netns, call: bool) {
     for of in ["iptables", "ip6tables"] {
         let setting = format!("net.bridge.bridge-nf-call-{of}={}", u8::from(call));
         node.exec("sysctl", &["-qw", &setting]);

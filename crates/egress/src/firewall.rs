@@ -91,6 +91,14 @@ pub trait Firewall: Send {
     /// [`Error::NoBridges`], or the kernel's refusal.
     fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error>;
 
+    /// Say that somebody is there for so long to find out who a container is that comes anew on a guarded
+    /// bridge. It is closed for that time, and from its end on judged as a new user's. Nothing to do where
+    /// there is no guarded bridge.
+    ///
+    /// # Errors
+    /// [`Error::NotLoaded`], or the kernel's refusal.
+    fn keep_watch(&mut self, time: Duration) -> Result<(), Error>;
+
     /// Have what delays packets follow the interfaces that they leave by; true if the table was
     /// made anew for it. To be called when interfaces or routes may have changed.
     ///

@@ -334,7 +334,9 @@ pub fn map(
 pub fn plain(name: &str, key_type: u32, key_len: u32) -> Set {
     // Concatenations have no one order; the nft program takes that of each field's type.
     let order = match key_type {
-        TYPE_CGROUPV2 | TYPE_MARK | TYPE_IFINDEX | TYPE_IFNAME | TYPE_UID => BYTEORDER_HOST,
+        TYPE_ARPHRD | TYPE_CGROUPV2 | TYPE_MARK | TYPE_IFINDEX | TYPE_IFNAME | TYPE_UID => {
+            BYTEORDER_HOST
+        }
         TYPE_ETHER | TYPE_IPV4 | TYPE_IPV6 | TYPE_INET_SERVICE => BYTEORDER_BIG,
         _ => 0,
     };

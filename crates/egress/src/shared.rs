@@ -62,6 +62,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
         lock(self).set_bridges(bridges)
     }
 
+    fn keep_watch(&mut self, time: Duration) -> Result<(), Error> {
+        lock(self).keep_watch(time)
+    }
+
     fn follow_uplinks(&mut self) -> Result<bool, Error> {
         lock(self).follow_uplinks()
     }

@@ -187,6 +187,18 @@ fn add_rule(table: &str, chain: &str, place: usize, rule: &Rule) -> Result<Messa
     Message::nft(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, says, w)
 }
 
+/// The message that takes all elements out of a set.
+///
+/// # Errors
+/// [`Error::TooLong`] if the names are.
+pub fn flush(family: u8, table: &str, set: &str) -> Result<Message, Error> {
+    let mut w = Writer::default();
+    w.text(NFTA_SET_ELEM_LIST_TABLE, table)
+        .text(NFTA_SET_ELEM_LIST_SET, set);
+    let says = format!("take all elements out of set {set}");
+    Ok(Message::nft(NFT_MSG_DELSETELEM, 0, says, w)?.of_family(family))
+}
+
 /// The messages that add elements to a set or delete them, as many as their size takes.
 ///
 /// # Errors

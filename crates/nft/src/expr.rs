@@ -33,7 +33,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Lookup { .. } => "lookup",
         Expr::Immediate { .. } | Expr::Verdict(_) => "immediate",
         Expr::Update { .. } | Expr::Add { .. } | Expr::Remove { .. } => "dynset",
-        Expr::Fib { .. } => "fib",
+        Expr::Fib { .. } | Expr::FibName { .. } => "fib",
         Expr::Limit { .. } => "limit",
         Expr::Counter => "counter",
         Expr::Forward { .. } => "fwd",
@@ -160,6 +160,11 @@ fn attributes(w: &mut Writer, expr: &Expr) {
             w.be32(NFTA_FIB_DREG, to.number())
                 .be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)
                 .be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR | interface);
+        }
+        Expr::FibName { to } => {
+            w.be32(NFTA_FIB_DREG, to.number())
+                .be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_OIFNAME)
+                .be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
         }
         Expr::Limit {
             rate,

@@ -122,6 +122,9 @@ pub enum Expr {
     /// Load the kind of the packet's destination address, `RTN_*`, as this node routes it; with
     /// `incoming`, as the interface that it came in by has it.
     Fib { to: Reg, incoming: bool },
+    /// Load the name of the interface by which this node's routes lead to the packet's destination, with
+    /// NULs up to 16 bytes; nothing but NULs where they lead nowhere, or the address is this node's own.
+    FibName { to: Reg },
     /// Match while under this many packets per `unit_s` seconds, or with `bytes` this many bytes;
     /// with `over`, from there on.
     Limit {

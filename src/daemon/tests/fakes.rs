@@ -152,6 +152,7 @@ pub struct Rules {
     pub bridges: Bridges,
     pub uid_rules: UidRules,
     pub policy: Option<Policy>,
+    pub watched: Option<std::time::Duration>,
     /// What the kernel does not take.
     pub refuses: Refuses,
 }
@@ -258,6 +259,11 @@ impl Firewall for FakeFirewall {
 
     fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error> {
         self.rules().bridges = bridges.clone();
+        Ok(())
+    }
+
+    fn keep_watch(&mut self, time: std::time::Duration) -> Result<(), Error> {
+        self.rules().watched = Some(time);
         Ok(())
     }
 

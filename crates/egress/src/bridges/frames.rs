@@ -1,6 +1,6 @@
 //! What can be said of a frame on a bridge, and of the mark that its port gave it.
 
-use super::{BRIDGED, CHECKED, EXEMPT, GATEWAYS, NEIGHBOUR, PORTS, sources};
+use super::{BRIDGED, CHECKED, EXEMPT, GATEWAYS, NEIGHBOUR, PORTS, WATCHED, sources};
 use crate::{
     phrases::{
         self as p, Family, R0, R1, bits, equals, has, header, kind_of_mark, load, look_up, store,
@@ -27,9 +27,22 @@ pub fn mark_by_port() -> Vec<Expr> {
     ]
 }
 
+/// Nobody is there to find out what a container is that came anew: see [`WATCHED`].
+pub fn is_unwatched() -> Vec<Expr> {
+    vec![
+        load(NFT_META_IIFTYPE, R0),
+        look_up(WATCHED, LookupTo::Nothing, true),
+    ]
+}
+
 /// It is from a container that is no server.
 pub fn is_exempt() -> Vec<Expr> {
     kind_of_mark(EXEMPT, p::MARK_MASK)
+}
+
+/// Mark it as from such a one.
+pub fn mark_exempt() -> Vec<Expr> {
+    p::mark(EXEMPT)
 }
 
 /// It is a server's, and stays on the bridge.

@@ -2,13 +2,16 @@
 
 use super::{
     CONTAINED, CONTAINED_HERE, GUARDED_BRIDGES, IFNAMSIZ, SAYS_CONTAINER,
-    frames::{is_bridged, is_exempt, neighbour, to_its_bridge, unbridge},
-    neighbour_types,
+    frames::{
+        is_bridged, is_exempt, is_unwatched, mark_exempt, neighbour, to_its_bridge, unbridge,
+    },
+    neighbour_types, others, watched,
 };
 use crate::{
-    Policy, limits, names, phrases as p,
+    Policy, limits, names,
+    phrases::{self as p, Family},
     reach::{self, Judged, MAY_ASK},
-    ruleset::{Chain, DataType, Hook, Rule, Ruleset},
+    ruleset::{Chain, DataType, Expr, Hook, Rule, Ruleset},
     sets, shape,
     table::{self, chain, rule},
     uapi::*,
@@ -42,6 +45,14 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
                 rule(
                     "",
                     [p::incoming_named(GUARDED_BRIDGES), neighbour(), p::accept()],
+                ),
+                rule(
+                    "nobody finds out who they are",
+                    [
+                        p::incoming_named(GUARDED_BRIDGES),
+                        is_unwatched(),
+                        p::goto("unwatched"),
+                    ],
                 ),
                 rule(
                     "from one not known yet",
@@ -88,8 +99,28 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             rules.push(rule("", [p::goto("not_its_own")]));
             rules
         }),
+        chain("unwatched", {
+            let again = |family| {
+                let from = p::source_in(family, &others(family));
+                rule("no server's address", [from, mark_exempt(), p::accept()])
+            };
+            let within = [p::routed_by_named(GUARDED_BRIDGES), p::accept()];
+            vec![
+                again(Family::V4),
+                again(Family::V6),
+                rule("stays among containers", within),
+                rule("as a new user's", [p::mark(p::MARK), p::goto("contained")]),
+            ]
+        }),
         chain("container_unknown", {
-            let mut rules = vec![rule("", [p::mark(p::MARK)])];
+            // Whoever it is, the hub has to hear of it first.
+            let here = |condition: Vec<Expr>| [p::to_this_node(), condition, p::accept()];
+            let hub = [p::tcp_port_in("hub_ports"), p::mark(p::MARK)].concat();
+            let mut rules = vec![
+                rule("answers", here(p::is_answer())),
+                rule("the hub", here(hub)),
+                rule("", [p::mark(p::MARK)]),
+            ];
             rules.extend(table::refusal(policy, SAYS_CONTAINER.to_owned()));
             rules
         }),
@@ -136,6 +167,9 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
         sets::map(CONTAINED, TYPE_MARK, 4, DataType::Verdict, 0, true),
         sets::map(CONTAINED_HERE, TYPE_MARK, 4, DataType::Verdict, 0, false),
         sets::plain(GUARDED_BRIDGES, TYPE_IFNAME, IFNAMSIZ),
+        sets::of_addresses(&others(Family::V4), Family::V4),
+        sets::of_addresses(&others(Family::V6), Family::V6),
+        watched(),
         neighbour_types(),
     ]);
     names::extend_for_containers(ruleset, policy);

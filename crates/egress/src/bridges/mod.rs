@@ -15,6 +15,7 @@ mod table;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 pub use frames::{is_arp, of_family};
@@ -56,8 +57,17 @@ pub const CONTAINED: &str = "contained";
 const CONTAINED_HERE: &str = "contained_here";
 /// Kinds of ICMPv6 without which IPv6 does not work.
 const NEIGHBOUR: &str = "neighbour_types";
+/// What comes from an Ethernet device (`ARPHRD_ETHER`, as ports and bridges are), for as long as a daemon is
+/// there to find out what is behind a new port: an element that ends by itself, in both tables, which the
+/// daemon makes anew before it does. Where it has ended, what is not known is not closed.
+pub const WATCHED: &str = "watched";
+/// Addresses of containers that are no servers.
+const OTHERS: &str = "other_containers";
 /// Guarded bridges.
 const GUARDED_BRIDGES: &str = "guarded_bridges";
+
+/// How long whoever loads the tables may take until it says how long it watches.
+const WATCHED_FIRST: Duration = Duration::from_secs(60);
 
 /// Bytes of an interface's name, the NUL at its end included (include/uapi/linux/if.h).
 const IFNAMSIZ: u32 = 16;
@@ -96,6 +106,11 @@ pub struct Bridges {
     pub gateways: BTreeSet<[u8; 6]>,
     /// Ports on guarded bridges, of those named above.
     pub on_guarded: BTreeSet<u32>,
+    /// Addresses of containers on guarded bridges that are known to be no server: by these they are known
+    /// again where they are started anew and nobody is there to ask what they are.
+    pub others: BTreeSet<IpAddr>,
+    /// The class that judges what is not known and comes from a guarded bridge then; none reaches nothing.
+    pub newcomers: Option<ClassName>,
 }
 
 /// An interface's name as the kernel compares it: with NULs up to its length.
@@ -181,10 +196,7 @@ impl Bridges {
             }
             add(NFPROTO_BRIDGE, CHECKED, Element::key(index(port)));
             for address in server.addresses.iter().chain([&unspecified]) {
-                let (family, bytes) = match address {
-                    IpAddr::V4(address) => (Family::V4, address.octets().to_vec()),
-                    IpAddr::V6(address) => (Family::V6, address.octets().to_vec()),
-                };
+                let (family, bytes) = bytes_of(address);
                 let key = [index(port), bytes.clone()].concat();
                 add(NFPROTO_BRIDGE, &sources(family), Element::key(key));
                 // Two engines may give one address to two.
@@ -206,6 +218,17 @@ impl Bridges {
         }
         for address in &self.gateways {
             add(NFPROTO_BRIDGE, GATEWAYS, Element::key(address.to_vec()));
+        }
+        for address in &self.others {
+            let (family, bytes) = bytes_of(address);
+            add(NFPROTO_INET, &others(family), Element::key(bytes));
+        }
+        if let (Some(class), false) = (&self.newcomers, self.guarded.is_empty()) {
+            let (key, here) = (p::MARK.to_ne_bytes().to_vec(), here(policy, class));
+            let to = Data::Goto(sets::class_chain(class));
+            add(NFPROTO_INET, CONTAINED, Element::map(key.clone(), to));
+            let to = Data::Goto(here);
+            add(NFPROTO_INET, CONTAINED_HERE, Element::map(key, to));
         }
         for name in self.guarded.iter().filter_map(|name| interface(name)) {
             add(NFPROTO_INET, GUARDED_BRIDGES, Element::key(name));
@@ -242,10 +265,36 @@ fn here(policy: &Policy, class: &ClassName) -> String {
     }
 }
 
+fn bytes_of(address: &IpAddr) -> (Family, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (Family::V4, address.octets().to_vec()),
+        IpAddr::V6(address) => (Family::V6, address.octets().to_vec()),
+    }
+}
+
 fn sources(family: Family) -> String {
-    match family {
-        Family::V4 => format!("{SOURCES}4"),
-        Family::V6 => format!("{SOURCES}6"),
+    format!("{SOURCES}{}", family.digit())
+}
+
+fn others(family: Family) -> String {
+    format!("{OTHERS}{}", family.digit())
+}
+
+/// The set of [`WATCHED`], with its element for as long as a table that is just loaded may count on it.
+fn watched() -> Set {
+    Set {
+        flags: NFT_SET_TIMEOUT,
+        elements: vec![watched_for(WATCHED_FIRST)],
+        ..sets::plain(WATCHED, TYPE_ARPHRD, 2)
+    }
+}
+
+/// Its element, which ends after that time.
+pub fn watched_for(time: Duration) -> Element {
+    const ARPHRD_ETHER: u16 = 1;
+    Element {
+        timeout_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        ..Element::key(ARPHRD_ETHER.to_ne_bytes().to_vec())
     }
 }
 

@@ -4,9 +4,9 @@ use super::{
     CHECKED, GATEWAYS, KNOWN_PORTS, PORTS, SAYS_CONTAINER, SAYS_SPOOFED, SERVER_PORTS, SPOOFERS,
     frames::{
         arp_from_another, bridge_mark, checked, from_another, is_arp, is_bridged, is_exempt,
-        link_local, mark_by_port, neighbour, not_to_gateway, ours, unbridge,
+        is_unwatched, link_local, mark_by_port, neighbour, not_to_gateway, ours, unbridge,
     },
-    neighbour_types, sources,
+    neighbour_types, sources, watched,
 };
 use crate::{
     Mode, Policy, attempts, intervals, limits,
@@ -52,9 +52,10 @@ pub fn build(policy: &Policy) -> Ruleset {
     let forwarding = vec![
         rule("from a server", [is_bridged(), p::goto("bridged")]),
         pass("from one that is no server", is_exempt()),
+        pass("nobody finds out who they are", is_unwatched()),
         rule(
             "from one not known yet",
-            [p::outgoing_in(KNOWN_PORTS), p::goto("refused")],
+            [p::outgoing_in(KNOWN_PORTS), p::goto("bridged")],
         ),
     ];
     // Finding neighbours is asked of all on the bridge; that another server does not hear it is
@@ -141,6 +142,7 @@ pub fn build(policy: &Policy) -> Ruleset {
                     ..sets::plain("hub_ports", TYPE_INET_SERVICE, 2)
                 },
                 neighbour_types(),
+                watched(),
             ],
             sets::of_refused().to_vec(),
             vec![sets::by_mark(SPOOFERS)],

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Difference, Error, Firewall,
-    ForeignChange, Mode, Netlink, Policy, Refused, Sender, Sent, Traffic, UidRules,
+    ForeignChange, Mode, Netlink, Policy, Refused, Sender, Sent, Traffic, UidRules, bridges,
     encode::{self, Change},
     installed::Installed,
     names::{self, Queueing},
@@ -138,6 +138,27 @@ impl Firewall for Kernel {
             }
         }
         self.install(attempt, next)
+    }
+
+    fn keep_watch(&mut self, time: Duration) -> Result<(), Error> {
+        let attempt = "keep watch over new containers";
+        if self.installed(attempt)?.bridges().guarded.is_empty() {
+            return Ok(());
+        }
+        let mut messages = Vec::new();
+        for family in [NFPROTO_INET, NFPROTO_BRIDGE] {
+            messages.push(encode::flush(family, table::TABLE, bridges::WATCHED)?);
+            messages.extend(encode::elements(
+                family,
+                table::TABLE,
+                bridges::WATCHED,
+                Change::Add,
+                &[bridges::watched_for(time)],
+            )?);
+        }
+        self.netlink.transact(attempt, &messages)?;
+        self.writings.aside();
+        Ok(())
     }
 
     fn follow_uplinks(&mut self) -> Result<bool, Error> {

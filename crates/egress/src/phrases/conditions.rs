@@ -57,6 +57,11 @@ pub fn incoming_named(set: &str) -> Vec<Expr> {
     vec![load(NFT_META_IIFNAME, R0), has(set)]
 }
 
+/// This node's routes lead it out by an interface of one of these names.
+pub fn routed_by_named(set: &str) -> Vec<Expr> {
+    vec![Expr::FibName { to: R0 }, has(set)]
+}
+
 /// It goes out by one of these.
 pub fn outgoing_in(set: &str) -> Vec<Expr> {
     vec![load(NFT_META_OIF, R0), has(set)]

@@ -134,6 +134,14 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
                 incoming: a.be32(NFTA_FIB_FLAGS)? & NFTA_FIB_F_IIF != 0,
             }
         }
+        "fib"
+            if a.be32(NFTA_FIB_RESULT)? == NFT_FIB_RESULT_OIFNAME
+                && a.be32(NFTA_FIB_FLAGS)? == NFTA_FIB_F_DADDR =>
+        {
+            Expr::FibName {
+                to: reg(NFTA_FIB_DREG)?,
+            }
+        }
         "fwd" => Expr::Forward {
             from: reg(NFTA_FWD_SREG_DEV)?,
         },

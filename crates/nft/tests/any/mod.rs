@@ -50,7 +50,7 @@ fn hooks(family: u8) -> &'static [u32] {
     match family {
         NFPROTO_BRIDGE => &[NF_BR_FORWARD],
         NFPROTO_NETDEV => &[NF_NETDEV_INGRESS],
-        _ => &[NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT],
+        _ => &[NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT],
     }
 }
 

@@ -40,7 +40,7 @@ fn step(u: &mut Unstructured<'_>, family: u8, hook: u32, sets: &[Set]) -> Result
         let from = to;
         Ok::<_, arbitrary::Error>(Expr::Cmp { op, from, value })
     };
-    Ok(match u.int_in_range(0..=17)? {
+    Ok(match u.int_in_range(0..=18)? {
         0 => vec![mark, cmp(u, 4)?],
         1 => vec![
             mark,
@@ -120,8 +120,9 @@ fn step(u: &mut Unstructured<'_>, family: u8, hook: u32, sets: &[Set]) -> Result
             },
             cmp(u, 4)?,
         ],
-        15 => vec![mark, fill(u, to, sets)?],
-        16 => vec![Expr::Immediate {
+        15 if inet && hook == NF_INET_PRE_ROUTING => vec![Expr::FibName { to }, cmp(u, 16)?],
+        16 => vec![mark, fill(u, to, sets)?],
+        17 => vec![Expr::Immediate {
             to,
             value: bytes(u, 8)?,
         }],

@@ -33,7 +33,7 @@ use write::Transaction;
 
 /// What `Expr` knows and these rulesets are made of, but the two ways to queue: a kernel may have one of
 /// them, or none.
-const KINDS: [&str; 21] = [
+const KINDS: [&str; 22] = [
     "Add",
     "Bitwise",
     "Cmp",
@@ -41,6 +41,7 @@ const KINDS: [&str; 21] = [
     "Counter",
     "Ct",
     "Fib",
+    "FibName",
     "Forward",
     "Immediate",
     "Limit",
@@ -136,7 +137,7 @@ fn count(kinds: &mut BTreeMap<String, usize>, expr: &Expr) {
 
 #[test]
 fn each_reads_what_the_other_wrote() {
-    const RULESETS: u64 = 60;
+    const RULESETS: u64 = 120;
     let kinds = apart(|| {
         let mut ours = nft::Netlink::open().unwrap();
         let mut theirs = Netlink::open().unwrap();

@@ -175,6 +175,14 @@ fn known(e: View<'_>) -> Option<Expr> {
                 incoming: u32(NFTNL_EXPR_FIB_FLAGS)? & NFTA_FIB_F_IIF != 0,
             }
         }
+        "fib"
+            if u32(NFTNL_EXPR_FIB_RESULT)? == NFT_FIB_RESULT_OIFNAME
+                && u32(NFTNL_EXPR_FIB_FLAGS)? == NFTA_FIB_F_DADDR =>
+        {
+            Expr::FibName {
+                to: reg(NFTNL_EXPR_FIB_DREG)?,
+            }
+        }
         "fwd" => Expr::Forward {
             from: reg(NFTNL_EXPR_FWD_SREG_DEV)?,
         },

@@ -38,7 +38,7 @@ pub fn write(expr: &Expr) -> Result<ffi::Expr, Refused> {
         Expr::Lookup { .. } => c"lookup",
         Expr::Immediate { .. } | Expr::Verdict(_) => c"immediate",
         Expr::Update { .. } | Expr::Add { .. } | Expr::Remove { .. } => c"dynset",
-        Expr::Fib { .. } => c"fib",
+        Expr::Fib { .. } | Expr::FibName { .. } => c"fib",
         Expr::Limit { .. } => c"limit",
         Expr::Counter => c"counter",
         Expr::Forward { .. } => c"fwd",
@@ -160,6 +160,11 @@ pub fn write(expr: &Expr) -> Result<ffi::Expr, Refused> {
             e.set_u32(NFTNL_EXPR_FIB_DREG as u16, number(*to))?
                 .set_u32(NFTNL_EXPR_FIB_RESULT as u16, NFT_FIB_RESULT_ADDRTYPE)?
                 .set_u32(NFTNL_EXPR_FIB_FLAGS as u16, NFTA_FIB_F_DADDR | interface)?;
+        }
+        Expr::FibName { to } => {
+            e.set_u32(NFTNL_EXPR_FIB_DREG as u16, number(*to))?
+                .set_u32(NFTNL_EXPR_FIB_RESULT as u16, NFT_FIB_RESULT_OIFNAME)?
+                .set_u32(NFTNL_EXPR_FIB_FLAGS as u16, NFTA_FIB_F_DADDR)?;
         }
         Expr::Limit {
             rate,
