@@ -316,6 +316,16 @@ fn what_comes_anew_while_nobody_looks_is_the_hubs_by_its_address_or_a_new_users(
         is_closed(&mut newcomer, &mut hub, &mut bob);
 
         assert_ne!(newcomer.reach("tcp", &bob4, 8888), "ok", "another's");
+        bridges.exempt.insert(bed.port_of(&hub));
+        bridges.on_guarded.insert(bed.port_of(&hub));
+        nft.set_bridges(&bridges).unwrap();
+        for to in [&hub4, &hub6] {
+            assert_eq!(newcomer.reach("tcp", to, 8081), "ok", "the hub's container");
+        }
+        assert_ne!(newcomer.reach("tcp", &hub4, 5432), "ok", "its database");
+        bridges.exempt.clear();
+        bridges.on_guarded.remove(&bed.port_of(&hub));
+        nft.set_bridges(&bridges).unwrap();
 
         nft.keep_watch(Duration::from_millis(1)).unwrap();
         std::thread::sleep(Duration::from_millis(50));

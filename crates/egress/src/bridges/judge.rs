@@ -1,9 +1,10 @@
 //! What our table of the family `inet` has for containers: who is routed, and who went astray.
 
 use super::{
-    CONTAINED, CONTAINED_HERE, GUARDED_BRIDGES, IFNAMSIZ, SAYS_CONTAINER,
+    CONTAINED, CONTAINED_HERE, GATEWAYS, GUARDED_BRIDGES, IFNAMSIZ, SAYS_CONTAINER, WITHIN,
     frames::{
-        is_bridged, is_exempt, is_unwatched, mark_exempt, neighbour, to_its_bridge, unbridge,
+        is_bridged, is_exempt, is_unwatched, mark_exempt, neighbour, not_to_gateway, to_its_bridge,
+        unbridge,
     },
     neighbour_types, others, watched,
 };
@@ -45,6 +46,10 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
                 rule(
                     "",
                     [p::incoming_named(GUARDED_BRIDGES), neighbour(), p::accept()],
+                ),
+                rule(
+                    "judged on the bridge",
+                    [p::way_in(WITHIN), not_to_gateway(), p::accept()],
                 ),
                 rule(
                     "nobody finds out who they are",
@@ -104,7 +109,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
                 let from = p::source_in(family, &others(family));
                 rule("no server's address", [from, mark_exempt(), p::accept()])
             };
-            let within = [p::routed_by_named(GUARDED_BRIDGES), p::accept()];
+            let within = [p::way_in(WITHIN), p::accept()];
             vec![
                 again(Family::V4),
                 again(Family::V6),
@@ -167,6 +172,8 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
         sets::map(CONTAINED, TYPE_MARK, 4, DataType::Verdict, 0, true),
         sets::map(CONTAINED_HERE, TYPE_MARK, 4, DataType::Verdict, 0, false),
         sets::plain(GUARDED_BRIDGES, TYPE_IFNAME, IFNAMSIZ),
+        sets::plain(WITHIN, TYPE_IFNAME << TYPE_BITS | TYPE_IFNAME, 2 * IFNAMSIZ),
+        sets::plain(GATEWAYS, TYPE_ETHER, 6),
         sets::of_addresses(&others(Family::V4), Family::V4),
         sets::of_addresses(&others(Family::V6), Family::V6),
         watched(),

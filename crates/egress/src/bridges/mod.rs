@@ -61,6 +61,8 @@ const NEIGHBOUR: &str = "neighbour_types";
 /// there to find out what is behind a new port: an element that ends by itself, in both tables, which the
 /// daemon makes anew before it does. Where it has ended, what is not known is not closed.
 pub const WATCHED: &str = "watched";
+/// Pairs of a guarded bridge's name and the same name: the way of what stays on its bridge.
+const WITHIN: &str = "within_bridges";
 /// Addresses of containers that are no servers.
 const OTHERS: &str = "other_containers";
 /// Guarded bridges.
@@ -217,7 +219,9 @@ impl Bridges {
             add(NFPROTO_BRIDGE, KNOWN_PORTS, Element::key(index(port)));
         }
         for address in &self.gateways {
-            add(NFPROTO_BRIDGE, GATEWAYS, Element::key(address.to_vec()));
+            for family in [NFPROTO_BRIDGE, NFPROTO_INET] {
+                add(family, GATEWAYS, Element::key(address.to_vec()));
+            }
         }
         for address in &self.others {
             let (family, bytes) = bytes_of(address);
@@ -231,6 +235,8 @@ impl Bridges {
             add(NFPROTO_INET, CONTAINED_HERE, Element::map(key, to));
         }
         for name in self.guarded.iter().filter_map(|name| interface(name)) {
+            let pair = [name.clone(), name.clone()].concat();
+            add(NFPROTO_INET, WITHIN, Element::key(pair));
             add(NFPROTO_INET, GUARDED_BRIDGES, Element::key(name));
         }
         let named = |((family, set, _), element)| (family, set, element);

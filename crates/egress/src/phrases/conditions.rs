@@ -1,7 +1,7 @@
 //! What a packet can be.
 
 use super::{
-    Cmp, Family, LookupTo, MARK, MARK_MASK, R0, R1, bits, compare, equals, has, header,
+    Cmp, Family, LookupTo, MARK, MARK_MASK, R0, R1, R4, bits, compare, equals, has, header,
     kind_of_mark, load,
     loads::{asked_address, asked_port, behind_address, cgroup, destination_port, uid},
     look_up, number_bits,
@@ -57,9 +57,14 @@ pub fn incoming_named(set: &str) -> Vec<Expr> {
     vec![load(NFT_META_IIFNAME, R0), has(set)]
 }
 
-/// This node's routes lead it out by an interface of one of these names.
-pub fn routed_by_named(set: &str) -> Vec<Expr> {
-    vec![Expr::FibName { to: R0 }, has(set)]
+/// The name of the interface that it came in by, and of the one by which this node's routes lead it out, are
+/// such a pair.
+pub fn way_in(set: &str) -> Vec<Expr> {
+    vec![
+        load(NFT_META_IIFNAME, R0),
+        Expr::FibName { to: R4 },
+        has(set),
+    ]
 }
 
 /// It goes out by one of these.

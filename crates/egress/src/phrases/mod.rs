@@ -19,6 +19,9 @@ pub const R0: Reg = Reg(0);
 /// The one behind it, for the second part of a key.
 pub const R1: Reg = Reg(1);
 
+/// The one behind an interface's name in the first.
+pub const R4: Reg = Reg(4);
+
 /// The packet mark that says "sent by server N": this byte on top, N in the 24 bits below.
 pub const MARK: u32 = 0x4800_0000;
 /// The bits of a mark that say it is ours.
