@@ -158,6 +158,25 @@ impl Placement {
             .collect()
     }
 
+    /// Whether a service has a file that an admin or a package made, of its own or of its template, and was
+    /// not made by a spawner.
+    pub fn is_admins(&self, unit: &UnitName) -> bool {
+        let unit = unit.as_str();
+        let template = unit
+            .split_once('@')
+            .map(|(stem, _)| format!("{stem}@.service"));
+        let is_there = |directory: &PathBuf| {
+            let names = [Some(unit), template.as_deref()];
+            names
+                .into_iter()
+                .flatten()
+                .any(|name| directory.join(name).exists())
+        };
+        unit.ends_with(".service")
+            && !self.transient.join(unit).exists()
+            && self.units.iter().any(is_there)
+    }
+
     /// Whether a service that no spawner made runs in a slice: it has a file that an admin or a package made.
     pub fn is_shared(&self, slice: &str) -> bool {
         let (_, others) = self.running(slice);

@@ -4,11 +4,12 @@
 //! and, where a spawner asks for a slice of its own, that one as it is.
 
 use super::cgroup_filter::top;
+use super::cgroups::unit_of;
 use super::state::Exempt;
 use super::{Daemon, Shell, Tasks};
 use crate::act::{CpuControl, NewServers, is_fit};
 use crate::hub::fronts::PROXIES;
-use crate::hub::{Server, Spawner, UnitName, Units};
+use crate::hub::{HAS_FILE, Server, Spawner, UnitName, Units};
 use crate::report::{Kind, Level, LogEntry};
 use quantities::{CgroupId, CgroupPath};
 use std::collections::BTreeSet;
@@ -89,6 +90,26 @@ impl Shell {
             }
         }
         resumed
+    }
+
+    /// What is in a guarded slice, as this daemon finds it, and has a unit file: the hub may be among it, and
+    /// the first rules must not close it until systemd has been asked.
+    pub(super) fn admit_admins_units(&mut self) -> Vec<(CgroupPath, CgroupId)> {
+        let tops = self.guarded_tops();
+        let members = self.registry.tree.members().iter();
+        let members = members.map(|(cgroup, id)| (cgroup.clone(), *id));
+        let mut found: Vec<(CgroupPath, CgroupId)> = members
+            .filter(|(cgroup, id)| {
+                tops.contains(top(cgroup))
+                    && !self.registry.entries.contains_key(id)
+                    && self.limits.placement.is_admins(&unit_of(cgroup))
+            })
+            .collect();
+        found.sort();
+        for (cgroup, id) in &found {
+            self.set_aside(cgroup.clone(), *id, HAS_FILE.into(), true);
+        }
+        found
     }
 
     /// Those of them that exist.

@@ -158,7 +158,14 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
                 }
                 self.enforce(vec![id]);
             }
-            Finding::NotAServer(why) => shell.set_aside(cgroup, id, why, true),
+            Finding::NotAServer(why) => {
+                let is_unit = ContainerCgroup::of(&cgroup).is_none();
+                shell.set_aside(cgroup, id, why, true);
+                // Our drop-in may have moved it; its next start is where its admin has it.
+                if is_unit {
+                    self.place_new_servers();
+                }
+            }
             Finding::Unknown(why) => shell.set_aside(cgroup, id, why, false),
         }
     }

@@ -238,7 +238,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         shell.count_left_traffic(&servers);
         shell.resume(servers);
-        let exempt = shell.resume_exempt(state.exempt);
+        let mut exempt = shell.resume_exempt(state.exempt);
+        exempt.extend(shell.admit_admins_units());
         shell.reconcile_classes(now());
         shell.read_lists();
         if shell.off {

@@ -61,6 +61,9 @@ impl From<Finding> for Identified {
     }
 }
 
+/// Why a unit is no server, in words.
+pub const HAS_FILE: &str = "it has a unit file, so an admin set it up and no spawner did";
+
 /// Tells what a unit is; pure, so that every odd name is a test. `listed` is the hub's own word,
 /// empty where it has said nothing.
 pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]) -> Identified {
@@ -69,8 +72,7 @@ pub fn identify(unit: &UnitName, facts: &UnitFacts, hub: &Hub, listed: &[Listed]
         return Finding::Unknown(why.into()).into();
     };
     if !facts.transient {
-        let why = "it has a unit file, so an admin set it up and no spawner did";
-        return Finding::NotAServer(why.into()).into();
+        return Finding::NotAServer(HAS_FILE.into()).into();
     }
     if facts.uid == Some(0) && !facts.dynamic_user {
         let why = "it runs as root, whom no limit and no packet rule holds; give the user a Unix \

@@ -22,7 +22,7 @@ pub use container::{
 };
 pub use directory::{HubDirectory, Listed, Person};
 pub use docker::{EngineError, HubContainer, container_facts, hub_container};
-pub use identify::{Finding, Identified, UnitFacts, expected_accounts, identify};
+pub use identify::{Finding, HAS_FILE, Identified, UnitFacts, expected_accounts, identify};
 pub use networks::{network_bridge, with_networks};
 pub use systemd::Units;
 pub use unit_name::{escape, unescape};

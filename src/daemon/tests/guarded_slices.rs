@@ -209,6 +209,50 @@ fn an_admins_unit_in_the_guarded_slice_is_open_from_the_first_rules_of_the_next_
 }
 
 #[test]
+fn a_unit_that_has_a_file_is_open_from_the_very_first_rules_on() {
+    on_a_node(async || {
+        let node = Node::new(Mode::Enforce);
+        let units = node.system().join("etc/systemd/system");
+        std::fs::create_dir_all(&units).unwrap();
+        std::fs::write(units.join("jupyter-hub.service"), "").unwrap();
+        std::fs::write(units.join("site@.service"), "").unwrap();
+        node.admins_unit("jupyter-hub.service", "jupyter.slice");
+        node.admins_unit("site@one.service", "jupyter.slice");
+        // A name like that of a file does not make a spawner's unit an admin's.
+        std::fs::write(units.join(Node::unit("alice")), "").unwrap();
+        node.spawn_in("alice", "jupyter.slice", "jupyter.slice");
+        let (mut daemon, _journal) = node.start();
+        // No task of it has run yet.
+        let classes = || {
+            let rules = node.firewall.rules();
+            let classes = rules.admitted.values().map(|one| one.class.to_string());
+            classes.collect::<Vec<_>>()
+        };
+        assert_eq!(classes(), ["exempt", "exempt"]);
+        daemon.quiet().await;
+        assert_eq!(stage(&mut daemon, "alice"), Stage::Free);
+    });
+}
+
+#[test]
+fn an_admins_unit_that_the_drop_in_moved_is_not_moved_again() {
+    on_a_node(async || {
+        let node = Node::new(Mode::Enforce);
+        let (mut daemon, _journal) = node.start();
+        daemon.quiet().await;
+        let units = node.system().join("etc/systemd/system");
+        std::fs::create_dir_all(&units).unwrap();
+        std::fs::write(units.join("jupyter-hub.service"), "").unwrap();
+        node.admins_unit("jupyter-hub.service", "jupyter.slice");
+        daemon.poll_tree();
+        daemon.quiet().await;
+        let stays = "run/systemd/system/jupyter-hub.service.d/10-hubwarden.conf";
+        let text = std::fs::read_to_string(node.system().join(stays)).unwrap();
+        assert!(text.contains("stays where it is"), "{text}");
+    });
+}
+
+#[test]
 fn a_slice_with_the_hub_in_it_is_not_guarded() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
