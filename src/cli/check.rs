@@ -1,6 +1,7 @@
 //! `hubwarden check`: what this node gives hubwarden, and where users are out of its reach.
 
 mod coverage;
+mod families;
 mod resolvers;
 
 use super::answer::{connect, say};
@@ -81,6 +82,7 @@ pub(super) fn check(file: &Path) -> Result<(), Failure> {
     near(&mut report, &config, &own_networks());
     resolvers::resolvers_by_the_configuration(&mut report, &config);
     connections(&mut report, Connections::read());
+    families::families(&mut report);
     kernel(&mut report, &config);
     let supervises = runtime()?.block_on(daemon(&mut report));
     match supervises {
