@@ -312,12 +312,10 @@ impl Shell {
         for (port, is_guarded, cgroup) in others {
             if bridges.servers.contains_key(&port) {
                 shared.push((cgroup, "the server's class"));
-            } else if is_guarded {
-                bridges.exempt.insert(port);
-                let note = self.network.containers.notes.get(cgroup);
-                bridges
-                    .others
-                    .extend(note.iter().flat_map(|note| &note.addresses));
+            } else {
+                let note = self.network.containers.notes.get(cgroup).into_iter();
+                bridges.others.extend(note.flat_map(|note| &note.addresses));
+                bridges.exempt.extend(is_guarded.then_some(port));
             }
         }
         for (cgroup, class) in shared {

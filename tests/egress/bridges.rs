@@ -348,6 +348,27 @@ fn what_comes_anew_while_nobody_looks_is_the_hubs_by_its_address_or_a_new_users(
             assert_eq!(bob.reach("tcp", to, 8081), "ok");
             assert_ne!(bob.reach("tcp", to, 5432), "ok", "a server's class holds");
         }
+        // Their ports may have had other indexes, and others these.
+        let mut stale = bridges.clone();
+        stale.servers.insert(bed.port_of(&hub), server(3, 7));
+        stale.exempt.insert(bed.port_of(&newcomer));
+        nft.set_bridges(&stale).unwrap();
+        for to in [HOST4, HOST6] {
+            assert_eq!(hub.reach("tcp", to, 4444), "ok", "the hub, by its address");
+            assert_eq!(newcomer.reach("tcp", to, 4444), REFUSED, "not the hub's");
+            assert_eq!(newcomer.reach("tcp", to, 80), "ok", "but a new user's");
+        }
+        for to in [&hub4, &hub6] {
+            assert_eq!(newcomer.reach("tcp", to, 8081), "ok", "the hub's container");
+        }
+        stale.others.clear();
+        nft.set_bridges(&stale).unwrap();
+        for (to, bob) in [(HOST4, &bob4), (HOST6, &bob6)] {
+            assert_eq!(hub.reach("tcp", to, 4444), REFUSED, "it has a new address");
+            assert_eq!(hub.reach("tcp", to, 80), "ok", "as a new user's");
+            assert_eq!(hub.reach("tcp", bob, 8888), "ok", "it may be the proxy");
+        }
+        nft.set_bridges(&bridges).unwrap();
         // Whoever looks again finds that nobody did, and puts it right.
         assert_ne!(nft.verify().unwrap(), []);
         nft.keep_watch(Duration::from_secs(60)).unwrap();

@@ -92,8 +92,8 @@ pub trait Firewall: Send {
     fn set_bridges(&mut self, bridges: &Bridges) -> Result<(), Error>;
 
     /// Say that somebody is there for so long to find out who a container is that comes anew on a guarded
-    /// bridge. It is closed for that time, and from its end on judged as a new user's. Nothing to do where
-    /// there is no guarded bridge.
+    /// bridge, and which ports are whose. It is closed for that time, and from its end on judged as a new
+    /// user's. Nothing to do where there are no containers.
     ///
     /// # Errors
     /// [`Error::NotLoaded`], or the kernel's refusal.

@@ -55,6 +55,11 @@ pub fn ours() -> Vec<Expr> {
     kind_of_mark(p::MARK, p::MARK_MASK & !BRIDGED)
 }
 
+/// It stays on the bridge, and came in by a port of which nobody knows whose it is now.
+pub fn is_nobodys() -> Vec<Expr> {
+    kind_of_mark(p::MARK | BRIDGED, u32::MAX)
+}
+
 /// Note in its mark that it stays on the bridge.
 pub fn bridge_mark() -> Vec<Expr> {
     p::change_mark(!BRIDGED, BRIDGED)
@@ -91,6 +96,14 @@ pub fn is_arp() -> Vec<Expr> {
     of_ethertype(ETHERTYPE_ARP)
 }
 
+/// Where a header has the source's address, and how long that is, bytes.
+fn source(family: Family) -> (u32, u32) {
+    match family {
+        Family::V4 => (12, 4),
+        Family::V6 => (8, 16),
+    }
+}
+
 /// Port and sender's address are not in the set of such pairs.
 fn not_a_source(offset: u32, len: u32, family: Family) -> Vec<Expr> {
     vec![
@@ -105,12 +118,27 @@ pub fn arp_from_another() -> Vec<Expr> {
     [is_arp(), not_a_source(14, 4, Family::V4)].concat()
 }
 
+/// It is ARP that speaks for an address of a set.
+pub fn arp_from(set: &str) -> Vec<Expr> {
+    let mut exprs = is_arp();
+    exprs.extend([header(NFT_PAYLOAD_NETWORK_HEADER, 14, 4, R0), has(set)]);
+    exprs
+}
+
+/// It is of this family, with an address of a set.
+pub fn from_one_of(family: Family, set: &str) -> Vec<Expr> {
+    let (offset, len) = source(family);
+    let mut exprs = of_family(family);
+    exprs.extend([
+        header(NFT_PAYLOAD_NETWORK_HEADER, offset, len, R0),
+        has(set),
+    ]);
+    exprs
+}
+
 /// It is of this family, with an address of another.
 pub fn from_another(family: Family) -> Vec<Expr> {
-    let (offset, len) = match family {
-        Family::V4 => (12, 4),
-        Family::V6 => (8, 16),
-    };
+    let (offset, len) = source(family);
     [of_family(family), not_a_source(offset, len, family)].concat()
 }
 

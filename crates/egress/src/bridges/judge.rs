@@ -3,14 +3,12 @@
 use super::{
     CONTAINED, CONTAINED_HERE, GATEWAYS, GUARDED_BRIDGES, IFNAMSIZ, SAYS_CONTAINER, WITHIN,
     frames::{
-        is_bridged, is_exempt, is_unwatched, mark_exempt, neighbour, not_to_gateway, to_its_bridge,
-        unbridge,
+        is_bridged, is_exempt, is_unwatched, neighbour, not_to_gateway, to_its_bridge, unbridge,
     },
-    neighbour_types, others, watched,
+    neighbour_types, watched,
 };
 use crate::{
-    Policy, limits, names,
-    phrases::{self as p, Family},
+    Policy, limits, names, phrases as p,
     reach::{self, Judged, MAY_ASK},
     ruleset::{Chain, DataType, Expr, Hook, Rule, Ruleset},
     sets, shape,
@@ -105,14 +103,8 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             rules
         }),
         chain("unwatched", {
-            let again = |family| {
-                let from = p::source_in(family, &others(family));
-                rule("no server's address", [from, mark_exempt(), p::accept()])
-            };
             let within = [p::way_in(WITHIN), p::accept()];
             vec![
-                again(Family::V4),
-                again(Family::V6),
                 rule("stays among containers", within),
                 rule("as a new user's", [p::mark(p::MARK), p::goto("contained")]),
             ]
@@ -174,8 +166,6 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
         sets::plain(GUARDED_BRIDGES, TYPE_IFNAME, IFNAMSIZ),
         sets::plain(WITHIN, TYPE_IFNAME << TYPE_BITS | TYPE_IFNAME, 2 * IFNAMSIZ),
         sets::plain(GATEWAYS, TYPE_ETHER, 6),
-        sets::of_addresses(&others(Family::V4), Family::V4),
-        sets::of_addresses(&others(Family::V6), Family::V6),
         watched(),
         neighbour_types(),
     ]);

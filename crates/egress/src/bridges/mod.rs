@@ -92,8 +92,10 @@ pub struct ServerPort {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// The containers of the moment. Ports and bridges are known by their interface's index, which
-/// the kernel does not give to another interface later on.
+/// The containers of the moment. Ports are known by their interface's index, which the kernel gives to no
+/// other interface that is made here later on. One that is made elsewhere and moved here keeps the index it
+/// had there, if that is free (`__dev_change_net_namespace`), as Podman's ports do: so an index says little
+/// once nobody follows which interfaces come and go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bridges {
     /// Ports of servers' containers.
@@ -108,10 +110,11 @@ pub struct Bridges {
     pub gateways: BTreeSet<[u8; 6]>,
     /// Ports on guarded bridges, of those named above.
     pub on_guarded: BTreeSet<u32>,
-    /// Addresses of containers on guarded bridges that are known to be no server: by these they are known
-    /// again where they are started anew and nobody is there to ask what they are.
+    /// Addresses of containers that are known to be no server: by these they are known again where they are
+    /// started anew and nobody is there to ask what they are.
     pub others: BTreeSet<IpAddr>,
-    /// The class that judges what is not known and comes from a guarded bridge then; none reaches nothing.
+    /// The class that judges what is not known then and comes from a guarded bridge, or from a port that was
+    /// another's; none reaches nothing.
     pub newcomers: Option<ClassName>,
 }
 
@@ -225,9 +228,9 @@ impl Bridges {
         }
         for address in &self.others {
             let (family, bytes) = bytes_of(address);
-            add(NFPROTO_INET, &others(family), Element::key(bytes));
+            add(NFPROTO_BRIDGE, &others(family), Element::key(bytes));
         }
-        if let (Some(class), false) = (&self.newcomers, self.guarded.is_empty()) {
+        if let (Some(class), false) = (&self.newcomers, self.is_empty()) {
             let (key, here) = (p::MARK.to_ne_bytes().to_vec(), here(policy, class));
             let to = Data::Goto(sets::class_chain(class));
             add(NFPROTO_INET, CONTAINED, Element::map(key.clone(), to));

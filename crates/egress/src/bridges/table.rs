@@ -3,10 +3,11 @@
 use super::{
     CHECKED, GATEWAYS, KNOWN_PORTS, PORTS, SAYS_CONTAINER, SAYS_SPOOFED, SERVER_PORTS, SPOOFERS,
     frames::{
-        arp_from_another, bridge_mark, checked, from_another, is_arp, is_bridged, is_exempt,
-        is_unwatched, link_local, mark_by_port, neighbour, not_to_gateway, ours, unbridge,
+        arp_from, arp_from_another, bridge_mark, checked, from_another, from_one_of, is_arp,
+        is_bridged, is_exempt, is_nobodys, is_unwatched, link_local, mark_by_port, mark_exempt,
+        neighbour, not_to_gateway, ours, unbridge,
     },
-    neighbour_types, sources, watched,
+    neighbour_types, others, sources, watched,
 };
 use crate::{
     Mode, Policy, attempts, intervals, limits,
@@ -33,6 +34,10 @@ pub fn build(policy: &Policy) -> Ruleset {
     let mut marking = vec![
         rule("whose port", [mark_by_port()]),
         rule(
+            "it may be another's now",
+            [is_unwatched(), p::jump("unwatched")],
+        ),
+        rule(
             "stays on the bridge",
             [p::marked(), not_to_gateway(), bridge_mark()],
         ),
@@ -50,6 +55,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     let pass =
         |comment: &str, condition: Vec<Expr>| rule(comment, [condition, p::mark(0), p::accept()]);
     let forwarding = vec![
+        pass("whose port is not known any more", is_nobodys()),
         rule("from a server", [is_bridged(), p::goto("bridged")]),
         pass("from one that is no server", is_exempt()),
         pass("nobody finds out who they are", is_unwatched()),
@@ -66,6 +72,10 @@ pub fn build(policy: &Policy) -> Ruleset {
     };
     let bridged = vec![
         rule(
+            "whose port that is, nobody knows",
+            [is_unwatched(), p::goto("to_any_port")],
+        ),
+        rule(
             "not asked of another server",
             [p::outgoing_in(SERVER_PORTS), neighbour(), unheard],
         ),
@@ -73,6 +83,9 @@ pub fn build(policy: &Policy) -> Ruleset {
             "to another server",
             [p::outgoing_in(SERVER_PORTS), p::goto("refused")],
         ),
+        rule("", [p::goto("to_any_port")]),
+    ];
+    let to_any_port = vec![
         pass("finding neighbours", is_arp()),
         pass("finding neighbours", neighbour()),
         pass("answers", p::continues_tcp()),
@@ -94,7 +107,9 @@ pub fn build(policy: &Policy) -> Ruleset {
     let mut chains = vec![
         base("prerouting", NF_BR_PRE_ROUTING, marking),
         base("forward", NF_BR_FORWARD, forwarding),
+        chain("unwatched", unwatched()),
         chain("bridged", bridged),
+        chain("to_any_port", to_any_port),
         chain("refused", told(SAYS_CONTAINER)),
         chain("spoofed", {
             let mut rules = told(SAYS_SPOOFED);
@@ -143,6 +158,8 @@ pub fn build(policy: &Policy) -> Ruleset {
                 },
                 neighbour_types(),
                 watched(),
+                sets::of_addresses(&others(Family::V4), Family::V4),
+                sets::of_addresses(&others(Family::V6), Family::V6),
             ],
             sets::of_refused().to_vec(),
             vec![sets::by_mark(SPOOFERS)],
@@ -152,4 +169,36 @@ pub fn build(policy: &Policy) -> Ruleset {
     };
     attempts::on_bridges(&mut ruleset.chains, &mut ruleset.sets);
     ruleset
+}
+
+/// Nobody follows which interfaces come and go, so a port's index may be another container's by now. Whoever
+/// has an address of a container that is no server is taken for that; a server's address is not looked at
+/// any more where another's is used, so it is judged as a new user's.
+fn unwatched() -> Vec<Rule> {
+    let exempt = |condition: Vec<Expr>| {
+        let then = [mark_exempt(), p::accept()].concat();
+        rule("no server's address", [condition, then])
+    };
+    let is_anothers = |family| [checked(), from_another(family)].concat();
+    let routed = |family| {
+        let then = [p::mark(p::MARK), p::accept()].concat();
+        rule("another's address", [is_anothers(family), then])
+    };
+    let stays = || [p::mark(p::MARK), bridge_mark(), p::accept()].concat();
+    let bridged = |family| {
+        let condition = [is_anothers(family), not_to_gateway()].concat();
+        rule("the same, and stays on the bridge", [condition, stays()])
+    };
+    vec![
+        exempt(arp_from(&others(Family::V4))),
+        exempt(from_one_of(Family::V4, &others(Family::V4))),
+        exempt(from_one_of(Family::V6, &others(Family::V6))),
+        rule("", [is_exempt(), p::mark(0), p::accept()]),
+        rule("", [checked(), link_local(), p::accept()]),
+        rule("", [checked(), arp_from_another(), stays()]),
+        bridged(Family::V4),
+        bridged(Family::V6),
+        routed(Family::V4),
+        routed(Family::V6),
+    ]
 }

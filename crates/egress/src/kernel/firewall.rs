@@ -142,7 +142,7 @@ impl Firewall for Kernel {
 
     fn keep_watch(&mut self, time: Duration) -> Result<(), Error> {
         let attempt = "keep watch over new containers";
-        if self.installed(attempt)?.bridges().guarded.is_empty() {
+        if self.installed(attempt)?.bridges().is_empty() {
             return Ok(());
         }
         let mut messages = Vec::new();
