@@ -2,6 +2,7 @@
 
 mod coverage;
 mod families;
+mod packet_rules;
 mod resolvers;
 
 use super::answer::{connect, say};
@@ -10,7 +11,6 @@ use crate::config::{Config, ThrottleWhen};
 use crate::control::NodeStatus;
 use crate::daemon::Connections;
 use cgroup::{find_root, has_cpu_controller};
-use egress::names::Queueing;
 use egress::{Class, Firewall, Kernel, lies_in};
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrStorage;
@@ -210,28 +210,12 @@ fn kernel(report: &mut Report, config: &Config) {
     match tried {
         Ok((queueing, mut nft)) => {
             report.add(Weight::Good, "packet rules: the kernel takes them");
-            names(report, config, queueing);
+            packet_rules::flushes(report);
+            packet_rules::names(report, config, queueing);
             shaping(report, config, &mut nft);
         }
         Err(error) => report.add(Weight::Bad, format!("packet rules: {error}")),
     }
-}
-
-/// Whether classes can reach names.
-fn names(report: &mut Report, config: &Config, queueing: Queueing) {
-    let mut classes = config.egress.classes.values();
-    let used = classes.any(|class| !class.names.is_empty());
-    let yes = match queueing {
-        Queueing::Native => "names: resolvers' answers can be read",
-        _ => "names: resolvers' answers can be read, by the iptables target NFQUEUE",
-    };
-    report.when(
-        queueing != Queueing::Missing,
-        if used { Weight::Bad } else { Weight::Note },
-        yes,
-        "names: this kernel queues no packets, so classes with names reach nothing by name; it needs \
-         CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with CONFIG_NETFILTER_XT_TARGET_NFQUEUE",
-    );
 }
 
 /// Whether classes can have what is too fast delayed. Only where one asks for it: to try it, a pair

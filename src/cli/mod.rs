@@ -10,6 +10,7 @@ mod dates;
 mod explain;
 mod flows;
 mod grant;
+mod hold;
 mod lists;
 mod off;
 mod reload;
@@ -104,6 +105,9 @@ enum Verb {
         #[arg(long, default_value_t = 30)]
         seconds: u64,
     },
+    /// Hold the socket that the packet rules belong to (systemd starts this; see hubwarden-table.service)
+    #[command(hide = true)]
+    Hold,
     /// Do for hubwarden what a process may hold up
     #[command(hide = true)]
     Worker {
@@ -175,6 +179,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
         Verb::Sensor { cgroup, seconds } => sensor::sensor(&cgroup, seconds),
+        Verb::Hold => hold::hold(),
         Verb::Worker { work } => worker::worker(&work),
         Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),

@@ -7,10 +7,11 @@ use crate::act::{ByOwner, CgroupCpu, Placement, SystemdCpu, UndoStore};
 use crate::control::{Client, ClientError};
 use crate::daemon::{DaemonLock, OffSwitch, Store, lift};
 use crate::sd_bus::SdBus;
-use egress::Kernel;
+use egress::{Error, Firewall, HOLDER, Kernel};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A daemon that does not answer a question within this hangs.
@@ -19,6 +20,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const ASKED_AGAIN: Duration = Duration::from_millis(100);
 /// Lifting thousands of limits takes a while; a daemon that lives is given so long for it.
 const LIFTS_WITHIN: Duration = Duration::from_secs(60);
+/// systemd kills a holder that does not stop by itself after a quarter of this.
+const HOLDER_ENDS_WITHIN: Duration = Duration::from_secs(8);
 /// A process that was killed is gone by then, unless it waits for a disk.
 const GONE_WITHIN: Timespec = Timespec {
     tv_sec: 5,
@@ -160,7 +163,7 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
     };
     let mut undo = UndoStore::new(&undo_directory());
     let store = Store::new(state).ok();
-    let mut firewall = Kernel::open().map_err(Failure::new)?;
+    let mut firewall = firewall()?;
     let placement = Placement::new(&root);
     let lifted = lift(
         switch,
@@ -171,6 +174,7 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
         &placement,
     )
     .await;
+    end_holder();
     if lifted.complaints.is_empty() {
         return say(&format!(
             "hubwarden was switched off without its daemon: the packet rules are removed, and the \
@@ -179,6 +183,49 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
         ));
     }
     Err(Failure::new(lifted.complaints.join("\nhubwarden: ")))
+}
+
+/// The packet rules, so that they can be removed: where they belong to a socket that the holder has,
+/// by that socket; where it does not give that away, it is ended, and they end with it.
+fn firewall() -> Result<Kernel, Failure> {
+    let mut firewall = Kernel::open().map_err(Failure::new)?;
+    if !matches!(firewall.remove(), Err(Error::Owned)) {
+        return Ok(firewall);
+    }
+    firewall = firewall.held(Path::new(HOLDER));
+    // What is wrong with it is seen by the next line.
+    let _ = firewall.follow_holder(ANSWERS_WITHIN);
+    if matches!(firewall.remove(), Err(Error::Owned)) {
+        end_holder();
+        // systemd closes what the unit left a moment after the unit has ended.
+        let until = Instant::now() + ANSWERS_WITHIN;
+        while matches!(firewall.remove(), Err(Error::Owned)) && Instant::now() < until {
+            std::thread::sleep(ASKED_AGAIN);
+        }
+    }
+    Ok(firewall)
+}
+
+/// Ends what holds the rules' socket, with all that systemd keeps for it. Its own socket goes on
+/// listening, for a daemon that is switched on again.
+fn end_holder() {
+    let mut command = Command::new("systemctl");
+    command.args(["--quiet", "stop", "hubwarden-table.service"]);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    // Where there is no such unit, or no systemd, nothing holds anything.
+    let Ok(mut child) = command.stderr(Stdio::null()).spawn() else {
+        return;
+    };
+    let until = Instant::now() + HOLDER_ENDS_WITHIN;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() >= until {
+            let _ = child.kill();
+            let _ = child.wait();
+            complain("hubwarden: hubwarden-table.service does not stop");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Where records of changed limits are.

@@ -12,7 +12,7 @@ use crate::hub::Units;
 use crate::report::{Journal, Kind, Level, LogEntry};
 use crate::sd_bus::SdBus;
 use egress::names::{Asked, Counts, Reader};
-use egress::{Kernel, Refusal, Repair, RepairThread};
+use egress::{HOLDER, Kernel, Refusal, Repair, RepairThread};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,8 @@ pub(super) const STATE_DIRECTORY: &str = "/var/lib/hubwarden";
 /// Where systemd's `RuntimeDirectory=` puts what one boot needs.
 pub(super) const RUNTIME_DIRECTORY: &str = "/run/hubwarden";
 
+/// A holder that is only being started answers within this; one that takes longer is used when it does.
+const HOLDER_WITHIN: Duration = Duration::from_secs(5);
 /// A thread that waits for the kernel rests; one that does not rest is busy no longer than this.
 const MOST_BUSY: Duration = Duration::from_secs(180);
 
@@ -118,7 +120,13 @@ async fn serve(ask: Outbox, journal: &Journal) -> Result<(), Failure> {
 /// The packet rules' driver, proven able to do its work.
 fn firewall(journal: &Journal) -> Result<Kernel, Failure> {
     use egress::Firewall;
-    let mut firewall = Kernel::open().map_err(Failure::new)?.owning();
+    let firewall = Kernel::open().map_err(Failure::new)?;
+    let mut firewall = firewall.owning().held(Path::new(HOLDER));
+    // Before anything is loaded: what an earlier daemon left may be for the held socket alone to change.
+    // Where there is no holder the tables are as they were, and `status` says what that means.
+    firewall
+        .follow_holder(HOLDER_WITHIN)
+        .map_err(Failure::new)?;
     if let Err(error) = firewall.probe() {
         // CPU supervision goes on; every tick tries again, and `status` shows it.
         let message = format!("This kernel refuses the packet rules: {error}.");

@@ -281,6 +281,23 @@ impl PacketRules {
         Ok(())
     }
 
+    /// Has other programs unable to take the rules away; true if what is lacked changed.
+    pub fn keep_held(&mut self) -> Result<bool, RuleTrouble> {
+        match self.firewall.keep_held() {
+            Ok(false) => return Ok(false),
+            Ok(true) => self.generation = self.firewall.generation().ok(),
+            Err(error) => {
+                self.installed = None;
+                return Err(RuleTrouble {
+                    what: "Keeping other programs from the packet rules",
+                    error,
+                });
+            }
+        }
+        let before = std::mem::replace(&mut self.lack, self.firewall.lacks());
+        Ok(before != self.lack)
+    }
+
     /// Whether another program changed any rule since what stands was compared.
     pub fn were_changed(&mut self) -> Result<bool, RuleTrouble> {
         match self.firewall.generation() {

@@ -84,6 +84,8 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             }
             return;
         }
+        // First: what stands may be for the socket alone to change that this gets.
+        shell.keep_rules_held();
         shell.reconcile_network_if_changed();
         match shell.network.rules.were_changed() {
             Ok(false) => {}
@@ -103,6 +105,23 @@ impl Shell {
         if !self.off {
             let kept = self.network.rules.keep_watch(time);
             self.log_rules(kept.err());
+        }
+    }
+
+    /// Has other programs unable to take the rules away, where that needs a process beside.
+    fn keep_rules_held(&mut self) {
+        let before = self.network.rules.lack().map(str::to_owned);
+        match self.network.rules.keep_held() {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Some(over) = before {
+                    self.report.troubles.is_over(&over);
+                }
+                if let Some(lack) = self.network.rules.lack().map(str::to_owned) {
+                    self.log_once(LogEntry::new(Kind::Trouble, Level::Warning, lack));
+                }
+            }
+            Err(trouble) => self.log_rules([trouble]),
         }
     }
 

@@ -10,6 +10,7 @@ mod contained;
 mod contained_names;
 mod counters;
 mod flows;
+mod held;
 mod holding;
 mod incoming;
 mod kernel;

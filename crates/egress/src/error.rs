@@ -67,10 +67,11 @@ pub enum Error {
     /// The kernel's refusal or silence, or a failing socket.
     #[error("{}{}", .0, remedy(.0))]
     Kernel(#[from] nft::Error),
-    /// The table belongs to a writer that still runs (`NFT_TABLE_F_OWNER`).
+    /// The table belongs to a socket that is still open (`NFT_TABLE_F_OWNER`).
     #[error(
-        "the table inet hubwarden belongs to a daemon that still runs; stop it first: \
-         systemctl stop hubwarden, or if it hangs: systemctl kill --signal=KILL hubwarden"
+        "the table inet hubwarden belongs to a daemon that still runs, or to what holds it for one; \
+         hubwarden off takes it away; by hand: systemctl stop hubwarden hubwarden-table, or if that \
+         hangs: systemctl kill --signal=KILL hubwarden hubwarden-table"
     )]
     Owned,
     /// Containers cannot be held: the kernel has no rules for bridges.

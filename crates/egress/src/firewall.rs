@@ -108,6 +108,16 @@ pub trait Firewall: Send {
         Ok(false)
     }
 
+    /// See to it that other programs cannot take the table away, where that needs a process beside;
+    /// true if what this table lacks may be another by that. To be called from time to time; waits
+    /// for nothing.
+    ///
+    /// # Errors
+    /// The kernel's refusal to make the table anew.
+    fn keep_held(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Take the table away, if it is there.
     ///
     /// # Errors

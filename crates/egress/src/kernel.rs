@@ -5,12 +5,14 @@ mod changes;
 mod compared;
 mod counts;
 mod firewall;
+mod held;
 mod queues;
 
 use nix::errno::Errno;
 
 use super::{
     Bridges, Error, Mode, Netlink, OwnWrites, Policy, bridges, encode,
+    holder::Holder,
     installed::{Delta, Installed},
     message::Message,
     monitor::{Membership, Watch},
@@ -32,6 +34,8 @@ pub struct Kernel {
     installed: Option<Installed>,
     /// `NFT_TABLE_F_*` that the table is made with.
     flags: u32,
+    /// Who holds the socket, where the table would go with it otherwise.
+    holder: Option<Holder>,
     /// How packets are queued, once it was tried.
     queueing: Option<Queueing>,
     /// The names of deny lists.
@@ -60,6 +64,7 @@ impl Kernel {
             netlink: Netlink::open()?,
             installed: None,
             flags: 0,
+            holder: None,
             queueing: None,
             dictionary: Dictionary::default(),
             shaper: Shaper::open()?,
@@ -74,12 +79,21 @@ impl Kernel {
     /// Have the kernel keep everybody else from changing the table while this writer lives, where
     /// it can do so and leave the table standing when the writer ends (`NFT_TABLE_F_OWNER` with
     /// `NFT_TABLE_F_PERSIST`, 6.9). Elsewhere nothing changes: without the second flag the rules
-    /// would go with the daemon.
+    /// would go with the daemon ([`Kernel::held`]).
     pub fn owning(mut self) -> Self {
+        let flags = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
+        if self.takes(flags) {
+            self.flags = flags;
+        }
+        self
+    }
+
+    /// Whether the kernel makes tables with these flags.
+    fn takes(&mut self, flags: u32) -> bool {
         let held = Ruleset {
             family: NFPROTO_INET,
             table: format!("{}-probe", table::TABLE),
-            flags: NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST,
+            flags,
             ..Ruleset::default()
         };
         let taken = encode::create(&held)
@@ -88,10 +102,7 @@ impl Kernel {
                 Ok(messages)
             })
             .and_then(|messages| self.netlink.transact("try to own a table", &messages));
-        if taken.is_ok() {
-            self.flags = held.flags;
-        }
-        self
+        taken.is_ok()
     }
 
     /// Whether nobody else can change the table while this writer lives.

@@ -71,13 +71,21 @@ impl RepairThread {
     /// [`Error::Socket`]: others' changes are not heard any more.
     pub fn run(self, tell: &mpsc::Sender<Repair>) -> Result<(), Error> {
         let Self { rules, joined } = self;
-        let watch = lock(&rules).watch()?;
+        let mut watch = lock(&rules).watch()?;
         let runtime = runtime::Builder::new_current_thread().enable_io().build();
         let runtime = runtime.map_err(|error| Error::of_io("wait for changes of rules", &error))?;
         let ended = runtime.block_on(async {
-            let mut monitor = Monitor::on(joined, watch)?;
+            let mut monitor = Monitor::on(joined, watch.clone())?;
             loop {
                 let writes = monitor.next_ones().await?;
+                let now = lock(&rules).watch()?;
+                if now != watch {
+                    // These may be the writer's own, by another socket than before. What was
+                    // another's is seen by the generation, at the next tick.
+                    monitor.set_own(now.own);
+                    watch = now;
+                    continue;
+                }
                 let repair = Repair::of(writes, &mut *lock(&rules));
                 if tell.send(repair).await.is_err() {
                     return Ok(());

@@ -70,6 +70,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
         lock(self).follow_uplinks()
     }
 
+    fn keep_held(&mut self) -> Result<bool, Error> {
+        lock(self).keep_held()
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
         lock(self).remove()
     }

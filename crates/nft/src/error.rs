@@ -54,6 +54,12 @@ pub enum Error {
         /// What is wrong with the answer.
         what: &'static str,
     },
+    /// A socket that was handed over and is not what it should be.
+    #[error("the socket that was handed over is {what}")]
+    Foreign {
+        /// What it is.
+        what: &'static str,
+    },
     /// The kernel neither confirmed nor refused; the state is unknown until it is read.
     #[error("cannot tell whether {attempt} succeeded: the kernel's answers were lost")]
     NoAnswer {

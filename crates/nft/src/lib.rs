@@ -67,6 +67,7 @@
 // What is read here comes from the kernel or the network; none of it may end the process.
 #![deny(clippy::indexing_slicing, clippy::string_slice)]
 
+mod adopted;
 pub mod conntrack;
 pub mod decode;
 pub mod devices;

@@ -133,6 +133,12 @@ impl Monitor {
         })
     }
 
+    /// Tell no more of what the socket with this port does, instead of the one before: the writer went
+    /// on with another socket.
+    pub fn set_own(&mut self, own: u32) {
+        self.reader.watch.own = own;
+    }
+
     /// The next changes by others, all that came at one go. Cancelling loses none.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ const TRIES: u32 = 10;
 #[derive(Debug)]
 pub struct Netlink {
     pub(crate) fd: OwnedFd,
-    seq: u32,
+    pub(crate) seq: u32,
     /// The longest datagram that may be sent.
     pub(crate) send_queue: usize,
     pub(crate) buffer: Vec<u8>,

@@ -15,7 +15,7 @@ use crate::{
 
 /// Room for the refusals of a whole batch: they come before anything is read.
 const RECEIVE_QUEUE: usize = 4 << 20;
-const SEND_QUEUE: usize = 1 << 20;
+pub(crate) const SEND_QUEUE: usize = 1 << 20;
 
 impl Netlink {
     /// A socket to netfilter.
@@ -73,7 +73,7 @@ impl Netlink {
     }
 
     /// Let a datagram of this many bytes be sent.
-    fn make_room(&mut self, length: usize) -> Result<(), Error> {
+    pub(crate) fn make_room(&mut self, length: usize) -> Result<(), Error> {
         if length > self.send_queue {
             // The kernel doubles the number and needs less than that beside the bytes.
             setsockopt(&self.fd, sockopt::SndBufForce, &length)

@@ -170,6 +170,10 @@ impl Firewall for Kernel {
         Ok(true)
     }
 
+    fn keep_held(&mut self) -> Result<bool, Error> {
+        self.follow_holder(Duration::ZERO)
+    }
+
     fn remove(&mut self) -> Result<(), Error> {
         let mut messages = encode::remove(NFPROTO_INET, table::TABLE)?;
         if self.bridging().is_ok() {
@@ -275,7 +279,9 @@ impl Firewall for Kernel {
              (it needs CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with \
              CONFIG_NETFILTER_XT_TARGET_NFQUEUE). Use networks in these classes.",
         );
-        let lacks: Vec<&str> = names.into_iter().chain(self.shaper.lack()).collect();
+        let held = self.holder_lack();
+        let lacks = names.into_iter().chain(self.shaper.lack());
+        let lacks: Vec<&str> = lacks.chain(held.as_deref()).collect();
         (!lacks.is_empty()).then(|| lacks.join(" "))
     }
 
