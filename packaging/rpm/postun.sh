@@ -11,8 +11,12 @@ if [ "$1" -eq 0 ]; then
     if [ -d /run/systemd/system ]; then
         rm -rf /run/hubwarden
         systemctl daemon-reload || :
-        systemctl reset-failed hubwarden.service >/dev/null 2>&1 || :
+        systemctl reset-failed hubwarden.service hubwarden-table.socket hubwarden-table.service >/dev/null 2>&1 || :
         systemctl reload dbus.service >/dev/null 2>&1 || :
     fi
+elif [ -d /run/systemd/system ] && [ ! -e /usr/lib/systemd/system/hubwarden-table.socket ]; then
+    # Back to a version that does not know how to change rules that belong to a socket: they go
+    # with it, and the daemon, which tries at each tick, loads its own.
+    systemctl stop hubwarden-table.socket hubwarden-table.service >/dev/null 2>&1 || :
 fi
 exit 0

@@ -11,6 +11,8 @@ if [ "$1" -eq 0 ]; then
             echo "hubwarden:   nft delete table netdev hubwarden; ip link delete hwshapeN" >&2
             echo "hubwarden:   systemctl set-property --runtime UNIT CPUQuota= CPUWeight=" >&2
         fi
+        # What the rules belonged to, on kernels before 6.9: with it any rest of them is gone.
+        systemctl stop hubwarden-table.socket hubwarden-table.service >/dev/null 2>&1 || :
         # A server that runs in a slice where hubwarden had it started keeps a drop-in that says so, or it
         # would lose its memory limit at the next daemon-reload. It goes with the server.
         for file in /run/systemd/system/*.service.d/10-hubwarden.conf; do
