@@ -164,6 +164,7 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
     let mut undo = UndoStore::new(&undo_directory());
     let store = Store::new(state).ok();
     let mut firewall = firewall()?;
+    let held = firewall.needs_holder();
     let placement = Placement::new(&root);
     let lifted = lift(
         switch,
@@ -174,7 +175,9 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
         &placement,
     )
     .await;
-    end_holder();
+    if held {
+        end_holder();
+    }
     if lifted.complaints.is_empty() {
         return say(&format!(
             "hubwarden was switched off without its daemon: the packet rules are removed, and the \
@@ -188,11 +191,11 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
 /// The packet rules, so that they can be removed: where they belong to a socket that the holder has,
 /// by that socket; where it does not give that away, it is ended, and they end with it.
 fn firewall() -> Result<Kernel, Failure> {
-    let mut firewall = Kernel::open().map_err(Failure::new)?;
-    if !matches!(firewall.remove(), Err(Error::Owned)) {
+    let firewall = Kernel::open().map_err(Failure::new)?;
+    let mut firewall = firewall.owning().held(Path::new(HOLDER));
+    if !firewall.needs_holder() || !matches!(firewall.remove(), Err(Error::Owned)) {
         return Ok(firewall);
     }
-    firewall = firewall.held(Path::new(HOLDER));
     // What is wrong with it is seen by the next line.
     let _ = firewall.follow_holder(ANSWERS_WITHIN);
     if matches!(firewall.remove(), Err(Error::Owned)) {

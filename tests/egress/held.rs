@@ -7,16 +7,20 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use egress::{Admitted, CgroupId, Error, Firewall, Kernel, Mode, Policy};
+use egress::{Admitted, CgroupId, Error, Firewall, Kernel, Mode, Policy, RepairThread};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use std::os::fd::AsRawFd;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use crate::bed::{HOST4, Link, Netns, Slice};
 
@@ -480,5 +484,40 @@ fn from_nobodys_to_owned_and_back_there_is_no_open_moment() {
         assert_eq!(sender.arrived(), 0);
         Kernel::open().unwrap().remove().unwrap();
         eventually("it sends", || sender.arrived() > 0);
+    });
+}
+
+#[test]
+fn a_writer_that_goes_on_with_another_socket_does_not_take_itself_for_another() {
+    let (netns, place) = (Netns::new(), Place::new());
+    let _holder = place.start(None);
+    netns.within(|| {
+        // What an earlier daemon left with the holder.
+        load(&mut place.writer(), CgroupId(7));
+        place.writer().remove().unwrap();
+        let rules = Arc::new(Mutex::new(Kernel::open().unwrap().held(&place.path())));
+        let repairs = RepairThread::open(Arc::clone(&rules)).unwrap();
+        let (tell, mut told) = mpsc::channel(100);
+        let thread = std::thread::spawn(move || repairs.run(&tell));
+        load(&mut rules.lock().unwrap(), CgroupId(7));
+        let before = rules.lock().unwrap().watch().unwrap().own;
+        eventually("owned", || {
+            let mut rules = rules.lock().unwrap();
+            rules.keep_held().unwrap();
+            rules.owns()
+        });
+        assert_ne!(rules.lock().unwrap().watch().unwrap().own, before);
+        for number in 300..310 {
+            rules.lock().unwrap().admit(&[server(number)]).unwrap();
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        assert!(told.try_recv().is_err(), "its own changes are repaired");
+        assert_eq!(rules.lock().unwrap().verify().unwrap(), []);
+        // Others' are heard as before, once they can be again.
+        rules.lock().unwrap().remove().unwrap();
+        drop(told);
+        load(&mut Kernel::open().unwrap(), CgroupId(7));
+        netns.exec("nft", &["delete", "table", "inet", "hubwarden"]);
+        thread.join().unwrap().unwrap();
     });
 }

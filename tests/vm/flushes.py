@@ -84,6 +84,8 @@ def guest(bed):
     told("start", kernel=bed.run("uname -r").out.strip(), score=bed.run(f"cat /proc/{pid(HOLDER)}/oom_score_adj").out.strip(),
          memory=memory, kept=bed.unit_property(HOLDER, "NFileDescriptorStore"), check="starts by itself" in bed.run("hubwarden check", check=False).out,
          lacks="hubwarden-table" in bed.run("hubwarden status").out)
+    bound = bed.run(f"systemctl show -p Conflicts -p Requires -p BindsTo -p PartOf {HOLDER} hubwarden-table.socket").out
+    told("shutdown", stops=[word for word in bound.replace("=", " ").split() if word.endswith((".target", ".mount"))])
     bed.run("systemd-run --quiet --unit=sender --slice=jupyter.slice python3 /root/send.py")
     time.sleep(2)
     arrived()
@@ -158,6 +160,8 @@ def scenario(vm):
     start = one["start"]
     expect(start["kernel"].startswith("6.1."), f"kernel {start['kernel']}")
     expect(start["score"] == "-1000" and start["kept"] == "1" and start["check"] and not start["lacks"], f"{start}")
+    # What is still being stopped when the node goes down is held until the end.
+    expect(one["shutdown"]["stops"] == [], f"at shutdown it is stopped with {one['shutdown']['stops']}")
     held = ("running", "daemon killed", "holder killed", "daemon stopped", "holder killed without a daemon",
             "holder restarted without a daemon", "both killed", "no holder", "holder again", "holder hung")
     for what in held:
