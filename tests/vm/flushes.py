@@ -112,7 +112,21 @@ def guest(bed):
     eventually(lambda: pid("hubwarden") != "0" and owned(), "the daemon is back", 30)
     product.wait_active(bed, 30)
 
-    # To an older version, and from it: what the package's scripts do.
+    # To a version that knows no holder, and from it.
+    bed.run("cd /root && dpkg-deb -R hubwarden.deb older && rm older/usr/lib/systemd/system/hubwarden-table.* && "
+            "sed -i /hubwarden-table/d older/usr/lib/systemd/system/hubwarden.service && "
+            "sed -i 's/^Version: .*/Version: 0.0.1-1/' older/DEBIAN/control && dpkg-deb -Znone -b older older.deb", timeout=120)
+    bed.run("dpkg --force-confold -i /root/older.deb", timeout=120)
+    product.wait_active(bed, 60)
+    eventually(lambda: listing() and not owned(), "an older version's table is there", 30)
+    told("downgrade", leaked=arrived(), stands=bool(listing()), units=bed.run("systemctl is-active hubwarden-table.socket", check=False).out.strip(),
+         holder=bed.run("pgrep -f 'hubwarden hold'", check=False).out.strip())
+    bed.run("dpkg --force-confold -i /root/hubwarden.deb", timeout=120)
+    product.wait_active(bed, 60)
+    eventually(owned, "the table is owned after the update", 60)
+    told("update", leaked=arrived(), flushes=flush(2), after=arrived())
+
+    # The holder taken away for good, and given back.
     bed.run(f"systemctl stop hubwarden-table.socket {HOLDER}")
     eventually(lambda: listing() and not owned(), "the table is nobody's", 30)
     said = bed.run("hubwarden status").out
@@ -127,7 +141,7 @@ def guest(bed):
     bed.run(f"kill -STOP {old}; systemctl kill --signal=KILL hubwarden")
     stands = bool(listing())
     eventually(lambda: pid(HOLDER) not in ("0", old), "systemd has another in its place", 90)
-    eventually(lambda: bed.run("hubwarden status", check=False).out.count("packet rules") == 0 and owned(), "the daemon loads its table", 60)
+    eventually(lambda: owned() and "not in force" not in bed.run("hubwarden status").out, "the daemon loads its table", 60)
     told("holder hung", stands=stands, leaked=arrived(), flushes=flush(2))
 
     # Off, when nothing answers any more.
@@ -155,7 +169,7 @@ def guest(bed):
 
 
 def scenario(vm):
-    vm.play(__file__, package=deb(), limit=500)
+    vm.play(__file__, package=deb(), limit=800)
     one = {record["kind"]: record for record in vm.records}
     start = one["start"]
     expect(start["kernel"].startswith("6.1."), f"kernel {start['kernel']}")
@@ -163,15 +177,16 @@ def scenario(vm):
     # What is still being stopped when the node goes down is held until the end.
     expect(one["shutdown"]["stops"] == [], f"at shutdown it is stopped with {one['shutdown']['stops']}")
     held = ("running", "daemon killed", "holder killed", "daemon stopped", "holder killed without a daemon",
-            "holder restarted without a daemon", "both killed", "no holder", "holder again", "holder hung")
+            "holder restarted without a daemon", "both killed", "downgrade", "update", "no holder", "holder again", "holder hung")
     for what in held:
         expect(one[what].get("stands", True), f"{what}: the table is gone")
-    leaked = sum(one[what]["leaked"] for what in held)
+    leaked = sum(one[what]["leaked"] + one[what].get("after", 0) for what in held)
     flushes = sum(one[what].get("flushes", 0) for what in held)
     print(f"figure egress_leaked_during_flush_6_1 {leaked} packets")
     print(f"{flushes} flushes")
     expect(leaked == 0, f"{leaked} packets arrived: { {what: one[what]['leaked'] for what in held} }")
     expect(one["holder killed"]["again"] and one["holder killed"]["owned"], f"{one['holder killed']}")
+    expect(one["downgrade"]["units"] != "active" and not one["downgrade"]["holder"], f"after a downgrade: {one['downgrade']}")
     expect(one["no holder"]["said"], "status does not say that nothing holds the table")
     for what in ("off with a holder that hangs", "off with a daemon that hangs", "off with the daemon dead", "purged"):
         expect(not one[what]["stands"], f"{what}: the table stands: {one[what]}")

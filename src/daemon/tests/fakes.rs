@@ -155,6 +155,10 @@ pub struct Rules {
     pub watched: Option<std::time::Duration>,
     /// What the kernel does not take.
     pub refuses: Refuses,
+    /// What the kernel does not take belongs to a holder, which answers from now on.
+    pub holder_answers: bool,
+    /// What the table lacks while no holder has it.
+    pub lack: Option<String>,
 }
 
 /// What a kernel does not take.
@@ -320,7 +324,17 @@ impl Firewall for FakeFirewall {
     }
 
     fn lacks(&mut self) -> Option<String> {
-        None
+        self.rules().lack.clone()
+    }
+
+    fn keep_held(&mut self) -> Result<bool, Error> {
+        let mut rules = self.rules();
+        if !std::mem::take(&mut rules.holder_answers) {
+            return Ok(false);
+        }
+        rules.refuses = Refuses::Nothing;
+        rules.lack = None;
+        Ok(true)
     }
 
     fn generation(&mut self) -> Result<u32, Error> {

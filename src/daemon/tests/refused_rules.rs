@@ -85,3 +85,38 @@ fn what_the_kernel_does_not_take_drops_out_and_the_rest_is_in_force() {
         assert!(!rules.admitted.is_empty());
     });
 }
+
+#[test]
+fn rules_that_a_holder_has_are_changed_once_it_answers() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        node.firewall.rules().refuses = Refuses::All;
+        let (mut daemon, _) = node.start();
+        node.tick(&mut daemon, 1).await;
+        assert!(!daemon.shell.status().egress_loaded);
+        node.firewall.rules().holder_answers = true;
+        node.tick(&mut daemon, 1).await;
+        assert!(daemon.shell.status().egress_loaded);
+    });
+}
+
+#[test]
+fn that_nothing_holds_the_rules_is_said_until_something_does() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let lack = "A program that flushes all packet rules opens everything.".to_owned();
+        node.firewall.rules().lack = Some(lack.clone());
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 3).await;
+        let shown = |daemon: &Running| {
+            let lacks = daemon.shell.status().lacks;
+            lacks.iter().any(|(_, why)| *why == lack)
+        };
+        assert!(shown(&daemon));
+        node.firewall.rules().holder_answers = true;
+        node.tick(&mut daemon, 1).await;
+        assert!(!shown(&daemon));
+        assert_eq!(node.read(&journal).matches(&lack).count(), 1);
+    });
+}
