@@ -1,4 +1,4 @@
-//! `hubwarden hold`: holds the socket that the packet rules belong to, while daemons come and go, on
+//! `hubwarden hold-table`: holds the socket that the packet rules belong to, while daemons come and go, on
 //! kernels where rules cannot both belong to a socket and outlast it (5.12 to 6.8).
 //!
 //! systemd starts it when a daemon first connects (`hubwarden-table.socket`), and keeps a duplicate of

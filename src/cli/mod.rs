@@ -107,7 +107,7 @@ enum Verb {
     },
     /// Hold the socket that the packet rules belong to (systemd starts this; see hubwarden-table.service)
     #[command(hide = true)]
-    Hold,
+    HoldTable,
     /// Do for hubwarden what a process may hold up
     #[command(hide = true)]
     Worker {
@@ -179,7 +179,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
         Verb::Grants { json } => grant::grants(json),
         Verb::Revoke { user } => grant::revoke(&user),
         Verb::Sensor { cgroup, seconds } => sensor::sensor(&cgroup, seconds),
-        Verb::Hold => hold::hold(),
+        Verb::HoldTable => hold::hold(),
         Verb::Worker { work } => worker::worker(&work),
         Verb::Lists { order, state } => lists::lists(order, &state),
         Verb::Reload => reload::reload(),

@@ -74,7 +74,7 @@ impl Place {
             None => (1, "listener"),
         };
         let script = format!(
-            "export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}; exec \"$1\" hold 3<&0 4<&1"
+            "export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}; exec \"$1\" hold-table 3<&0 4<&1"
         );
         let stdout = kept.map_or_else(Stdio::null, Stdio::from);
         let child = Command::new("sh")

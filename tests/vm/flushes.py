@@ -120,7 +120,7 @@ def guest(bed):
     product.wait_active(bed, 60)
     eventually(lambda: listing() and not owned(), "an older version's table is there", 30)
     told("downgrade", leaked=arrived(), stands=bool(listing()), units=bed.run("systemctl is-active hubwarden-table.socket", check=False).out.strip(),
-         holder=bed.run("pgrep -f 'hubwarden hold'", check=False).out.strip())
+         holder=bed.run("pgrep -f 'hubwarden hold-tabl[e]'", check=False).out.strip())
     bed.run("dpkg --force-confold -i /root/hubwarden.deb", timeout=120)
     product.wait_active(bed, 60)
     eventually(owned, "the table is owned after the update", 60)
