@@ -161,6 +161,7 @@ def guest(bed):
     bed.run("hubwarden on; systemctl start hubwarden", timeout=60)
     eventually(owned, "the table is owned after on", 60)
 
+    bed.run("systemctl stop sender")
     bed.run("dpkg --purge hubwarden", timeout=120)
     left = bed.run("find /run /etc /usr/lib/systemd -iname '*hubwarden*' -not -path '*jupyter*'; pgrep -a hubwarden; "
                    "systemctl list-units --all --plain --no-legend 'hubwarden*'", check=False).out.split()
