@@ -24,7 +24,7 @@ pub fn write(w: &mut Writer, kind: u16, expr: &Expr) {
 fn name(expr: &Expr) -> &str {
     match expr {
         Expr::Meta { .. } | Expr::MetaSet { .. } => "meta",
-        Expr::Ct { .. } | Expr::CtOriginal { .. } => "ct",
+        Expr::Ct { .. } | Expr::CtSet { .. } | Expr::CtOriginal { .. } => "ct",
         Expr::Socket { .. } => "socket",
         Expr::Payload { .. } => "payload",
         Expr::Cmp { .. } => "cmp",
@@ -58,6 +58,10 @@ fn attributes(w: &mut Writer, expr: &Expr) {
         }
         Expr::Ct { key, to } => {
             w.be32(NFTA_CT_KEY, *key).be32(NFTA_CT_DREG, to.number());
+        }
+        Expr::CtSet { key, from } => {
+            w.be32(NFTA_CT_KEY, *key)
+                .be32(NFTA_CT_SREG, from.number());
         }
         Expr::CtOriginal { key, to } => {
             w.be32(NFTA_CT_KEY, *key)

@@ -69,6 +69,9 @@ pub enum Expr {
     MetaSet { key: u32, from: Reg },
     /// Load a fact about the packet's flow (`NFT_CT_*`).
     Ct { key: u32, to: Reg },
+    /// Change a fact about the packet's flow; nothing where the flow is not tracked. Of labels, what is
+    /// not set stays as it is.
+    CtSet { key: u32, from: Reg },
     /// Load what the first packet of the packet's flow had before any translation (`NFT_CT_*`, of the
     /// original direction); no match where the flow is not tracked, or of the other family.
     CtOriginal { key: u32, to: Reg },

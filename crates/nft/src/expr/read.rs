@@ -35,7 +35,13 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
             }
         }
         "ct" => {
-            let (key, to) = (a.be32(NFTA_CT_KEY)?, reg(NFTA_CT_DREG)?);
+            let key = a.be32(NFTA_CT_KEY)?;
+            if a.get(NFTA_CT_SREG).is_some() {
+                let from = reg(NFTA_CT_SREG)?;
+                let whole = a.get(NFTA_CT_DIRECTION).is_none();
+                return whole.then_some(Expr::CtSet { key, from });
+            }
+            let to = reg(NFTA_CT_DREG)?;
             match a.get(NFTA_CT_DIRECTION) {
                 None => Expr::Ct { key, to },
                 Some(direction) if direction.u8()? == IP_CT_DIR_ORIGINAL => {

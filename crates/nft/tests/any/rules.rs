@@ -40,7 +40,7 @@ fn step(u: &mut Unstructured<'_>, family: u8, hook: u32, sets: &[Set]) -> Result
         let from = to;
         Ok::<_, arbitrary::Error>(Expr::Cmp { op, from, value })
     };
-    Ok(match u.int_in_range(0..=18)? {
+    Ok(match u.int_in_range(0..=19)? {
         0 => vec![mark, cmp(u, 4)?],
         1 => vec![
             mark,
@@ -122,7 +122,18 @@ fn step(u: &mut Unstructured<'_>, family: u8, hook: u32, sets: &[Set]) -> Result
         ],
         15 if inet && hook == NF_INET_PRE_ROUTING => vec![Expr::FibName { to }, cmp(u, 16)?],
         16 => vec![mark, fill(u, to, sets)?],
-        17 => vec![Expr::Immediate {
+        // Labels are as long as four registers.
+        17 if inet && to.0 % 4 == 0 => vec![
+            Expr::Immediate {
+                to,
+                value: bytes(u, 8)?.repeat(2),
+            },
+            Expr::CtSet {
+                key: NFT_CT_LABELS,
+                from: to,
+            },
+        ],
+        17 | 18 => vec![Expr::Immediate {
             to,
             value: bytes(u, 8)?,
         }],

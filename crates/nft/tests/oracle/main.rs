@@ -40,6 +40,7 @@ const KINDS: [&str; 22] = [
     "Connections",
     "Counter",
     "Ct",
+    "CtSet",
     "Fib",
     "FibName",
     "Forward",

@@ -49,7 +49,12 @@ fn known(e: View<'_>) -> Option<Expr> {
             }
         }
         "ct" => {
-            let (key, to) = (u32(NFTNL_EXPR_CT_KEY)?, reg(NFTNL_EXPR_CT_DREG)?);
+            let key = u32(NFTNL_EXPR_CT_KEY)?;
+            if let Some(from) = u32(NFTNL_EXPR_CT_SREG) {
+                let from = register(from)?;
+                return Some(Expr::CtSet { key, from });
+            }
+            let to = reg(NFTNL_EXPR_CT_DREG)?;
             match e.u8(NFTNL_EXPR_CT_DIR as u16) {
                 None => Expr::Ct { key, to },
                 Some(IP_CT_DIR_ORIGINAL) => Expr::CtOriginal { key, to },

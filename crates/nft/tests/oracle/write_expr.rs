@@ -29,7 +29,7 @@ pub fn target_info(number: u16, bypass: bool) -> [u8; 8] {
 pub fn write(expr: &Expr) -> Result<ffi::Expr, Refused> {
     let name = match expr {
         Expr::Meta { .. } | Expr::MetaSet { .. } => c"meta",
-        Expr::Ct { .. } | Expr::CtOriginal { .. } => c"ct",
+        Expr::Ct { .. } | Expr::CtSet { .. } | Expr::CtOriginal { .. } => c"ct",
         Expr::Socket { .. } => c"socket",
         Expr::Payload { .. } => c"payload",
         Expr::Cmp { .. } => c"cmp",
@@ -62,6 +62,10 @@ pub fn write(expr: &Expr) -> Result<ffi::Expr, Refused> {
         Expr::Ct { key, to } => {
             e.set_u32(NFTNL_EXPR_CT_KEY as u16, *key)?
                 .set_u32(NFTNL_EXPR_CT_DREG as u16, number(*to))?;
+        }
+        Expr::CtSet { key, from } => {
+            e.set_u32(NFTNL_EXPR_CT_KEY as u16, *key)?
+                .set_u32(NFTNL_EXPR_CT_SREG as u16, number(*from))?;
         }
         Expr::CtOriginal { key, to } => {
             e.set_u32(NFTNL_EXPR_CT_KEY as u16, *key)?
