@@ -462,6 +462,31 @@ fn an_address_ends_with_its_time_and_a_flow_to_it_does_not() {
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(alice.reach("tcp", OTHER4, 80), REFUSED);
     assert_eq!(alice.tell("again"), "ok");
+
+    // Its connection has it, not the table: a new table knows it, and lists as any does.
+    link.node
+        .within(|| Kernel::open().unwrap().remove().unwrap());
+    let mut policy = named_policy(&["good.example"]);
+    let named = &policy.classes[&"named".parse().unwrap()];
+    let other = named.clone();
+    policy.classes.insert("other".parse().unwrap(), other);
+    let admitted = alice.admitted(1, "named");
+    let mut nft = reading.nft();
+    nft.load(&policy, &[], std::slice::from_ref(&admitted))
+        .unwrap();
+    assert_eq!(nft.verify().unwrap(), []);
+    assert_eq!(alice.tell("again"), "ok");
+    let table = link
+        .node
+        .exec("nft", &["list", "table", "inet", "hubwarden"]);
+    assert!(table.contains("ct label set"), "{table}");
+    assert!(!table.contains("set flows"), "nothing is kept of flows");
+    assert_eq!(alice.reach("tcp", OTHER4, 80), REFUSED);
+    // What began under one class goes on under no other.
+    let to = |class: &str| [(admitted.cgroup, class.parse().unwrap())];
+    nft.reclass(&to("other")).unwrap();
+    assert_ne!(alice.tell("again"), "ok");
+    drop(nft);
     drop(reading);
 }
 

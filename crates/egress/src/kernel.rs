@@ -38,6 +38,8 @@ pub struct Kernel {
     holder: Option<Holder>,
     /// How packets are queued, once it was tried.
     queueing: Option<Queueing>,
+    /// Whether connections have labels, once it was tried.
+    labels: Option<bool>,
     /// The names of deny lists.
     dictionary: Dictionary,
     /// The devices that packets of shaped classes wait in.
@@ -66,6 +68,7 @@ impl Kernel {
             flags: 0,
             holder: None,
             queueing: None,
+            labels: None,
             dictionary: Dictionary::default(),
             shaper: Shaper::open()?,
             bridges: Bridges::default(),
@@ -184,10 +187,7 @@ impl Kernel {
         let mut messages = Vec::new();
         for (family, ruleset) in self.rulesets(installed) {
             match ruleset {
-                Some(mut ruleset) => {
-                    self.carry_flows(&mut ruleset)?;
-                    messages.extend(encode::replace(&ruleset)?);
-                }
+                Some(ruleset) => messages.extend(encode::replace(&ruleset)?),
                 None => messages.extend(encode::remove(family, table::TABLE)?),
             }
         }

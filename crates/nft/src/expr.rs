@@ -60,8 +60,7 @@ fn attributes(w: &mut Writer, expr: &Expr) {
             w.be32(NFTA_CT_KEY, *key).be32(NFTA_CT_DREG, to.number());
         }
         Expr::CtSet { key, from } => {
-            w.be32(NFTA_CT_KEY, *key)
-                .be32(NFTA_CT_SREG, from.number());
+            w.be32(NFTA_CT_KEY, *key).be32(NFTA_CT_SREG, from.number());
         }
         Expr::CtOriginal { key, to } => {
             w.be32(NFTA_CT_KEY, *key)

@@ -10,7 +10,7 @@ use crate::{
     installed::Installed,
     names::{self, DeniedBy, Queueing},
     readback,
-    ruleset::{Element, Ruleset},
+    ruleset::Element,
     table,
     uapi::NFPROTO_INET,
 };
@@ -39,6 +39,19 @@ impl Kernel {
         }
         let found = names::try_queueing(&mut self.netlink)?;
         self.queueing = Some(found);
+        Ok(found)
+    }
+
+    /// Whether connections of this kernel have labels; tried when it is asked for the first time.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub(super) fn labels(&mut self) -> Result<bool, Error> {
+        if let Some(known) = self.labels {
+            return Ok(known);
+        }
+        let found = names::try_labels(&mut self.netlink)?;
+        self.labels = Some(found);
         Ok(found)
     }
 
@@ -100,18 +113,6 @@ impl Kernel {
         }
         let policy = next.policy().clone();
         next.learned.settle(&policy, now);
-        Ok(())
-    }
-
-    /// Puts into a ruleset the flows that the kernel knows, so that they outlast its change.
-    pub(super) fn carry_flows(&mut self, ruleset: &mut Ruleset) -> Result<(), Error> {
-        for set in &mut ruleset.sets {
-            if names::is_flows_set(&set.name) {
-                set.elements = elements_if_there(&mut self.netlink, &set.name)?;
-                // One that ends just now has no time left to be written with.
-                set.elements.retain(|element| element.timeout_ms > 0);
-            }
-        }
         Ok(())
     }
 }

@@ -23,6 +23,9 @@ impl Kernel {
         let owned = |ruleset| Ruleset { flags, ..ruleset };
         let mut inet = installed.ruleset();
         names::queued_by(&mut inet, self.queueing.unwrap_or(Queueing::Missing));
+        if self.labels == Some(false) {
+            names::without_labels(&mut inet);
+        }
         let mut rulesets = vec![(NFPROTO_INET, Some(owned(inet)))];
         if self.bridging().is_ok() {
             rulesets.push((NFPROTO_BRIDGE, installed.bridge_ruleset().map(owned)));

@@ -41,6 +41,7 @@ impl Firewall for Kernel {
         let mut next = Installed::new(policy)?;
         if names::uses(policy) {
             self.queueing()?;
+            self.labels()?;
         }
         self.dictionary.follow(policy);
         self.carry_learned(&mut next)?;
@@ -279,8 +280,15 @@ impl Firewall for Kernel {
              (it needs CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT with \
              CONFIG_NETFILTER_XT_TARGET_NFQUEUE). Use networks in these classes.",
         );
+        let unlabelled = self.labels == Some(false) && !names::places(policy).is_empty();
+        let labels = unlabelled.then_some(
+            "Connections of classes with names end when the name's time is over: this kernel keeps no \
+             labels of connections (it needs CONFIG_NF_CONNTRACK_LABELS). Raise names_ttl_max, or use \
+             networks in these classes.",
+        );
+        let names = names.into_iter().chain(labels);
         let held = self.holder_lack();
-        let lacks = names.into_iter().chain(self.shaper.lack());
+        let lacks = names.chain(self.shaper.lack());
         let lacks: Vec<&str> = lacks.chain(held.as_deref()).collect();
         (!lacks.is_empty()).then(|| lacks.join(" "))
     }

@@ -17,6 +17,7 @@
 //!   of classes with names, and what was learned lives out its time.
 
 mod answer;
+mod began;
 mod contained;
 mod counts;
 mod dictionary;
@@ -30,6 +31,7 @@ mod streams;
 mod wire;
 
 pub use answer::{Answer, Unusable};
+pub(super) use began::{try_labels, without_labels};
 pub(super) use contained::{by_address, extend as extend_for_containers};
 pub use counts::{Counts, Tally};
 pub use dictionary::DeniedBy;
@@ -42,8 +44,8 @@ pub use queueing::Queueing;
 pub(super) use queueing::{queued_by, try_queueing};
 pub use reader::{Asked, Reader};
 pub(super) use rules::{
-    DNS, TO_RESOLVERS, ask, ask_of_any_class, asking_sets, chains, elements_of, is_flows_set,
-    names_set, networks, places, reached, reads, relayed, sets, uses,
+    DNS, TO_RESOLVERS, ask, ask_of_any_class, asking_sets, chains, elements_of, names_set,
+    networks, places, reached, reads, relayed, sets, uses,
 };
 #[cfg(any(test, fuzzing))]
 pub(super) use streams::{Brings, Streams};

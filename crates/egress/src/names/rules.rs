@@ -13,7 +13,10 @@ use crate::{
     uapi::*,
 };
 
-use super::learned::ADDRESSES_MAX;
+use super::{
+    began::{began, begin},
+    learned::ADDRESSES_MAX,
+};
 
 /// Cgroups of services that ask for others.
 const RELAYS: &str = "relays";
@@ -23,9 +26,6 @@ pub const DNS: u16 = 53;
 const DOT: u16 = 853;
 /// The chain of all that goes to a resolver on this node by TCP.
 pub const TO_RESOLVERS: &str = "to_resolvers";
-/// Flows that began while their destination's name was good go on for as long as they are used.
-const FLOWS_MAX: u32 = 262_144;
-const FLOW_IDLE_MS: u64 = 3_600_000;
 
 /// How answers to a class's servers are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,16 +103,6 @@ pub fn places(policy: &Policy) -> Vec<(ClassName, Family)> {
     let both =
         |(name, _): (&ClassName, _)| [Family::V4, Family::V6].map(|family| (name.clone(), family));
     with_names(policy).flat_map(both).collect()
-}
-
-/// Whether a set is one of flows.
-pub fn is_flows_set(name: &str) -> bool {
-    name.starts_with("flows4_") || name.starts_with("flows6_")
-}
-
-/// The set of a class's flows to such addresses.
-pub fn flows_set(class: &ClassName, family: Family) -> String {
-    format!("flows{}_{class}", family.digit())
 }
 
 fn networks_set(class: &ClassName, family: Family) -> String {
@@ -312,17 +302,6 @@ pub fn sets(policy: &Policy) -> Vec<Set> {
                 size: ADDRESSES_MAX,
                 ..sets::of_addresses(&names_set(name, family), family)
             });
-            let address = family.address_type();
-            let kind = [address, TYPE_INET_SERVICE, address, TYPE_INET_SERVICE]
-                .into_iter()
-                .fold(0, |kinds, kind| kinds << TYPE_BITS | kind);
-            let length = 2 * sets::address_len(family) + 8;
-            sets.push(Set {
-                flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
-                size: FLOWS_MAX,
-                timeout_ms: FLOW_IDLE_MS,
-                ..sets::plain(&flows_set(name, family), kind, length)
-            });
         }
     }
     sets
@@ -369,20 +348,11 @@ pub fn reached(name: &ClassName, class: &Class, allow: &dyn Fn() -> Vec<Expr>) -
     if class.names.is_empty() {
         return rules;
     }
+    let goes_on = [services(), began(name), allow()];
+    rules.push(rule("began while its name was good", goes_on));
     for family in [Family::V4, Family::V6] {
-        let (names, flows) = (names_set(name, family), flows_set(name, family));
-        let keep = || [p::flow(family), p::keep(&flows)].concat();
-        // Where the flows are too many to keep, the name still counts.
-        rules.push(rule("names", [to(family, &names), keep(), allow()]));
-        rules.push(rule("names", [to(family, &names), allow()]));
-        let began = [
-            services(),
-            p::flow(family),
-            p::is_in(&flows),
-            keep(),
-            allow(),
-        ];
-        rules.push(rule("began while its name was good", began));
+        let known = to(family, &names_set(name, family));
+        rules.push(rule("names", [known, begin(name), allow()]));
     }
     rules
 }

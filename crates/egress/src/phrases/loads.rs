@@ -85,21 +85,6 @@ fn other_end((address, port): (u32, u32), len: u32, behind: u8) -> Vec<Expr> {
     ]
 }
 
-/// Load its flow: source address and port, destination address and port.
-pub fn flow(family: Family) -> Vec<Expr> {
-    let (number, source, destination, len) = family.layout();
-    // Registers of an address.
-    let wide = if len == 4 { 1 } else { 4 };
-    vec![
-        load(NFT_META_NFPROTO, R0),
-        equals(&[number]),
-        header(NFT_PAYLOAD_NETWORK_HEADER, source, len, R0),
-        header(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, Reg(wide)),
-        header(NFT_PAYLOAD_NETWORK_HEADER, destination, len, Reg(wide + 1)),
-        destination_port(Reg(2 * wide + 1)),
-    ]
-}
-
 /// Load its socket's cgroup at this level, if a map knows it.
 pub fn cgroup_known_to(level: u8, map: &str) -> Vec<Expr> {
     // What it maps to goes where nothing is looked for.
