@@ -77,6 +77,7 @@ pub(super) fn lack(what: &str, why: &str) -> String {
     match what {
         "egress" => format!("Packet rules: {why}"),
         "systemd" => format!("systemd: {why}"),
+        "shares" => format!("Shares: {why}"),
         "accounts" => format!("Accounts: {why}"),
         "new servers" => format!("New servers: {why}"),
         _ => format!("Miners, by {what}: down or impaired: {why}"),

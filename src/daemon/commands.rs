@@ -181,6 +181,9 @@ impl Shell {
         if let Some(why) = self.connections_lack() {
             lacks.push(("connections".to_owned(), why));
         }
+        if let Some(why) = self.shares_lack(now()) {
+            lacks.push(("shares".to_owned(), why));
+        }
         if let Some(why) = self.accounts_lack(now()) {
             lacks.push(("accounts".to_owned(), why));
         }

@@ -49,6 +49,7 @@ mod resolvers;
 mod run;
 mod sampling;
 mod saving;
+mod shares;
 mod shell;
 mod slice_cap;
 mod state;

@@ -314,6 +314,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
             shell.reconcile_traffic(now);
             shell.count_refused(now);
             shell.watch_connections();
+            shell.watch_shares(now);
         }
         self.watch_abuse(now);
         self.check_egress();

@@ -16,6 +16,7 @@ use super::packet_rules::PacketRules;
 use super::refusal_log::Unlogged;
 use super::sampling::Sampler;
 use super::saving::Saver;
+use super::shares::Shares;
 use super::state::{Exempt, ServerState, State, StateError, Store};
 use super::trace::TraceWriter;
 use super::traffic::Traffic;
@@ -128,6 +129,8 @@ pub(super) struct Network {
     pub traffic: Traffic,
     /// Who abused the network at the last tick.
     pub abuse: Abuse,
+    /// Who ran into a share.
+    pub shares: Shares,
     /// The kernel's table of connections, while there is little room in it.
     pub connections: Option<Connections>,
     /// What became of resolvers' answers.
@@ -224,6 +227,7 @@ impl Network {
             counters: Counters::default(),
             traffic: Traffic::default(),
             abuse: Abuse::default(),
+            shares: Shares::default(),
             connections: None,
             answers,
             dns_queue,

@@ -11,7 +11,9 @@ use super::{Daemon, Shell, now};
 use crate::act::CpuControl;
 use crate::config::Outside;
 use crate::hub::{Account, ContainerCgroup, Spawner, Units};
-use crate::report::{Journal, not_logged_outside, refused_outside};
+use crate::report::{
+    Journal, LogEntry, Shared, not_logged_outside, over_share_outside, refused_outside,
+};
 use egress::{ClassName, Place, Refusal, UidRule, UidRules};
 use hubwarden_core::numbers::Numbers;
 use quantities::{CgroupId, HubUser};
@@ -321,6 +323,11 @@ impl Default for UidEgress {
 }
 
 impl OutsideUser {
+    /// It ran into a share: so much was over.
+    pub(super) fn over_share(&self, shared: Shared, count: u64, mode: Mode) -> LogEntry {
+        over_share_outside(&self.user, self.uid_rule.uid, mode, shared, count)
+    }
+
     /// A line for packets that have none.
     pub(super) fn log_left(&self, journal: &Journal, left: u64, mode: Mode) {
         if left > 0 {

@@ -58,6 +58,8 @@ pub enum Kind {
     NameDenied,
     /// Another class judges a server's packets.
     ClassChanged,
+    /// A sender ran into its share of what all need.
+    ShareReached,
     /// Something did not work.
     Trouble,
 }
@@ -91,6 +93,7 @@ impl Kind {
         Kind::EvidenceFound,
         Kind::NameDenied,
         Kind::ClassChanged,
+        Kind::ShareReached,
         Kind::Trouble,
     ];
 
@@ -123,6 +126,7 @@ impl Kind {
             Kind::EvidenceFound => "40e02ac502d442b79a38e15f8f0cbdc4",
             Kind::NameDenied => "3f0c1b6d5d764a0c9a7e8a1a5b2d94e7",
             Kind::ClassChanged => "a4d2c7f0e6b94e6a8b1c35f7d90e2b16",
+            Kind::ShareReached => "5ae7623ff8d2471eb65704485d6b20fc",
             Kind::Trouble => "6b7ffe5b7aff4c7892c3dd2c4145ae0b",
         }
     }

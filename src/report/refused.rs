@@ -8,22 +8,28 @@ use quantities::Mode;
 
 /// What a user runs outside the server, known by its uid alone, was refused something.
 pub fn refused_outside(user: &HubUser, uid: u32, mode: Mode, refusal: &Refusal) -> LogEntry {
-    let entry = |message| outside(user, uid, mode, message);
+    let entry = |message| outside(Kind::EgressRefused, user, uid, mode, message);
     refused(refusal, &whose_outside(user, uid), mode, entry)
 }
 
 /// So many packets of it were refused, and nothing else was logged of them.
 pub fn not_logged_outside(user: &HubUser, uid: u32, mode: Mode, packets: u64) -> LogEntry {
-    let entry = |message| outside(user, uid, mode, message);
+    let entry = |message| outside(Kind::EgressRefused, user, uid, mode, message);
     not_logged(packets, &whose_outside(user, uid), mode, entry)
 }
 
-fn whose_outside(user: &HubUser, uid: u32) -> String {
+pub(super) fn whose_outside(user: &HubUser, uid: u32) -> String {
     format!("what {user} runs outside the server, as uid {uid},")
 }
 
-fn outside(user: &HubUser, uid: u32, mode: Mode, message: String) -> LogEntry {
-    LogEntry::new(Kind::EgressRefused, Level::Notice, message)
+pub(super) fn outside(
+    kind: Kind,
+    user: &HubUser,
+    uid: u32,
+    mode: Mode,
+    message: String,
+) -> LogEntry {
+    LogEntry::new(kind, Level::Notice, message)
         .with("HUB_USER", user.as_str())
         .with("HUB_SERVER", "")
         .with("HUB_SPAWNER", Spawner::Login.as_str())
@@ -87,6 +93,9 @@ pub(super) fn refused(
             "it begins more connections than any server may".to_owned()
         }
         RefusedBy::Abuse(Abuse::Packets) => "it sends more packets than any server may".to_owned(),
+        RefusedBy::Abuse(Abuse::Questions) => {
+            "it asks for names faster than any server may".to_owned()
+        }
         RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
         RefusedBy::Pending => "the server was not known yet".to_owned(),
         RefusedBy::Container => "it belongs to another container".to_owned(),

@@ -25,5 +25,6 @@ mod questions;
 mod refusals;
 mod scale;
 mod shape;
+mod shared_sets;
 mod translated;
 mod uid_rules;

@@ -1,6 +1,7 @@
 //! Host names in classes: a resolver outside, a reader as the daemon has it, real sockets.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,7 @@ use std::{
 use egress::{
     Admitted, CgroupId, Class, Firewall, Kernel, Mode, Policy, Service,
     lists::{List, parse},
-    names::{Asked, Counts, DeniedBy, Queueing, Reader, Tally},
+    names::{Asked, Counts, DeniedBy, Queueing, Reader, Scarce, Sender, Tally},
 };
 use tokio::sync::mpsc;
 
@@ -78,6 +79,11 @@ impl Reading {
 
     pub fn nft(&self) -> std::sync::MutexGuard<'_, Kernel> {
         self.nft.lock().unwrap()
+    }
+
+    /// By whom how much was over its share since this was asked last.
+    pub fn over(&self) -> BTreeMap<(Sender, Scarce), u64> {
+        self.counts.take_over()
     }
 
     pub fn tally(&self) -> Tally {
@@ -280,7 +286,14 @@ fn answers_that_the_kernel_cannot_keep_are_counted() {
     let _host = host(&link);
     let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
     let policy = named_policy(&["good.example"]);
-    let servers = [alice.admitted(1, "named")];
+    // One alone may not ask so much.
+    let units = (1..11).map(|number| slice.cgroup(&format!("{number}.service")));
+    let units: Vec<_> = units.collect();
+    let admitted = |(number, unit): (u32, &std::path::PathBuf)| Admitted {
+        cgroup: crate::bed::cgroup_id(unit),
+        ..alice.admitted(number, "named")
+    };
+    let servers: Vec<_> = (1..).zip(&units).map(admitted).collect();
     let mut reading = Reading::new(&link.node, &policy, &[], &servers);
     reading.end();
     let (nft, counts) = (Arc::clone(&reading.nft), Arc::clone(&reading.counts));
@@ -289,8 +302,11 @@ fn answers_that_the_kernel_cannot_keep_are_counted() {
         .node
         .within(|| Reader::open(policy.dns_queue, nft, counts, tell).unwrap());
     // 4,096 questions wait for somebody to read them, the others go on; and of their answers as many.
-    let sent = alice.tell(&format!("storm {HOST4} good.example 10000"));
-    assert_eq!(sent, "ok");
+    for unit in &units {
+        assert_eq!(alice.tell(&format!("become {} 0", unit.display())), "ok");
+        let sent = alice.tell(&format!("storm {HOST4} good.example 1000"));
+        assert_eq!(sent, "ok");
+    }
     reading.stop = Arc::default();
     let stop = Arc::clone(&reading.stop);
     reading.thread = Some(std::thread::spawn(move || reader.run(&stop).unwrap()));

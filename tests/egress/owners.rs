@@ -236,7 +236,7 @@ fn nothing_that_is_known_of_users_makes_a_load_fail() {
                 let loaded = nft.load_with_uid_rules(&policy, &guarded, &servers, &uid_rules);
                 prop_assert!(loaded.is_ok(), "{loaded:?}");
                 for answer in answers {
-                    let heard = nft.hear(&answer, Some(1));
+                    let heard = nft.hear(&answer, egress::names::Sender::Number(1));
                     prop_assert!(heard.is_ok(), "{heard:?}");
                 }
                 prop_assert_eq!(nft.verify().unwrap(), []);

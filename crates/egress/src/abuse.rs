@@ -5,12 +5,17 @@
 //! one is counted under the sender's mark. The rules of [`attempts`] look at the same first packets,
 //! so both are reached by the same jump.
 
+use std::num::NonZeroU32;
+
 use super::{
-    AbuseLimits, Mode, Policy, Rate, attempts, phrases as p,
+    Mode, Policy, Rate, attempts,
+    filled::Filled,
+    names, phrases as p,
     ruleset::{Chain, Expr, Rule, Set},
     senders::Known,
     sets,
     table::{self, chain, rule},
+    uid_rules,
 };
 
 /// Prefix of what is logged of refusals by a limit of everybody; the limit's name follows.
@@ -26,52 +31,71 @@ pub enum Abuse {
     Connections,
     /// [`AbuseLimits::packets`].
     Packets,
+    /// Questions for names, where they wait in a queue to be remembered, which is everybody's.
+    Questions,
 }
 
+/// So many packets with questions of one sender are read a second, and as many at once: 1,000 questions
+/// over UDP, a hundred over TCP. 4,096 packets wait in the queue.
+const QUESTIONS_A_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
+
 impl Abuse {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::Connections, Self::Packets];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Connections, Self::Packets, Self::Questions];
 
     /// The word in the log prefix.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",
             Self::Packets => "packets",
+            Self::Questions => "questions",
         }
     }
 
-    fn rate(self, limits: &AbuseLimits) -> Option<Rate> {
+    fn rate(self, policy: &Policy) -> Option<Rate> {
         match self {
-            Self::Connections => limits.connections,
-            Self::Packets => limits.packets,
+            Self::Connections => policy.abuse.connections,
+            Self::Packets => policy.abuse.packets,
+            Self::Questions => names::uses(policy).then_some(Rate {
+                count: QUESTIONS_A_SECOND,
+                seconds: 1,
+            }),
         }
     }
 
-    fn name(self) -> &'static str {
+    /// What each sender has used of it.
+    fn filled(self) -> Filled {
         match self {
-            Self::Connections => "most_connections",
-            Self::Packets => "most_packets",
+            Self::Connections => Filled::MostConnections,
+            Self::Packets => Filled::MostPackets,
+            Self::Questions => Filled::MostQuestions,
         }
     }
 
     /// The set of its limits, for those who are known so.
     fn set(self, known: Known) -> String {
-        known.set(self.name(), "")
+        known.set(self.filled().as_str(), "")
+    }
+
+    /// What is over it, by mark.
+    fn counters(self) -> Filled {
+        match self {
+            Self::Connections => Filled::TooManyConnections,
+            Self::Packets => Filled::TooManyPackets,
+            Self::Questions => Filled::TooManyQuestions,
+        }
     }
 
     /// The chain of what is over it, and the set of counters of that, by mark.
     pub fn over(self) -> &'static str {
-        match self {
-            Self::Connections => "too_many_connections",
-            Self::Packets => "too_many_packets",
-        }
+        self.counters().as_str()
     }
 
     fn check(self, rate: Rate) -> Expr {
         let count = rate.count.get();
         let burst = match self {
             Self::Connections => count.saturating_mul(BURST_S),
-            Self::Packets => count,
+            Self::Packets | Self::Questions => count,
         };
         Expr::Limit {
             rate: u64::from(count),
@@ -129,7 +153,7 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         let (here, routed) = sender.known();
         let limited = |abuse: Abuse| {
             let mut rules = Vec::new();
-            if let Some(rate) = abuse.rate(&policy.abuse) {
+            if let Some(rate) = abuse.rate(policy) {
                 let then = || p::goto(abuse.over());
                 for known in [here].into_iter().chain(routed) {
                     let (set, check) = (abuse.set(known), abuse.check(rate));
@@ -160,7 +184,7 @@ fn over(abuse: Abuse, policy: &Policy) -> Vec<Rule> {
         rule("counted", [p::count_by_mark(abuse.over())]),
     ];
     match (abuse, policy.mode) {
-        (Abuse::Packets, Mode::Enforce) => {
+        (Abuse::Packets | Abuse::Questions, Mode::Enforce) => {
             rules.extend(table::counted_and_told(policy, says));
             rules.push(rule("", [p::discard()]));
         }
@@ -169,20 +193,40 @@ fn over(abuse: Abuse, policy: &Policy) -> Vec<Rule> {
     rules
 }
 
+/// Refuses of the questions for names, those of one sender that are too many to be remembered.
+pub fn questions(policy: &Policy) -> Vec<Rule> {
+    let abuse = Abuse::Questions;
+    let Some(rate) = abuse.rate(policy) else {
+        return Vec::new();
+    };
+    let check = abuse.check(rate);
+    let one = |(known, key): (Known, Vec<Expr>)| {
+        let counted = p::update(&abuse.set(known), check.clone());
+        let over = [key, counted, p::goto(abuse.over())];
+        rule(abuse.as_str(), over)
+    };
+    // Who asks for others has no number, and no limit.
+    let uid = (Known::Uid, p::uid_known_to(uid_rules::MARKS));
+    let others = [Known::Cgroup, Known::Mark].into_iter().flat_map(|known| {
+        let keys = known.keys(true).into_iter();
+        keys.map(move |key| (known, key))
+    });
+    others.chain([uid]).map(one).collect()
+}
+
 /// The sets of the table of the family `inet`, those of [`attempts`] with them.
 pub fn sets(policy: &Policy) -> Vec<Set> {
     let mut sets = attempts::sets();
     for abuse in counted(policy) {
-        let limits = Known::JUDGED.map(|known| known.counting(abuse.name(), ""));
+        let limits = Known::JUDGED.map(|known| known.counting(abuse.filled(), ""));
         sets.extend(limits);
-        sets.push(sets::by_mark(abuse.over()));
+        sets.push(sets::by_mark(abuse.counters()));
     }
     sets
 }
 
 /// The sets of that table that count what is over a limit.
 pub fn counted(policy: &Policy) -> impl Iterator<Item = Abuse> {
-    let limits = &policy.abuse;
     let limited = Abuse::ALL.into_iter();
-    limited.filter(move |abuse| abuse.rate(limits).is_some())
+    limited.filter(move |abuse| abuse.rate(policy).is_some())
 }

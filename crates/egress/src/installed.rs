@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Admitted, BitsPerSecond, Bridges, CgroupId, ClassName, Error, Policy, UidRule, UidRules,
     bridges,
+    filled::Filled,
     names::Learned,
     phrases::MARK,
     ruleset::Ruleset,
@@ -144,6 +145,7 @@ impl Installed {
             let slice = uid_rule.slice.map(|slice| (slice.cgroup, *uid));
             self.slices.extend(slice);
         }
+        self.forget_senders();
         Ok(())
     }
 
@@ -163,6 +165,17 @@ impl Installed {
     /// Remember other containers.
     pub fn set_bridges(&mut self, bridges: Bridges) {
         self.bridges = bridges;
+        self.forget_senders();
+    }
+
+    /// What senders brought in who are gone is nobody's.
+    fn forget_senders(&mut self) {
+        let ports = self.bridges.servers.values().map(|port| port.number);
+        let ports: BTreeSet<u32> = ports.collect();
+        let (numbers, people) = (&self.numbers, &self.people_s);
+        self.learned.keep_senders(|number| {
+            numbers.contains_key(&number) || people.contains_key(&number) || ports.contains(&number)
+        });
     }
 
     /// The table of the family `bridge`, where there are containers.
@@ -171,6 +184,11 @@ impl Installed {
             return None;
         }
         let mut ruleset = bridges::build(&self.policy);
+        for set in &mut ruleset.sets {
+            if let Some(filled) = Filled::of(&set.name) {
+                set.size = filled.size(self.room);
+            }
+        }
         self.bridges.fill(&mut ruleset, &self.policy);
         Some(ruleset)
     }
@@ -232,8 +250,8 @@ impl Installed {
         for set in &mut ruleset.sets {
             if sets::is_of_servers(&set.name) || uid_rules::is_of_uid_rules(&set.name) {
                 set.size = self.room;
-            } else if sets::is_of_senders(set) {
-                set.size = set.size.max(self.room).min(sets::SENDERS_MAX);
+            } else if let Some(filled) = Filled::of(&set.name) {
+                set.size = filled.size(self.room);
             }
             if let Some(mut elements) = elements.remove(&set.name) {
                 sets::one_owner(&mut elements);
@@ -375,6 +393,7 @@ impl Installed {
             }
             self.servers.insert(server.cgroup, server);
         }
+        self.forget_senders();
         for slice in delta.unguarded {
             self.guarded.remove(&slice);
         }

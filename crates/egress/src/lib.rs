@@ -19,6 +19,7 @@ mod attempts;
 mod bridges;
 mod class;
 mod error;
+mod filled;
 mod firewall;
 mod flows;
 mod holder;

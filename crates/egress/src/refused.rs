@@ -8,7 +8,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Abuse, Error, Netlink, Policy, abuse, bridges, phrases, readback,
+    Abuse, Error, Netlink, abuse, attempts, bridges,
+    installed::Installed,
+    phrases, readback,
+    senders::Known,
     sets::REFUSED,
     table::TABLE,
     uapi::{NFPROTO_BRIDGE, NFPROTO_INET},
@@ -26,8 +29,13 @@ pub struct Refused {
     pub connections: u64,
     /// Of these, how many that are no TCP were sent faster than anybody may.
     pub flooding: u64,
+    /// Of these, how many were questions for names, asked faster than they are remembered.
+    pub questions: u64,
     /// Of these, how many claimed an address that is not the sender's.
     pub spoofed: u64,
+    /// Connections that were begun and not noted, for whether they are answered, since the sender began
+    /// too many. These are not refused for it.
+    pub not_noted: u64,
 }
 
 /// What a set of counters counts.
@@ -36,9 +44,10 @@ enum Kind {
     Any,
     Abuse(Abuse),
     Spoofed,
+    NotNoted,
 }
 
-/// A table's family, what is counted, and a packet's mark.
+/// A table's family, what is counted, and a packet's mark or its sender's number.
 type Key = (u8, Kind, u32);
 
 /// What was counted, and not yet asked for.
@@ -50,19 +59,14 @@ pub struct RefusedCounts {
 }
 
 impl RefusedCounts {
-    /// Reads the counters of the table of the family `inet` for a policy, and with `bridges` those of
-    /// the family `bridge`.
+    /// Reads the counters of the tables that were installed.
     ///
     /// # Errors
     /// They could not be read; what is known stays.
-    pub fn read(
-        &mut self,
-        netlink: &mut Netlink,
-        policy: &Policy,
-        bridges: bool,
-    ) -> Result<(), Error> {
+    pub fn read(&mut self, netlink: &mut Netlink, installed: &Installed) -> Result<(), Error> {
+        let bridges = !installed.bridges().is_empty();
         let mut sets = vec![(NFPROTO_INET, Kind::Any, REFUSED)];
-        let limited = abuse::counted(policy);
+        let limited = abuse::counted(installed.policy());
         sets.extend(limited.map(|abuse| (NFPROTO_INET, Kind::Abuse(abuse), abuse.over())));
         if bridges {
             sets.push((NFPROTO_BRIDGE, Kind::Any, REFUSED));
@@ -74,6 +78,15 @@ impl RefusedCounts {
             counted.extend(counts.into_iter().filter_map(|count| {
                 let mark = u32::from_ne_bytes(count.key.try_into().ok()?);
                 Some(((family, kind, mark), count.packets))
+            }));
+        }
+        let here = Known::HERE.map(|known| (NFPROTO_INET, known));
+        let bridged = bridges.then_some((NFPROTO_BRIDGE, Known::Port));
+        for (family, known) in here.into_iter().chain(bridged) {
+            let counts = readback::counts(netlink, family, TABLE, &attempts::not_noted(known))?;
+            counted.extend(counts.into_iter().filter_map(|count| {
+                let number = known.number(installed, &count.key)?;
+                Some(((family, Kind::NotNoted, number), count.packets))
             }));
         }
         self.book(counted);
@@ -97,7 +110,9 @@ impl RefusedCounts {
                 Kind::Any => &mut refused.packets,
                 Kind::Abuse(Abuse::Connections) => &mut refused.connections,
                 Kind::Abuse(Abuse::Packets) => &mut refused.flooding,
+                Kind::Abuse(Abuse::Questions) => &mut refused.questions,
                 Kind::Spoofed => &mut refused.spoofed,
+                Kind::NotNoted => &mut refused.not_noted,
             };
             *sum = sum.saturating_add(new);
         }

@@ -68,17 +68,18 @@ pub fn rulesets(bytes: &[u8]) {
     }
     let now = Instant::now();
     let classes: Vec<_> = policy.classes.keys().collect();
-    let news = installed.learned.news(
-        &classes,
-        |_, _| false,
-        "host.example",
-        &u.some(5, |d| (d.address(), d.any())),
+    let addresses = u.some(5, |d| (d.address(), d.any()));
+    let lesson = of_names::Lesson {
+        name: "host.example",
+        addresses: &addresses,
+        by: of_names::Sender::Number(1),
         now,
-    );
-    let sent = of_names::messages(&news).expect("an address fits its message");
+    };
+    let news = installed.learned.news(&classes, |_, _| false, &lesson);
+    let sent = of_names::messages(&news, &lesson).expect("an address fits its message");
     let read = Replies(&message::batch(&sent, 1)).count();
     assert_eq!(read, sent.len() + 2);
-    installed.learned.apply(news, "host.example", now);
+    installed.learned.apply(news, &lesson);
     survives(&installed, queueing, flags);
 }
 

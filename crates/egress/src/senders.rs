@@ -7,6 +7,7 @@
 
 use super::{
     CgroupId,
+    filled::Filled,
     installed::Installed,
     phrases::{self as p, Family},
     ruleset::{Expr, Rule, Set},
@@ -121,9 +122,9 @@ impl Known {
     }
 
     /// A set that packets fill with it, each element with a check of its own.
-    pub fn counting(self, name: &str, class: &str) -> Set {
-        let len = self.len().into();
-        sets::dynamic(&self.set(name, class), self.key_type(), len)
+    pub fn counting(self, filled: Filled, class: &str) -> Set {
+        let name = self.set(filled.as_str(), class);
+        filled.set(&name, self.key_type(), self.len().into())
     }
 
     /// The sender that a key names.

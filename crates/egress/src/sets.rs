@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Admitted, CgroupId, Class, ClassName, Policy, intervals, limits, names,
+    Admitted, CgroupId, Class, ClassName, Policy,
+    filled::Filled,
+    intervals, limits, names,
     phrases::{self, Family},
     private,
     ruleset::{Data, DataType, Element, Set},
@@ -19,17 +21,9 @@ pub const GUARDED: &str = "guarded";
 /// The cgroup levels a server can be at.
 pub const LEVELS: [u8; 2] = [2, 3];
 /// The set of marks that were told of lately, each with its own limit.
-pub const TOLD: &str = "told";
+pub const TOLD: &str = Filled::Told.as_str();
 /// The set of marks whose packets were refused, each with a counter of them.
-pub const REFUSED: &str = "refused";
-/// Senders that such a set has room for at least. The kernel makes a hash table for all of them when
-/// it makes the set (`nelem_hint` in `nft_rhash_init`), 8 bytes each and a third more, and a dozen of
-/// these sets are made with each table.
-const SENDERS: u32 = 16_384;
-/// Senders that one has room for at most.
-pub const SENDERS_MAX: u32 = 65_535;
-/// How long an element of such a set lives after its sender's last packet.
-const IDLE_MS: u64 = 3_600_000;
+pub const REFUSED: &str = Filled::Refused.as_str();
 
 /// The elements that admit a server, each with its set's name. What cannot be judged is closed, and
 /// has no number. What is exempt is no user's: it has no
@@ -142,28 +136,12 @@ pub fn of_servers() -> Vec<Set> {
 
 /// What was refused lately, and what was told of it.
 pub fn of_refused() -> [Set; 2] {
-    [REFUSED, TOLD].map(by_mark)
+    [Filled::Refused, Filled::Told].map(by_mark)
 }
 
-/// A set that packets fill with their marks, each with a check of its own that ends an hour after its
-/// sender's last packet.
-pub fn by_mark(name: &str) -> Set {
-    dynamic(name, TYPE_MARK, 4)
-}
-
-/// The same with keys of another type.
-pub fn dynamic(name: &str, key_type: u32, key_len: u32) -> Set {
-    Set {
-        flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
-        size: SENDERS,
-        timeout_ms: IDLE_MS,
-        ..plain(name, key_type, key_len)
-    }
-}
-
-/// Whether packets fill a set with their senders.
-pub fn is_of_senders(set: &Set) -> bool {
-    set.is_dynamic() && set.timeout_ms == IDLE_MS
+/// A set that packets fill with their marks, each with a check of its own.
+pub fn by_mark(filled: Filled) -> Set {
+    filled.set(filled.as_str(), TYPE_MARK, 4)
 }
 
 /// The sets that a policy fills.

@@ -6,6 +6,7 @@
 //! one cgroup keeps what a part of it had used, for as long as another part lives.
 
 use super::snapshot::{MetricsSnapshot, ServerMetrics, Tally, Totals};
+use crate::report::Shared;
 use policy::Stage;
 use quantities::CgroupId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,6 +69,14 @@ impl Ledger {
     pub fn verdict(&mut self, id: CgroupId, stage: Stage) {
         self.totals.verdicts.add(stage);
         self.living.entry(id).or_default().1.verdicts.add(stage);
+    }
+
+    /// So much was over a sender's share.
+    pub fn over_share(&mut self, shared: Shared, count: u64) {
+        let all = Shared::ALL.into_iter().zip(&mut self.totals.over_shares);
+        for (_, sum) in all.filter(|(one, _)| *one == shared) {
+            *sum = sum.saturating_add(count);
+        }
     }
 
     /// So many more packets were refused; whose, where that is known.

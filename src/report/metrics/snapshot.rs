@@ -125,6 +125,8 @@ pub struct Totals {
     pub refusals: u64,
     /// Those of them that the kernel told of one by one.
     pub refusals_told: u64,
+    /// What was over senders' shares, in the order of [`Shared::ALL`](crate::report::Shared::ALL).
+    pub over_shares: [u64; 3],
     /// Verdicts, by the stage they led to.
     pub verdicts: Tally,
     /// How long the ticks took.

@@ -1,6 +1,7 @@
 //! A snapshot as text, in the two formats that are read in the field.
 
 use super::snapshot::{MetricsSnapshot, STAGES, ServerMetrics};
+use crate::report::Shared;
 use egress::names::Tally as Answers;
 use policy::Stage;
 use prometheus_client::collector::Collector;
@@ -136,6 +137,11 @@ fn node(out: &mut Writer<'_>, snapshot: &MetricsSnapshot) -> fmt::Result {
         snapshot.totals.refusals_told,
     )?;
     names(out, &snapshot.answers)?;
+    let help = "What was over a sender's share of what all need since the daemon started: addresses that \
+                had to go, questions that did not count, attempts that were not noted.";
+    let over = Shared::ALL.into_iter().zip(snapshot.totals.over_shares);
+    let over = over.map(|(shared, count)| ([("share", shared.as_str())], count));
+    out.counters("over_share", help, None, over)?;
     let help = "Journal entries lost since the daemon started.";
     out.counter("journal_entries_lost", help, None, snapshot.journal_lost)?;
     let help = "1 while this thread of the daemon's runs and answers, 0 while it is dead or stuck; \

@@ -9,9 +9,9 @@
 //! Of a container both packets pass its port of a bridge, where the table of the family `bridge` sees
 //! them; of everybody else, output and input.
 //!
-//! The sets are bounded, and everybody's. Of one sender a bounded number of attempts is noted, so it
-//! takes many to fill a set; while one is full, what does not fit is not noted, and every packet goes
-//! on as if it had been.
+//! The sets are bounded, and everybody's. Of one sender a bounded number of attempts is noted (`filled`),
+//! so it takes many to fill a set; what is not noted is counted, and every packet goes on as if it had
+//! been.
 
 mod read;
 mod rules;
@@ -24,15 +24,15 @@ use std::{
 
 use ipnet::IpNet;
 
+use crate::filled;
+
 pub use read::read;
-pub use rules::{chains, noting, on_bridges, sets};
+pub use rules::{chains, not_noted, noting, on_bridges, sets};
 
 /// How long an attempt is remembered that nobody answers, and how long a host that does.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_millis(filled::REMEMBERED_MS);
 /// An answer may take so long: what was tried since then is not counted yet.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Of each set. An element takes some 130 bytes.
-const MOST: u32 = 32_768;
 
 /// Whom one sender tried to reach lately and was not answered by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

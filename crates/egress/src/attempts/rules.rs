@@ -1,8 +1,9 @@
 //! The chains and sets that note attempts and forget them.
 
-use super::{MOST, REMEMBERED};
 use crate::{
-    bridges, incoming,
+    bridges,
+    filled::{Filled, NOTED_A_SECOND, NOTED_AT_ONCE},
+    incoming,
     phrases::{self as p, Family},
     ruleset::{Chain, Expr, Hook, Rule, Set},
     senders::Known,
@@ -11,19 +12,21 @@ use crate::{
     uapi::*,
 };
 
-/// Senders with a limit of how many of their attempts are noted.
-const NOTED: &str = "noted";
-/// Of one sender so many attempts are noted a second, and so many at once: at most a fifteenth of
-/// what a set holds. A sender that begins more shows what it does by those.
-const NOTED_A_SECOND: u32 = 20;
-const NOTED_AT_ONCE: u32 = 1_000;
-
 pub(super) fn unanswered(known: Known, family: Family) -> String {
-    known.set(&format!("unanswered{}", family.digit()), "")
+    of_family(Filled::Unanswered, known, family)
 }
 
 pub(super) fn answered(known: Known, family: Family) -> String {
-    known.set(&format!("answered{}", family.digit()), "")
+    of_family(Filled::Answered, known, family)
+}
+
+fn of_family(filled: Filled, known: Known, family: Family) -> String {
+    known.set(&format!("{}{}", filled.as_str(), family.digit()), "")
+}
+
+/// The counters of attempts that were not noted.
+pub fn not_noted(known: Known) -> String {
+    known.set(Filled::NotNoted.as_str(), "")
 }
 
 /// What becomes of the first packet of a connection, of a sender who is known so. Whether it is let
@@ -36,13 +39,18 @@ pub fn noting(known: Known) -> Vec<Rule> {
         bytes: false,
         over: true,
     };
-    let (says, set) = ((&[][..], "enough is noted"), known.set(NOTED, ""));
+    let (says, set) = (
+        (&[][..], "enough is noted"),
+        known.set(Filled::Noted.as_str(), ""),
+    );
+    // Its sender is still loaded.
+    let then = || [p::update(&not_noted(known), Expr::Counter), p::back()].concat();
     let mut rules = Vec::new();
     if known != Known::Port {
         // Its answer does not come to the socket by the address that it goes to.
         rules.push(rule("translated", [p::is_translated(), p::back()]));
     }
-    rules.extend(known.each(true, says, (&set, &enough), &p::back));
+    rules.extend(known.each(true, says, (&set, &enough), &then));
     for family in [Family::V4, Family::V6] {
         for sender in known.keys(true) {
             let target = p::target(family, known.len());
@@ -112,19 +120,20 @@ pub fn sets() -> Vec<Set> {
 }
 
 fn of_attempts(known: Known) -> Vec<Set> {
-    let dynamic = |name: String, key_type, key_len| Set {
-        flags: NFT_SET_EVAL | NFT_SET_TIMEOUT,
-        size: MOST,
-        timeout_ms: u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX),
-        ..sets::plain(&name, key_type, key_len)
-    };
-    let mut sets = vec![known.counting(NOTED, "")];
+    let mut sets = vec![
+        known.counting(Filled::Noted, ""),
+        known.counting(Filled::NotNoted, ""),
+    ];
     for family in [Family::V4, Family::V6] {
         let host = known.key_type() << TYPE_BITS | family.address_type();
         let len = u32::from(known.len()) + sets::address_len(family);
         let target = host << TYPE_BITS | TYPE_INET_SERVICE;
-        sets.push(dynamic(unanswered(known, family), target, len + 4));
-        sets.push(dynamic(answered(known, family), host, len));
+        for (filled, kind, len) in [
+            (Filled::Unanswered, target, len + 4),
+            (Filled::Answered, host, len),
+        ] {
+            sets.push(filled.set(&of_family(filled, known, family), kind, len));
+        }
     }
     sets
 }

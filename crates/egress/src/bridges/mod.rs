@@ -23,7 +23,9 @@ pub use judge::extend;
 pub use table::{PRIORITY, build};
 
 use super::{
-    CgroupId, Class, ClassName, Policy, limits, names,
+    CgroupId, Class, ClassName, Policy,
+    filled::Filled,
+    limits, names,
     phrases::{self as p, Family},
     reach::{self, MAY_ASK},
     ruleset::{Data, Element, Ruleset, Set},
@@ -37,7 +39,7 @@ pub const SAYS_CONTAINER: &str = "container";
 pub const SAYS_SPOOFED: &str = "spoofed";
 
 /// Marks of who sent from false addresses lately, each with a counter of these packets.
-pub const SPOOFERS: &str = "spoofers";
+pub const SPOOFERS: &str = Filled::Spoofers.as_str();
 
 /// From a port to its mark.
 pub const PORTS: &str = "ports";

@@ -10,7 +10,9 @@ use super::{
     neighbour_types, others, sources, watched,
 };
 use crate::{
-    Mode, Policy, attempts, intervals, limits,
+    Mode, Policy, attempts,
+    filled::Filled,
+    intervals, limits,
     phrases::{self as p, Family},
     ruleset::{Chain, DataType, Expr, Hook, Rule, Ruleset, Set},
     sets,
@@ -162,7 +164,7 @@ pub fn build(policy: &Policy) -> Ruleset {
                 sets::of_addresses(&others(Family::V6), Family::V6),
             ],
             sets::of_refused().to_vec(),
-            vec![sets::by_mark(SPOOFERS)],
+            vec![sets::by_mark(Filled::Spoofers)],
             received.1,
         ]
         .concat(),

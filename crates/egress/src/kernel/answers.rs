@@ -1,6 +1,6 @@
 //! What resolvers answer, learned into the sets of the classes that allow it.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use nix::errno::Errno;
 
@@ -8,7 +8,7 @@ use super::Kernel;
 use crate::{
     ClassName, Error, Mode, Netlink,
     installed::Installed,
-    names::{self, DeniedBy, Queueing},
+    names::{self, DeniedBy, Lesson, Queueing, Sender},
     readback,
     ruleset::Element,
     table,
@@ -26,6 +26,8 @@ pub struct Heard {
     pub learned: usize,
     /// How many were not, for a class that allows the name, since they are private.
     pub closed: usize,
+    /// By whom how many addresses had to go that were still good, since its share was used up.
+    pub evicted: BTreeMap<Sender, usize>,
 }
 
 impl Kernel {
@@ -56,12 +58,11 @@ impl Kernel {
     }
 
     /// Have a class's servers reach the addresses of a name that a resolver told of, or say that
-    /// whoever asked may not have them. `asker` is the number of the server that asked, where one
-    /// did.
+    /// whoever asked may not have them.
     ///
     /// # Errors
     /// [`Error::NotLoaded`], or the kernel's refusal: nothing is reached then.
-    pub fn hear(&mut self, answer: &names::Answer, asker: Option<u32>) -> Result<Heard, Error> {
+    pub fn hear(&mut self, answer: &names::Answer, asker: Sender) -> Result<Heard, Error> {
         let attempt = "learn a name's addresses";
         let now = Instant::now();
         let Some(installed) = &mut self.installed else {
@@ -70,31 +71,45 @@ impl Kernel {
         let Some(asked) = &answer.asked else {
             return Ok(Heard::default());
         };
-        let class = asker.and_then(|number| installed.class_of(number));
+        let class = match asker {
+            Sender::Number(number) => installed.class_of(number),
+            Sender::Uid(_) | Sender::Unknown | Sender::Gone => None,
+        };
         let ruling = self.dictionary.rule(installed.policy(), class, asked);
+        // What is learned is another part of what is installed.
+        let classes: Vec<ClassName> = ruling.classes.into_iter().cloned().collect();
+        let classes: Vec<&ClassName> = classes.iter().collect();
         let mut heard = Heard {
             denied: ruling.denied,
             enforced: installed.policy().mode == Mode::Enforce,
-            learned: 0,
-            closed: 0,
+            ..Heard::default()
         };
         let closed = |class: &ClassName, address| self.dictionary.closes(class, address);
         let most = installed.policy().names_ttl_max.as_secs();
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let in_time = |(address, ttl): &(_, u32)| (*address, most.min(*ttl));
         let addresses: Vec<_> = answer.addresses.iter().map(in_time).collect();
-        let kept_out = |address| ruling.classes.iter().any(|class| closed(class, address));
+        let kept_out = |address| classes.iter().any(|class| closed(class, address));
         heard.closed = addresses.iter().filter(|one| kept_out(one.0)).count();
-        let news = installed
-            .learned
-            .news(&ruling.classes, closed, asked, &addresses, now);
-        if news.is_empty() {
-            return Ok(heard);
+        let lesson = Lesson {
+            name: asked,
+            addresses: &addresses,
+            by: asker,
+            now,
+        };
+        let news = installed.learned.news(&classes, closed, &lesson);
+        let messages = names::messages(&news, &lesson)?;
+        if !messages.is_empty() {
+            self.netlink.transact(attempt, &messages)?;
+            self.writings.aside();
         }
-        self.netlink.transact(attempt, &names::messages(&news)?)?;
-        self.writings.aside();
-        heard.learned = news.len();
-        installed.learned.apply(news, asked, now);
+        for one in &news {
+            heard.learned += one.written();
+            for (sender, count) in one.evicted() {
+                *heard.evicted.entry(*sender).or_default() += count;
+            }
+        }
+        installed.learned.apply(news, &lesson);
         Ok(heard)
     }
 

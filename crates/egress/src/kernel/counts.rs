@@ -94,9 +94,7 @@ impl Kernel {
         let Some(installed) = &self.installed else {
             return Ok(());
         };
-        let bridges = !installed.bridges().is_empty();
-        self.refused
-            .read(&mut self.netlink, installed.policy(), bridges)
+        self.refused.read(&mut self.netlink, installed)
     }
 
     /// Whom senders lately tried to reach in vain.

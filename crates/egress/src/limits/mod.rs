@@ -9,6 +9,8 @@ mod rules;
 
 use std::{fmt, num::NonZeroU32};
 
+use crate::filled::Filled;
+
 pub use received::{element_of, element_of_port, input, output_of_bridges, received_sets};
 pub use rules::*;
 
@@ -78,15 +80,20 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// The set of what each sender has used of it.
+    fn filled(self) -> Filled {
+        match self {
+            Self::NewConnections => Filled::NewConnections,
+            Self::Connections => Filled::Connections,
+        }
+    }
+
     /// All of them.
     pub const ALL: [Self; 2] = [Self::NewConnections, Self::Connections];
 
     /// The word in the log prefix.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NewConnections => "new_connections",
-            Self::Connections => "connections",
-        }
+        self.filled().as_str()
     }
 }
 

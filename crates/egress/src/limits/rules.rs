@@ -2,7 +2,9 @@
 
 use super::{BitsPerSecond, ClassLimits, Limit, received::arriving};
 use crate::{
-    Class, ClassName, Mode, Policy, phrases as p,
+    Class, ClassName, Mode, Policy,
+    filled::Filled,
+    phrases as p,
     ruleset::{Chain, Data, DataType, Element, Expr, Rule, Set},
     senders::Known,
     sets, shape,
@@ -27,9 +29,9 @@ fn over(limit: Limit, name: &ClassName) -> String {
 }
 
 /// The names of sets of what is sent, what is received, and both, before that of the class.
-const SENT: &str = "sent";
-pub(super) const HAD: &str = "had";
-const DAY: &str = "day";
+const SENT: &str = Filled::Sent.as_str();
+pub(super) const HAD: &str = Filled::Had.as_str();
+const DAY: &str = Filled::Day.as_str();
 
 /// The sets that count what those had today who are known so.
 pub fn traffic_sets(policy: &Policy, known: Known) -> impl Iterator<Item = String> {
@@ -189,32 +191,25 @@ pub fn sets(name: &ClassName, class: &Class) -> Vec<Set> {
     let mut sets = Vec::new();
     for known in Known::JUDGED {
         for (limit, _) in checks(limits) {
-            let mut set = known.counting(limit.as_str(), name.as_str());
-            if limit == Limit::Connections {
-                // They end when there are none left. The kernel takes no time for these
-                // (`nft_dynset_init`: `ops->gc`).
-                set.flags &= !NFT_SET_TIMEOUT;
-                set.timeout_ms = 0;
-            }
-            sets.push(set);
+            sets.push(known.counting(limit.filled(), name.as_str()));
         }
         if limits.bandwidth.is_some() {
-            sets.push(known.counting(SENT, name.as_str()));
+            sets.push(known.counting(Filled::Sent, name.as_str()));
         }
         if limits.bytes_per_day.is_some() {
-            sets.push(known.counting(DAY, name.as_str()));
+            sets.push(known.counting(Filled::Day, name.as_str()));
         }
     }
     if limits.bandwidth.is_some() {
-        sets.push(Known::Cgroup.counting(HAD, name.as_str()));
+        sets.push(Known::Cgroup.counting(Filled::Had, name.as_str()));
     }
     sets
 }
 
 /// The sets of a class that what is received fills, in the table of the bridge.
 pub(super) fn received_by_ports(name: &ClassName, limits: &ClassLimits) -> Vec<Set> {
-    let had = limits.bandwidth.map(|_| HAD);
-    let day = limits.bytes_per_day.map(|_| DAY);
+    let had = limits.bandwidth.map(|_| Filled::Had);
+    let day = limits.bytes_per_day.map(|_| Filled::Day);
     let names = had.into_iter().chain(day);
     names
         .map(|set| Known::Port.counting(set, name.as_str()))

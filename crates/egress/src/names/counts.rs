@@ -1,10 +1,29 @@
 //! How many answers there were, by what became of them.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     os::unix::fs::FileExt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
+
+use super::questions::Sender;
+use crate::shared::lock;
+
+/// Senders with something over that wait to be asked for; of more the rest is not told apart.
+const SENDERS: usize = 4_096;
+
+/// What each sender has a share of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scarce {
+    /// Addresses that a class reaches by name.
+    Addresses,
+    /// Questions that wait for their answers, and connections by which they are asked.
+    Questions,
+}
 
 /// The counts since they were made, which outlive the reader that adds to them.
 #[derive(Debug, Default)]
@@ -20,6 +39,8 @@ pub struct Counts {
     pub(super) failed: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) overrun: AtomicU64,
+    /// By whom how much was over its share, since it was asked for last.
+    over: Mutex<BTreeMap<(Sender, Scarce), u64>>,
 }
 
 /// The counts at one moment.
@@ -71,6 +92,21 @@ impl Tally {
 }
 
 impl Counts {
+    /// So much of a sender's had to go, or did not come in, since it has its share.
+    pub(super) fn over(&self, sender: Sender, what: Scarce, count: usize) {
+        let mut over = lock(&self.over);
+        if over.len() >= SENDERS && !over.contains_key(&(sender, what)) {
+            return;
+        }
+        let sum = over.entry((sender, what)).or_default();
+        *sum = sum.saturating_add(count as u64);
+    }
+
+    /// By whom how much was over its share since this was called last.
+    pub fn take_over(&self) -> BTreeMap<(Sender, Scarce), u64> {
+        std::mem::take(&mut lock(&self.over))
+    }
+
     /// The counts now.
     pub fn tally(&self) -> Tally {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);

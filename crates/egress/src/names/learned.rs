@@ -1,12 +1,15 @@
 //! The addresses that names have, as this process remembers them.
 
+mod account;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use super::rules;
+use self::account::{Account, Known, Plan};
+use super::{questions::Sender, rules};
 use crate::{
     ClassName, Error, Policy,
     encode::{self, Change},
@@ -25,79 +28,91 @@ const TTL_MIN: Duration = Duration::from_secs(60);
 const TTL_MAX: Duration = Duration::from_secs(86_400);
 /// One that is known for at least this share of its time is not written again.
 const FRESH: f64 = 0.5;
-/// Addresses of one class and family; the kernel's set has the same bound.
-pub const ADDRESSES_MAX: u32 = 65_535;
-/// What has ended is forgotten a little later than the kernel does.
-const LATE: Duration = Duration::from_secs(20);
 
 /// Which set an address is in.
 type Place = (ClassName, Family);
 
-/// What is known of an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// When it ends.
-    pub until: Instant,
-    /// The name that was asked for.
-    pub name: String,
-}
-
 /// The addresses of all classes with names.
 #[derive(Clone, Debug, Default)]
-pub struct Learned(BTreeMap<Place, BTreeMap<IpAddr, Known>>);
+pub struct Learned(BTreeMap<Place, Account>);
 
-/// A change to one set.
+/// What a resolver answered to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// The name that was asked for.
+    pub name: &'a str,
+    /// Its addresses, each with its time to live, seconds.
+    pub addresses: &'a [(IpAddr, u32)],
+    /// Whoever asked.
+    pub by: Sender,
+    /// When.
+    pub now: Instant,
+}
+
+/// What becomes of one set by a lesson.
 #[derive(Debug)]
 pub struct News {
-    /// The class and family.
-    pub place: Place,
+    place: Place,
     /// The set's name.
-    pub set: String,
-    /// The address's element.
-    pub element: Element,
-    /// Whether an element of that key may be there.
-    pub known: bool,
-    address: IpAddr,
-    until: Instant,
+    set: String,
+    /// What comes: the address, until when it stays, and whether it may be there already.
+    come: Vec<(IpAddr, Instant, bool)>,
+    plan: Plan,
+}
+
+impl News {
+    /// How many addresses are written.
+    pub fn written(&self) -> usize {
+        self.come.len()
+    }
+
+    /// By whom how many addresses had to go that were still good.
+    pub fn evicted(&self) -> &BTreeMap<Sender, usize> {
+        &self.plan.evicted
+    }
+
+    fn changes_nothing(&self) -> bool {
+        self.come.is_empty() && self.plan.deleted.is_empty()
+    }
 }
 
 impl Learned {
-    /// What has to change in the kernel for these classes to reach the addresses of a name, but
-    /// for those that are closed to them.
+    /// What has to change for these classes to reach the addresses of a name, but for those that are closed
+    /// to them. Addresses that the same sender, or whoever has the most, brought in before may have to go
+    /// for it.
     pub fn news(
-        &self,
+        &mut self,
         classes: &[&ClassName],
         closed: impl Fn(&ClassName, IpAddr) -> bool,
-        name: &str,
-        addresses: &[(IpAddr, u32)],
-        now: Instant,
+        lesson: &Lesson<'_>,
     ) -> Vec<News> {
-        let mut news: Vec<News> = Vec::new();
+        let mut news = Vec::new();
         for class in classes {
-            for (address, ttl) in addresses {
-                if closed(class, *address) {
+            for family in [Family::V4, Family::V6] {
+                let mut addresses: BTreeMap<IpAddr, u32> = BTreeMap::new();
+                for (address, ttl) in lesson.addresses {
+                    if Family::of(*address) == family && !closed(class, *address) {
+                        addresses.entry(*address).or_insert(*ttl);
+                    }
+                }
+                if addresses.is_empty() {
                     continue;
                 }
-                let family = Family::of(*address);
-                let ttl = Duration::from_secs((*ttl).into()).clamp(TTL_MIN, TTL_MAX);
                 let place = ((*class).clone(), family);
-                let known = self.0.get(&place).and_then(|known| known.get(address));
-                let left = known.map(|known| known.until.saturating_duration_since(now));
-                if left.is_some_and(|left| left >= ttl.mul_f64(FRESH).max(TTL_MIN)) {
-                    continue;
-                }
-                let twice = |one: &News| one.address == *address && one.place.0 == **class;
-                if news.iter().any(twice) {
-                    continue;
-                }
-                let known_until = left.map_or(ttl, |left| left.max(ttl));
+                let account = self.0.entry(place.clone()).or_default();
+                account.make_ready(lesson.by, lesson.now);
+                let come = addresses.iter().filter_map(|(address, ttl)| {
+                    let known = account.until(*address);
+                    let until = renewed(known, *ttl, lesson.now)?;
+                    Some((*address, until, known.is_some()))
+                });
+                let come = come.collect();
+                let plan = account.plan(lesson.by, addresses.keys().copied(), lesson.now);
                 news.push(News {
-                    set: rules::names_set(&place.0, family),
+                    set: rules::names_set(class, family),
                     place,
-                    element: element(*address, known_until, name),
-                    known: known.is_some(),
-                    address: *address,
-                    until: now + known_until,
+                    come,
+                    plan,
                 });
             }
         }
@@ -105,47 +120,52 @@ impl Learned {
     }
 
     /// Remembers changes that were made.
-    pub fn apply(&mut self, news: Vec<News>, name: &str, now: Instant) {
+    pub fn apply(&mut self, news: Vec<News>, lesson: &Lesson<'_>) {
         for one in news {
-            let known = self.0.entry(one.place).or_default();
-            if known.len() >= ADDRESSES_MAX as usize / 2 && known.len().is_multiple_of(1024) {
-                known.retain(|_, known| known.until + LATE > now);
+            let account = self.0.entry(one.place).or_default();
+            for (address, until, _) in one.come {
+                account.learn(address, until, lesson.name);
             }
-            let (until, name) = (one.until, name.to_owned());
-            known.insert(one.address, Known { until, name });
+            account.apply(one.plan, lesson.by);
+        }
+    }
+
+    /// Those of other numbers ask no more: what they brought in is the first to go where there is too much.
+    pub fn keep_senders(&mut self, asks: impl Fn(u32) -> bool) {
+        for account in self.0.values_mut() {
+            account.keep_senders(&asks);
         }
     }
 
     /// Takes in what an earlier daemon left in a set.
     pub fn restore(&mut self, class: &ClassName, family: Family, found: &[Element], now: Instant) {
-        let known = self.0.entry((class.clone(), family)).or_default();
+        let account = self.0.entry((class.clone(), family)).or_default();
         for element in found {
             let Some(address) = address_of(&element.key) else {
                 continue;
             };
             let left = Duration::from_millis(element.timeout_ms).min(TTL_MAX);
-            let name = element.comment.clone();
-            let until = now + left;
-            known.insert(address, Known { until, name });
+            account.learn(address, now + left, &element.comment);
+            account.claim(Sender::Gone, address);
         }
     }
 
     /// Forgets what has ended, and what a policy does not allow any more, or not for so long.
     pub fn settle(&mut self, policy: &Policy, now: Instant) {
         let latest = now + policy.names_ttl_max.clamp(TTL_MIN, TTL_MAX);
-        self.0.retain(|(class, _), known| {
+        self.0.retain(|(class, _), account| {
             let Some(class) = policy.classes.get(class) else {
                 return false;
             };
             let closed = Closed::to(class, policy);
-            known.retain(|address, known| {
+            account.retain(|address, known: &mut Known| {
                 let allowed = class.names.iter().any(|name| name.matches(&known.name));
                 let denied = class
                     .deny_names
                     .iter()
                     .any(|name| name.matches(&known.name));
                 known.until = known.until.min(latest);
-                allowed && !denied && !closed.has(*address) && known.until > now
+                allowed && !denied && !closed.has(address) && known.until > now
             });
             true
         });
@@ -153,11 +173,11 @@ impl Learned {
 
     /// Fills the sets of a ruleset.
     pub fn fill(&self, sets: &mut [Set], now: Instant) {
-        for ((class, family), known) in &self.0 {
+        for ((class, family), account) in &self.0 {
             let name = rules::names_set(class, *family);
             if let Some(set) = sets.iter_mut().find(|set| set.name == name) {
                 set.elements
-                    .extend(known.iter().filter_map(|(address, known)| {
+                    .extend(account.all().filter_map(|(address, known)| {
                         let left = known.until.checked_duration_since(now)?;
                         (left.as_millis() > 0).then(|| element(*address, left, &known.name))
                     }));
@@ -166,21 +186,41 @@ impl Learned {
     }
 }
 
-/// The messages that make changes. An element's time cannot be changed in place before kernel 6.12:
-/// it is added, in case it has just ended, deleted and added anew, all in one transaction.
+/// Until when an address stays that is told of with a time to live, if it has to be written for that.
+fn renewed(known: Option<Instant>, ttl: u32, now: Instant) -> Option<Instant> {
+    let ttl = Duration::from_secs(ttl.into()).clamp(TTL_MIN, TTL_MAX);
+    let left = known.map(|until| until.saturating_duration_since(now));
+    let fresh = left.is_some_and(|left| left >= ttl.mul_f64(FRESH).max(TTL_MIN));
+    (!fresh).then(|| now + left.map_or(ttl, |left| left.max(ttl)))
+}
+
+/// The messages that make changes; none where there are none to make. An element's time cannot be changed in
+/// place before kernel 6.12: it is added, in case it has just ended, deleted and added anew, all in one
+/// transaction. What goes is added and deleted, for the same reason, and goes first.
 ///
 /// # Errors
 /// None in practice: an element is short.
-pub fn messages(news: &[News]) -> Result<Vec<Message>, Error> {
+pub fn messages(news: &[News], lesson: &Lesson<'_>) -> Result<Vec<Message>, Error> {
     let mut messages = Vec::new();
-    for one in news {
-        let element = std::slice::from_ref(&one.element);
-        let write =
-            |change| encode::elements(NFPROTO_INET, table::TABLE, &one.set, change, element);
-        messages.extend(write(Change::Add)?);
-        if one.known {
-            messages.extend(write(Change::Delete)?);
-            messages.extend(write(Change::Add)?);
+    for one in news.iter().filter(|one| !one.changes_nothing()) {
+        let write = |change, elements: &[Element]| {
+            encode::elements(NFPROTO_INET, table::TABLE, &one.set, change, elements)
+        };
+        // Any time will do for what is deleted at once.
+        let gone = one.plan.deleted.iter();
+        let gone: Vec<_> = gone.map(|address| element(*address, TTL_MIN, "")).collect();
+        if !gone.is_empty() {
+            messages.extend(write(Change::Add, &gone)?);
+            messages.extend(write(Change::Delete, &gone)?);
+        }
+        for (address, until, known) in &one.come {
+            let left = until.saturating_duration_since(lesson.now);
+            let element = [element(*address, left, lesson.name)];
+            messages.extend(write(Change::Add, &element)?);
+            if *known {
+                messages.extend(write(Change::Delete, &element)?);
+                messages.extend(write(Change::Add, &element)?);
+            }
         }
     }
     Ok(messages)
@@ -206,111 +246,4 @@ fn address_of(key: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Class, Mode};
-
-    fn class() -> ClassName {
-        "research".parse().unwrap()
-    }
-
-    fn learn(learned: &mut Learned, ttl: u32, now: Instant) -> usize {
-        let addresses = [("192.0.2.1".parse().unwrap(), ttl)];
-        let news = learned.news(&[&class()], |_, _| false, "a.example", &addresses, now);
-        let count = news.len();
-        learned.apply(news, "a.example", now);
-        count
-    }
-
-    fn left(learned: &Learned, now: Instant) -> Option<u64> {
-        let mut sets = [Set {
-            name: "names4_research".into(),
-            ..Set::default()
-        }];
-        learned.fill(&mut sets, now);
-        sets[0]
-            .elements
-            .first()
-            .map(|element| element.timeout_ms / 1000)
-    }
-
-    #[test]
-    fn an_address_lives_for_its_time_within_bounds() {
-        let now = Instant::now();
-        for (ttl, expected) in [(0, 60), (300, 300), (u32::MAX, 86_400)] {
-            let mut learned = Learned::default();
-            learn(&mut learned, ttl, now);
-            assert_eq!(left(&learned, now), Some(expected));
-            let end = now + Duration::from_secs(expected);
-            assert_eq!(left(&learned, end), None);
-        }
-    }
-
-    #[test]
-    fn a_policy_cuts_the_time_of_what_is_known() {
-        let (mut learned, now) = (Learned::default(), Instant::now());
-        learn(&mut learned, 86_400, now);
-        let mut policy = Policy::standard(Mode::Enforce);
-        let research = Class {
-            names: vec!["*".parse().unwrap()],
-            ..Class::standard()
-        };
-        policy.classes.insert(class(), research);
-        for (most, expected) in [(7_200, 7_200), (300, 300), (1, 60)] {
-            policy.names_ttl_max = Duration::from_secs(most);
-            learned.settle(&policy, now);
-            assert_eq!(left(&learned, now), Some(expected));
-        }
-    }
-
-    #[test]
-    fn what_is_known_for_long_enough_is_not_written_again_and_never_shortened() {
-        let (mut learned, now) = (Learned::default(), Instant::now());
-        assert_eq!(learn(&mut learned, 300, now), 1);
-        assert_eq!(learn(&mut learned, 300, now + Duration::from_secs(100)), 0);
-        assert_eq!(learn(&mut learned, 300, now + Duration::from_secs(200)), 1);
-        let later = now + Duration::from_secs(200);
-        assert_eq!(left(&learned, later), Some(300));
-        assert_eq!(learn(&mut learned, 1, later), 0);
-        assert_eq!(left(&learned, later), Some(300));
-    }
-
-    #[test]
-    fn a_policy_that_does_not_allow_a_name_any_more_takes_its_addresses_along() {
-        let (mut learned, now) = (Learned::default(), Instant::now());
-        learn(&mut learned, 300, now);
-        let mut policy = Policy::standard(Mode::Enforce);
-        let mut with = |names: &str, deny: &[&str]| {
-            let research = Class {
-                names: vec![names.parse().unwrap()],
-                deny_names: deny.iter().map(|name| name.parse().unwrap()).collect(),
-                ..Class::standard()
-            };
-            policy.classes.insert(class(), research);
-            let mut learned = learned.clone();
-            learned.settle(&policy, now);
-            left(&learned, now)
-        };
-        assert_eq!(with("*.example", &[]), Some(300));
-        assert_eq!(with("*.example", &["a.example"]), None);
-        assert_eq!(with("b.example", &[]), None);
-    }
-
-    #[test]
-    fn a_policy_that_closes_a_network_takes_the_addresses_in_it_along() {
-        let (mut learned, now) = (Learned::default(), Instant::now());
-        learn(&mut learned, 300, now);
-        let mut policy = Policy::standard(Mode::Enforce);
-        let mut research = Class {
-            names: vec!["*".parse().unwrap()],
-            ..Class::standard()
-        };
-        policy.private = vec!["192.0.2.0/24".parse().unwrap()];
-        for (networks, expected) in [(vec!["192.0.2.1/32"], Some(300)), (vec![], None)] {
-            research.networks = networks.iter().map(|net| net.parse().unwrap()).collect();
-            policy.classes.insert(class(), research.clone());
-            learned.settle(&policy, now);
-            assert_eq!(left(&learned, now), expected);
-        }
-    }
-}
+mod tests;

@@ -33,13 +33,14 @@ mod wire;
 pub use answer::{Answer, Unusable};
 pub(super) use began::{try_labels, without_labels};
 pub(super) use contained::{by_address, extend as extend_for_containers};
-pub use counts::{Counts, Tally};
+pub use counts::{Counts, Scarce, Tally};
 pub use dictionary::DeniedBy;
 pub(super) use dictionary::Dictionary;
-pub(super) use learned::{Learned, messages};
+pub(super) use learned::{Learned, Lesson, messages};
 pub use pattern::{NamePattern, PatternError};
+pub use questions::Sender;
 #[cfg(any(test, fuzzing))]
-pub(super) use questions::{Question, Questions, Sender};
+pub(super) use questions::{Question, Questions};
 pub use queueing::Queueing;
 pub(super) use queueing::{queued_by, try_queueing};
 pub use reader::{Asked, Reader};

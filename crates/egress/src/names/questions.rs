@@ -34,6 +34,20 @@ pub enum Sender {
     Uid(u32),
     /// Neither is known.
     Unknown,
+    /// One that is no more.
+    Gone,
+}
+
+/// How many senders one stands for: a service asks for others, who all lose by its share.
+pub fn weight(sender: Sender) -> usize {
+    match sender {
+        Sender::Number(_) | Sender::Gone => 1,
+        Sender::Uid(_) | Sender::Unknown => 8,
+    }
+}
+
+fn share(sender: Sender) -> usize {
+    SHARE * weight(sender)
 }
 
 /// A question as its answer has it too.
@@ -91,23 +105,31 @@ struct Place {
 }
 
 impl Questions {
-    /// Remembers a question; how many that may still be answered had to go for it. They are the
+    /// Remembers a question; whose and how many that may still be answered had to go for it. They are the
     /// sender's own oldest, unless all senders together have too many: then the oldest of whoever has
     /// the most.
-    pub fn remember(&mut self, question: Question, sender: Sender, now: Instant) -> usize {
+    pub fn remember(
+        &mut self,
+        question: Question,
+        sender: Sender,
+        now: Instant,
+    ) -> BTreeMap<Sender, usize> {
         self.forget(&question);
         while let Some(oldest) = self.oldest(sender)
             && self.all.get(&oldest).is_some_and(|place| !place.lives(now))
         {
             self.forget(&oldest);
         }
-        let mut gone = 0;
+        let mut gone = BTreeMap::new();
         loop {
             let own = self.of.get(&sender).map_or(0, BTreeMap::len);
-            let from = if own >= SHARE {
+            let from = if own >= share(sender) {
                 sender
             } else if self.all.len() >= ALL {
-                let most = self.of.iter().max_by_key(|(_, questions)| questions.len());
+                let load = |sender: &Sender, questions: &BTreeMap<u64, Question>| {
+                    questions.len() * ALL / share(*sender)
+                };
+                let most = self.of.iter().max_by_key(|(sender, of)| load(sender, of));
                 most.map_or(sender, |(sender, _)| *sender)
             } else {
                 break;
@@ -116,7 +138,9 @@ impl Questions {
                 break;
             };
             let place = self.forget(&oldest);
-            gone += usize::from(place.is_some_and(|place| place.lives(now)));
+            if place.is_some_and(|place| place.lives(now)) {
+                *gone.entry(from).or_default() += 1;
+            }
         }
         let order = self.next;
         self.next += 1;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     answer::{Answer, Unusable},
-    counts::{Counts, Overruns, add},
+    counts::{Counts, Overruns, Scarce, add},
     dictionary::DeniedBy,
     questions::{Question, Questions, Sender},
     streams::{Brings, Streams},
@@ -167,14 +167,17 @@ impl Reader {
         for message in messages {
             if let Some(question) = Question::of(&segment, &message, false) {
                 let forgotten = self.questions.remember(question, sender, now);
-                add(&self.counts.forgotten, forgotten);
+                for (loser, count) in &forgotten {
+                    add(&self.counts.forgotten, *count);
+                    self.counts.over(*loser, Scarce::Questions, *count);
+                }
             }
         }
         true
     }
 
     fn verdict(&mut self, held: &Held) -> Verdict {
-        let asker = number(held);
+        let asker = sender(held);
         let strict = held.queue == self.strict;
         let segment = match Segment::read(&held.packet) {
             Some(segment) if held.whole => segment,
@@ -194,7 +197,7 @@ impl Reader {
                     .refused(&held.packet, segment.content.clone())
                     .map_or(Verdict::Discard, Verdict::Replace),
             },
-            Transport::Tcp => match self.take(&segment, content, sender(held)) {
+            Transport::Tcp => match self.take(&segment, content, asker) {
                 Brings::Nothing => Verdict::Release,
                 Brings::Gap => unread(strict),
                 Brings::Shut => Verdict::Discard,
@@ -255,13 +258,7 @@ impl Reader {
         None
     }
 
-    fn answer(
-        &mut self,
-        segment: &Segment,
-        message: &[u8],
-        asker: Option<u32>,
-        strict: bool,
-    ) -> Ruled {
+    fn answer(&mut self, segment: &Segment, message: &[u8], asker: Sender, strict: bool) -> Ruled {
         let failed = || if strict { Ruled::Bad } else { Ruled::Good };
         let read = Answer::read(message);
         let question = Question::of(segment, message, true);
@@ -298,7 +295,11 @@ impl Reader {
         };
         add(&self.counts.learned, heard.learned);
         add(&self.counts.closed, heard.closed);
-        let (Some(number), Some(by), Some(name)) = (asker, heard.denied, answer.asked) else {
+        for (sender, count) in &heard.evicted {
+            self.counts.over(*sender, Scarce::Addresses, *count);
+        }
+        let (Sender::Number(number), Some(by), Some(name)) = (asker, heard.denied, answer.asked)
+        else {
             return Ruled::Good;
         };
         let refused = heard.enforced && by.refuses();

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Admitted, CgroupId, Class, ClassName, Mode, Policy, intervals,
+    Admitted, CgroupId, Class, ClassName, Mode, Policy, abuse,
+    filled::Filled,
+    intervals,
     lists::{Entries, parse},
     phrases::{self as p, Family},
     private, reach,
@@ -13,10 +15,7 @@ use crate::{
     uapi::*,
 };
 
-use super::{
-    began::{began, begin},
-    learned::ADDRESSES_MAX,
-};
+use super::began::{began, begin};
 
 /// Cgroups of services that ask for others.
 const RELAYS: &str = "relays";
@@ -24,6 +23,8 @@ const RELAYS: &str = "relays";
 const NAME_PORTS: &str = "name_ports";
 pub const DNS: u16 = 53;
 const DOT: u16 = 853;
+/// The chain of questions that wait to be remembered, as far as their sender does not ask too many.
+const QUESTIONS: &str = "questions";
 /// The chain of all that goes to a resolver on this node by TCP.
 pub const TO_RESOLVERS: &str = "to_resolvers";
 
@@ -95,7 +96,7 @@ pub fn asking_sets() -> [String; 2] {
 
 /// The set of a class's addresses, by name.
 pub fn names_set(class: &ClassName, family: Family) -> String {
-    format!("names{}_{class}", family.digit())
+    format!("{}{}_{class}", Filled::Names.as_str(), family.digit())
 }
 
 /// The classes and families that addresses are learned for.
@@ -138,7 +139,7 @@ pub fn reads(policy: &Policy, class: &Class) -> bool {
 /// queue until it is remembered. If no reader runs, questions pass and their answers teach nothing.
 pub fn ask(policy: &Policy, class: &Class) -> Vec<Expr> {
     match reads(policy, class) {
-        true => held_to_remember(policy),
+        true => p::goto(QUESTIONS),
         false => p::accept(),
     }
 }
@@ -146,7 +147,7 @@ pub fn ask(policy: &Policy, class: &Class) -> Vec<Expr> {
 /// The same where the class is not looked at.
 pub fn ask_of_any_class(policy: &Policy) -> Vec<Expr> {
     match uses(policy) {
-        true => held_to_remember(policy),
+        true => p::goto(QUESTIONS),
         false => p::accept(),
     }
 }
@@ -208,7 +209,12 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         chain("asked_strictly", from_resolvers("read_strictly")),
         chain("asked", from_resolvers("read")),
         chain("name_asker", name_asker),
-        chain(TO_RESOLVERS, reach::dns(|| held_to_remember(policy))),
+        chain(QUESTIONS, {
+            let mut rules = abuse::questions(policy);
+            rules.push(rule("", [held_to_remember(policy)]));
+            rules
+        }),
+        chain(TO_RESOLVERS, reach::dns(|| p::goto(QUESTIONS))),
         chain(
             "read_strictly",
             [
@@ -297,11 +303,8 @@ pub fn sets(policy: &Policy) -> Vec<Set> {
     }));
     for (name, _) in with_names(policy) {
         for family in [Family::V4, Family::V6] {
-            sets.push(Set {
-                flags: NFT_SET_TIMEOUT,
-                size: ADDRESSES_MAX,
-                ..sets::of_addresses(&names_set(name, family), family)
-            });
+            let (set, len) = (names_set(name, family), sets::address_len(family));
+            sets.push(Filled::Names.set(&set, family.address_type(), len));
         }
     }
     sets

@@ -85,11 +85,17 @@ fn other_end((address, port): (u32, u32), len: u32, behind: u8) -> Vec<Expr> {
     ]
 }
 
+/// What a map has goes where nothing is looked for.
+const ASIDE: Reg = Reg(8);
+
 /// Load its socket's cgroup at this level, if a map knows it.
 pub fn cgroup_known_to(level: u8, map: &str) -> Vec<Expr> {
-    // What it maps to goes where nothing is looked for.
-    const ASIDE: Reg = Reg(8);
     vec![cgroup(level, R0), look_up(map, LookupTo::Reg(ASIDE), false)]
+}
+
+/// Load its socket's owner, if a map knows it.
+pub fn uid_known_to(map: &str) -> Vec<Expr> {
+    vec![uid(), look_up(map, LookupTo::Reg(ASIDE), false)]
 }
 
 /// Load its mark, if it is one of ours.
