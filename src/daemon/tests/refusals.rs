@@ -135,3 +135,43 @@ fn a_daemon_that_ends_tells_what_no_line_stood_for() {
         );
     });
 }
+
+#[test]
+fn who_runs_into_a_share_is_logged_once_a_day_and_shown_without_a_name() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        let (mut daemon, entries) = node.start();
+        daemon.quiet().await;
+        node.tick(&mut daemon, 1).await;
+        let number = {
+            let shell = &daemon.shell;
+            shell.node.numbers().iter().next().map(|(number, _)| number)
+        };
+        node.read(&entries);
+        let over = Refused {
+            not_noted: 40,
+            ..refused(number, 0)
+        };
+        let mut told = Vec::new();
+        for hour in [0, 1, 23, 25] {
+            node.firewall.rules().refused = vec![over];
+            let shell = &mut daemon.shell;
+            shell.count_refused(after(hour * 3600));
+            shell.watch_shares(after(hour * 3600));
+            shell.network.counters.refused.clear();
+            told.push(node.read(&entries));
+        }
+        let said = "alice's server begins connections faster than hubwarden notes them for the \
+                    detection of scans (768 at once, 10 a second): 40 were not noted. They are not \
+                    refused for it.";
+        assert_eq!(told, [said, "", "", said]);
+        let lack = daemon.shell.shares_lack(after(26 * 3600)).unwrap();
+        assert!(
+            lack.starts_with("within a day 1 sender ran into its share of attempts;"),
+            "{lack}"
+        );
+        assert!(!lack.contains("alice"));
+        assert_eq!(daemon.shell.shares_lack(after(50 * 3600)), None);
+    });
+}
