@@ -169,7 +169,7 @@ impl Installed {
     }
 
     /// What senders brought in who are gone is nobody's.
-    fn forget_senders(&mut self) {
+    pub fn forget_senders(&mut self) {
         let ports = self.bridges.servers.values().map(|port| port.number);
         let ports: BTreeSet<u32> = ports.collect();
         let (numbers, people) = (&self.numbers, &self.people_s);

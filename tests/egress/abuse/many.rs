@@ -91,6 +91,7 @@ fn packets_pass_as_before_while_many_attackers_have_filled_the_sets() {
     let _host = world(&link);
     let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
     let attackers = MOST / AT_ONCE + 1;
+    let begun = std::time::Instant::now();
     let mut nft = attack(&link, &slice, attackers, vec![alice.admitted(1, "open")]);
     for to in [HOST4, HOST6] {
         for _ in 0..20 {
@@ -108,6 +109,11 @@ fn packets_pass_as_before_while_many_attackers_have_filled_the_sets() {
     let none = refused.iter().all(|one| one.packets == 0);
     assert!(none, "nobody was refused: {refused:?}");
     std::thread::sleep(PATIENCE);
+    // What was noted first ends after a minute.
+    if begun.elapsed().as_secs() > 55 {
+        eprintln!("NOT TESTED: this machine is too slow to fill the set");
+        return;
+    }
     let seen = seen(&mut nft);
     assert!(
         noted(&seen) + 1_000 > MOST,

@@ -44,11 +44,13 @@ impl Firewall for Kernel {
             self.labels()?;
         }
         self.dictionary.follow(policy);
-        self.carry_learned(&mut next)?;
         next.apply(next.admit(servers)?);
         next.apply(next.guard(guarded));
         next.set_uid_rules(uid_rules)?;
         next.set_bridges(self.bridges.clone());
+        // Once all who ask are known, so that what they brought in stays theirs.
+        self.carry_learned(&mut next)?;
+        next.forget_senders();
         self.install("load the egress table", next)
     }
 

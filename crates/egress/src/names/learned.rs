@@ -213,14 +213,17 @@ pub fn messages(news: &[News], lesson: &Lesson<'_>) -> Result<Vec<Message>, Erro
             messages.extend(write(Change::Add, &gone)?);
             messages.extend(write(Change::Delete, &gone)?);
         }
-        for (address, until, known) in &one.come {
+        let come = |(address, until, _): &(IpAddr, Instant, bool)| {
             let left = until.saturating_duration_since(lesson.now);
-            let element = [element(*address, left, lesson.name)];
-            messages.extend(write(Change::Add, &element)?);
-            if *known {
-                messages.extend(write(Change::Delete, &element)?);
-                messages.extend(write(Change::Add, &element)?);
-            }
+            element(*address, left, lesson.name)
+        };
+        let all: Vec<_> = one.come.iter().map(come).collect();
+        messages.extend(write(Change::Add, &all)?);
+        let known = one.come.iter().filter(|(_, _, known)| *known);
+        let known: Vec<_> = known.map(come).collect();
+        if !known.is_empty() {
+            messages.extend(write(Change::Delete, &known)?);
+            messages.extend(write(Change::Add, &known)?);
         }
     }
     Ok(messages)
