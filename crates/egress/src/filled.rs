@@ -218,5 +218,14 @@ impl Filled {
     }
 }
 
+/// Gives those of a table that are filled room for so many servers.
+pub fn make_room(sets: &mut [Set], room: u32) {
+    for set in sets {
+        if let Some(filled) = Filled::of(&set.name) {
+            set.size = filled.size(room);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

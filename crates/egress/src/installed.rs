@@ -1,14 +1,14 @@
 //! What was installed, as this process remembers it.
 
+mod numbers;
 mod place;
 mod sorting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Admitted, BitsPerSecond, Bridges, CgroupId, ClassName, Error, Policy, UidRule, UidRules,
-    bridges,
-    filled::Filled,
+    Admitted, BitsPerSecond, Bridges, CgroupId, ClassName, Error, Policy, UidRules, bridges,
+    filled,
     names::Learned,
     phrases::MARK,
     ruleset::Ruleset,
@@ -93,37 +93,6 @@ impl Installed {
         &self.policy
     }
 
-    /// The class that judges the server with this number.
-    pub fn class_of(&self, number: u32) -> Option<&ClassName> {
-        if let Some(cgroup) = self.numbers.get(&number) {
-            return Some(&self.servers.get(cgroup)?.class);
-        }
-        if let Some(uid_rule) = self.uid_rule(number) {
-            return Some(&uid_rule.class);
-        }
-        let mut ports = self.bridges.servers.values();
-        let port = ports.find(|port| port.number == number)?;
-        Some(&port.class)
-    }
-
-    fn uid_rule(&self, number: u32) -> Option<&UidRule> {
-        self.uid_rules.by_uid.get(self.people_s.get(&number)?)
-    }
-
-    /// The number of the server, or of the user's slice, that a cgroup is.
-    pub fn number_of(&self, cgroup: CgroupId) -> Option<u32> {
-        let of_slice = || {
-            let slice = self
-                .uid_rules
-                .by_uid
-                .get(self.slices.get(&cgroup)?)?
-                .slice?;
-            Some(slice.number)
-        };
-        let server = self.servers.get(&cgroup);
-        server.map(|server| server.number).or_else(of_slice)
-    }
-
     /// The users outside their servers.
     pub fn uid_rules(&self) -> &UidRules {
         &self.uid_rules
@@ -168,27 +137,13 @@ impl Installed {
         self.forget_senders();
     }
 
-    /// What senders brought in who are gone is nobody's.
-    pub fn forget_senders(&mut self) {
-        let ports = self.bridges.servers.values().map(|port| port.number);
-        let ports: BTreeSet<u32> = ports.collect();
-        let (numbers, people) = (&self.numbers, &self.people_s);
-        self.learned.keep_senders(|number| {
-            numbers.contains_key(&number) || people.contains_key(&number) || ports.contains(&number)
-        });
-    }
-
     /// The table of the family `bridge`, where there are containers.
     pub fn bridge_ruleset(&self) -> Option<Ruleset> {
         if self.bridges.is_empty() {
             return None;
         }
         let mut ruleset = bridges::build(&self.policy);
-        for set in &mut ruleset.sets {
-            if let Some(filled) = Filled::of(&set.name) {
-                set.size = filled.size(self.room);
-            }
-        }
+        filled::make_room(&mut ruleset.sets, self.room);
         self.bridges.fill(&mut ruleset, &self.policy);
         Some(ruleset)
     }
@@ -247,11 +202,10 @@ impl Installed {
         for (set, element) in self.uid_rules.elements(&self.policy) {
             elements.entry(set).or_default().push(element);
         }
+        filled::make_room(&mut ruleset.sets, self.room);
         for set in &mut ruleset.sets {
             if sets::is_of_servers(&set.name) || uid_rules::is_of_uid_rules(&set.name) {
                 set.size = self.room;
-            } else if let Some(filled) = Filled::of(&set.name) {
-                set.size = filled.size(self.room);
             }
             if let Some(mut elements) = elements.remove(&set.name) {
                 sets::one_owner(&mut elements);

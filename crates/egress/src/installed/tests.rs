@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Mode, Place};
+use crate::{Mode, Place, UidRule};
 
 fn server(cgroup: u64, number: u32) -> Admitted {
     let class = "standard".parse().unwrap();
