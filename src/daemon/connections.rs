@@ -4,8 +4,8 @@
 use super::Shell;
 use super::cgroups::Cgroup;
 use crate::report::{Kind, Level, LogEntry};
-use quantities::CgroupId;
-use std::collections::BTreeMap;
+use quantities::{CgroupId, Mode};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 const SYSCTLS: &str = "/proc/sys/net/netfilter";
@@ -58,9 +58,34 @@ impl Connections {
 }
 
 impl Shell {
+    /// Looks whether others have connections tracked: only then the packet rules ask tracking anything, since
+    /// that alone has the kernel track all connections, those on loopback too.
+    pub(super) fn look_at_tracking(&mut self) {
+        self.network.tracking = self.network.rules.tracking();
+    }
+
     /// Once a tick: logs that there is little room, with who sends most, and that there is room again.
     pub(super) fn watch_connections(&mut self) {
+        self.network.filling = self.held_to_their_part();
         self.note_connections(Connections::read());
+    }
+
+    /// The users of whom new connections were refused since the last tick, or would have been, for
+    /// having as many entries as one sender may.
+    fn held_to_their_part(&self) -> BTreeSet<String> {
+        let refused = self.network.counters.refused.iter();
+        let held = refused.filter(|one| one.entries > 0);
+        let user = |one: &egress::Refused| match one.number {
+            Some(number) => {
+                let id = self.sender(number)?;
+                match self.registry.entries.get(&id)? {
+                    Cgroup::Server(guarded) => Some(guarded.server.user.as_str().to_owned()),
+                    _ => None,
+                }
+            }
+            None => Some("a unit that is not known".to_owned()),
+        };
+        held.filter_map(user).collect()
     }
 
     pub(super) fn note_connections(&mut self, now: Option<Connections>) {
@@ -99,11 +124,30 @@ impl Shell {
 
     /// What `status` says while there is little room.
     pub(super) fn connections_lack(&self) -> Option<String> {
-        let connections = self.network.connections?;
-        Some(format!(
-            "{}; once it is full, new connections fail on the whole node, the hub's too",
-            connections.in_words()
-        ))
+        let room = self.network.connections.map(|connections| {
+            format!(
+                "{}; once it is full, new connections fail on the whole node, the hub's too",
+                connections.in_words()
+            )
+        });
+        let filling: Vec<String> = self
+            .network
+            .filling
+            .iter()
+            .map(|user| quantities::Plain(user).to_string())
+            .collect();
+        let part = (!filling.is_empty()).then(|| {
+            let held = match self.config.mode {
+                Mode::Enforce => "are refused new connections",
+                Mode::Observe => "would be refused new connections",
+            };
+            format!(
+                "these fill as much of the kernel's connection table as one sender may, and {held}: {}",
+                filling.join(", ")
+            )
+        });
+        let both: Vec<String> = room.into_iter().chain(part).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 }
 

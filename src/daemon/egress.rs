@@ -8,7 +8,7 @@ use super::resolvers::resolvers;
 use super::uid_egress::{IDENTITY_SERVICES, JOBS};
 use crate::report::{Kind, Level, LogEntry};
 use egress::lists::Lists;
-use egress::{Admitted, Bridges, Policy};
+use egress::{Admitted, Bridges, Policy, Tracking};
 use quantities::{CgroupId, ClassName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,12 +25,14 @@ pub(super) struct Surroundings {
     services: [BTreeSet<CgroupId>; 3],
     slices: Vec<CgroupId>,
     bridges: Bridges,
+    tracking: Tracking,
 }
 
 impl Shell {
     /// Replaces the whole table by what it should be now.
     pub(super) fn load_egress(&mut self) {
         self.look_up_bridges();
+        self.look_at_tracking();
         self.network.reconciled = Some(self.surroundings());
         let desired = self.desired_network();
         let troubles = self.network.rules.load(desired);
@@ -68,6 +70,7 @@ impl Shell {
             ],
             slices: self.guarded_slices(),
             bridges: self.network.containers.known.clone(),
+            tracking: self.network.tracking,
         }
     }
 
@@ -173,6 +176,19 @@ impl Shell {
             .collect()
     }
 
+    /// Whether a server's class reaches names. That a connection began while its name was good is written on
+    /// the connection's entry in the kernel's table, so there has to be one.
+    fn anybody_has_names(&self) -> bool {
+        let classes = &self.config.egress.classes;
+        self.registry.entries.values().any(|entry| match entry {
+            Cgroup::Server(guarded) => {
+                let class = classes.get(guarded.class_in_force());
+                class.is_some_and(|class| !class.names.is_empty())
+            }
+            _ => false,
+        })
+    }
+
     /// Ports of the hub's on this node: its API, and what is open to everybody.
     fn hub_ports(&self) -> Vec<u16> {
         let api = self.config.hub.api_ports.iter();
@@ -198,6 +214,13 @@ impl Shell {
             dns_queue: self.network.dns_queue,
             names_ttl_max: config.egress.names_ttl_max,
             abuse: config.egress.abuse,
+            tracking: Tracking {
+                // Who runs containers has their addresses translated.
+                by_others: self.network.tracking.by_others
+                    || !self.network.containers.known.is_empty()
+                    || self.anybody_has_names(),
+                ..self.network.tracking
+            },
         }
     }
 }

@@ -7,7 +7,7 @@
 use super::desired_network::{DesiredNetwork, Part, is_refused};
 use egress::{
     Admitted, Attempts, Audit, Audited, Bridges, Error, Firewall, Policy, Refused, Sender, Sent,
-    Traffic,
+    Tracking, Traffic,
 };
 use quantities::{CgroupId, ClassName};
 use std::time::Duration;
@@ -296,6 +296,11 @@ impl PacketRules {
         }
         let before = std::mem::replace(&mut self.lack, self.firewall.lacks());
         Ok(before != self.lack)
+    }
+
+    /// What is known of the kernel's table of connections.
+    pub fn tracking(&mut self) -> Tracking {
+        self.firewall.tracking()
     }
 
     /// Whether another program changed any rule since what stands was compared.

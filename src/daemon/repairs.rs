@@ -86,6 +86,7 @@ impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
         }
         // First: what stands may be for the socket alone to change that this gets.
         shell.keep_rules_held();
+        shell.look_at_tracking();
         shell.reconcile_network_if_changed();
         match shell.network.rules.were_changed() {
             Ok(false) => {}

@@ -131,8 +131,12 @@ pub(super) struct Network {
     pub abuse: Abuse,
     /// Who ran into a share.
     pub shares: Shares,
+    /// Whether connections are tracked, as of this tick.
+    pub tracking: egress::Tracking,
     /// The kernel's table of connections, while there is little room in it.
     pub connections: Option<Connections>,
+    /// The users who were held to their part of it at the last tick.
+    pub filling: BTreeSet<String>,
     /// What became of resolvers' answers.
     pub answers: Arc<Counts>,
     /// The queue that answers are read from; it was bound at the start.
@@ -228,7 +232,9 @@ impl Network {
             traffic: Traffic::default(),
             abuse: Abuse::default(),
             shares: Shares::default(),
+            tracking: egress::Tracking::default(),
             connections: None,
+            filling: BTreeSet::new(),
             answers,
             dns_queue,
             unknown_logged: None,

@@ -96,6 +96,11 @@ pub(super) fn refused(
         RefusedBy::Abuse(Abuse::Questions) => {
             "it asks for names faster than any server may".to_owned()
         }
+        RefusedBy::Abuse(Abuse::Entries) => {
+            "it fills as much of the kernel's connection table as one \
+             server may, a quarter of net.netfilter.nf_conntrack_max"
+                .to_owned()
+        }
         RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
         RefusedBy::Pending => "the server was not known yet".to_owned(),
         RefusedBy::Container => "it belongs to another container".to_owned(),

@@ -144,6 +144,50 @@ def hold(transport, address, port, count):
     return str(len(held))
 
 
+def churn(transport, address, port, count):
+    """How many of so many flows began, each from a port of its own and let go of at once."""
+    begun = 0
+    for _ in range(int(count)):
+        with socket.socket(family(address), TYPES[transport]) as client:
+            client.settimeout(2)
+            with contextlib.suppress(OSError):
+                client.connect((address, int(port)))
+                client.send(b"x")
+                begun += 1
+    return str(begun)
+
+
+def send_from(own_address, own, address, port):
+    """A datagram from a port at which another socket may be."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind((own_address, int(own)))
+        client.sendto(b"x", (address, int(port)))
+    return "ok"
+
+
+def ask_from(own, address, port):
+    """The same, and waits for an answer."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as client:
+        client.settimeout(1)
+        client.bind(("127.0.0.1", int(own)))
+        client.connect((address, int(port)))
+        return exchange(client)
+
+
+def reach_from(own, address, port):
+    """Connects from a port at which this one listens too."""
+    listener, client = (socket.socket(family(address), socket.SOCK_STREAM) for _ in range(2))
+    with listener, client:
+        for one in (listener, client):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            one.bind(("", int(own)))
+        listener.listen(1)
+        client.settimeout(2)
+        client.connect((address, int(port)))
+        return exchange(client)
+
+
 def let_go():
     for client in kept.pop("held", []):
         client.close()
@@ -315,7 +359,9 @@ def scan_on(first, count, port):
 ORDERS = {
     "again": again,
     "answer_via": answer_via,
+    "ask_from": ask_from,
     "become": become,
+    "churn": churn,
     "flood": flood,
     "hello": lambda: "hello",
     "hold": hold,
@@ -327,10 +373,12 @@ ORDERS = {
     "pull": pull,
     "push": push,
     "reach": reach,
+    "reach_from": reach_from,
     "reach_via": reach_via,
     "retransmitted": retransmitted,
     "scan": scan,
     "scan_on": scan_on,
+    "send_from": send_from,
     "sink": sink,
     "spoof": spoof,
     "stream": stream,

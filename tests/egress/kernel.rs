@@ -9,7 +9,7 @@ use std::{
 use egress::{
     AbuseLimits, Admitted, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName,
     DifferenceKind, Error, Firewall, Kernel, Mode, Place, Policy, Rate, ServerPort, Service,
-    Transport, UidRule, UidRules,
+    Tracking, Transport, UidRule, UidRules,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -142,6 +142,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         (
             prop::collection::btree_set(any::<u64>(), 0..4),
             (any_rate(), any_rate()),
+            any_tracking(),
         ),
     )
         .prop_map(
@@ -154,7 +155,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                 denied,
                 groups,
                 lists,
-                (relays, abuse),
+                (relays, abuse, tracking),
             )| {
                 Policy {
                     mode: if enforce {
@@ -179,10 +180,18 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                         connections: abuse.0,
                         packets: abuse.1,
                     },
+                    tracking,
                     relays: relays.into_iter().map(CgroupId).collect(),
                 }
             },
         )
+}
+
+fn any_tracking() -> impl Strategy<Value = Tracking> {
+    (any::<bool>(), prop::option::of(1u32..)).prop_map(|(by_others, most)| Tracking {
+        by_others,
+        most: most.map(|most| most.try_into().unwrap()),
+    })
 }
 
 fn any_name() -> impl Strategy<Value = NamePattern> {

@@ -26,5 +26,6 @@ mod refusals;
 mod scale;
 mod shape;
 mod shared_sets;
+mod tracked;
 mod translated;
 mod uid_rules;

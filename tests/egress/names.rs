@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     bed::{Agent, HOST4, HOST6, Link, Netns, Slice},
-    outside::{REFUSED, policy},
+    outside::{REFUSED, policy, tracked_or_not},
 };
 
 /// More of the outside host's addresses.
@@ -150,57 +150,59 @@ pub fn ask(agent: &mut Agent, transport: &str, name: &str, kind: &str) -> String
 
 #[test]
 fn a_class_with_names_reaches_what_they_resolve_to_and_nothing_else() {
-    let (link, slice) = (Link::new(), Slice::new());
-    let _host = host(&link);
-    let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
-    let mut deep = Agent::new(
-        &link.node,
-        Some(&slice.cgroup("system-x.slice/x@1.service")),
-    );
-    let policy = named_policy(&["good.example", "*.sub.example"]);
-    let servers = [alice.admitted(1, "named"), deep.admitted(2, "named")];
-    let reading = Reading::new(&link.node, &policy, &[slice.id()], &servers);
-    assert_eq!(reading.nft().verify().unwrap(), []);
+    tracked_or_not(|| {
+        let (link, slice) = (Link::new(), Slice::new());
+        let _host = host(&link);
+        let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+        let mut deep = Agent::new(
+            &link.node,
+            Some(&slice.cgroup("system-x.slice/x@1.service")),
+        );
+        let policy = named_policy(&["good.example", "*.sub.example"]);
+        let servers = [alice.admitted(1, "named"), deep.admitted(2, "named")];
+        let reading = Reading::new(&link.node, &policy, &[slice.id()], &servers);
+        assert_eq!(reading.nft().verify().unwrap(), []);
 
-    for address in [OTHER4, OTHER6, THIRD4] {
-        assert_eq!(alice.reach("tcp", address, 80), REFUSED, "{address}");
-    }
-    let resolved = format!("NOERROR {OTHER4}");
-    assert_eq!(ask(&mut alice, "udp", "good.example", "A"), resolved);
-    // At once: the address is there before the answer.
-    assert_eq!(alice.reach("tcp", OTHER4, 80), "ok");
-    assert_eq!(
-        deep.reach("tcp", OTHER4, 80),
-        "ok",
-        "a class's, not a server's"
-    );
-    assert_eq!(alice.reach("tcp", OTHER6, 80), REFUSED);
-    let resolved = format!("NOERROR {OTHER6}");
-    assert_eq!(
-        alice.tell(&format!("ask udp {HOST6} good.example AAAA")),
-        resolved
-    );
-    assert_eq!(alice.reach("tcp", OTHER6, 80), "ok");
+        for address in [OTHER4, OTHER6, THIRD4] {
+            assert_eq!(alice.reach("tcp", address, 80), REFUSED, "{address}");
+        }
+        let resolved = format!("NOERROR {OTHER4}");
+        assert_eq!(ask(&mut alice, "udp", "good.example", "A"), resolved);
+        // At once: the address is there before the answer.
+        assert_eq!(alice.reach("tcp", OTHER4, 80), "ok");
+        assert_eq!(
+            deep.reach("tcp", OTHER4, 80),
+            "ok",
+            "a class's, not a server's"
+        );
+        assert_eq!(alice.reach("tcp", OTHER6, 80), REFUSED);
+        let resolved = format!("NOERROR {OTHER6}");
+        assert_eq!(
+            alice.tell(&format!("ask udp {HOST6} good.example AAAA")),
+            resolved
+        );
+        assert_eq!(alice.reach("tcp", OTHER6, 80), "ok");
 
-    let resolved = format!("NOERROR {THIRD4}");
-    assert_eq!(ask(&mut deep, "udp", "other.example", "A"), resolved);
-    assert_eq!(
-        deep.reach("tcp", THIRD4, 80),
-        REFUSED,
-        "not one of its names"
-    );
-    assert_eq!(
-        alice.reach("tcp", OTHER4, 853),
-        REFUSED,
-        "no service, and never one by name"
-    );
-    assert_eq!(ask(&mut alice, "udp", "absent.example", "A"), "NXDOMAIN");
-    assert_eq!(reading.tally().malformed, 0);
-    assert_eq!(reading.nft().verify().unwrap(), []);
-    let list = link
-        .node
-        .exec("nft", &["list", "set", "inet", "hubwarden", "names4_named"]);
-    assert!(list.contains("comment \"good.example\""), "{list}");
+        let resolved = format!("NOERROR {THIRD4}");
+        assert_eq!(ask(&mut deep, "udp", "other.example", "A"), resolved);
+        assert_eq!(
+            deep.reach("tcp", THIRD4, 80),
+            REFUSED,
+            "not one of its names"
+        );
+        assert_eq!(
+            alice.reach("tcp", OTHER4, 853),
+            REFUSED,
+            "no service, and never one by name"
+        );
+        assert_eq!(ask(&mut alice, "udp", "absent.example", "A"), "NXDOMAIN");
+        assert_eq!(reading.tally().malformed, 0);
+        assert_eq!(reading.nft().verify().unwrap(), []);
+        let list = link
+            .node
+            .exec("nft", &["list", "set", "inet", "hubwarden", "names4_named"]);
+        assert!(list.contains("comment \"good.example\""), "{list}");
+    });
 }
 
 #[test]
@@ -569,43 +571,45 @@ fn a_denied_name_is_answered_with_no_such_name_and_told_of() {
 
 #[test]
 fn what_a_resolver_of_this_node_was_told_counts_and_a_strangers_word_does_not() {
-    let (link, slice, system) = (Link::new(), Slice::new(), Slice::new());
-    let mut host = host(&link);
-    host.tell(&format!("serve {THIRD4}"));
-    let resolved = system.cgroup("resolved.service");
-    let mut stub = Agent::new(&link.node, Some(&resolved));
-    let mut stranger = Agent::new(&link.node, Some(&system.cgroup("stranger.service")));
-    let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
-    let mut policy = named_policy(&["good.example", "brief.example"]);
-    policy.relays = vec![crate::bed::cgroup_id(&resolved)];
-    policy.resolvers.push("127.0.0.53".parse().unwrap());
-    let reading = Reading::new(&link.node, &policy, &[], &[alice.admitted(1, "named")]);
-    // Somebody who is nobody's server, and a relay that asks somebody else.
-    assert_eq!(
-        ask(&mut stranger, "udp", "good.example", "A"),
-        format!("NOERROR {OTHER4}")
-    );
-    let other = stub.tell(&format!("ask udp {THIRD4} good.example A"));
-    assert_eq!(other, format!("NOERROR {OTHER4}"));
-    assert_eq!(alice.reach("tcp", OTHER4, 80), REFUSED);
-    // As over D-Bus: the relay asks, and no packet of the answer comes to alice.
-    assert_eq!(
-        ask(&mut stub, "udp", "brief.example", "A"),
-        format!("NOERROR {OTHER4}")
-    );
-    assert_eq!(alice.reach("tcp", OTHER4, 80), "ok");
+    tracked_or_not(|| {
+        let (link, slice, system) = (Link::new(), Slice::new(), Slice::new());
+        let mut host = host(&link);
+        host.tell(&format!("serve {THIRD4}"));
+        let resolved = system.cgroup("resolved.service");
+        let mut stub = Agent::new(&link.node, Some(&resolved));
+        let mut stranger = Agent::new(&link.node, Some(&system.cgroup("stranger.service")));
+        let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+        let mut policy = named_policy(&["good.example", "brief.example"]);
+        policy.relays = vec![crate::bed::cgroup_id(&resolved)];
+        policy.resolvers.push("127.0.0.53".parse().unwrap());
+        let reading = Reading::new(&link.node, &policy, &[], &[alice.admitted(1, "named")]);
+        // Somebody who is nobody's server, and a relay that asks somebody else.
+        assert_eq!(
+            ask(&mut stranger, "udp", "good.example", "A"),
+            format!("NOERROR {OTHER4}")
+        );
+        let other = stub.tell(&format!("ask udp {THIRD4} good.example A"));
+        assert_eq!(other, format!("NOERROR {OTHER4}"));
+        assert_eq!(alice.reach("tcp", OTHER4, 80), REFUSED);
+        // As over D-Bus: the relay asks, and no packet of the answer comes to alice.
+        assert_eq!(
+            ask(&mut stub, "udp", "brief.example", "A"),
+            format!("NOERROR {OTHER4}")
+        );
+        assert_eq!(alice.reach("tcp", OTHER4, 80), "ok");
 
-    // Over the stub: asked on loopback, by the relay outside.
-    assert_eq!(stub.tell(&format!("relay 127.0.0.53 {HOST4}")), "ok");
-    drop(reading);
-    link.node
-        .within(|| Kernel::open().unwrap().remove().unwrap());
-    policy.relays.clear();
-    let _reading = Reading::new(&link.node, &policy, &[], &[alice.admitted(1, "named")]);
-    assert_eq!(alice.reach("tcp", OTHER4, 80), REFUSED);
-    let answer = alice.tell("ask udp 127.0.0.53 good.example A");
-    assert_eq!(answer, format!("NOERROR {OTHER4}"));
-    assert_eq!(alice.reach("tcp", OTHER4, 80), "ok");
+        // Over the stub: asked on loopback, by the relay outside.
+        assert_eq!(stub.tell(&format!("relay 127.0.0.53 {HOST4}")), "ok");
+        drop(reading);
+        link.node
+            .within(|| Kernel::open().unwrap().remove().unwrap());
+        policy.relays.clear();
+        let _reading = Reading::new(&link.node, &policy, &[], &[alice.admitted(1, "named")]);
+        assert_eq!(alice.reach("tcp", OTHER4, 80), REFUSED);
+        let answer = alice.tell("ask udp 127.0.0.53 good.example A");
+        assert_eq!(answer, format!("NOERROR {OTHER4}"));
+        assert_eq!(alice.reach("tcp", OTHER4, 80), "ok");
+    });
 }
 
 #[test]

@@ -1,14 +1,31 @@
 //! What servers reach beyond the node, over both families.
 
-use egress::{Admitted, CgroupId, Class, ClassName, Firewall, Kernel, Mode, Policy};
+use std::cell::Cell;
+
+use egress::{Admitted, CgroupId, Class, ClassName, Firewall, Kernel, Mode, Policy, Tracking};
 
 use crate::bed::{Agent, HOST4, HOST6, Link, METADATA4, METADATA6, NODE4, NODE6, Netns, Slice};
 
 /// What a refused TCP connection ends with: a reset, over either family.
 pub const REFUSED: &str = "ECONNREFUSED";
 
+thread_local! {
+    static TRACKING: Cell<Tracking> = Cell::default();
+}
+
+/// Tries this where connections are tracked by others too, where entries of the kernel's table are counted,
+/// and where nothing is tracked.
+pub fn tracked_or_not(test: impl Fn()) {
+    for (by_others, most) in [(true, 0), (true, 65_536), (false, 65_536)] {
+        let most = most.try_into().ok();
+        TRACKING.set(Tracking { by_others, most });
+        test();
+    }
+}
+
 pub fn policy() -> Policy {
     let mut policy = Policy::standard(Mode::Enforce);
+    policy.tracking = TRACKING.get();
     policy.resolvers = vec![HOST4.parse().unwrap(), HOST6.parse().unwrap()];
     policy
         .classes
@@ -49,45 +66,47 @@ pub fn assert_refused(answer: &str, what: &str) {
 
 #[test]
 fn a_server_reaches_its_classes_services_and_is_refused_the_rest_at_once() {
-    let (link, slice) = (Link::new(), Slice::new());
-    let _host = host(&link);
-    let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
-    let mut deep = Agent::new(
-        &link.node,
-        Some(&slice.cgroup("system-x.slice/x@1.service")),
-    );
-    let servers = [alice.admitted(1, "standard"), deep.admitted(2, "standard")];
-    assert_eq!((servers[0].level, servers[1].level), (2, 3));
-    let _nft = loaded(&link.node, &policy(), &[], &servers);
-
-    let mapped = format!("::ffff:{HOST4}");
-    for agent in [&mut alice, &mut deep] {
-        for address in [HOST4, HOST6, &mapped] {
-            for port in [53, 80, 443, 873, 9418] {
-                assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
-            }
-            for port in [22, 4444, 8080, 9999] {
-                assert_eq!(
-                    agent.reach("tcp", address, port),
-                    REFUSED,
-                    "{address} {port}"
-                );
-            }
-        }
-        for address in [HOST4, HOST6] {
-            assert_eq!(agent.reach("udp", address, 53), "ok", "{address}");
-            assert_refused(&agent.reach("udp", address, 443), address);
-            assert_refused(&agent.tell(&format!("ping {address}")), address);
-        }
-        for (address, port) in [(METADATA4, 80), (METADATA6, 80), (METADATA4, 53)] {
-            assert_eq!(agent.reach("tcp", address, port), REFUSED, "{address}");
-        }
-        assert_ne!(
-            agent.reach("udp", METADATA4, 53),
-            "ok",
-            "not a resolver of ours"
+    tracked_or_not(|| {
+        let (link, slice) = (Link::new(), Slice::new());
+        let _host = host(&link);
+        let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+        let mut deep = Agent::new(
+            &link.node,
+            Some(&slice.cgroup("system-x.slice/x@1.service")),
         );
-    }
+        let servers = [alice.admitted(1, "standard"), deep.admitted(2, "standard")];
+        assert_eq!((servers[0].level, servers[1].level), (2, 3));
+        let _nft = loaded(&link.node, &policy(), &[], &servers);
+
+        let mapped = format!("::ffff:{HOST4}");
+        for agent in [&mut alice, &mut deep] {
+            for address in [HOST4, HOST6, &mapped] {
+                for port in [53, 80, 443, 873, 9418] {
+                    assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
+                }
+                for port in [22, 4444, 8080, 9999] {
+                    assert_eq!(
+                        agent.reach("tcp", address, port),
+                        REFUSED,
+                        "{address} {port}"
+                    );
+                }
+            }
+            for address in [HOST4, HOST6] {
+                assert_eq!(agent.reach("udp", address, 53), "ok", "{address}");
+                assert_refused(&agent.reach("udp", address, 443), address);
+                assert_refused(&agent.tell(&format!("ping {address}")), address);
+            }
+            for (address, port) in [(METADATA4, 80), (METADATA6, 80), (METADATA4, 53)] {
+                assert_eq!(agent.reach("tcp", address, port), REFUSED, "{address}");
+            }
+            assert_ne!(
+                agent.reach("udp", METADATA4, 53),
+                "ok",
+                "not a resolver of ours"
+            );
+        }
+    });
 }
 
 #[test]
@@ -106,49 +125,51 @@ fn a_resolver_may_be_at_a_denied_address() {
 #[test]
 fn a_unit_not_known_yet_can_register_with_the_hub_and_reaches_nothing_else_and_others_are_untouched()
  {
-    let (link, slice) = (Link::new(), Slice::new());
-    let _host = host(&link);
-    let mut hub = Agent::new(&link.node, None);
-    let elsewhere = Slice::new();
-    let mut other = Agent::new(&link.node, Some(&elsewhere.cgroup("other.service")));
-    let mut new = Agent::new(&link.node, Some(&slice.cgroup("new.service")));
-    hub.listen("tcp", "::", 8081);
-    hub.listen("udp", "127.0.0.1", 8081);
-    new.listen("tcp", "127.0.0.1", 7000);
-    let _nft = loaded(&link.node, &policy(), &[slice.id()], &[]);
+    tracked_or_not(|| {
+        let (link, slice) = (Link::new(), Slice::new());
+        let _host = host(&link);
+        let mut hub = Agent::new(&link.node, None);
+        let elsewhere = Slice::new();
+        let mut other = Agent::new(&link.node, Some(&elsewhere.cgroup("other.service")));
+        let mut new = Agent::new(&link.node, Some(&slice.cgroup("new.service")));
+        hub.listen("tcp", "::", 8081);
+        hub.listen("udp", "127.0.0.1", 8081);
+        new.listen("tcp", "127.0.0.1", 7000);
+        let _nft = loaded(&link.node, &policy(), &[slice.id()], &[]);
 
-    let (there, here) = (
-        [HOST4, HOST6, METADATA4],
-        ["127.0.0.1", "::1", NODE4, NODE6],
-    );
-    for address in there.into_iter().chain(here) {
-        for port in [53, 80, 443, 8001, 9999] {
-            assert_eq!(new.reach("tcp", address, port), REFUSED, "{address} {port}");
-        }
-        assert_refused(&new.reach("udp", address, 53), address);
-    }
-    for address in there {
-        assert_eq!(new.reach("tcp", address, 8081), REFUSED, "{address}");
-    }
-    for address in here {
-        assert_eq!(
-            new.reach("tcp", address, 8081),
-            "ok",
-            "the hub at {address}"
+        let (there, here) = (
+            [HOST4, HOST6, METADATA4],
+            ["127.0.0.1", "::1", NODE4, NODE6],
         );
-    }
-    assert_ne!(new.reach("udp", "127.0.0.1", 8081), "ok");
-    assert_ne!(new.reach("tcp", "127.0.0.1", 7000), "ok", "not even itself");
-    let looks = hub.reach("tcp", "127.0.0.1", 7000);
-    assert_eq!(looks, "ok", "the hub looks whether it answers");
-
-    for agent in [&mut hub, &mut other] {
-        for (address, port) in [(HOST4, 4444), (HOST6, 22), (METADATA4, 80), ("::1", 8081)] {
-            assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
+        for address in there.into_iter().chain(here) {
+            for port in [53, 80, 443, 8001, 9999] {
+                assert_eq!(new.reach("tcp", address, port), REFUSED, "{address} {port}");
+            }
+            assert_refused(&new.reach("udp", address, 53), address);
         }
-        assert_eq!(agent.reach("tcp", "127.0.0.1", 9999), "ECONNREFUSED");
-        assert_eq!(agent.tell(&format!("ping {HOST4}")), "ok");
-    }
+        for address in there {
+            assert_eq!(new.reach("tcp", address, 8081), REFUSED, "{address}");
+        }
+        for address in here {
+            assert_eq!(
+                new.reach("tcp", address, 8081),
+                "ok",
+                "the hub at {address}"
+            );
+        }
+        assert_ne!(new.reach("udp", "127.0.0.1", 8081), "ok");
+        assert_ne!(new.reach("tcp", "127.0.0.1", 7000), "ok", "not even itself");
+        let looks = hub.reach("tcp", "127.0.0.1", 7000);
+        assert_eq!(looks, "ok", "the hub looks whether it answers");
+
+        for agent in [&mut hub, &mut other] {
+            for (address, port) in [(HOST4, 4444), (HOST6, 22), (METADATA4, 80), ("::1", 8081)] {
+                assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
+            }
+            assert_eq!(agent.reach("tcp", "127.0.0.1", 9999), "ECONNREFUSED");
+            assert_eq!(agent.tell(&format!("ping {HOST4}")), "ok");
+        }
+    });
 }
 
 #[test]
@@ -198,47 +219,51 @@ fn admitting_and_forgetting_count_from_the_next_packet() {
 
 #[test]
 fn observing_refuses_nothing() {
-    let (link, slice) = (Link::new(), Slice::new());
-    let _host = host(&link);
-    let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
-    let mut new = Agent::new(&link.node, Some(&slice.cgroup("new.service")));
-    let mut bob = Agent::new(&link.node, Some(&slice.cgroup("bob.service")));
-    bob.listen("tcp", "127.0.0.1", 9000);
-    let policy = Policy {
-        mode: Mode::Observe,
-        ..policy()
-    };
-    let servers = [alice.admitted(1, "nothing"), bob.admitted(2, "nothing")];
-    let _nft = loaded(&link.node, &policy, &[slice.id()], &servers);
-    for agent in [&mut alice, &mut new] {
-        for (address, port) in [
-            (HOST4, 4444),
-            (HOST6, 22),
-            (METADATA4, 80),
-            ("127.0.0.1", 9000),
-        ] {
-            assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
+    tracked_or_not(|| {
+        let (link, slice) = (Link::new(), Slice::new());
+        let _host = host(&link);
+        let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+        let mut new = Agent::new(&link.node, Some(&slice.cgroup("new.service")));
+        let mut bob = Agent::new(&link.node, Some(&slice.cgroup("bob.service")));
+        bob.listen("tcp", "127.0.0.1", 9000);
+        let policy = Policy {
+            mode: Mode::Observe,
+            ..policy()
+        };
+        let servers = [alice.admitted(1, "nothing"), bob.admitted(2, "nothing")];
+        let _nft = loaded(&link.node, &policy, &[slice.id()], &servers);
+        for agent in [&mut alice, &mut new] {
+            for (address, port) in [
+                (HOST4, 4444),
+                (HOST6, 22),
+                (METADATA4, 80),
+                ("127.0.0.1", 9000),
+            ] {
+                assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
+            }
+            assert_eq!(agent.reach("udp", HOST4, 443), "ok");
+            assert_eq!(agent.tell(&format!("ping {HOST6}")), "ok");
         }
-        assert_eq!(agent.reach("udp", HOST4, 443), "ok");
-        assert_eq!(agent.tell(&format!("ping {HOST6}")), "ok");
-    }
+    });
 }
 
 #[test]
 fn a_proxy_on_another_host_is_answered_and_no_other_host() {
-    let (link, slice) = (Link::new(), Slice::new());
-    let mut outside = host(&link);
-    let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
-    alice.listen("tcp", "::", 8888);
-    let servers = [alice.admitted(1, "standard")];
-    let mut nft = loaded(&link.node, &policy(), &[], &servers);
-    assert_ne!(outside.reach("tcp", NODE4, 8888), "ok");
-    let mut policy = policy();
-    policy.proxies = vec![format!("{HOST4}/32").parse().unwrap()];
-    nft.load(&policy, &[], &servers).unwrap();
-    assert_eq!(outside.reach("tcp", NODE4, 8888), "ok");
-    assert_ne!(outside.reach("tcp", NODE6, 8888), "ok");
-    assert_eq!(alice.reach("tcp", HOST4, 4444), REFUSED, "answers, no more");
+    tracked_or_not(|| {
+        let (link, slice) = (Link::new(), Slice::new());
+        let mut outside = host(&link);
+        let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+        alice.listen("tcp", "::", 8888);
+        let servers = [alice.admitted(1, "standard")];
+        let mut nft = loaded(&link.node, &policy(), &[], &servers);
+        assert_ne!(outside.reach("tcp", NODE4, 8888), "ok");
+        let mut policy = policy();
+        policy.proxies = vec![format!("{HOST4}/32").parse().unwrap()];
+        nft.load(&policy, &[], &servers).unwrap();
+        assert_eq!(outside.reach("tcp", NODE4, 8888), "ok");
+        assert_ne!(outside.reach("tcp", NODE6, 8888), "ok");
+        assert_eq!(alice.reach("tcp", HOST4, 4444), REFUSED, "answers, no more");
+    });
 }
 
 #[test]

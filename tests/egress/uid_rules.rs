@@ -3,7 +3,7 @@
 use egress::{Admitted, Firewall, Kernel, Mode, Place, Policy, UidRule, UidRules};
 
 use crate::bed::{Agent, HOST4, HOST6, Link, METADATA4, NODE4, Slice, cgroup_id};
-use crate::outside::{REFUSED, policy};
+use crate::outside::{REFUSED, policy, tracked_or_not};
 
 const ALICE: u32 = 71_001;
 const BOB: u32 = 71_002;
@@ -107,58 +107,60 @@ fn a_user_s_cron_job_session_and_server_obey_one_class_and_a_neighbour_s_nothing
 
 #[test]
 fn a_user_s_places_reach_each_other_s_listeners_and_nobody_else_s() {
-    let link = Link::new();
-    let (jupyter, users, system) = (Slice::new(), Slice::new(), Slice::new());
-    let cron = system.cgroup("cron.service");
-    let mut hub = Agent::new(&link.node, Some(&system.cgroup("jupyterhub.service")));
-    let mut server = Agent::of(&link.node, Some(&jupyter.cgroup("alice.service")), ALICE);
-    let mut session = Agent::of(&link.node, Some(&users.cgroup("user-1.slice")), ALICE);
-    let mut job = Agent::of(&link.node, Some(&cron), ALICE);
-    let mut bobs = Agent::of(&link.node, Some(&jupyter.cgroup("bob.service")), BOB);
-    for port in [8081, 8099] {
-        hub.listen("tcp", "127.0.0.1", port);
-    }
-    let listeners = [(&mut server, 9001), (&mut session, 9002), (&mut bobs, 9003)];
-    for (agent, port) in listeners {
-        agent.listen("tcp", "::", port);
-        agent.listen("udp", "::", port);
-    }
-    job.listen("tcp", "127.0.0.1", 9004);
-    let servers = [server.admitted(1, "standard"), bobs.admitted(3, "standard")];
-    let slice = session.admitted(2, "standard");
-    let mut all = uid_rules([
-        uid_rule(ALICE, "standard", Some(&slice), &[&servers[0]]),
-        uid_rule(BOB, "standard", None, &[&servers[1]]),
-    ]);
-    all.jobs.insert(cgroup_id(&cron));
-    let nft = loaded(&link, &policy(), &jupyter, (&servers, &all));
+    tracked_or_not(|| {
+        let link = Link::new();
+        let (jupyter, users, system) = (Slice::new(), Slice::new(), Slice::new());
+        let cron = system.cgroup("cron.service");
+        let mut hub = Agent::new(&link.node, Some(&system.cgroup("jupyterhub.service")));
+        let mut server = Agent::of(&link.node, Some(&jupyter.cgroup("alice.service")), ALICE);
+        let mut session = Agent::of(&link.node, Some(&users.cgroup("user-1.slice")), ALICE);
+        let mut job = Agent::of(&link.node, Some(&cron), ALICE);
+        let mut bobs = Agent::of(&link.node, Some(&jupyter.cgroup("bob.service")), BOB);
+        for port in [8081, 8099] {
+            hub.listen("tcp", "127.0.0.1", port);
+        }
+        let listeners = [(&mut server, 9001), (&mut session, 9002), (&mut bobs, 9003)];
+        for (agent, port) in listeners {
+            agent.listen("tcp", "::", port);
+            agent.listen("udp", "::", port);
+        }
+        job.listen("tcp", "127.0.0.1", 9004);
+        let servers = [server.admitted(1, "standard"), bobs.admitted(3, "standard")];
+        let slice = session.admitted(2, "standard");
+        let mut all = uid_rules([
+            uid_rule(ALICE, "standard", Some(&slice), &[&servers[0]]),
+            uid_rule(BOB, "standard", None, &[&servers[1]]),
+        ]);
+        all.jobs.insert(cgroup_id(&cron));
+        let nft = loaded(&link, &policy(), &jupyter, (&servers, &all));
 
-    for address in ["127.0.0.1", NODE4, "::1"] {
-        for agent in [&mut server, &mut session, &mut job] {
-            for port in [9001, 9002] {
-                assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
-                assert_eq!(agent.reach("udp", address, port), "ok", "{address} {port}");
+        for address in ["127.0.0.1", NODE4, "::1"] {
+            for agent in [&mut server, &mut session, &mut job] {
+                for port in [9001, 9002] {
+                    assert_eq!(agent.reach("tcp", address, port), "ok", "{address} {port}");
+                    assert_eq!(agent.reach("udp", address, port), "ok", "{address} {port}");
+                }
+                assert_eq!(agent.reach("tcp", address, 9003), REFUSED, "{address}");
+                assert_ne!(agent.reach("udp", address, 9003), "ok", "{address}");
             }
-            assert_eq!(agent.reach("tcp", address, 9003), REFUSED, "{address}");
-            assert_ne!(agent.reach("udp", address, 9003), "ok", "{address}");
+            for port in [9001, 9002] {
+                assert_eq!(
+                    bobs.reach("tcp", address, port),
+                    REFUSED,
+                    "{address} {port}"
+                );
+            }
         }
-        for port in [9001, 9002] {
-            assert_eq!(
-                bobs.reach("tcp", address, port),
-                REFUSED,
-                "{address} {port}"
-            );
+        assert_eq!(job.reach("tcp", "127.0.0.1", 9004), "ok", "its own");
+        for agent in [&mut server, &mut session, &mut job] {
+            assert_eq!(agent.reach("tcp", "127.0.0.1", 8081), "ok", "the hub");
+            assert_eq!(agent.reach("tcp", "127.0.0.1", 8099), REFUSED, "its proxy");
         }
-    }
-    assert_eq!(job.reach("tcp", "127.0.0.1", 9004), "ok", "its own");
-    for agent in [&mut server, &mut session, &mut job] {
-        assert_eq!(agent.reach("tcp", "127.0.0.1", 8081), "ok", "the hub");
-        assert_eq!(agent.reach("tcp", "127.0.0.1", 8099), REFUSED, "its proxy");
-    }
-    for port in [9001, 9002, 9003, 9004] {
-        assert_eq!(hub.reach("tcp", "127.0.0.1", port), "ok", "{port}");
-    }
-    drop(nft);
+        for port in [9001, 9002, 9003, 9004] {
+            assert_eq!(hub.reach("tcp", "127.0.0.1", port), "ok", "{port}");
+        }
+        drop(nft);
+    });
 }
 
 #[test]

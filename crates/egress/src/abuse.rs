@@ -1,5 +1,6 @@
-//! Two limits of everybody, whatever the class, far above what honest programs do: of connections
-//! begun, and of packets that are no TCP, which holds its own floods.
+//! Limits of everybody, whatever the class, far above what honest programs do: of connections
+//! begun, of packets that are no TCP, which holds its own floods, and of entries in the kernel's table of
+//! connections (`tracking`).
 //!
 //! Each is sets that packets fill, as a class's limits are, with a limit of each sender's; what is over
 //! one is counted under the sender's mark. The rules of [`attempts`] look at the same first packets,
@@ -15,7 +16,7 @@ use super::{
     senders::Known,
     sets,
     table::{self, chain, rule},
-    uid_rules,
+    tracking, uid_rules,
 };
 
 /// Prefix of what is logged of refusals by a limit of everybody; the limit's name follows.
@@ -33,6 +34,8 @@ pub enum Abuse {
     Packets,
     /// Questions for names, where they wait in a queue to be remembered, which is everybody's.
     Questions,
+    /// [`Tracking::most`](super::Tracking::most).
+    Entries,
 }
 
 /// So many packets with questions of one sender are read a second, and as many at once: 1,000 questions
@@ -41,7 +44,12 @@ const QUESTIONS_A_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
 
 impl Abuse {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Connections, Self::Packets, Self::Questions];
+    pub const ALL: [Self; 4] = [
+        Self::Connections,
+        Self::Packets,
+        Self::Questions,
+        Self::Entries,
+    ];
 
     /// The word in the log prefix.
     pub fn as_str(self) -> &'static str {
@@ -49,6 +57,7 @@ impl Abuse {
             Self::Connections => "connections",
             Self::Packets => "packets",
             Self::Questions => "questions",
+            Self::Entries => "entries",
         }
     }
 
@@ -60,6 +69,8 @@ impl Abuse {
                 count: QUESTIONS_A_SECOND,
                 seconds: 1,
             }),
+            // Those are limited by rules of their own.
+            Self::Entries => None,
         }
     }
 
@@ -69,6 +80,7 @@ impl Abuse {
             Self::Connections => Filled::MostConnections,
             Self::Packets => Filled::MostPackets,
             Self::Questions => Filled::MostQuestions,
+            Self::Entries => Filled::HeldEntries,
         }
     }
 
@@ -83,6 +95,7 @@ impl Abuse {
             Self::Connections => Filled::TooManyConnections,
             Self::Packets => Filled::TooManyPackets,
             Self::Questions => Filled::TooManyQuestions,
+            Self::Entries => Filled::TooManyEntries,
         }
     }
 
@@ -95,7 +108,7 @@ impl Abuse {
         let count = rate.count.get();
         let burst = match self {
             Self::Connections => count.saturating_mul(BURST_S),
-            Self::Packets | Self::Questions => count,
+            Self::Packets | Self::Questions | Self::Entries => count,
         };
         Expr::Limit {
             rate: u64::from(count),
@@ -117,7 +130,7 @@ pub enum Sender {
 }
 
 impl Sender {
-    const ALL: [Self; 2] = [Self::Server, Self::UidRule];
+    pub const ALL: [Self; 2] = [Self::Server, Self::UidRule];
 
     /// The chain of a name for what these send.
     pub fn chain(self, name: &str) -> String {
@@ -128,7 +141,7 @@ impl Sender {
     }
 
     /// What one is known by, first where there is a socket here.
-    fn known(self) -> (Known, Option<Known>) {
+    pub fn known(self) -> (Known, Option<Known>) {
         match self {
             Self::Server => (Known::Cgroup, Some(Known::Mark)),
             Self::UidRule => (Known::Uid, None),
@@ -164,7 +177,7 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
             rules
         };
         let mut begins = limited(Abuse::Connections);
-        begins.extend(attempts::noting(here));
+        begins.extend(attempts::noting(here, tracking::is_used(policy)));
         chains.push(chain(&sender.chain("begins"), begins));
         let no_tcp = limited(Abuse::Packets);
         if !no_tcp.is_empty() {
@@ -173,6 +186,7 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
     }
     chains.extend(counted(policy).map(|abuse| chain(abuse.over(), over(abuse, policy))));
     chains.extend(attempts::chains());
+    chains.extend(tracking::chains(policy));
     chains
 }
 
@@ -217,9 +231,12 @@ pub fn questions(policy: &Policy) -> Vec<Rule> {
 /// The sets of the table of the family `inet`, those of [`attempts`] with them.
 pub fn sets(policy: &Policy) -> Vec<Set> {
     let mut sets = attempts::sets();
+    sets.extend(tracking::sets(policy));
     for abuse in counted(policy) {
-        let limits = Known::JUDGED.map(|known| known.counting(abuse.filled(), ""));
-        sets.extend(limits);
+        if abuse.rate(policy).is_some() {
+            let limits = Known::JUDGED.map(|known| known.counting(abuse.filled(), ""));
+            sets.extend(limits);
+        }
         sets.push(sets::by_mark(abuse.counters()));
     }
     sets
@@ -227,6 +244,9 @@ pub fn sets(policy: &Policy) -> Vec<Set> {
 
 /// The sets of that table that count what is over a limit.
 pub fn counted(policy: &Policy) -> impl Iterator<Item = Abuse> {
-    let limited = Abuse::ALL.into_iter();
-    limited.filter(move |abuse| abuse.rate(policy).is_some())
+    let is_limited = move |abuse: &Abuse| match abuse {
+        Abuse::Entries => tracking::most(policy).is_some(),
+        abuse => abuse.rate(policy).is_some(),
+    };
+    Abuse::ALL.into_iter().filter(is_limited)
 }

@@ -32,6 +32,8 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 /// How long an attempt is remembered that nobody answers, and how long a host that does.
 pub const REMEMBERED_MS: u64 = MINUTE_MS;
+/// A datagram may be answered for so long, as connection tracking has it (`nf_conntrack_udp_timeout_stream`).
+const ANSWERED_WITHIN_MS: u64 = 2 * MINUTE_MS;
 /// Of one sender so many attempts are noted a second, and so many at once. A sender that begins more
 /// shows what it does by those: the strongest sign of a scan is 512 ports that did not answer within a
 /// minute. A cluster of some hundred workers, half of them down, is noted as a whole.
@@ -68,6 +70,18 @@ pub enum Filled {
     NotNoted,
     /// Counters of what was refused, by mark.
     Refused,
+    /// Of connections by TCP, how many entries of the kernel's table of connections each begins.
+    TcpEntries,
+    /// The same of all else.
+    OtherEntries,
+    /// How many of a sender's are alive.
+    HeldEntries,
+    /// How many datagrams to each server are noted.
+    Arrived,
+    /// Datagrams that a server may answer.
+    Datagrams,
+    /// Of what was refused, what was over those entries.
+    TooManyEntries,
     /// Of that, what was over [`Filled::MostConnections`].
     TooManyConnections,
     /// What was over [`Filled::MostPackets`].
@@ -99,7 +113,7 @@ pub enum Share {
 
 impl Filled {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 25] = [
         Self::NewConnections,
         Self::Connections,
         Self::Sent,
@@ -111,6 +125,12 @@ impl Filled {
         Self::Noted,
         Self::NotNoted,
         Self::Refused,
+        Self::TcpEntries,
+        Self::OtherEntries,
+        Self::HeldEntries,
+        Self::Arrived,
+        Self::Datagrams,
+        Self::TooManyEntries,
         Self::TooManyConnections,
         Self::TooManyPackets,
         Self::TooManyQuestions,
@@ -136,6 +156,12 @@ impl Filled {
             Self::Noted => "noted",
             Self::NotNoted => "not_noted",
             Self::Refused => "refused",
+            Self::TcpEntries => "tcp_entries",
+            Self::OtherEntries => "other_entries",
+            Self::HeldEntries => "held_entries",
+            Self::Arrived => "arrived",
+            Self::Datagrams => "datagrams",
+            Self::TooManyEntries => "too_many_entries",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyPackets => "too_many_packets",
             Self::TooManyQuestions => "too_many_questions",
@@ -166,6 +192,7 @@ impl Filled {
             Self::Unanswered => Share::Limited(minutes(1)),
             // An attempt that is answered when it is a minute old counts a minute more.
             Self::Answered => Share::Limited(minutes(2)),
+            Self::Datagrams => Share::Limited(minutes(2)),
             Self::Names => Share::Kept(NAMES_SHARE),
             _ => Share::One,
         }
@@ -179,7 +206,8 @@ impl Filled {
             Self::Names => 0,
             // They end when there are none left. The kernel takes no time for these (`nft_dynset_init`:
             // `ops->gc`).
-            Self::Connections => 0,
+            Self::Connections | Self::HeldEntries => 0,
+            Self::Datagrams => ANSWERED_WITHIN_MS,
             Self::Unanswered | Self::Answered => REMEMBERED_MS,
             Self::Sent | Self::Had | Self::MostQuestions => MINUTE_MS,
             Self::Noted | Self::Told => 5 * MINUTE_MS,
@@ -190,7 +218,7 @@ impl Filled {
     fn flags(self) -> u32 {
         match self {
             Self::Names => NFT_SET_TIMEOUT,
-            Self::Connections => NFT_SET_EVAL,
+            Self::Connections | Self::HeldEntries => NFT_SET_EVAL,
             _ => NFT_SET_EVAL | NFT_SET_TIMEOUT,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Admitted, Attempts, Bridges, CgroupId, ClassName, Difference, Error, ForeignChange, Policy,
-    Refused, Sender, UidRules,
+    Refused, Sender, Tracking, UidRules,
 };
 
 /// One writer of packet rules. Each call but `load` and `verify` takes about a millisecond and
@@ -190,6 +190,10 @@ pub trait Firewall: Send {
 
     /// What the loaded policy asks for and this kernel cannot do, with what follows from that.
     fn lacks(&mut self) -> Option<String>;
+
+    /// What is known of the kernel's table of connections, to be put into the next policy: it may change
+    /// whenever others change their rules. A few milliseconds.
+    fn tracking(&mut self) -> Tracking;
 
     /// The kernel's number of the present ruleset, raised by every transaction of anyone in
     /// this network namespace (`NFT_MSG_GETGEN`). Two equal readings mean nothing was changed

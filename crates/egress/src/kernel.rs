@@ -7,6 +7,7 @@ mod counts;
 mod firewall;
 mod held;
 mod queues;
+mod tracked;
 
 use nix::errno::Errno;
 
@@ -54,6 +55,8 @@ pub struct Kernel {
     writings: OwnWrites,
     /// Of the monitor that hears of others' changes.
     membership: Option<Membership>,
+    /// Whether others have connections tracked.
+    looks: tracked::Looks,
 }
 
 impl Kernel {
@@ -76,6 +79,7 @@ impl Kernel {
             refused: RefusedCounts::default(),
             writings: OwnWrites::default(),
             membership: None,
+            looks: tracked::Looks::default(),
         })
     }
 

@@ -11,8 +11,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    CgroupId, Class, ClassName, Error, Mode, Rate, Service, UidRules, installed::Installed,
-    lists::List, private,
+    CgroupId, Class, ClassName, Error, Mode, Rate, Service, Tracking, UidRules,
+    installed::Installed, lists::List, private,
 };
 
 /// What the table is built from. Change it and `load` again: the swap is atomic.
@@ -47,6 +47,8 @@ pub struct Policy {
     pub names_ttl_max: Duration,
     /// Limits of everybody whose class is not unrestricted.
     pub abuse: AbuseLimits,
+    /// What is known of the kernel's table of connections.
+    pub tracking: Tracking,
 }
 
 /// What nobody may do to the network, whatever the class; none of them is no limit.
@@ -127,6 +129,7 @@ impl Policy {
             dns_queue: Self::DNS_QUEUE,
             names_ttl_max: Self::NAMES_TTL_MAX,
             abuse: AbuseLimits::default(),
+            tracking: Tracking::default(),
         }
     }
 

@@ -7,12 +7,13 @@
 use super::{
     Class, ClassName, Policy, Transport,
     abuse::{self, Sender},
-    limits, listed, names,
+    datagrams, limits, listed, names,
     phrases::{self as p, Family},
     private,
     ruleset::{Chain, Expr, Rule, Set},
     sets::{self, class_chain, refuse_chain},
     table::{chain, each_family, rule},
+    tracking,
 };
 
 /// A class, and what there is besides it that its rules depend on.
@@ -60,6 +61,11 @@ fn translated(sender: Sender, class: &ClassName) -> String {
     format!("{}_{class}", sender.chain("translated"))
 }
 
+/// The chain of the first packets of a class's flows, and of those that are translated.
+fn first(sender: Sender, class: &ClassName) -> String {
+    format!("{}_{class}", sender.chain("first"))
+}
+
 /// The chain of what was translated and stays on this node.
 fn redirected(class: &ClassName) -> String {
     format!("redirected_{class}")
@@ -95,34 +101,43 @@ impl Judged<'_> {
             self.by_where_it_goes(Sender::Server),
         )];
         chains.extend(self.chains_of(Sender::Server));
-        chains.extend([
-            chain(&asked(self.name), self.denied(Address::Asked)),
-            chain(&redirected(self.name), self.redirected()),
-            chain(&answering(self.name), self.answering()),
-            chain(&loopback(self.name), self.loopback()),
-        ]);
+        chains.push(chain(&loopback(self.name), self.loopback()));
+        if self.tracked() {
+            chains.extend([
+                chain(&asked(self.name), self.denied(Address::Asked)),
+                chain(&redirected(self.name), self.redirected()),
+                chain(&answering(self.name), self.answering()),
+            ]);
+        }
         chains
+    }
+
+    /// Whether a packet may be translated, and its flow known.
+    fn tracked(self) -> bool {
+        tracking::is_used(self.policy)
     }
 
     /// The rules that lead to the others.
     pub fn by_where_it_goes(self, sender: Sender) -> Vec<Rule> {
-        let (elsewhere, translated) = (elsewhere(sender, self.name), translated(sender, self.name));
-        vec![
-            rule("", [p::is_translated(), p::goto(&translated)]),
-            rule(
-                "this node",
-                [p::to_loopback(), p::goto(&loopback(self.name))],
-            ),
-            rule("", [p::goto(&elsewhere)]),
-        ]
+        let first = first(sender, self.name);
+        let translated = translated(sender, self.name);
+        let mut rules = tracking::judged_first(self.policy, sender, &first, &translated);
+        let here = [p::to_loopback(), p::goto(&loopback(self.name))];
+        rules.push(rule("this node", here));
+        rules.push(rule("", [p::goto(&elsewhere(sender, self.name))]));
+        rules
     }
 
     /// The chains that differ by who sends.
-    pub fn chains_of(self, sender: Sender) -> [Chain; 2] {
-        [
-            chain(&elsewhere(sender, self.name), self.elsewhere(sender)),
-            chain(&translated(sender, self.name), self.translated(sender)),
-        ]
+    pub fn chains_of(self, sender: Sender) -> Vec<Chain> {
+        let elsewhere = elsewhere(sender, self.name);
+        let mut chains = vec![chain(&elsewhere, self.elsewhere(sender))];
+        if self.tracked() {
+            let (first, translated) = (first(sender, self.name), translated(sender, self.name));
+            chains.push(chain(&translated, self.translated(sender)));
+            chains.extend(tracking::first(self.policy, sender, &first, &translated));
+        }
+        chains
     }
 
     /// What becomes of what the class allows.
@@ -143,7 +158,7 @@ impl Judged<'_> {
         rules.extend(each_family(
             "answers to the proxy",
             "proxies",
-            p::is_answer,
+            || tracking::is_answer(self.policy),
             p::accept,
         ));
         if self.class.dns {
@@ -197,7 +212,7 @@ impl Judged<'_> {
             // Who asked is the other side; what it asked for says nothing of who is answered.
             rule("answers", [p::is_answer(), p::goto(&answering(self.name))]),
         ];
-        rules.extend(hub());
+        rules.extend(hub(self.policy));
         if self.class.dns {
             rules.extend(self.asked_resolvers());
         }
@@ -268,29 +283,35 @@ impl Judged<'_> {
     /// What is sent to this node itself.
     fn loopback(self) -> Vec<Rule> {
         let refuse = || p::goto(&refuse_chain(self.name));
-        let who_asked = [p::is_answer(), p::source_is_translated()].concat();
-        let mut rules = vec![
-            rule(
-                "answers, to whom they really go",
-                [who_asked, p::goto(&answering(self.name))],
-            ),
-            rule("answers", [p::is_answer(), p::accept()]),
-        ];
+        let mut rules = Vec::new();
+        if self.tracked() {
+            let who_asked = [p::is_answer(), p::source_is_translated()].concat();
+            rules.extend([
+                rule(
+                    "answers, to whom they really go",
+                    [who_asked, p::goto(&answering(self.name))],
+                ),
+                rule("answers", [p::is_answer(), p::accept()]),
+            ]);
+        }
         if self.class.dns && names::reads(self.policy, self.class) {
             // All of a connection to a resolver is read, not its first packet alone.
             let dns = [p::tcp_port_is(names::DNS), p::jump(names::TO_RESOLVERS)];
             rules.push(rule("resolvers", dns));
         }
-        rules.extend([
-            rule(
-                "judged at its first packet",
-                [p::continues_tcp(), p::accept()],
-            ),
-            rule(
-                "the hub",
-                [p::tcp_port_in("hub_ports"), p::goto("to_listener")],
-            ),
-        ]);
+        let begun = [p::continues_tcp(), p::accept()];
+        rules.push(rule("judged at its first packet", begun));
+        if !self.tracked() {
+            rules.extend(datagrams::answers());
+            // Until it is known that another's rules translate, what they lead away is judged by where it goes.
+            let away = p::goto(&elsewhere(Sender::Server, self.name));
+            rules.push(rule(
+                "leaves this node after all",
+                [p::to_another_node(), away],
+            ));
+        }
+        let hub = [p::tcp_port_in("hub_ports"), p::goto("to_listener")];
+        rules.push(rule("the hub", hub));
         if let Some(ports) = self.ports() {
             let ports = p::tcp_port_in(&ports);
             rules.push(rule("allowed on this node", [ports, p::accept()]));
@@ -320,16 +341,20 @@ impl Judged<'_> {
     pub fn contained(self) -> Chain {
         let translated = || p::is_translated();
         let mut rules = Vec::new();
-        if self.class.dns {
+        if self.tracked() && self.class.dns {
             let resolvers = self.asked_resolvers().map(|mut asked| {
                 asked.exprs.splice(0..0, translated());
                 asked
             });
             rules.extend(resolvers);
         }
-        rules.push(rule("", [translated(), p::jump(&asked(self.name))]));
+        if self.tracked() {
+            rules.push(rule("", [translated(), p::jump(&asked(self.name))]));
+        }
         if let Some(ports) = self.ports() {
-            rules.extend(self.asked_in_private(translated, &ports));
+            if self.tracked() {
+                rules.extend(self.asked_in_private(translated, &ports));
+            }
             let ports = p::tcp_port_in(&ports);
             rules.push(rule("allowed on this node", [ports, p::accept()]));
         }
@@ -345,15 +370,19 @@ impl Judged<'_> {
 
 /// Requests to a port of the hub on this node. The listener is checked where the packet arrives, unless
 /// an admin's rules redirect it to another port.
-pub fn hub() -> [Rule; 2] {
-    let asked = || [p::to_loopback(), p::asked_tcp_port_in("hub_ports")].concat();
-    [
-        rule(
-            "the hub",
-            [asked(), p::to_this_node(), p::goto("to_listener")],
-        ),
-        rule("the hub", [asked(), p::accept()]),
-    ]
+pub fn hub(policy: &Policy) -> Vec<Rule> {
+    let tracked = tracking::is_used(policy);
+    let port = match tracked {
+        true => p::asked_tcp_port_in("hub_ports"),
+        false => p::tcp_port_in("hub_ports"),
+    };
+    let asked = [p::to_loopback(), port].concat();
+    let here = [asked.clone(), p::to_this_node(), p::goto("to_listener")];
+    let led_away = tracked.then(|| rule("the hub", [asked, p::accept()]));
+    [rule("the hub", here)]
+        .into_iter()
+        .chain(led_away)
+        .collect()
 }
 
 /// Questions to the resolvers, and what becomes of them.

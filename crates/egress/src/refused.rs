@@ -31,6 +31,8 @@ pub struct Refused {
     pub flooding: u64,
     /// Of these, how many were questions for names, asked faster than they are remembered.
     pub questions: u64,
+    /// Of these, how many would have filled more of the kernel's table of connections than anybody may.
+    pub entries: u64,
     /// Of these, how many claimed an address that is not the sender's.
     pub spoofed: u64,
     /// Connections that were begun and not noted, for whether they are answered, since the sender began
@@ -111,6 +113,7 @@ impl RefusedCounts {
                 Kind::Abuse(Abuse::Connections) => &mut refused.connections,
                 Kind::Abuse(Abuse::Packets) => &mut refused.flooding,
                 Kind::Abuse(Abuse::Questions) => &mut refused.questions,
+                Kind::Abuse(Abuse::Entries) => &mut refused.entries,
                 Kind::Spoofed => &mut refused.spoofed,
                 Kind::NotNoted => &mut refused.not_noted,
             };

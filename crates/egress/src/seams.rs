@@ -13,8 +13,8 @@ use super::{
     kernel, lists as feeds,
     message::{self, Message, Replies, Reply},
     names as of_names,
-    ruleset::{Element, Ruleset, Set},
-    table,
+    ruleset::{Element, Expr, Ruleset, Set},
+    table, tracking,
     uapi::*,
 };
 use arbitrary::Unstructured;
@@ -23,6 +23,19 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 pub use self::names::names;
+
+/// Whether any rule of a table asks connection tracking anything.
+fn asks_tracking(ruleset: &Ruleset) -> bool {
+    fn asks(expr: &Expr) -> bool {
+        match expr {
+            Expr::Ct { .. } | Expr::CtOriginal { .. } | Expr::Connections { .. } => true,
+            Expr::Update { expr, .. } => expr.as_deref().is_some_and(asks),
+            _ => false,
+        }
+    }
+    let rules = ruleset.chains.iter().flat_map(|chain| &chain.rules);
+    rules.flat_map(|rule| &rule.exprs).any(asks)
+}
 
 /// Policies, servers, slices and containers: the table of all of it survives the wire whole, and a
 /// change sent by itself leads to the table that is built whole.
@@ -39,6 +52,11 @@ pub fn rulesets(bytes: &[u8]) {
     ]);
     let flags = u.any();
     installed.set_bridges(bridges(&mut u, &policy));
+    // One rule that asks it anything has the kernel track all.
+    assert_eq!(
+        asks_tracking(&installed.ruleset()),
+        tracking::is_used(&policy)
+    );
     let mut before = survives(&installed, queueing, flags);
     for _ in 0..u.below(6) {
         let sent = if u.below(5) == 4 {

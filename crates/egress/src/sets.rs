@@ -257,6 +257,15 @@ pub fn of_addresses(name: &str, family: Family) -> Set {
     plain(name, family.address_type(), address_len(family))
 }
 
+/// A set of flows: source address and port, destination address and port.
+pub fn of_flows(name: &str, family: Family) -> Set {
+    let address = family.address_type();
+    let kind = [address, TYPE_INET_SERVICE, address, TYPE_INET_SERVICE]
+        .into_iter()
+        .fold(0, |kinds, kind| kinds << TYPE_BITS | kind);
+    plain(name, kind, 2 * address_len(family) + 8)
+}
+
 /// The sets of one class.
 pub fn of_class(name: &ClassName, class: &Class, policy: &Policy) -> Vec<Set> {
     let mut sets = Vec::new();

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Difference, Error, Firewall,
-    ForeignChange, Policy, Refused, Sender, Sent, Traffic, UidRules,
+    ForeignChange, Policy, Refused, Sender, Sent, Tracking, Traffic, UidRules,
 };
 
 /// The driver, whoever had it before: what a panic left of it is compared with the kernel at the
@@ -112,6 +112,10 @@ impl<F: Firewall> Firewall for Arc<Mutex<F>> {
 
     fn lacks(&mut self) -> Option<String> {
         lock(self).lacks()
+    }
+
+    fn tracking(&mut self) -> Tracking {
+        lock(self).tracking()
     }
 
     fn generation(&mut self) -> Result<u32, Error> {

@@ -12,7 +12,7 @@ use nft::monitor::Watch;
 use super::{
     Class, ClassName, Mode, Policy,
     abuse::{self, Sender},
-    incoming, limits, listed, names,
+    datagrams, incoming, limits, listed, names,
     phrases::{self as p, Family},
     private,
     reach::{self, Judged},
@@ -21,7 +21,7 @@ use super::{
         self, GUARDED, LEVELS, PENDING, REFUSED, TOLD, class_chain, marks, own, refuse_chain,
         servers,
     },
-    shape,
+    shape, tracking,
     uapi::*,
     uid_rules,
 };
@@ -67,15 +67,17 @@ pub const ANSWERS_PRIORITY: i32 = 110;
 pub fn build(policy: &Policy) -> Ruleset {
     let mut chains = vec![
         output(policy),
-        input(),
+        input(policy),
         pending(policy),
-        arriving(),
+        arriving(policy),
         not_its_own(policy),
     ];
     chains.extend([name_sender(), to_listener(), hub_port()]);
     chains.extend(incoming::chains(policy));
+    chains.extend(datagrams::noting(policy));
     let mut sets = sets::of_servers();
     sets.extend(uid_rules::sets());
+    sets.extend(datagrams::sets(policy));
     sets.extend(sets::of_policy(policy));
     chains.extend(abuse::chains(policy));
     sets.extend(abuse::sets(policy));
@@ -127,14 +129,19 @@ pub fn build(policy: &Policy) -> Ruleset {
         sets.extend(sets::of_class(name, class, policy));
     }
     sets.extend(listed);
-    Ruleset {
+    let mut ruleset = Ruleset {
         family: NFPROTO_INET,
         table: TABLE.to_owned(),
         flags: 0,
         comment: comment(policy),
         chains,
         sets,
+    };
+    if !tracking::is_used(policy) {
+        // What is not tracked has no entry that they could be on.
+        names::without_labels(&mut ruleset);
     }
+    ruleset
 }
 
 /// A line for who lists the table.
@@ -195,7 +202,7 @@ fn output(policy: &Policy) -> Chain {
 }
 
 /// Packets that arrive: only those a server sent to a listener on this node are looked at.
-fn input() -> Chain {
+fn input(policy: &Policy) -> Chain {
     let hook = Some(Hook {
         number: NF_INET_LOCAL_IN,
         priority: PRIORITY,
@@ -204,9 +211,11 @@ fn input() -> Chain {
         "from a server",
         [p::from_loopback(), p::marked(), p::goto("arriving")],
     );
+    let mut rules = datagrams::from_others(policy);
+    rules.push(ours);
     Chain {
         hook,
-        ..chain("input", [ours])
+        ..chain("input", rules)
     }
 }
 
@@ -230,15 +239,14 @@ fn to_listener() -> Chain {
     )
 }
 
-fn arriving() -> Chain {
-    let mut rules: Vec<_> = LEVELS
-        .map(|level| {
-            rule(
-                "its own",
-                [p::mark_and_cgroup_in(level, &own(level)), p::accept()],
-            )
-        })
-        .into();
+fn arriving(policy: &Policy) -> Chain {
+    let mut rules = datagrams::from_its_user(policy);
+    rules.extend(LEVELS.map(|level| {
+        rule(
+            "its own",
+            [p::mark_and_cgroup_in(level, &own(level)), p::accept()],
+        )
+    }));
     // Whose a listener there is, the kernel does not say on arrival.
     rules.push(rule(
         "users' jobs",
@@ -248,16 +256,20 @@ fn arriving() -> Chain {
             p::accept(),
         ],
     ));
-    rules.extend(to_hub());
+    rules.extend(to_hub(policy));
     rules.push(rule("another's", [p::has_socket(), p::goto("not_its_own")]));
     chain("arriving", rules)
 }
 
 /// What comes to a port of the hub, or asked for one and was led here.
-fn to_hub() -> [Rule; 2] {
+fn to_hub(policy: &Policy) -> Vec<Rule> {
     let asked = [p::is_translated(), p::asked_tcp_port_in("hub_ports")].concat();
-    [p::tcp_port_in("hub_ports"), asked]
+    let asked = tracking::is_used(policy).then_some(asked);
+    [p::tcp_port_in("hub_ports")]
+        .into_iter()
+        .chain(asked)
         .map(|condition| rule("the hub", [condition, p::goto(HUB_PORT)]))
+        .collect()
 }
 
 /// Checks the listener at a port of the hub. The hub's own cgroup changes at each start, so the chain does
@@ -287,11 +299,12 @@ fn not_its_own(policy: &Policy) -> Chain {
 /// What is not known yet. Whether it is a server, and whose, is the hub's to say, and the hub says it only
 /// once the server has registered: so the hub is reached, and is answered, from the first packet on.
 fn pending(policy: &Policy) -> Chain {
-    let mut rules: Vec<_> = reach::hub().into();
+    let mut rules = tracking::of_pending(policy);
+    rules.extend(reach::hub(policy));
     rules.extend([
         rule(
             "answers on this node",
-            [p::to_loopback(), p::is_answer(), p::accept()],
+            [p::to_loopback(), tracking::is_answer(policy), p::accept()],
         ),
         rule("", [p::mark(p::MARK)]),
     ]);

@@ -85,6 +85,38 @@ pub fn translated(
     theirs: SocketAddr,
 ) -> Result<Option<(SocketAddr, SocketAddr)>, Error> {
     let attempt = "look up a tracked connection";
+    let request = about(attempt, TCP, ours, theirs)?;
+    let read = |a: Attributes<'_>| read_tuple(Attributes(a.bytes(CTA_TUPLE_REPLY)));
+    let found = Netlink::open()?.get(attempt, &request, |reply| read(reply.attributes()));
+    match found {
+        Ok((_, there, back)) => Ok(((back, there) != (ours, theirs)).then_some((back, there))),
+        // Nothing is tracked here, or not this.
+        Err(error) if is_untracked(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the kernel tracks what `ours` sent `theirs` by this protocol, TCP or UDP.
+///
+/// # Errors
+/// The kernel refuses for another reason than that nothing is tracked.
+pub fn is_tracked(protocol: u8, ours: SocketAddr, theirs: SocketAddr) -> Result<bool, Error> {
+    let attempt = "look whether a flow is tracked";
+    let request = about(attempt, protocol, ours, theirs)?;
+    match Netlink::open()?.get(attempt, &request, |_| Some(())) {
+        Ok(()) => Ok(true),
+        Err(error) if is_untracked(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A question about the connection that began from one of these to the other.
+fn about(
+    attempt: &str,
+    protocol: u8,
+    ours: SocketAddr,
+    theirs: SocketAddr,
+) -> Result<Message, Error> {
     let mut w = Writer::default();
     w.nest(CTA_TUPLE_ORIG, |w| {
         w.nest(CTA_TUPLE_IP, |w| {
@@ -96,20 +128,14 @@ pub fn translated(
             };
         });
         w.nest(CTA_TUPLE_PROTO, |w| {
-            w.u8(1, TCP).be16(2, ours.port()).be16(3, theirs.port());
+            w.u8(1, protocol)
+                .be16(2, ours.port())
+                .be16(3, theirs.port());
         });
     });
     let says = format!("{attempt} to {theirs}");
     let (subsystem, kind) = (NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET);
-    let request = Message::netfilter(subsystem, kind, 0, 0, says, w)?.of_family(family(theirs));
-    let read = |a: Attributes<'_>| read_tuple(Attributes(a.bytes(CTA_TUPLE_REPLY)));
-    let found = Netlink::open()?.get(attempt, &request, |reply| read(reply.attributes()));
-    match found {
-        Ok((_, there, back)) => Ok(((back, there) != (ours, theirs)).then_some((back, there))),
-        // Nothing is tracked here, or not this.
-        Err(error) if is_untracked(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
+    Ok(Message::netfilter(subsystem, kind, 0, 0, says, w)?.of_family(family(theirs)))
 }
 
 fn octets(address: IpAddr) -> [u8; 16] {

@@ -94,6 +94,26 @@ pub fn stands(netlink: &mut Netlink, family: u8, table: &str) -> bool {
     found.is_ok()
 }
 
+/// Whether any table but those of this name translates addresses, in any family.
+///
+/// # Errors
+/// [`Error::Socket`], or the kernel's refusal.
+pub fn others_translate(netlink: &mut Netlink, ours: &str) -> Result<bool, Error> {
+    let attempt = "look for rules that translate addresses";
+    let request = dump(NFT_MSG_GETCHAIN, "chains", |_| ())?.of_family(NFPROTO_UNSPEC);
+    let found = netlink.dump(attempt, &request, |found: &mut Vec<()>, reply| {
+        let chain = reply.attributes();
+        let translates = chain.text(NFTA_CHAIN_TYPE) == Some("nat");
+        if reply.is_nft(NFT_MSG_NEWCHAIN)
+            && translates
+            && chain.text(NFTA_CHAIN_TABLE) != Some(ours)
+        {
+            found.push(());
+        }
+    })?;
+    Ok(!found.is_empty())
+}
+
 fn read_once(
     netlink: &mut Netlink,
     attempt: &'static str,

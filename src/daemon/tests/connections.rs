@@ -50,3 +50,52 @@ fn little_room_is_told_once_with_who_sends_most_and_so_is_that_it_is_over() {
         }
     });
 }
+
+#[test]
+fn the_rules_follow_whether_others_track_connections_and_status_names_who_fills_the_table() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        node.spawn("alice");
+        node.firewall.rules().tracking.by_others = false;
+        let (mut daemon, journal) = node.start();
+        node.tick(&mut daemon, 1).await;
+        let tracking = || {
+            let rules = node.firewall.rules();
+            rules.policy.as_ref().map(|policy| policy.tracking)
+        };
+        assert_eq!(tracking().map(|now| now.by_others), Some(false));
+        let now = ::egress::Tracking {
+            by_others: true,
+            most: 65_536.try_into().ok(),
+        };
+        node.firewall.rules().tracking = now;
+        daemon.tick_once();
+        assert_eq!(tracking(), Some(now), "another program's rules came");
+
+        assert_eq!(daemon.shell.connections_lack(), None);
+        let number = node
+            .firewall
+            .rules()
+            .admitted
+            .values()
+            .next()
+            .unwrap()
+            .number;
+        let refused = ::egress::Refused {
+            number: Some(number),
+            packets: 9,
+            entries: 9,
+            ..::egress::Refused::default()
+        };
+        node.firewall.rules().refused = vec![refused];
+        daemon.tick_once();
+        let lack = daemon.shell.connections_lack().unwrap();
+        assert!(
+            lack.contains("are refused new connections: alice"),
+            "{lack}"
+        );
+        daemon.tick_once();
+        assert_eq!(daemon.shell.connections_lack(), None);
+        node.read(&journal);
+    });
+}

@@ -6,7 +6,8 @@ use crate::http::{Connection, Stranger};
 use crate::hub::{Account, UnitFacts, UnitName, Units};
 use crate::sd_bus::SdBusError;
 use egress::{
-    Admitted, Audit, Audited, Bridges, Difference, Error, Firewall, ForeignChange, Policy, UidRules,
+    Admitted, Audit, Audited, Bridges, Difference, Error, Firewall, ForeignChange, Policy,
+    Tracking, UidRules,
 };
 use policy::Controls;
 use quantities::CgroupId;
@@ -153,6 +154,8 @@ pub struct Rules {
     pub uid_rules: UidRules,
     pub policy: Option<Policy>,
     pub watched: Option<std::time::Duration>,
+    /// Whether connections are tracked.
+    pub tracking: Tracking,
     /// What the kernel does not take.
     pub refuses: Refuses,
     /// What the kernel does not take belongs to a holder, which answers from now on.
@@ -335,6 +338,10 @@ impl Firewall for FakeFirewall {
         rules.refuses = Refuses::Nothing;
         rules.lack = None;
         Ok(true)
+    }
+
+    fn tracking(&mut self) -> Tracking {
+        self.rules().tracking
     }
 
     fn generation(&mut self) -> Result<u32, Error> {

@@ -24,6 +24,7 @@ fn policy(mode: Mode, shape: bool) -> Policy {
         ..class.clone()
     };
     policy.classes.insert("named".parse().unwrap(), named);
+    policy.tracking.most = 65_536.try_into().ok();
     policy
 }
 

@@ -30,8 +30,8 @@ pub fn not_noted(known: Known) -> String {
 }
 
 /// What becomes of the first packet of a connection, of a sender who is known so. Whether it is let
-/// through is no matter of these rules.
-pub fn noting(known: Known) -> Vec<Rule> {
+/// through is no matter of these rules. `tracked` is whether it may be translated.
+pub fn noting(known: Known, tracked: bool) -> Vec<Rule> {
     let enough = Expr::Limit {
         rate: NOTED_A_SECOND.into(),
         unit_s: 1,
@@ -46,7 +46,7 @@ pub fn noting(known: Known) -> Vec<Rule> {
     // Its sender is still loaded.
     let then = || [p::update(&not_noted(known), Expr::Counter), p::back()].concat();
     let mut rules = Vec::new();
-    if known != Known::Port {
+    if tracked && known != Known::Port {
         // Its answer does not come to the socket by the address that it goes to.
         rules.push(rule("translated", [p::is_translated(), p::back()]));
     }
@@ -153,7 +153,7 @@ pub fn on_bridges(chains: &mut Vec<Chain>, all: &mut Vec<Set>) {
     };
     let answers = [p::answers_tcp(), p::goto("answered")];
     chains.extend([
-        chain("begins", noting(Known::Port)),
+        chain("begins", noting(Known::Port, false)),
         chain("answered", answering(Known::Port)),
         Chain {
             hook: Some(hook),

@@ -13,6 +13,7 @@ use crate::{
     ruleset::{Chain, DataType, Expr, Hook, Rule, Ruleset},
     sets, shape,
     table::{self, chain, rule},
+    tracking,
     uapi::*,
 };
 
@@ -87,7 +88,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
         chain(
             "contained_here",
             vec![
-                rule("answers", [p::is_answer(), p::accept()]),
+                rule("answers", [tracking::is_answer(policy), p::accept()]),
                 rule("the hub", [p::tcp_port_in("hub_ports"), p::accept()]),
                 rule("by its class", [p::by_mark(CONTAINED_HERE)]),
                 rule("", [p::goto("not_its_own")]),
@@ -114,7 +115,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             let here = |condition: Vec<Expr>| [p::to_this_node(), condition, p::accept()];
             let hub = [p::tcp_port_in("hub_ports"), p::mark(p::MARK)].concat();
             let mut rules = vec![
-                rule("answers", here(p::is_answer())),
+                rule("answers", here(tracking::is_answer(policy))),
                 rule("the hub", here(hub)),
                 rule("", [p::mark(p::MARK)]),
             ];

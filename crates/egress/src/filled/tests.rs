@@ -29,10 +29,11 @@ fn everything() -> Policy {
         ..Class::standard()
     };
     policy.classes.insert("whole".parse().unwrap(), class);
+    policy.tracking.most = NonZeroU32::new(65_536);
     policy
 }
 
-/// Both tables of that policy, with a container.
+/// Both tables of that policy, with a container; and the form of the first where nothing is tracked.
 fn tables() -> Vec<Ruleset> {
     let mut installed = Installed::new(&everything()).unwrap();
     let port = ServerPort {
@@ -46,7 +47,14 @@ fn tables() -> Vec<Ruleset> {
         ..Bridges::default()
     };
     installed.set_bridges(bridges);
-    vec![installed.ruleset(), installed.bridge_ruleset().unwrap()]
+    let mut nobody_tracks = Policy::standard(Mode::Enforce);
+    nobody_tracks.tracking.by_others = false;
+    let untracked = Installed::new(&nobody_tracks).unwrap().ruleset();
+    vec![
+        installed.ruleset(),
+        installed.bridge_ruleset().unwrap(),
+        untracked,
+    ]
 }
 
 /// The set that an expression puts an element into.

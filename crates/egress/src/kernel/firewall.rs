@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     Admitted, Attempts, Audit, Bridges, CgroupId, ClassName, Difference, Error, Firewall,
-    ForeignChange, Mode, Netlink, Policy, Refused, Sender, Sent, Traffic, UidRules, bridges,
+    ForeignChange, Mode, Netlink, Policy, Refused, Sender, Sent, Tracking, Traffic, UidRules,
+    bridges,
     encode::{self, Change},
     installed::Installed,
     names::{self, Queueing},
@@ -293,6 +294,10 @@ impl Firewall for Kernel {
         let lacks = names.chain(self.shaper.lack());
         let lacks: Vec<&str> = lacks.chain(held.as_deref()).collect();
         (!lacks.is_empty()).then(|| lacks.join(" "))
+    }
+
+    fn tracking(&mut self) -> Tracking {
+        self.look_at_tracking()
     }
 
     /// What is learned raises the kernel's number too, and changes nothing that anybody should look

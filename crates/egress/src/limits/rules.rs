@@ -9,6 +9,7 @@ use crate::{
     senders::Known,
     sets, shape,
     table::{self, chain, rule},
+    tracking,
     uapi::*,
 };
 
@@ -110,8 +111,9 @@ fn sending(
         let counted = format!("queued_{called}");
         for key in here.keys(false) {
             // Where it really leaves by is not known of a packet that was translated.
+            let sure = tracking::is_used(policy).then(p::is_not_translated);
             let to = [
-                p::is_not_translated(),
+                sure.unwrap_or_default(),
                 shape::queue_it(here, key),
                 p::goto(&counted),
             ];

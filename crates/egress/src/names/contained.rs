@@ -37,7 +37,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
         hook: Some(Hook { number, priority }),
         ..chain(name, rules)
     };
-    let name_it = || rule("to containers", [answer(), p::jump("name_container")]);
+    let name_it = || rule("to containers", [answer(policy), p::jump("name_container")]);
     let whose = families.map(|family| {
         let marked = p::mark_by_destination(family, &by_address(family));
         rule("", [p::mark_is(0), marked])
@@ -53,7 +53,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             THROUGH_PRIORITY,
             vec![
                 name_it(),
-                rule("", [answer(), condition, p::goto("overheard")]),
+                rule("", [answer(policy), condition, p::goto("overheard")]),
             ],
         ),
         base(
@@ -62,12 +62,12 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             OUT_PRIORITY,
             vec![
                 name_it(),
-                rule("", [answer(), p::marked(), p::goto("read_overheard")]),
+                rule("", [answer(policy), p::marked(), p::goto("read_overheard")]),
             ],
         ),
     ]);
     if !others {
-        ruleset.chains.push(read_from_resolvers());
+        ruleset.chains.push(read_from_resolvers(policy));
         ruleset.chains.push(read_loosely(policy));
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     ruleset::{Chain, Data, Element, Expr, Hook, Rule, Set},
     sets::{self, LEVELS},
     table::{self, chain, each_family, rule},
+    tracking,
     uapi::*,
 };
 
@@ -179,13 +180,17 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         .map(|level| {
             rule(
                 "to servers",
-                [answer(), p::by_cgroup(level, &asking(level))],
+                [answer(policy), p::by_cgroup(level, &asking(level))],
             )
         })
         .into();
     let strict = with_names(policy).next().is_some();
     if strict {
-        let relay = [answer(), p::cgroup_in(2, RELAYS), p::goto("overheard")];
+        let relay = [
+            answer(policy),
+            p::cgroup_in(2, RELAYS),
+            p::goto("overheard"),
+        ];
         answers.push(rule("to who asks for others", relay));
     }
     let hook = Hook {
@@ -231,14 +236,16 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         ),
     ];
     if strict {
-        chains.extend([read_from_resolvers(), read_loosely(policy)]);
+        chains.extend([read_from_resolvers(policy), read_loosely(policy)]);
     }
     chains
 }
 
-/// It answers a question for a name.
-pub fn answer() -> Vec<Expr> {
-    [p::service_from("dns"), p::is_answer()].concat()
+/// It answers a question for a name. Without connection tracking nothing has the address of a resolver that
+/// was not asked by it, and the reader knows the questions.
+pub fn answer(policy: &Policy) -> Vec<Expr> {
+    let tracked = tracking::is_used(policy).then(p::is_answer);
+    [p::service_from("dns"), tracked.unwrap_or_default()].concat()
 }
 
 fn from_resolvers(to: &str) -> Vec<Rule> {
@@ -251,8 +258,11 @@ fn from_resolvers(to: &str) -> Vec<Rule> {
 }
 
 /// Has what resolvers told somebody else than a server's socket read.
-pub fn read_from_resolvers() -> Chain {
+pub fn read_from_resolvers(policy: &Policy) -> Chain {
     let mut rules = from_resolvers("read_overheard");
+    if !tracking::is_used(policy) {
+        return chain("overheard", rules);
+    }
     // What is routed gets the address that was asked later, where the question was translated.
     rules.extend([Family::V4, Family::V6].map(|family| {
         let set = format!("resolvers{}", family.digit());

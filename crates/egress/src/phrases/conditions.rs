@@ -3,14 +3,13 @@
 use super::{
     Cmp, Family, LookupTo, MARK, MARK_MASK, R0, R1, R4, bits, compare, equals, has, header,
     kind_of_mark, load,
-    loads::{asked_address, asked_port, behind_address, cgroup, destination_port, uid},
+    loads::{behind_address, cgroup, destination_port, uid},
     look_up, number_bits,
 };
 use crate::{Transport, UidRule, ruleset::Expr, uapi::*};
 
 /// Loopback has this index in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
-const IP_CT_DIR_REPLY: u8 = 1;
 
 /// What was loaded last is in a set.
 pub fn is_in(set: &str) -> Vec<Expr> {
@@ -85,42 +84,14 @@ pub fn is_of_a_process() -> Vec<Expr> {
     vec![uid(), compare(Cmp::Gte, &[0; 4])]
 }
 
-/// It answers a flow that the other side began.
-pub fn is_answer() -> Vec<Expr> {
-    let key = NFT_CT_DIRECTION;
-    vec![Expr::Ct { key, to: R0 }, equals(&[IP_CT_DIR_REPLY])]
-}
-
-/// Its flow's destination was translated: its first packet asked for another address or port, and an
-/// admin's rule says where it goes. The route that a packet was given before, and with it the interface
-/// that it leaves by, is that of what was asked for.
-pub fn is_translated() -> Vec<Expr> {
-    status(IPS_DST_NAT, Cmp::Neq)
-}
-
-/// The same is tracked and not so.
-pub fn is_not_translated() -> Vec<Expr> {
-    status(IPS_DST_NAT, Cmp::Eq)
-}
-
-/// Its flow's source was translated: an answer goes to another address than who asked seemed to have.
-pub fn source_is_translated() -> Vec<Expr> {
-    status(IPS_SRC_NAT, Cmp::Neq)
-}
-
-/// This bit of its flow's status, `IPS_*`, compares so with none.
-fn status(bit: u32, op: Cmp) -> Vec<Expr> {
-    let key = NFT_CT_STATUS;
-    vec![
-        Expr::Ct { key, to: R0 },
-        number_bits(bit, 0),
-        compare(op, &[0; 4]),
-    ]
-}
-
 /// It is for an address of this node, by whatever interface it leaves.
 pub fn to_this_node() -> Vec<Expr> {
     destination_is(RTN_LOCAL)
+}
+
+/// It is for one other host.
+pub fn to_another_node() -> Vec<Expr> {
+    destination_is(RTN_UNICAST)
 }
 
 /// It is for all hosts of a network of this node's. The last two bits of such an address are set, and
@@ -157,18 +128,6 @@ fn destination_begins(family: Family, mask: &[u8], value: &[u8]) -> Vec<Expr> {
 fn destination_is(kind: u32) -> Vec<Expr> {
     let incoming = false;
     vec![Expr::Fib { to: R0, incoming }, equals(&kind.to_ne_bytes())]
-}
-
-/// It begins a flow.
-pub fn is_new() -> Vec<Expr> {
-    // `NF_CT_STATE_BIT(IP_CT_NEW)` of `linux/netfilter/nf_conntrack_common.h`.
-    const NEW: u32 = 1 << 3;
-    let key = NFT_CT_STATE;
-    vec![
-        Expr::Ct { key, to: R0 },
-        number_bits(NEW, 0),
-        compare(Cmp::Neq, &[0; 4]),
-    ]
 }
 
 /// It carries this protocol.
@@ -254,33 +213,6 @@ fn address_in(number: u8, offset: u32, len: u32, set: &str) -> Vec<Expr> {
     ]
 }
 
-/// What was asked for is in a set of this family's addresses.
-pub fn asked_in(family: Family, set: &str) -> Vec<Expr> {
-    vec![asked_address(family), has(set)]
-}
-
-/// The same decides by what it maps to; with `port`, that and the port asked for.
-pub fn by_asked(family: Family, port: bool, map: &str) -> Vec<Expr> {
-    let mut exprs = vec![asked_address(family)];
-    if port {
-        exprs.push(asked_port(behind_address(family)));
-    }
-    exprs.push(look_up(map, LookupTo::Verdict, false));
-    exprs
-}
-
-/// Its protocol and the port asked for are in a set of both.
-pub fn asked_service_in(set: &str) -> Vec<Expr> {
-    vec![load(NFT_META_L4PROTO, R0), asked_port(R1), has(set)]
-}
-
-/// It is TCP and the port asked for is in a set of ports.
-pub fn asked_tcp_port_in(set: &str) -> Vec<Expr> {
-    let mut exprs = protocol(Transport::Tcp.number());
-    exprs.extend([asked_port(R0), has(set)]);
-    exprs
-}
-
 /// What its destination maps to decides; with `port`, its destination and destination port.
 pub fn by_destination(family: Family, port: bool, map: &str) -> Vec<Expr> {
     let mut exprs = destination_in(family, map);
@@ -348,6 +280,15 @@ pub fn mark_is(mark: u32) -> Vec<Expr> {
 /// Its mark is one of ours.
 pub fn marked() -> Vec<Expr> {
     kind_of_mark(MARK, MARK_MASK)
+}
+
+/// Its mark is none of ours.
+pub fn not_marked() -> Vec<Expr> {
+    vec![
+        load(NFT_META_MARK, R0),
+        number_bits(MARK_MASK, 0),
+        compare(Cmp::Neq, &MARK.to_ne_bytes()),
+    ]
 }
 
 /// What its mark maps to decides.

@@ -87,6 +87,32 @@ fn other_end((address, port): (u32, u32), len: u32, behind: u8) -> Vec<Expr> {
 
 /// What a map has goes where nothing is looked for.
 const ASIDE: Reg = Reg(8);
+/// Load its flow: source address and port, destination address and port.
+pub fn flow(family: Family) -> Vec<Expr> {
+    let (_, source, destination, _) = family.layout();
+    ends(family, (source, 0), (destination, 2))
+}
+
+/// Load the flow that it would answer: its destination is that one's source.
+pub fn flow_back(family: Family) -> Vec<Expr> {
+    let (_, source, destination, _) = family.layout();
+    ends(family, (destination, 2), (source, 0))
+}
+
+/// Load an address and port, and another behind it, by where they are in the headers.
+fn ends(family: Family, first: (u32, u32), second: (u32, u32)) -> Vec<Expr> {
+    let (number, .., len) = family.layout();
+    // Registers of an address.
+    let wide = if len == 4 { 1 } else { 4 };
+    vec![
+        load(NFT_META_NFPROTO, R0),
+        equals(&[number]),
+        header(NFT_PAYLOAD_NETWORK_HEADER, first.0, len, R0),
+        header(NFT_PAYLOAD_TRANSPORT_HEADER, first.1, 2, Reg(wide)),
+        header(NFT_PAYLOAD_NETWORK_HEADER, second.0, len, Reg(wide + 1)),
+        header(NFT_PAYLOAD_TRANSPORT_HEADER, second.1, 2, Reg(2 * wide + 1)),
+    ]
+}
 
 /// Load its socket's cgroup at this level, if a map knows it.
 pub fn cgroup_known_to(level: u8, map: &str) -> Vec<Expr> {

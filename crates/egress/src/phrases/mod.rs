@@ -4,10 +4,12 @@
 mod actions;
 mod conditions;
 mod loads;
+mod tracked;
 
 pub use actions::*;
 pub use conditions::*;
 pub use loads::*;
+pub use tracked::*;
 
 use super::{
     ruleset::{Cmp, Expr, LookupTo, Reg},

@@ -2,7 +2,7 @@
 
 use crate::{
     AbuseLimits, BitsPerSecond, Bridges, CgroupId, Class, ClassLimits, ClassName, Mode, Place,
-    Policy, Rate, ServerPort, Service, Transport, UidRule, UidRules,
+    Policy, Rate, ServerPort, Service, Tracking, Transport, UidRule, UidRules,
     lists::{Entries, List},
     names::NamePattern,
 };
@@ -109,6 +109,10 @@ pub fn policy(u: &mut Unstructured<'_>) -> Policy {
         abuse: AbuseLimits {
             connections: u.maybe(rate),
             packets: u.maybe(rate),
+        },
+        tracking: Tracking {
+            by_others: u.flag(),
+            most: u.maybe(count),
         },
     }
 }
