@@ -4,7 +4,7 @@
 //! packet is sent by a socket of the same server. Rounds take turns, so that noise meets all alike.
 
 use crate::figure;
-use egress::{Admitted, CgroupId, Firewall, Kernel, Mode, Policy, Service};
+use egress::{Admitted, CgroupId, Firewall, Kernel, Mode, Policy, Service, Tracking};
 use nix::sched::{CloneFlags, unshare};
 use std::net::UdpSocket;
 use std::os::unix::fs::MetadataExt;
@@ -40,13 +40,31 @@ pub fn run() {
 /// A process of its own: it moves into cgroups and namespaces.
 pub fn child() {
     let servers = Servers::new(MOST);
-    let one = |count: usize| Way::new(&servers, &format!("{count}"), |link| link.map(count));
+    let one = |count: usize| {
+        let policy = policy();
+        Way::new(&servers, &format!("{count}"), |link| {
+            link.map(&policy, count)
+        })
+    };
+    let tracking = |name: &str, by_others, most: u32| {
+        let policy = Policy {
+            tracking: Tracking {
+                by_others,
+                most: most.try_into().ok(),
+            },
+            ..policy()
+        };
+        Way::new(&servers, name, |link| link.map(&policy, MOST))
+    };
     let mut ways = vec![
         Way::new(&servers, "none", |_| None),
         one(1),
         one(100),
         one(1_000),
         one(MOST),
+        // The same where nothing is tracked, and where entries of the kernel's table are counted.
+        tracking("untracked_5000", false, 0),
+        tracking("entries_counted_5000", true, 65_536),
         Way::new(&servers, "linear_5000", |link| link.linear()),
     ];
     for _ in 0..ROUNDS {
@@ -59,8 +77,15 @@ pub fn child() {
         figure(&name, median(&way.ns), "ns");
     }
     let (few, many) = (&ways[1].ns, &ways[4].ns);
-    let ratios: Vec<f64> = many.iter().zip(few).map(|(many, few)| many / few).collect();
-    figure("egress_ratio_5000_to_1", median(&ratios), "x");
+    let paired = |some: &[f64], others: &[f64]| {
+        let ratios = some.iter().zip(others).map(|(some, other)| some / other);
+        median(&ratios.collect::<Vec<f64>>())
+    };
+    figure("egress_ratio_5000_to_1", paired(many, few), "x");
+    for way in &ways[5..7] {
+        let name = format!("egress_ratio_{}_to_5000", way.name);
+        figure(&name, paired(&way.ns, many), "x");
+    }
     let nft = ways[4].nft.as_mut().expect("rules of ours");
     changes(nft, &servers);
 }
@@ -163,10 +188,10 @@ impl<'a> Link<'a> {
         Link { servers }
     }
 
-    fn map(&self, count: usize) -> Option<Kernel> {
+    fn map(&self, policy: &Policy, count: usize) -> Option<Kernel> {
         let mut nft = Kernel::open().expect("nftables");
         let admitted = self.servers.admitted(count);
-        nft.load(&policy(), &[], &admitted).expect("loaded");
+        nft.load(policy, &[], &admitted).expect("loaded");
         Some(nft)
     }
 
