@@ -114,9 +114,8 @@ fn a_datagram_is_an_answer_to_whoever_asked_and_to_no_other_where_nothing_is_tra
     let mut other = Agent::new(&link.node, None);
     hub.listen("udp", "127.0.0.53", 53);
     hub.listen("tcp", "127.0.0.1", 7000);
-    assert_eq!(hub.tell("sink 127.0.0.1 7000"), "ok");
     assert_eq!(other.tell("sink 127.0.0.1 7001"), "ok");
-    alice.listen("udp", "127.0.0.1", 9001);
+    assert_eq!(alice.tell("sink 127.0.0.1 9001"), "ok");
     let mut policy = untracked(Mode::Enforce);
     policy.resolvers = vec!["127.0.0.53".parse().unwrap()];
     let servers = [alice.admitted(1, "standard"), bob.admitted(2, "standard")];
@@ -126,12 +125,15 @@ fn a_datagram_is_an_answer_to_whoever_asked_and_to_no_other_where_nothing_is_tra
     let send = |agent: &mut Agent, from: u16, to: u16| {
         agent.tell(&format!("send_from 127.0.0.1 {from} 127.0.0.1 {to}"));
     };
-    send(&mut alice, 9001, 7000);
-    assert_eq!(hub.tell("sunk"), "0", "was not asked");
+    send(&mut alice, 9001, 7001);
+    assert_eq!(other.tell("sunk"), "0", "did not ask");
     send(&mut hub, 7000, 9001);
-    assert_eq!(hub.tell("sunk"), "1", "was");
-    send(&mut alice, 9001, 7000);
-    assert_eq!(hub.tell("sunk"), "2", "goes on");
+    assert_eq!(alice.tell("sunk"), "1");
+    assert_eq!(hub.tell("sink 127.0.0.1 7000"), "ok");
+    for count in ["1", "2"] {
+        send(&mut alice, 9001, 7000);
+        assert_eq!(hub.tell("sunk"), count, "did");
+    }
     for (from, to) in [(9002, 7000), (9001, 7001)] {
         send(&mut alice, from, to);
     }
@@ -346,7 +348,8 @@ fn one_sender_fills_so_much_of_the_table_of_connections_and_others_go_on() {
         .map(|(address, port)| churn(alice, "udp", address, port, 60))
         .into();
     let all: u32 = made.iter().sum();
-    assert!((50..=65).contains(&all), "{made:?}");
+    // Fewer where the kernel has not seen yet that those have ended.
+    assert!((10..=65).contains(&all), "{made:?}");
     assert_eq!(alice.tell("ping 127.0.0.1"), "EPERM");
     assert_eq!(alice.reach("tcp", "127.0.0.1", 9001), REFUSED);
     let here = entries(&link.node).len();
@@ -390,6 +393,11 @@ fn connections_held_open_are_bounded_and_a_flow_that_exists_goes_on() {
         assert_eq!(held, "119", "and the one that is kept");
         pause();
     }
+    assert_eq!(
+        churn(alice, "udp", "127.0.0.1", 9001, 5),
+        0,
+        "nor by datagrams"
+    );
     for _ in 0..30 {
         assert_eq!(alice.tell("again"), "ok");
     }
@@ -414,5 +422,26 @@ fn while_observing_all_is_let_through_and_what_would_be_refused_is_counted() {
     let refused = nft.refused().unwrap();
     let alice = refused.iter().find(|one| one.number == Some(1));
     let entries = alice.map_or(0, |one| one.entries);
-    assert!((235..=250).contains(&entries), "{refused:?}");
+    // A hundred and fifty of four hundred, or fewer: the kernel sees after a while that a connection has ended.
+    assert!((235..=340).contains(&entries), "{refused:?}");
+}
+
+/// With the part that the daemon gives out on this node: 262,144 entries are usual, a part is 65,536 of them.
+#[test]
+fn a_flood_to_oneself_leaves_most_of_the_table_to_others() {
+    let mut crowd = Crowd::new();
+    let mut policy = capped(Mode::Enforce);
+    policy.tracking.most = 65_536.try_into().ok();
+    let _nft = crowd.load(&policy);
+    let alice = &mut crowd.alice;
+    let begun = std::time::Instant::now();
+    let mut made = 0;
+    for host in 1..=4 {
+        made += churn(alice, "tcp", &format!("127.0.0.{host}"), 9001, 10_000);
+    }
+    let later = u32::try_from(begun.elapsed().as_secs() + 1).unwrap() * 8192 / 60;
+    assert!(made >= 16_384 && made <= 16_384 + later, "{made}");
+    let here = entries(&crowd.link.node).len();
+    assert!(here <= 20_000 + later as usize, "{here} entries");
+    assert_eq!(crowd.bob.reach("tcp", "127.0.0.1", 9002), "ok");
 }

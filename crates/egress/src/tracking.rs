@@ -68,11 +68,11 @@ fn entries(sender: Sender) -> String {
 /// Which packets a check looks at, its set and the check.
 type Check = (Vec<Expr>, Filled, Expr);
 
-/// How one sender's share is divided. An entry of a connection that ended stays two minutes
-/// (`nf_conntrack_tcp_timeout_time_wait`), and so does one of datagrams that were answered
-/// (`nf_conntrack_udp_timeout_stream`). So what may be begun at once, and in two minutes after that, is
-/// the share: a quarter and a quarter by TCP, an eighth and three by all else. A connection that is held
-/// open stays for days, so of those a quarter may be there at a time.
+/// How one sender's share is divided, in eighths. A quarter is for flows that are alive, whatever the
+/// protocol, as `ct count` counts them: those may be kept for ever. It does not count a TCP connection that
+/// ended, whose entry stays two minutes (`nf_conntrack_tcp_timeout_time_wait`). At most a quarter was alive two
+/// minutes ago and has ended since, a quarter may begin at once and another in two minutes. What is no TCP has
+/// a rate besides, since to count what is alive takes long where new flows come fast.
 fn checks(most: NonZeroU32) -> [Check; 3] {
     let share = |eighths: u64| (u64::from(most.get()) * eighths / 8).max(1);
     let faster_than = |two_minutes: u64, at_once: u64| Expr::Limit {
@@ -92,12 +92,12 @@ fn checks(most: NonZeroU32) -> [Check; 3] {
             Filled::TcpEntries,
             faster_than(share(2), share(2)),
         ),
-        (p::begins_tcp(), Filled::HeldEntries, held),
         (
             p::no_tcp(),
             Filled::OtherEntries,
             faster_than(share(3), share(1)),
         ),
+        (Vec::new(), Filled::HeldEntries, held),
     ]
 }
 
