@@ -12,6 +12,11 @@ def properties(machine, unit):
     return machine.run(f"systemctl show -p {names} {unit}").out
 
 
+def tracked(machine):
+    """Entries in the kernel's table of connections; none where the module is not there."""
+    return int(machine.run("cat /proc/sys/net/netfilter/nf_conntrack_count || echo 0").out)
+
+
 def scenario(machine):
     machine.boot()
     install(machine)
@@ -33,6 +38,14 @@ def scenario(machine):
     told = eventually(lambda: entries(machine, "alice", REFUSED), "the journal tells what would have been refused")
     expect(told[0]["VERDICT_MODE"] == "observe" and "would" in told[0]["MESSAGE"], f"the entry says: {told[0]['MESSAGE']}")
     print(told[0]["MESSAGE"])
+
+    # Nothing here has connections tracked, and with the rules nothing has.
+    expect(tracked(machine) == 0, f"{tracked(machine)} connections are tracked")
+    listed = "nft list table inet hubwarden"
+    expect("ct " not in machine.run(listed).out, "a rule asks connection tracking something")
+    machine.run("nft add table ip others; nft 'add chain ip others out { type nat hook output priority -100; }'")
+    eventually(lambda: "ct status" in machine.run(listed).out, "the rules follow who translates addresses", 30)
+    machine.run("nft delete table ip others")
 
     spin(machine, unit)
     told = eventually(lambda: entries(machine, "alice", THROTTLED), "the journal tells of the throttling that would be", 30)
