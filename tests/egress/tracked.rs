@@ -211,7 +211,8 @@ fn who_else_has_connections_tracked_is_found_by_trying() {
             node.exec("nft", &[rule]);
         }
         node.within(|| {
-            let mut nft = Kernel::open().unwrap();
+            let mut nft = Kernel::open().unwrap().owning();
+            nft.probe().unwrap();
             let first = nft.tracking();
             assert_eq!(nft.tracking(), first);
             assert!(
@@ -223,7 +224,9 @@ fn who_else_has_connections_tracked_is_found_by_trying() {
             nft.load(&policy, &[], &[]).unwrap();
             assert_eq!(nft.tracking(), first, "with rules of ours");
             // Another daemon, or this one started anew, finds the rules there.
-            let mut next = Kernel::open().unwrap();
+            drop(nft);
+            let mut next = Kernel::open().unwrap().owning();
+            next.probe().unwrap();
             let mut found = next.tracking();
             for _ in 0..3 {
                 policy.tracking = found;

@@ -24,6 +24,8 @@ use crate::{
 impl Firewall for Kernel {
     fn probe(&mut self) -> Result<(), Error> {
         let mut policy = Policy::standard(Mode::Enforce);
+        // Rules that ask connection tracking anything have all tracked for a moment after they are gone.
+        policy.tracking = self.look_at_tracking();
         policy.resolvers.push(std::net::Ipv4Addr::LOCALHOST.into());
         let mut ruleset = table::build(&policy);
         ruleset.table = format!("{}-probe", table::TABLE);
