@@ -351,8 +351,8 @@ fn one_sender_fills_so_much_of_the_table_of_connections_and_others_go_on() {
         .map(|(address, port)| churn(alice, "udp", address, port, 60))
         .into();
     let all: u32 = made.iter().sum();
-    // Fewer where the kernel has not seen yet that those have ended.
-    assert!((10..=65).contains(&all), "{made:?}");
+    // Fewer, where the kernel has not seen yet that those have ended.
+    assert!(all <= 65, "{made:?}");
     assert_eq!(alice.tell("ping 127.0.0.1"), "EPERM");
     assert_eq!(alice.reach("tcp", "127.0.0.1", 9001), REFUSED);
     let here = entries(&link.node).len();
@@ -366,6 +366,8 @@ fn one_sender_fills_so_much_of_the_table_of_connections_and_others_go_on() {
         }
     }
     speaks(bob, &[(HOST4, 80), (HOST6, 80)]);
+    let by_udp = churn(bob, "udp", "127.0.0.1", 9002, 100);
+    assert!((40..=65).contains(&by_udp), "{by_udp}");
     // Users outside their servers, and units that are not known yet, have a share of their own.
     let by_uid = churn(job, "tcp", "127.0.0.1", 8081, 200);
     assert!((100..=115).contains(&by_uid), "{by_uid}");
@@ -376,7 +378,6 @@ fn one_sender_fills_so_much_of_the_table_of_connections_and_others_go_on() {
         let of = |one: &&Refused| one.number == number && one.entries > 0;
         assert!(refused.iter().find(of).is_some(), "{number:?}: {refused:?}");
     }
-    assert!(!refused.iter().any(|one| one.number == Some(2)));
     assert_eq!(nft.verify().unwrap(), []);
 }
 
