@@ -193,18 +193,19 @@ async fn off_without_daemon(switch: &OffSwitch, state: &Path) -> Result<(), Fail
 fn firewall() -> Result<Kernel, Failure> {
     let firewall = Kernel::open().map_err(Failure::new)?;
     let mut firewall = firewall.owning().held(Path::new(HOLDER));
-    if !firewall.needs_holder() || !matches!(firewall.remove(), Err(Error::Owned)) {
-        return Ok(firewall);
-    }
-    // What is wrong with it is seen by the next line.
-    let _ = firewall.follow_holder(ANSWERS_WITHIN);
-    if matches!(firewall.remove(), Err(Error::Owned)) {
-        end_holder();
-        // systemd closes what the unit left a moment after the unit has ended.
-        let until = Instant::now() + ANSWERS_WITHIN;
-        while matches!(firewall.remove(), Err(Error::Owned)) && Instant::now() < until {
-            std::thread::sleep(ASKED_AGAIN);
+    let is_owned = |firewall: &mut Kernel| matches!(firewall.remove(), Err(Error::Owned));
+    if firewall.needs_holder() && is_owned(&mut firewall) {
+        // What is wrong with it is seen by the next line.
+        let _ = firewall.follow_holder(ANSWERS_WITHIN);
+        if is_owned(&mut firewall) {
+            end_holder();
         }
+    }
+    // systemd closes what a unit left a moment after the unit has ended, and a process that the daemon
+    // was just about to start has the daemon's sockets until it runs.
+    let until = Instant::now() + ANSWERS_WITHIN;
+    while is_owned(&mut firewall) && Instant::now() < until {
+        std::thread::sleep(ASKED_AGAIN);
     }
     Ok(firewall)
 }
