@@ -61,12 +61,12 @@ impl Shell {
     /// Looks whether others have connections tracked: only then the packet rules ask tracking anything, since
     /// that alone has the kernel track all connections, those on loopback too.
     pub(super) fn look_at_tracking(&mut self) {
-        self.network.tracking = self.network.rules.tracking();
+        self.network.table.tracking = self.network.rules.tracking();
     }
 
     /// Once a tick: logs that there is little room, with who sends most, and that there is room again.
     pub(super) fn watch_connections(&mut self) {
-        self.network.filling = self.held_to_their_part();
+        self.network.table.filling = self.held_to_their_part();
         self.note_connections(Connections::read());
     }
 
@@ -89,16 +89,16 @@ impl Shell {
     }
 
     pub(super) fn note_connections(&mut self, now: Option<Connections>) {
-        let was_full = self.network.connections.is_some();
+        let was_full = self.network.table.connections.is_some();
         let Some(connections) = now else {
-            self.network.connections = None;
+            self.network.table.connections = None;
             return;
         };
         let is_full = match was_full {
             true => connections.percent() >= ROOM_AGAIN,
             false => connections.are_many(),
         };
-        self.network.connections = is_full.then_some(connections);
+        self.network.table.connections = is_full.then_some(connections);
         let what = connections.in_words();
         let entry = match (was_full, is_full) {
             (false, true) => {
@@ -124,7 +124,7 @@ impl Shell {
 
     /// What `status` says while there is little room.
     pub(super) fn connections_lack(&self) -> Option<String> {
-        let room = self.network.connections.map(|connections| {
+        let room = self.network.table.connections.map(|connections| {
             format!(
                 "{}; once it is full, new connections fail on the whole node, the hub's too",
                 connections.in_words()
@@ -132,6 +132,7 @@ impl Shell {
         });
         let filling: Vec<String> = self
             .network
+            .table
             .filling
             .iter()
             .map(|user| quantities::Plain(user).to_string())

@@ -70,7 +70,7 @@ impl Shell {
             ],
             slices: self.guarded_slices(),
             bridges: self.network.containers.known.clone(),
-            tracking: self.network.tracking,
+            tracking: self.network.table.tracking,
         }
     }
 
@@ -216,10 +216,10 @@ impl Shell {
             abuse: config.egress.abuse,
             tracking: Tracking {
                 // Who runs containers has their addresses translated.
-                by_others: self.network.tracking.by_others
+                by_others: self.network.table.tracking.by_others
                     || !self.network.containers.known.is_empty()
                     || self.anybody_has_names(),
-                ..self.network.tracking
+                ..self.network.table.tracking
             },
         }
     }

@@ -4,11 +4,10 @@
 //! granted: the next call loads the whole table. The kernel's generation tells whether another
 //! program wrote to any table since; then what stands is compared with what was installed.
 
+mod reads;
+
 use super::desired_network::{DesiredNetwork, Part, is_refused};
-use egress::{
-    Admitted, Attempts, Audit, Audited, Bridges, Error, Firewall, Policy, Refused, Sender, Sent,
-    Tracking, Traffic,
-};
+use egress::{Admitted, Audit, Audited, Bridges, Error, Firewall, Tracking};
 use quantities::{CgroupId, ClassName};
 use std::time::Duration;
 
@@ -350,39 +349,6 @@ impl PacketRules {
         }
         let differences = audited.differences.iter().map(ToString::to_string);
         (differences.collect(), again)
-    }
-
-    /// What admitted servers sent. What is wrong with the table is the next check's to find.
-    pub fn sent(&mut self) -> Option<Vec<Sent>> {
-        self.installed.as_ref()?;
-        self.firewall.sent().ok()
-    }
-
-    /// What servers with a daily share had.
-    pub fn traffic(&mut self) -> Option<Vec<Traffic>> {
-        self.installed.as_ref()?;
-        self.firewall.traffic().ok()
-    }
-
-    /// The same of the table that an earlier daemon left, before one is loaded.
-    pub fn left_traffic(&mut self, policy: &Policy) -> Result<Vec<(Sender, u64)>, Error> {
-        self.firewall.left_traffic(policy)
-    }
-
-    /// What was refused since this was asked last.
-    pub fn refused(&mut self) -> Vec<Refused> {
-        match self.installed {
-            Some(_) => self.firewall.refused().unwrap_or_default(),
-            None => Vec::new(),
-        }
-    }
-
-    /// Senders that try many hosts or ports in vain.
-    pub fn attempts(&mut self, least: usize, since: Duration) -> Vec<Attempts> {
-        match self.installed {
-            Some(_) => self.firewall.attempts(least, since).unwrap_or_default(),
-            None => Vec::new(),
-        }
     }
 
     /// A change of our own raised the generation. By more than that one, another program changed

@@ -63,7 +63,7 @@ impl Shell {
             self.report.meter.ledger.refused(id, one.packets);
             match one.number.and_then(|number| self.refusals_of(number)) {
                 Some(refusals) => refusals.counted(one.packets, now),
-                None => self.network.unknown_unlogged.counted(one.packets, now),
+                None => self.network.unknown.unlogged.counted(one.packets, now),
             }
         }
         self.network.counters.refused.extend(refused);
@@ -112,13 +112,14 @@ impl Shell {
     fn refused_unknown(&mut self, refusal: &Refusal, now: Time) {
         if self
             .network
-            .unknown_logged
+            .unknown
+            .logged
             .is_some_and(|(mode, told)| mode == self.config.mode && now.since(told) < TELL_AGAIN)
         {
             return;
         }
-        self.network.unknown_logged = Some((self.config.mode, now));
-        let more = self.network.unknown_unlogged.logged();
+        self.network.unknown.logged = Some((self.config.mode, now));
+        let more = self.network.unknown.unlogged.logged();
         let (was, mode) = match self.config.mode {
             Mode::Enforce => ("was refused", Mode::Enforce),
             Mode::Observe => ("would have been refused", Mode::Observe),

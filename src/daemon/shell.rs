@@ -131,20 +131,34 @@ pub(super) struct Network {
     pub abuse: Abuse,
     /// Who ran into a share.
     pub shares: Shares,
-    /// Whether connections are tracked, as of this tick.
-    pub tracking: egress::Tracking,
-    /// The kernel's table of connections, while there is little room in it.
-    pub connections: Option<Connections>,
-    /// The users who were held to their part of it at the last tick.
-    pub filling: BTreeSet<String>,
+    /// The kernel's table of connections.
+    pub table: ConnectionTable,
     /// What became of resolvers' answers.
     pub answers: Arc<Counts>,
     /// The queue that answers are read from; it was bound at the start.
     pub dns_queue: u16,
-    /// When a refusal of somebody unknown was logged last, and in which mode.
-    pub unknown_logged: Option<(Mode, Time)>,
-    /// What was refused to them, and no line of the journal stands for.
-    pub unknown_unlogged: Unlogged,
+    /// What was refused to somebody unknown.
+    pub unknown: UnknownRefused,
+}
+
+/// What is known of the kernel's table of connections.
+#[derive(Default)]
+pub(super) struct ConnectionTable {
+    /// Whether connections are tracked, as of this tick.
+    pub tracking: egress::Tracking,
+    /// How full it is, while there is little room in it.
+    pub connections: Option<Connections>,
+    /// The users who were held to their part of it at the last tick.
+    pub filling: BTreeSet<String>,
+}
+
+/// What was refused to somebody unknown.
+#[derive(Default)]
+pub(super) struct UnknownRefused {
+    /// When that was logged last, and in which mode.
+    pub logged: Option<(Mode, Time)>,
+    /// What no line of the journal stands for.
+    pub unlogged: Unlogged,
 }
 
 /// Where everything is said and shown.
@@ -232,13 +246,10 @@ impl Network {
             traffic: Traffic::default(),
             abuse: Abuse::default(),
             shares: Shares::default(),
-            tracking: egress::Tracking::default(),
-            connections: None,
-            filling: BTreeSet::new(),
+            table: ConnectionTable::default(),
             answers,
             dns_queue,
-            unknown_logged: None,
-            unknown_unlogged: Unlogged::default(),
+            unknown: UnknownRefused::default(),
         }
     }
 }
