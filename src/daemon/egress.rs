@@ -14,8 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Services that ask resolvers for others.
-const RELAYS: [&str; 2] = ["systemd-resolved.service", "docker.service"];
+/// Services that ask resolvers for others, who hear of the answer by a socket of the service's: glibc asks the
+/// first nscd that it finds.
+const RELAYS: [&str; 5] = [
+    "systemd-resolved.service",
+    "docker.service",
+    "nscd.service",
+    "unscd.service",
+    "nsncd.service",
+];
 
 /// What the rules depend on besides the configuration, of which nobody tells: it is read at each tick.
 #[derive(Debug, PartialEq)]

@@ -53,6 +53,7 @@ mod shares;
 mod shell;
 mod slice_cap;
 mod state;
+mod subordinate;
 mod switch;
 mod tasks;
 mod trace;

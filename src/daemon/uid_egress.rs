@@ -20,6 +20,7 @@ use quantities::{CgroupId, HubUser};
 use quantities::{Mode, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// Services that run users' jobs in their own cgroup. Debian's cron and at open no session for
 /// them; Red Hat's do, and the jobs are in users' slices.
@@ -48,6 +49,8 @@ pub(super) struct UidEgress {
     /// Those who are judged, by uid.
     judged: BTreeMap<u32, OutsideUser>,
     numbers: Numbers<u32>,
+    /// Where subordinate uids are given to accounts.
+    pub(super) subuid: PathBuf,
 }
 
 /// One who is judged.
@@ -148,6 +151,7 @@ impl Shell {
             };
             self.network.uid_egress.judged.insert(uid, outside_user);
         }
+        self.add_subordinate(&mut uid_rules);
         uid_rules
     }
 
@@ -318,6 +322,7 @@ impl Default for UidEgress {
             following: super::following::Following::default(),
             judged: BTreeMap::new(),
             numbers: Numbers::new(UidRule::NUMBER_MIN..=UidRule::NUMBER_MAX),
+            subuid: PathBuf::from("/etc/subuid"),
         }
     }
 }

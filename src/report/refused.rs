@@ -103,6 +103,7 @@ pub(super) fn refused(
         }
         RefusedBy::Loopback => "on this node somebody else listens there".to_owned(),
         RefusedBy::Pending => "the server was not known yet".to_owned(),
+        RefusedBy::Subordinate => "a job sent it under a uid of /etc/subuid".to_owned(),
         RefusedBy::Container => "it belongs to another container".to_owned(),
         RefusedBy::Spoofed => "it was sent from an address that is not its own".to_owned(),
     };
@@ -125,9 +126,11 @@ pub(super) fn refused(
         RefusedBy::Class(class) | RefusedBy::Private(class) => entry.with("EGRESS_CLASS", class),
         RefusedBy::List(list) => entry.with("EGRESS_LIST", list),
         RefusedBy::Abuse(abuse) => entry.with("EGRESS_LIMIT", abuse.as_str()),
-        RefusedBy::Loopback | RefusedBy::Pending | RefusedBy::Container | RefusedBy::Spoofed => {
-            entry
-        }
+        RefusedBy::Loopback
+        | RefusedBy::Pending
+        | RefusedBy::Subordinate
+        | RefusedBy::Container
+        | RefusedBy::Spoofed => entry,
     };
     match refusal.port {
         Some(port) => entry.with("PORT", port),

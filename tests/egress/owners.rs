@@ -184,6 +184,7 @@ fn uid_rules() -> impl Strategy<Value = UidRules> {
             by_uid: rules.into_iter().map(|rule| (rule.uid, rule)).collect(),
             jobs,
             identity_services,
+            ..UidRules::default()
         },
     )
 }

@@ -105,6 +105,58 @@ fn a_user_s_cron_job_session_and_server_obey_one_class_and_a_neighbour_s_nothing
     assert_eq!(nft.verify().unwrap(), []);
 }
 
+/// As `/etc/subuid` has them, without a gap between two users' ranges.
+#[test]
+fn a_job_under_a_subordinate_uid_reaches_nothing_and_whoever_else_has_the_uid_what_they_did() {
+    let link = Link::new();
+    let (jupyter, users, system) = (Slice::new(), Slice::new(), Slice::new());
+    let _host = host(&link);
+    let cron = system.cgroup("cron.service");
+    let mut server = Agent::of(&link.node, Some(&jupyter.cgroup("alice.service")), ALICE);
+    let mut session = Agent::of(&link.node, Some(&users.cgroup("user-1.slice")), 100_007);
+    let mut elsewhere = Agent::of(&link.node, None, 100_007);
+    let mut job = |uid| Agent::of(&link.node, Some(&cron), uid);
+    let mut jobs = [100_000, 165_535, 165_536, 165_600].map(&mut job);
+    let mut others = [99_999, 165_601, 4_000_000].map(&mut job);
+    let servers = [server.admitted(1, "standard")];
+    let slice = session.admitted(2, "standard");
+    let alice = uid_rule(ALICE, "standard", Some(&slice), &[&servers[0]]);
+    let bob = uid_rule(BOB, "standard", None, &[]);
+    let mut all = uid_rules([alice.clone(), bob.clone()]);
+    all.jobs.insert(cgroup_id(&cron));
+    all.add_subordinate(100_000, 165_535, alice.number);
+    all.add_subordinate(165_536, 165_600, bob.number);
+    // What is somebody's already stays that.
+    all.add_subordinate(100_100, 165_550, bob.number);
+    let mut nft = loaded(&link, &policy(), &jupyter, (&servers, &all));
+    assert_eq!(nft.verify().unwrap(), []);
+    for to in [HOST4, HOST6] {
+        for job in &mut jobs {
+            assert_eq!(job.reach("tcp", to, 80), REFUSED, "{to}");
+        }
+        for agent in others.iter_mut().chain([&mut elsewhere]) {
+            assert_eq!(agent.reach("tcp", to, 4444), "ok", "{to}");
+        }
+        assert_eq!(session.reach("tcp", to, 80), "ok", "by its slice");
+        assert_eq!(session.reach("tcp", to, 4444), REFUSED, "by its slice");
+        assert_eq!(server.reach("tcp", to, 80), "ok", "{to}");
+    }
+    let observing = Policy {
+        mode: Mode::Observe,
+        ..policy()
+    };
+    link.node.within(|| {
+        let loaded = nft.load_with_uid_rules(&observing, &[jupyter.id()], &servers, &all);
+        loaded.unwrap();
+    });
+    assert_eq!(nft.verify().unwrap(), []);
+    for job in &mut jobs {
+        assert_eq!(job.reach("tcp", HOST4, 4444), "ok", "observing");
+    }
+    nft.set_uid_rules(&UidRules::default()).unwrap();
+    assert_eq!(nft.verify().unwrap(), []);
+}
+
 #[test]
 fn a_user_s_places_reach_each_other_s_listeners_and_nobody_else_s() {
     tracked_or_not(|| {

@@ -77,4 +77,4 @@ pub use refused::Refused;
 pub use repair_thread::{Repair, RepairThread};
 pub use senders::Sender;
 pub use tracking::Tracking;
-pub use uid_rules::{Place, UidRule, UidRules};
+pub use uid_rules::{Place, Subordinate, UidRule, UidRules};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nft::nflog::Packet;
 
-use super::{Abuse, ClassName, Limit, abuse, bridges, lists::ListName, phrases, table};
+use super::{Abuse, ClassName, Limit, abuse, bridges, lists::ListName, phrases, table, uid_rules};
 
 /// A packet that was refused (or, when observing, would have been). Nothing of its content is
 /// kept.
@@ -41,6 +41,8 @@ pub enum RefusedBy {
     Loopback,
     /// The unit is in a guarded slice and not admitted.
     Pending,
+    /// A job sent it under a uid that its user may take in a user namespace.
+    Subordinate,
     /// A container on a guarded network that is not known, or one that is and sends to another
     /// container.
     Container,
@@ -68,6 +70,7 @@ impl Refusal {
             match prefix {
                 table::SAYS_LOOPBACK => RefusedBy::Loopback,
                 table::SAYS_PENDING => RefusedBy::Pending,
+                uid_rules::SAYS_SUBORDINATE => RefusedBy::Subordinate,
                 bridges::SAYS_CONTAINER => RefusedBy::Container,
                 bridges::SAYS_SPOOFED => RefusedBy::Spoofed,
                 _ => return None,

@@ -242,6 +242,20 @@ pub fn marks_by_address(name: &str, family: Family) -> Set {
     }
 }
 
+/// A map from ranges of uids to marks. Ranges compare in the network's byte order.
+pub fn marks_by_uid_range(name: &str) -> Set {
+    let kind = DataType::Value {
+        kind: TYPE_MARK,
+        len: 4,
+    };
+    Set {
+        flags: NFT_SET_MAP | NFT_SET_INTERVAL,
+        data: Some(kind),
+        userdata: byte_orders(BYTEORDER_BIG, Some(BYTEORDER_HOST)),
+        ..plain(name, TYPE_UID, 4)
+    }
+}
+
 /// A map from cgroups to chains.
 pub fn verdicts_by_cgroup(name: &str) -> Set {
     Set {

@@ -71,6 +71,7 @@ pub fn build(policy: &Policy) -> Ruleset {
         pending(policy),
         arriving(policy),
         not_its_own(policy),
+        uid_rules::subordinate(policy),
     ];
     chains.extend([name_sender(), to_listener(), hub_port()]);
     chains.extend(incoming::chains(policy));
@@ -193,6 +194,7 @@ fn output(policy: &Policy) -> Chain {
         "users outside their servers",
         [p::by_uid(uid_rules::UIDS)],
     ));
+    rules.push(uid_rules::subordinate_rule());
     rules.extend(names::relayed(policy));
     rules.push(incoming::routed_answer(policy));
     Chain {

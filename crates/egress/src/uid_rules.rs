@@ -11,16 +11,20 @@ use super::{
     Admitted, CgroupId, Class, ClassName, Error, Policy, phrases as p,
     ruleset::{Chain, Data, DataType, Element, Rule, Set},
     sets::{self, LEVELS, class_chain},
-    table::{chain, rule},
+    table::{self, chain, rule},
     uapi::*,
 };
 
+/// Prefix of what is logged of refusals of subordinate uids.
+pub const SAYS_SUBORDINATE: &str = "subordinate";
 /// From a uid to the chain of its user's class.
 pub const UIDS: &str = "uids";
 /// From a uid to its user's mark.
 pub const MARKS: &str = "people_marks";
 /// Services that run users' jobs: their cgroups hold listeners of many.
 pub const JOBS: &str = "jobs";
+/// From ranges of uids that a user may take in a user namespace (`/etc/subuid`) to the user's mark.
+const SUBORDINATE: &str = "subordinate";
 /// Services that act under users' uids for the system.
 const IDENTITY_SERVICES: &str = "identity_services";
 
@@ -116,6 +120,18 @@ pub struct UidRules {
     /// The cgroups at level 2 whose processes take on users' uids for the system, such as
     /// sssd's, which speak with the directory: nothing is refused to them.
     pub identity_services: BTreeSet<CgroupId>,
+    /// Uids that a user may take in a user namespace, by the first of a range; no two have one in common.
+    /// What a job sends under them is refused: each would have limits of its own.
+    pub subordinate: BTreeMap<u32, Subordinate>,
+}
+
+/// Uids that a user may take in a user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subordinate {
+    /// The last of the range.
+    pub last: u32,
+    /// The number of the user's [`UidRule`].
+    pub number: u32,
 }
 
 impl UidRules {
@@ -156,6 +172,7 @@ impl UidRules {
             .flat_map(|uid_rule| elements_of(policy, uid_rule))
             .collect();
         all.extend(self.services());
+        all.extend(self.ranges());
         all
     }
 
@@ -166,6 +183,54 @@ impl UidRules {
             IDENTITY_SERVICES => Some(&self.identity_services),
             _ => None,
         }
+    }
+
+    /// Has a user's uids be the user's, but for those that another has already, and root's.
+    pub fn add_subordinate(&mut self, first: u32, last: u32, number: u32) {
+        let mut next = first.max(1);
+        // From the range that reaches into this one on.
+        let before = self.subordinate.range(..next).next_back();
+        if let Some((_, one)) = before
+            && one.last >= next
+        {
+            let Some(free) = one.last.checked_add(1) else {
+                return;
+            };
+            next = free;
+        }
+        while next <= last {
+            let taken = self.subordinate.range(next..).next();
+            let taken = taken.map(|(first, one)| (*first, one.last));
+            let until = taken.map_or(last, |(first, _)| last.min(first.saturating_sub(1)));
+            if next <= until {
+                let last = until;
+                self.subordinate.insert(next, Subordinate { last, number });
+            }
+            let Some(free) = taken.and_then(|(_, last)| last.checked_add(1)) else {
+                return;
+            };
+            next = free;
+        }
+    }
+
+    /// A range is its first uid and, marked so, the first beyond it.
+    fn ranges(&self) -> Vec<(String, Element)> {
+        let mut elements = Vec::new();
+        for (first, range) in &self.subordinate {
+            let mark = (p::MARK | range.number).to_ne_bytes().to_vec();
+            let key = first.to_be_bytes().to_vec();
+            elements.push(Element::map(key, Data::Value(mark)));
+            if let Some(beyond) = range.last.checked_add(1) {
+                elements.push(Element {
+                    interval_end: true,
+                    ..Element::key(beyond.to_be_bytes().to_vec())
+                });
+            }
+        }
+        let named = elements.into_iter();
+        named
+            .map(|element| (SUBORDINATE.to_owned(), element))
+            .collect()
     }
 
     fn services(&self) -> impl Iterator<Item = (String, Element)> {
@@ -192,6 +257,7 @@ impl UidRules {
                 }
             }
             elements.extend(these.services());
+            elements.extend(these.ranges());
             elements
         };
         let (old, new) = (only(before, self), only(self, before));
@@ -274,7 +340,21 @@ pub fn sets() -> Vec<Set> {
         sets::map(MARKS, TYPE_UID, 4, mark, BYTEORDER_HOST, false),
         sets::plain(JOBS, TYPE_CGROUPV2, 8),
         sets::plain(IDENTITY_SERVICES, TYPE_CGROUPV2, 8),
+        sets::marks_by_uid_range(SUBORDINATE),
     ]
+}
+
+/// Sends what goes out under a subordinate uid to the chain that refuses it. Elsewhere than in a job such a
+/// uid may be another account's, whom a directory gave it to.
+pub fn subordinate_rule() -> Rule {
+    let from_job = [p::cgroup_in(2, JOBS), p::mark_by_uid_range(SUBORDINATE)].concat();
+    rule("subordinate uids", [from_job, p::goto(SUBORDINATE)])
+}
+
+/// The chain that refuses it.
+pub fn subordinate(policy: &Policy) -> Chain {
+    let refusal = table::refusal(policy, SAYS_SUBORDINATE.to_owned());
+    chain(SUBORDINATE, refusal)
 }
 
 /// The chains of one class; `rules` are those of its servers, with a sender known by uid.

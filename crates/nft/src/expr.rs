@@ -30,6 +30,7 @@ fn name(expr: &Expr) -> &str {
         Expr::Cmp { .. } => "cmp",
         Expr::Range { .. } => "range",
         Expr::Bitwise { .. } => "bitwise",
+        Expr::ToNetwork { .. } => "byteorder",
         Expr::Lookup { .. } => "lookup",
         Expr::Immediate { .. } | Expr::Verdict(_) => "immediate",
         Expr::Update { .. } | Expr::Add { .. } | Expr::Remove { .. } => "dynset",
@@ -95,6 +96,13 @@ fn attributes(w: &mut Writer, expr: &Expr) {
                 .be32(NFTA_RANGE_OP, 0);
             data(w, NFTA_RANGE_FROM_DATA, low);
             data(w, NFTA_RANGE_TO_DATA, high);
+        }
+        Expr::ToNetwork { from, to } => {
+            w.be32(NFTA_BYTEORDER_SREG, from.number())
+                .be32(NFTA_BYTEORDER_DREG, to.number())
+                .be32(NFTA_BYTEORDER_OP, NFT_BYTEORDER_HTON)
+                .be32(NFTA_BYTEORDER_LEN, 4)
+                .be32(NFTA_BYTEORDER_SIZE, 4);
         }
         Expr::Bitwise {
             from,

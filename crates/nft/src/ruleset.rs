@@ -99,6 +99,8 @@ pub enum Expr {
         mask: Vec<u8>,
         xor: Vec<u8>,
     },
+    /// Turn a number of 32 bits in this node's byte order into the network's, in which ranges compare.
+    ToNetwork { from: Reg, to: Reg },
     /// Look a register up in a set; no match if absent.
     Lookup {
         set: String,

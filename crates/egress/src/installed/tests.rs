@@ -44,6 +44,7 @@ fn each_element_of_servers_and_people_is_found_by_its_key_for_a_repair() {
         by_uid: BTreeMap::from([(1000, uid_rule)]),
         jobs: BTreeSet::from([CgroupId(20)]),
         identity_services: BTreeSet::from([CgroupId(21)]),
+        ..UidRules::default()
     };
     installed.set_uid_rules(&uid_rules).unwrap();
     let mut count = 0;

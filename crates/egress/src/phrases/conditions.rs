@@ -66,6 +66,19 @@ pub fn way_in(set: &str) -> Vec<Expr> {
     ]
 }
 
+/// Its socket's owner is in one of these ranges: its mark is what that maps to.
+pub fn mark_by_uid_range(map: &str) -> Vec<Expr> {
+    vec![
+        load(NFT_META_SKUID, R0),
+        Expr::ToNetwork { from: R0, to: R0 },
+        look_up(map, LookupTo::Reg(R0), false),
+        Expr::MetaSet {
+            key: NFT_META_MARK,
+            from: R0,
+        },
+    ]
+}
+
 /// It goes out by one of these.
 pub fn outgoing_in(set: &str) -> Vec<Expr> {
     vec![load(NFT_META_OIF, R0), has(set)]

@@ -8,7 +8,6 @@ use crate::{
 };
 use arbitrary::{Arbitrary, Unstructured};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
@@ -196,7 +195,7 @@ pub fn uid_rules(u: &mut Unstructured<'_>, policy: &Policy) -> UidRules {
     let mut uid_rules = UidRules {
         jobs: services(u).into_iter().collect(),
         identity_services: services(u).into_iter().collect(),
-        by_uid: BTreeMap::new(),
+        ..UidRules::default()
     };
     let Some(last) = classes.len().checked_sub(1) else {
         return uid_rules;
@@ -220,6 +219,9 @@ pub fn uid_rules(u: &mut Unstructured<'_>, policy: &Policy) -> UidRules {
                 .map(|n| place(u, 200 + 10 * uid + n))
                 .collect(),
         };
+        let first: u32 = u.any();
+        let last = first.saturating_add(u.below(1 << 17) as u32);
+        uid_rules.add_subordinate(first, last, uid_rule.number);
         uid_rules.by_uid.insert(uid, uid_rule);
     }
     uid_rules

@@ -71,6 +71,16 @@ fn known(name: &str, a: Attributes<'_>) -> Option<Expr> {
             low: value(a.get(NFTA_RANGE_FROM_DATA)?)?,
             high: value(a.get(NFTA_RANGE_TO_DATA)?)?,
         },
+        "byteorder"
+            if a.be32(NFTA_BYTEORDER_OP)? == NFT_BYTEORDER_HTON
+                && a.be32(NFTA_BYTEORDER_LEN)? == 4
+                && a.be32(NFTA_BYTEORDER_SIZE)? == 4 =>
+        {
+            Expr::ToNetwork {
+                from: reg(NFTA_BYTEORDER_SREG)?,
+                to: reg(NFTA_BYTEORDER_DREG)?,
+            }
+        }
         "bitwise" if a.be32(NFTA_BITWISE_OP).unwrap_or(0) == 0 => Expr::Bitwise {
             from: reg(NFTA_BITWISE_SREG)?,
             to: reg(NFTA_BITWISE_DREG)?,

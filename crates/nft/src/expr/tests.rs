@@ -19,6 +19,7 @@ pub fn any_expr() -> impl Strategy<Value = Expr> {
         (any::<u32>(), reg()).prop_map(|(key, from)| Expr::MetaSet { key, from }),
         (any::<u32>(), reg()).prop_map(|(key, to)| Expr::Ct { key, to }),
         (any::<u32>(), reg()).prop_map(|(key, from)| Expr::CtSet { key, from }),
+        (reg(), reg()).prop_map(|(from, to)| Expr::ToNetwork { from, to }),
         (any::<u32>(), reg()).prop_map(|(key, to)| Expr::CtOriginal { key, to }),
         (1u32..9, reg()).prop_map(|(level, to)| Expr::Socket {
             key: NFT_SOCKET_CGROUPV2,

@@ -40,7 +40,7 @@ fn step(u: &mut Unstructured<'_>, family: u8, hook: u32, sets: &[Set]) -> Result
         let from = to;
         Ok::<_, arbitrary::Error>(Expr::Cmp { op, from, value })
     };
-    Ok(match u.int_in_range(0..=19)? {
+    Ok(match u.int_in_range(0..=20)? {
         0 => vec![mark, cmp(u, 4)?],
         1 => vec![
             mark,
@@ -133,6 +133,7 @@ fn step(u: &mut Unstructured<'_>, family: u8, hook: u32, sets: &[Set]) -> Result
                 from: to,
             },
         ],
+        19 => vec![mark, Expr::ToNetwork { from: to, to }, cmp(u, 4)?],
         17 | 18 => vec![Expr::Immediate {
             to,
             value: bytes(u, 8)?,

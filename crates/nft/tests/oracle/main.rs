@@ -33,7 +33,7 @@ use write::Transaction;
 
 /// What `Expr` knows and these rulesets are made of, but the two ways to queue: a kernel may have one of
 /// them, or none.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 24] = [
     "Add",
     "Bitwise",
     "Cmp",
@@ -56,6 +56,7 @@ const KINDS: [&str; 22] = [
     "Remove",
     "Reset",
     "Socket",
+    "ToNetwork",
     "Update",
 ];
 

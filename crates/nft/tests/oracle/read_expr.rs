@@ -82,6 +82,16 @@ fn known(e: View<'_>) -> Option<Expr> {
             low: value(NFTNL_EXPR_RANGE_FROM_DATA)?,
             high: value(NFTNL_EXPR_RANGE_TO_DATA)?,
         },
+        "byteorder"
+            if u32(NFTNL_EXPR_BYTEORDER_OP)? == NFT_BYTEORDER_HTON
+                && u32(NFTNL_EXPR_BYTEORDER_LEN)? == 4
+                && u32(NFTNL_EXPR_BYTEORDER_SIZE)? == 4 =>
+        {
+            Expr::ToNetwork {
+                from: reg(NFTNL_EXPR_BYTEORDER_SREG)?,
+                to: reg(NFTNL_EXPR_BYTEORDER_DREG)?,
+            }
+        }
         "bitwise" if u32(NFTNL_EXPR_BITWISE_OP).unwrap_or(0) == 0 => Expr::Bitwise {
             from: reg(NFTNL_EXPR_BITWISE_SREG)?,
             to: reg(NFTNL_EXPR_BITWISE_DREG)?,

@@ -35,6 +35,7 @@ pub fn write(expr: &Expr) -> Result<ffi::Expr, Refused> {
         Expr::Cmp { .. } => c"cmp",
         Expr::Range { .. } => c"range",
         Expr::Bitwise { .. } => c"bitwise",
+        Expr::ToNetwork { .. } => c"byteorder",
         Expr::Lookup { .. } => c"lookup",
         Expr::Immediate { .. } | Expr::Verdict(_) => c"immediate",
         Expr::Update { .. } | Expr::Add { .. } | Expr::Remove { .. } => c"dynset",
@@ -100,6 +101,13 @@ pub fn write(expr: &Expr) -> Result<ffi::Expr, Refused> {
                 .set_u32(NFTNL_EXPR_RANGE_OP as u16, 0)?
                 .set_value(NFTNL_EXPR_RANGE_FROM_DATA as u16, low)?
                 .set_value(NFTNL_EXPR_RANGE_TO_DATA as u16, high)?;
+        }
+        Expr::ToNetwork { from, to } => {
+            e.set_u32(NFTNL_EXPR_BYTEORDER_SREG as u16, number(*from))?
+                .set_u32(NFTNL_EXPR_BYTEORDER_DREG as u16, number(*to))?
+                .set_u32(NFTNL_EXPR_BYTEORDER_OP as u16, NFT_BYTEORDER_HTON)?
+                .set_u32(NFTNL_EXPR_BYTEORDER_LEN as u16, 4)?
+                .set_u32(NFTNL_EXPR_BYTEORDER_SIZE as u16, 4)?;
         }
         Expr::Bitwise {
             from,
