@@ -88,6 +88,7 @@ pub(super) fn read_abuse(section: &mut Section<'_, '_>, default: AbuseLimits) ->
     AbuseLimits {
         connections: rate("connections", default.connections),
         packets: rate("packets", default.packets),
+        questions: rate("questions", default.questions),
     }
 }
 

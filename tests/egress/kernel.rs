@@ -179,6 +179,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
                     abuse: AbuseLimits {
                         connections: abuse.0,
                         packets: abuse.1,
+                        questions: abuse.1,
                     },
                     tracking,
                     relays: relays.into_iter().map(CgroupId).collect(),

@@ -32,7 +32,8 @@ pub enum Abuse {
     Connections,
     /// [`AbuseLimits::packets`].
     Packets,
-    /// Questions for names, where they wait in a queue to be remembered, which is everybody's.
+    /// [`AbuseLimits::questions`]; where questions wait in a queue to be remembered, which is everybody's, no
+    /// more than that takes.
     Questions,
     /// [`Tracking::most`](super::Tracking::most).
     Entries,
@@ -40,7 +41,9 @@ pub enum Abuse {
 
 /// So many packets with questions of one sender are read a second, and as many at once: 1,000 questions
 /// over UDP, a hundred over TCP. 4,096 packets wait in the queue.
-const QUESTIONS_A_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
+const QUESTIONS_READ: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
+/// The chain of questions that nobody reads.
+const UNREAD: &str = "questions_unread";
 
 impl Abuse {
     /// All of them.
@@ -65,10 +68,21 @@ impl Abuse {
         match self {
             Self::Connections => policy.abuse.connections,
             Self::Packets => policy.abuse.packets,
-            Self::Questions => names::uses(policy).then_some(Rate {
-                count: QUESTIONS_A_SECOND,
-                seconds: 1,
-            }),
+            Self::Questions => {
+                let read = names::uses(policy).then_some(Rate {
+                    count: QUESTIONS_READ,
+                    seconds: 1,
+                });
+                let each =
+                    |rate: &Rate| u64::from(rate.seconds) * 1_000_000 / u64::from(rate.count.get());
+                // The slower of them.
+                policy
+                    .abuse
+                    .questions
+                    .into_iter()
+                    .chain(read)
+                    .max_by_key(each)
+            }
             // Those are limited by rules of their own.
             Self::Entries => None,
         }
@@ -108,7 +122,12 @@ impl Abuse {
         let count = rate.count.get();
         let burst = match self {
             Self::Connections => count.saturating_mul(BURST_S),
-            Self::Packets | Self::Questions | Self::Entries => count,
+            Self::Questions => {
+                let seconds = u32::try_from(rate.seconds).unwrap_or(u32::MAX).max(1);
+                let at_once = count.saturating_mul(BURST_S) / seconds;
+                at_once.clamp(1, QUESTIONS_READ.get())
+            }
+            Self::Packets | Self::Entries => count,
         };
         Expr::Limit {
             rate: u64::from(count),
@@ -185,6 +204,11 @@ pub fn chains(policy: &Policy) -> Vec<Chain> {
         }
     }
     chains.extend(counted(policy).map(|abuse| chain(abuse.over(), over(abuse, policy))));
+    if Abuse::Questions.rate(policy).is_some() {
+        let mut rules = questions(policy);
+        rules.push(rule("", [p::accept()]));
+        chains.push(chain(UNREAD, rules));
+    }
     chains.extend(attempts::chains());
     chains.extend(tracking::chains(policy));
     chains
@@ -207,7 +231,15 @@ fn over(abuse: Abuse, policy: &Policy) -> Vec<Rule> {
     rules
 }
 
-/// Refuses of the questions for names, those of one sender that are too many to be remembered.
+/// What becomes of a question for names that nobody reads.
+pub fn ask(policy: &Policy) -> Vec<Expr> {
+    match Abuse::Questions.rate(policy) {
+        Some(_) => p::goto(UNREAD),
+        None => p::accept(),
+    }
+}
+
+/// Refuses of the questions for names, those of one sender that are too many.
 pub fn questions(policy: &Policy) -> Vec<Rule> {
     let abuse = Abuse::Questions;
     let Some(rate) = abuse.rate(policy) else {

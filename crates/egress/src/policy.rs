@@ -58,12 +58,15 @@ pub struct AbuseLimits {
     pub connections: Option<Rate>,
     /// Packets to elsewhere that are no TCP; a second's worth may come at once.
     pub packets: Option<Rate>,
+    /// Packets with questions to resolvers; ten seconds' worth may come at once, and no more than 1,000. A
+    /// question over TCP is about eight packets.
+    pub questions: Option<Rate>,
 }
 
 impl Default for AbuseLimits {
-    /// 500 connections and 50,000 packets a second. A browser begins some tens of connections a
+    /// 500 connections, 50,000 packets and 100 questions a second. A browser begins some tens of connections a
     /// second and a dask cluster of hundreds of workers as many once; an upload over QUIC at
-    /// 500 Mbit/s sends 45,000 packets.
+    /// 500 Mbit/s sends 45,000 packets. A hundred names a second carry 25 kB out at most.
     fn default() -> Self {
         let a_second = |count| {
             Some(Rate {
@@ -74,6 +77,7 @@ impl Default for AbuseLimits {
         Self {
             connections: a_second(500),
             packets: a_second(50_000),
+            questions: a_second(100),
         }
     }
 }

@@ -101,6 +101,45 @@ fn a_server_s_flood_is_held_at_its_limit_and_its_neighbours_are_not() {
     }
 }
 
+/// Whether anybody reads them or not: what is asked for carries data out.
+#[test]
+fn questions_to_a_resolver_are_held_at_their_limit_and_a_neighbour_s_are_not() {
+    let (link, slice) = (Link::new(), Slice::new());
+    let mut alice = Agent::new(&link.node, Some(&slice.cgroup("alice.service")));
+    let mut bob = Agent::new(&link.node, Some(&slice.cgroup("bob.service")));
+    let mut policy = crate::outside::policy();
+    policy.abuse.questions = a_second(20);
+    let servers = [alice.admitted(1, "standard"), bob.admitted(2, "standard")];
+    let mut nft = loaded(&link.node, &policy, &[], &servers);
+    for (to, packets) in [(HOST4, 3_000), (HOST6, 3_000)] {
+        let mut host = Agent::new(&link.host, None);
+        host.tell(&format!("sink {to} 53"));
+        // Until their neighbours are found, most of what is sent at once is lost.
+        for _ in 0..50 {
+            bob.tell(&format!("flood {to} 53 1"));
+            if host.tell("sunk") != "0" {
+                break;
+            }
+        }
+        nft.refused().unwrap();
+        let before: u64 = host.tell("sunk").parse().unwrap();
+        let begun = Instant::now();
+        alice.tell(&format!("flood {to} 53 {packets}"));
+        let took = begun.elapsed().as_secs() + 1;
+        let arrived = host.tell("sunk").parse::<u64>().unwrap() - before;
+        let most = 200 + 20 * took;
+        assert!((1..=most).contains(&arrived), "{arrived} in {took} s");
+        bob.tell(&format!("flood {to} 53 50"));
+        let bobs = host.tell("sunk").parse::<u64>().unwrap() - before - arrived;
+        assert_eq!(bobs, 50, "a neighbour's");
+        let refused = nft.refused().unwrap();
+        let asked = refused.iter().filter(|one| one.questions > 0);
+        let asked: Vec<_> = asked.map(|one| (one.number, one.questions)).collect();
+        assert_eq!(asked, [(Some(1), packets - arrived)]);
+    }
+    assert_eq!(nft.verify().unwrap(), []);
+}
+
 #[test]
 fn a_container_s_flood_is_held_at_its_limit_and_its_neighbours_are_not() {
     for mode in [Mode::Enforce, Mode::Observe] {
@@ -158,6 +197,7 @@ fn connections_are_begun_no_faster_than_any_server_may() {
             seconds: 3600,
         }),
         packets: None,
+        questions: None,
     };
     let servers = [alice.admitted(1, "open"), bob.admitted(2, "open")];
     let mut nft = loaded(&link.node, &policy, &[], &servers);

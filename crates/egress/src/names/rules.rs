@@ -141,7 +141,7 @@ pub fn reads(policy: &Policy, class: &Class) -> bool {
 pub fn ask(policy: &Policy, class: &Class) -> Vec<Expr> {
     match reads(policy, class) {
         true => p::goto(QUESTIONS),
-        false => p::accept(),
+        false => abuse::ask(policy),
     }
 }
 
@@ -149,7 +149,7 @@ pub fn ask(policy: &Policy, class: &Class) -> Vec<Expr> {
 pub fn ask_of_any_class(policy: &Policy) -> Vec<Expr> {
     match uses(policy) {
         true => p::goto(QUESTIONS),
-        false => p::accept(),
+        false => abuse::ask(policy),
     }
 }
 

@@ -108,6 +108,7 @@ pub fn policy(u: &mut Unstructured<'_>) -> Policy {
         abuse: AbuseLimits {
             connections: u.maybe(rate),
             packets: u.maybe(rate),
+            questions: u.maybe(rate),
         },
         tracking: Tracking {
             by_others: u.flag(),
