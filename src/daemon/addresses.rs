@@ -57,7 +57,8 @@ impl Asked {
 }
 
 impl<C: CpuControl + 'static, U: Units + 'static> Daemon<C, U> {
-    /// Asks engines for the addresses of servers with other ports than before.
+    /// Asks engines for the addresses of containers with other ports than before: a server may send from its
+    /// own, and another is known again by them while no daemon runs.
     pub(super) fn ask_for_addresses(&mut self) {
         for (cgroup, wait) in self.shell.addresses_wanted() {
             self.tasks
@@ -104,6 +105,14 @@ impl Shell {
             } = note;
             let wait = asked.begin(&ports, addresses);
             wanted.extend(wait.map(|wait| (guarded.cgroup.clone(), wait)));
+        }
+        let containers = &mut self.network.containers;
+        for (cgroup, ports) in containers.other_ports.clone() {
+            let Note {
+                addresses, asked, ..
+            } = containers.note_of_other(&cgroup);
+            let wait = asked.begin(&ports, addresses);
+            wanted.extend(wait.map(|wait| (cgroup, wait)));
         }
         wanted
     }

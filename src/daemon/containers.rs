@@ -38,6 +38,8 @@ pub(super) struct Networks {
     pub bridges: BTreeMap<String, String>,
     /// Containers' ports, as last looked up.
     pub(super) known: Bridges,
+    /// Those of containers that are no servers, likewise.
+    pub(super) other_ports: BTreeMap<CgroupPath, BTreeSet<u32>>,
     /// What engines are asked of bridges.
     pub asking: Asking,
     trouble: Option<String>,
@@ -57,6 +59,15 @@ impl Networks {
     /// The same; of one of which nothing was said, that.
     pub(super) fn note_or_none(&mut self, cgroup: &CgroupPath) -> &mut Note {
         self.notes.entry(cgroup.clone()).or_default()
+    }
+
+    /// The same of one that is known to be no server.
+    pub(super) fn note_of_other(&mut self, cgroup: &CgroupPath) -> &mut Note {
+        let note = || Note {
+            other_container: true,
+            ..Note::default()
+        };
+        self.notes.entry(cgroup.clone()).or_insert_with(note)
     }
 
     /// The process that a container was started as, if that is in it still. It is there when its user hides
@@ -309,10 +320,13 @@ impl Shell {
             }
         }
         self.network.containers.links = Some(links);
+        self.network.containers.other_ports.clear();
         for (port, is_guarded, cgroup) in others {
             if bridges.servers.contains_key(&port) {
                 shared.push((cgroup, "the server's class"));
             } else {
+                let of_others = &mut self.network.containers.other_ports;
+                of_others.entry(cgroup.clone()).or_default().insert(port);
                 let note = self.network.containers.notes.get(cgroup).into_iter();
                 bridges.others.extend(note.flat_map(|note| &note.addresses));
                 bridges.exempt.extend(is_guarded.then_some(port));

@@ -379,16 +379,25 @@ class Trial:
 
     def address(self, user):
         """A container's own; of one on the node's network, the node's."""
-        found = self.machine.run(
-            [
-                self.layout.engine,
-                "inspect",
-                "--format",
-                "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}",
-                self.place(user),
-            ]
-        ).out.split()
+        found = self.addresses(self.place(user))
         return found[0] if found else "127.0.0.1"
+
+    def addresses(self, container):
+        every = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+        return self.machine.run([self.layout.engine, "inspect", "--format", every, container]).out.split()
+
+    def others_are_known(self):
+        """The rules know the hub's containers by their addresses, for the time when no daemon asks what they are."""
+        run = getattr(self.layout.service, "run", {})
+        wanted = {address for container in run for address in self.addresses(container)}
+        if not wanted or not self.layout.container or not self.layout.packets:
+            return
+
+        def known():
+            said = self.machine.run("nft list set bridge hubwarden other_containers4").out
+            return all(re.search(rf"\b{re.escape(address)}\b", said) for address in wanted)
+
+        eventually(known, f"{self.layout.name}: the rules know {', '.join(sorted(wanted))}")
 
     def is_held(self, user, who):
         allowed, refused, dropped = self.targets(user)
@@ -442,6 +451,7 @@ class Trial:
         """With the daemon running, stopped, killed, and switched off."""
         machine, layout = self.machine, self.layout
         self.works("with the daemon running")
+        self.others_are_known()
         machine.run("systemctl stop hubwarden")
         self.works("with the daemon stopped", spawn=True)
         if layout.again:
