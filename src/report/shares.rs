@@ -37,8 +37,8 @@ impl Shared {
                  for again"
             ),
             Shared::Questions => format!(
-                "asks for names faster than one sender may (1,000 packets a second, 1,024 questions without \
-                 an answer): {count} questions did not count, and their answers open nothing"
+                "asks for names faster than one sender may (`questions` of [egress.abuse]; 1,024 may wait for an \
+                 answer): {count} were too many. In enforce mode those get no answer, or one that opens nothing"
             ),
             Shared::Attempts => format!(
                 "begins connections faster than hubwarden notes them for the detection of scans (768 at \
