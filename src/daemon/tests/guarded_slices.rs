@@ -253,6 +253,25 @@ fn an_admins_unit_that_the_drop_in_moved_is_not_moved_again() {
 }
 
 #[test]
+fn each_tick_says_for_how_long_new_containers_are_looked_at() {
+    on_a_node(async || {
+        let mut node = Node::new(Mode::Enforce);
+        let (mut daemon, _journal) = node.start();
+        let rules = node.firewall.clone();
+        let watched = || rules.rules().watched.take();
+        let wanted = 3 * node.config.tick + Duration::from_secs(5);
+        for _ in 0..2 {
+            node.tick(&mut daemon, 1).await;
+            assert_eq!(watched(), Some(wanted));
+        }
+        daemon.switch_off("root").await.unwrap();
+        let _ = watched();
+        node.tick(&mut daemon, 1).await;
+        assert_eq!(watched(), None, "there are no rules");
+    });
+}
+
+#[test]
 fn a_slice_with_the_hub_in_it_is_not_guarded() {
     on_a_node(async || {
         let mut node = Node::new(Mode::Enforce);
