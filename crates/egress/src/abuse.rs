@@ -123,8 +123,7 @@ impl Abuse {
         let burst = match self {
             Self::Connections => count.saturating_mul(BURST_S),
             Self::Questions => {
-                let seconds = u32::try_from(rate.seconds).unwrap_or(u32::MAX).max(1);
-                let at_once = count.saturating_mul(BURST_S) / seconds;
+                let at_once = count.saturating_mul(BURST_S) / rate.seconds.max(1);
                 at_once.clamp(1, QUESTIONS_READ.get())
             }
             Self::Packets | Self::Entries => count,
