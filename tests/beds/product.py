@@ -154,6 +154,8 @@ def lasting(text):
     text = re.sub(r"^\tflags [^\n]*\n", "", text, flags=re.M)
     # Who was told of a refusal lately, and the like.
     text = re.sub(r"\tset \w+ \{\n(?:\t\t[^\n]*\n)*?\t\tflags dynamic[^\n]*\n(?:\t\t[^\n]*\n)*\t\}\n", "", text)
+    # What ends by itself is made anew before it does.
+    text = re.sub(r" timeout \w+ expires \w+", "", text)
     return re.sub(r"counter packets \d+ bytes \d+", "counter", text)
 
 
