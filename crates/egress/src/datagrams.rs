@@ -5,7 +5,7 @@
 
 use super::{
     Policy, Transport,
-    filled::{Filled, NOTED_A_SECOND, NOTED_AT_ONCE},
+    filled::{self, Filled},
     phrases::{self as p, Family},
     ruleset::{Chain, Expr, Rule, Set},
     senders::Known,
@@ -66,13 +66,7 @@ pub fn noting(policy: &Policy) -> Option<Chain> {
         [p::service_from("dns"), p::back()],
     )];
     // Whoever sends them, they are the server's who is to answer.
-    let enough = Expr::Limit {
-        rate: NOTED_A_SECOND.into(),
-        unit_s: 1,
-        burst: NOTED_AT_ONCE,
-        bytes: false,
-        over: true,
-    };
+    let enough = filled::enough();
     let noted = Known::Cgroup.set(Filled::Arrived.as_str(), "");
     let says = (&[][..], "enough is noted");
     rules.extend(Known::Cgroup.each(true, says, (&noted, &enough), &p::back));

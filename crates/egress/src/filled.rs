@@ -6,7 +6,7 @@
 //! by the daemon alone, with what it knows: servers, ports, networks of the configuration.
 
 use crate::{
-    ruleset::Set,
+    ruleset::{Expr, Set},
     sets,
     uapi::{NFT_SET_EVAL, NFT_SET_TIMEOUT},
 };
@@ -44,6 +44,17 @@ pub const NOTED_AT_ONCE: u32 = 768;
 pub const NAMES_SHARE: u32 = 1_024;
 /// Addresses of one class and family.
 pub const NAMES: u32 = 65_536;
+
+/// So much of a sender is noted; what is over matches.
+pub fn enough() -> Expr {
+    Expr::Limit {
+        rate: NOTED_A_SECOND.into(),
+        unit_s: 1,
+        burst: NOTED_AT_ONCE,
+        bytes: false,
+        over: true,
+    }
+}
 
 /// A set that packets or answers fill; the word that its name begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

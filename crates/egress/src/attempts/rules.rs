@@ -2,7 +2,7 @@
 
 use crate::{
     bridges,
-    filled::{Filled, NOTED_A_SECOND, NOTED_AT_ONCE},
+    filled::{self, Filled},
     incoming,
     phrases::{self as p, Family},
     ruleset::{Chain, Expr, Hook, Rule, Set},
@@ -32,13 +32,7 @@ pub fn not_noted(known: Known) -> String {
 /// What becomes of the first packet of a connection, of a sender who is known so. Whether it is let
 /// through is no matter of these rules. `tracked` is whether it may be translated.
 pub fn noting(known: Known, tracked: bool) -> Vec<Rule> {
-    let enough = Expr::Limit {
-        rate: NOTED_A_SECOND.into(),
-        unit_s: 1,
-        burst: NOTED_AT_ONCE,
-        bytes: false,
-        over: true,
-    };
+    let enough = filled::enough();
     let (says, set) = (
         (&[][..], "enough is noted"),
         known.set(Filled::Noted.as_str(), ""),
