@@ -42,7 +42,7 @@ pub enum Abuse {
 /// So many packets with questions of one sender are read a second, and as many at once: 1,000 questions
 /// over UDP, a hundred over TCP. 4,096 packets wait in the queue.
 const QUESTIONS_READ: NonZeroU32 = NonZeroU32::MIN.saturating_add(999);
-/// The chain of questions that nobody reads.
+/// The chain of questions that are not read.
 const UNREAD: &str = "questions_unread";
 
 impl Abuse {
@@ -230,7 +230,7 @@ fn over(abuse: Abuse, policy: &Policy) -> Vec<Rule> {
     rules
 }
 
-/// What becomes of a question for names that nobody reads.
+/// What becomes of a question for names that is not read.
 pub fn ask(policy: &Policy) -> Vec<Expr> {
     match Abuse::Questions.rate(policy) {
         Some(_) => p::goto(UNREAD),

@@ -27,7 +27,7 @@ pub fn mark_by_port() -> Vec<Expr> {
     ]
 }
 
-/// Nobody is there to find out what a container is that came anew: see [`WATCHED`].
+/// No daemon is there to find out what a new container is: see [`WATCHED`].
 pub fn is_unwatched() -> Vec<Expr> {
     vec![
         load(NFT_META_IIFTYPE, R0),
@@ -55,7 +55,7 @@ pub fn ours() -> Vec<Expr> {
     kind_of_mark(p::MARK, p::MARK_MASK & !BRIDGED)
 }
 
-/// It stays on the bridge, and came in by a port of which nobody knows whose it is now.
+/// It stays on the bridge, and came in by a port that may be another container's now.
 pub fn is_nobodys() -> Vec<Expr> {
     kind_of_mark(p::MARK | BRIDGED, u32::MAX)
 }

@@ -51,7 +51,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
                     [p::way_in(WITHIN), not_to_gateway(), p::accept()],
                 ),
                 rule(
-                    "nobody finds out who they are",
+                    "no daemon watches",
                     [
                         p::incoming_named(GUARDED_BRIDGES),
                         is_unwatched(),
@@ -111,7 +111,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             ]
         }),
         chain("container_unknown", {
-            // Whoever it is, the hub has to hear of it first.
+            // The hub has to be told of a server before hubwarden can know whose it is.
             let here = |condition: Vec<Expr>| [p::to_this_node(), condition, p::accept()];
             let hub = [p::tcp_port_in("hub_ports"), p::mark(p::MARK)].concat();
             let mut rules = vec![

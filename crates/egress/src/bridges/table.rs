@@ -36,7 +36,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     let mut marking = vec![
         rule("whose port", [mark_by_port()]),
         rule(
-            "it may be another's now",
+            "no daemon watches, so it may be another's",
             [is_unwatched(), p::jump("unwatched")],
         ),
         rule(
@@ -60,7 +60,7 @@ pub fn build(policy: &Policy) -> Ruleset {
         pass("whose port is not known any more", is_nobodys()),
         rule("from a server", [is_bridged(), p::goto("bridged")]),
         pass("from one that is no server", is_exempt()),
-        pass("nobody finds out who they are", is_unwatched()),
+        pass("no daemon watches", is_unwatched()),
         rule(
             "from one not known yet",
             [p::outgoing_in(KNOWN_PORTS), p::goto("bridged")],
@@ -74,7 +74,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     };
     let bridged = vec![
         rule(
-            "whose port that is, nobody knows",
+            "no daemon watches, so ports may be others'",
             [is_unwatched(), p::goto("to_any_port")],
         ),
         rule(
