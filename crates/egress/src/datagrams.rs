@@ -25,7 +25,7 @@ fn by_udp() -> Vec<Expr> {
     p::protocol(Transport::Udp.number())
 }
 
-/// Notes what arrives at a server from one whose packets are not judged.
+/// Notes what arrives at a server from a sender that is not judged.
 pub fn from_others(policy: &Policy) -> Vec<Rule> {
     let to = |level| {
         let from_others = [p::from_loopback(), by_udp(), p::not_marked()].concat();

@@ -111,7 +111,7 @@ pub fn extend(ruleset: &mut Ruleset, policy: &Policy) {
             ]
         }),
         chain("container_unknown", {
-            // The hub has to be told of a server before hubwarden can know whose it is.
+            // A server registers with the hub before hubwarden can know its user.
             let here = |condition: Vec<Expr>| [p::to_this_node(), condition, p::accept()];
             let hub = [p::tcp_port_in("hub_ports"), p::mark(p::MARK)].concat();
             let mut rules = vec![

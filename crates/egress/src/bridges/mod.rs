@@ -97,7 +97,7 @@ pub struct ServerPort {
 /// The containers of the moment. Ports are known by their interface's index, which the kernel gives to no
 /// other interface that is made here later on. One that is made elsewhere and moved here keeps the index it
 /// had there, if that is free (`__dev_change_net_namespace`), as Podman's ports do: so an index says little
-/// once nobody follows which interfaces come and go.
+/// once no daemon follows which interfaces come and go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bridges {
     /// Ports of servers' containers.
@@ -113,7 +113,7 @@ pub struct Bridges {
     /// Ports on guarded bridges, of those named above.
     pub on_guarded: BTreeSet<u32>,
     /// Addresses of containers that are known to be no server: by these they are known again where they are
-    /// started anew and nobody is there to ask what they are.
+    /// started anew while no daemon runs.
     pub others: BTreeSet<IpAddr>,
     /// The class that judges what is not known then and comes from a guarded bridge, or from a port that was
     /// another's; none reaches nothing.

@@ -57,7 +57,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     let pass =
         |comment: &str, condition: Vec<Expr>| rule(comment, [condition, p::mark(0), p::accept()]);
     let forwarding = vec![
-        pass("whose port is not known any more", is_nobodys()),
+        pass("from a port with another's address", is_nobodys()),
         rule("from a server", [is_bridged(), p::goto("bridged")]),
         pass("from one that is no server", is_exempt()),
         pass("no daemon watches", is_unwatched()),
@@ -173,7 +173,7 @@ pub fn build(policy: &Policy) -> Ruleset {
     ruleset
 }
 
-/// Nobody follows which interfaces come and go, so a port's index may be another container's by now. Whoever
+/// No daemon follows which interfaces come and go, so a port's index may be another container's by now. Whoever
 /// has an address of a container that is no server is taken for that; a server's address is not looked at
 /// any more where another's is used, so it is judged as a new user's.
 fn unwatched() -> Vec<Rule> {
